@@ -1,0 +1,65 @@
+use ndarray::{ArrayView, Dimension, Zip};
+
+use crate::Undefined;
+
+/// Counts of agreeing and disagreeing elements of two masks; counts of several cases add up to a pooled one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Confusion {
+    /// Marked in both.
+    pub true_positive: u64,
+    /// Marked in the prediction only.
+    pub false_positive: u64,
+    /// Marked in the truth only.
+    pub false_negative: u64,
+    /// Marked in neither.
+    pub true_negative: u64,
+}
+
+impl Confusion {
+    /// Counts over two masks.
+    ///
+    /// # Shapes
+    /// Both of the same shape, of any number of dimensions.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>) -> Self {
+        assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
+        let mut n = Self::default();
+        Zip::from(truth).and(prediction).for_each(|&t, &p| {
+            n.true_positive += u64::from(t && p);
+            n.false_positive += u64::from(!t && p);
+            n.false_negative += u64::from(t && !p);
+            n.true_negative += u64::from(!t && !p);
+        });
+        n
+    }
+
+    /// Dice coefficient, `2 TP / (2 TP + FP + FN)`.
+    ///
+    /// # Errors
+    /// [`Undefined::BothEmpty`].
+    pub fn dice(&self) -> Result<f64, Undefined> {
+        ratio(2 * self.true_positive, 2 * self.true_positive + self.false_positive + self.false_negative, Undefined::BothEmpty)
+    }
+
+    /// Sensitivity (recall), `TP / (TP + FN)`.
+    ///
+    /// # Errors
+    /// [`Undefined::TruthEmpty`].
+    pub fn sensitivity(&self) -> Result<f64, Undefined> {
+        ratio(self.true_positive, self.true_positive + self.false_negative, Undefined::TruthEmpty)
+    }
+
+    /// Specificity, `TN / (TN + FP)`.
+    ///
+    /// # Errors
+    /// [`Undefined::TruthFull`].
+    pub fn specificity(&self) -> Result<f64, Undefined> {
+        ratio(self.true_negative, self.true_negative + self.false_positive, Undefined::TruthFull)
+    }
+}
+
+fn ratio(part: u64, whole: u64, otherwise: Undefined) -> Result<f64, Undefined> {
+    if whole == 0 { Err(otherwise) } else { Ok(part as f64 / whole as f64) }
+}

@@ -1,0 +1,71 @@
+use rand::Rng;
+use serde::{Deserialize, Serialize};
+
+use crate::Undefined;
+
+/// Mean and spread of the values that exist, with the number of those that do not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Mean of the defined values; none when there are none.
+    pub mean: Option<f64>,
+    /// Sample standard deviation (denominator `n - 1`); none below two values.
+    pub sd: Option<f64>,
+    /// Number of defined values.
+    pub n: usize,
+    /// Number of undefined values.
+    pub undefined: usize,
+}
+
+/// Summarises values of which some may be undefined.
+pub fn summarise(values: &[Option<f64>]) -> Summary {
+    let defined: Vec<f64> = values.iter().copied().flatten().collect();
+    let n = defined.len();
+    let mean = (n > 0).then(|| defined.iter().sum::<f64>() / n as f64);
+    let sd = mean.filter(|_| n > 1).map(|m| (defined.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
+    Summary { mean, sd, n, undefined: values.len() - n }
+}
+
+/// A 95 % interval.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// 2.5th percentile.
+    pub low: f64,
+    /// 97.5th percentile.
+    pub high: f64,
+}
+
+/// Mean of paired differences `a - b` and its percentile-bootstrap interval over the pairs.
+///
+/// # Errors
+/// [`Undefined::NoSamples`] without a pair.
+///
+/// # Panics
+/// If the two differ in length.
+///
+/// # Reference
+/// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+pub fn bootstrap_difference(a: &[f64], b: &[f64], resamples: usize, rng: &mut impl Rng) -> Result<(f64, Interval), Undefined> {
+    assert_eq!(a.len(), b.len(), "pairs are needed");
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let n = differences.len();
+    if n == 0 {
+        return Err(Undefined::NoSamples);
+    }
+    let mut means: Vec<f64> =
+        (0..resamples.max(1)).map(|_| (0..n).map(|_| differences[rng.random_range(0..n)]).sum::<f64>() / n as f64).collect();
+    means.sort_by(f64::total_cmp);
+    let interval = Interval { low: percentile_of_sorted(&means, 2.5), high: percentile_of_sorted(&means, 97.5) };
+    Ok((differences.iter().sum::<f64>() / n as f64, interval))
+}
+
+/// A percentile of sorted values, by linear interpolation between the two nearest.
+///
+/// # Panics
+/// If there are no values.
+pub fn percentile_of_sorted(sorted: &[f64], percent: f64) -> f64 {
+    assert!(!sorted.is_empty(), "a percentile of nothing");
+    let place = percent / 100.0 * (sorted.len() - 1) as f64;
+    let below = place.floor() as usize;
+    let above = place.ceil() as usize;
+    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
+}

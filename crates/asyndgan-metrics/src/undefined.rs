@@ -1,0 +1,31 @@
+use std::fmt;
+
+/// Why a metric has no value for a case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Undefined {
+    /// Neither the truth nor the prediction marks anything.
+    BothEmpty,
+    /// The truth marks nothing, so the metric has nothing to measure against.
+    TruthEmpty,
+    /// The truth marks everything, so the metric has no background to measure.
+    TruthFull,
+    /// The prediction marks nothing: a missed case, to be counted, never dropped in silence.
+    PredictionEmpty,
+    /// There is no value to summarise.
+    NoSamples,
+}
+
+impl fmt::Display for Undefined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Undefined::BothEmpty => "truth and prediction are both empty",
+            Undefined::TruthEmpty => "the truth is empty",
+            Undefined::TruthFull => "the truth has no background",
+            Undefined::PredictionEmpty => "the prediction is empty",
+            Undefined::NoSamples => "no samples",
+        })
+    }
+}
+
+impl std::error::Error for Undefined {}

@@ -1,0 +1,141 @@
+//! `cargo xtask setup`: obtains libtorch once per user and tells every cargo command of this checkout where it lies.
+//!
+//! The wheels come through pip, each pinned by its hash; a CPU needs five libraries and the headers of them. The copy lies in
+//! the user's cache folder, so several checkouts share it; `.cargo/libtorch.toml` (not committed) points at it.
+
+mod pip;
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::root;
+
+const VERSION: &str = "2.11.0";
+
+/// Which libtorch a checkout builds against.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flavour {
+    Cpu,
+    Cuda,
+}
+
+impl Flavour {
+    fn name(self) -> &'static str {
+        match self {
+            Flavour::Cpu => "cpu",
+            Flavour::Cuda => "cuda",
+        }
+    }
+}
+
+/// Sets libtorch up unless this checkout already has one that is still there.
+pub(crate) fn ensure_libtorch() -> Result<()> {
+    if env::var_os("LIBTORCH").is_none() && env::var_os("LIBTORCH_USE_PYTORCH").is_none() && configured().is_some() {
+        return Ok(());
+    }
+    run(Flavour::Cpu)
+}
+
+/// Finds or downloads libtorch and writes `.cargo/libtorch.toml`.
+pub(crate) fn run(flavour: Flavour) -> Result<()> {
+    check_compiler()?;
+    if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
+        let library = pip::installed_torch_library(VERSION)?;
+        return configure("LIBTORCH_USE_PYTORCH", "1", &library);
+    }
+    if let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) {
+        check_libtorch(&libtorch).context("LIBTORCH is set, but not to a libtorch: correct it, or unset it to have one downloaded")?;
+        return configure("LIBTORCH", &libtorch.to_string_lossy(), &libtorch.join("lib"));
+    }
+    let libtorch = download_once(flavour)?;
+    configure("LIBTORCH", &libtorch.to_string_lossy(), &libtorch.join("lib"))
+}
+
+/// The libtorch that `.cargo/libtorch.toml` names, if it is still there.
+fn configured() -> Option<PathBuf> {
+    let text = fs::read_to_string(root().join(".cargo/libtorch.toml")).ok()?;
+    let table: toml::Table = text.parse().ok()?;
+    let environment = table.get("env")?;
+    if environment.get("LIBTORCH_USE_PYTORCH").is_some() {
+        return pip::installed_torch_library(VERSION).ok();
+    }
+    let libtorch = PathBuf::from(environment.get("LIBTORCH")?.as_str()?);
+    check_libtorch(&libtorch).ok().map(|()| libtorch)
+}
+
+fn check_libtorch(libtorch: &Path) -> Result<()> {
+    let library = libtorch.join("lib").join(format!("{}torch_cpu{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX));
+    ensure!(library.is_file(), "{} does not exist", library.display());
+    ensure!(libtorch.join("include/torch/csrc").is_dir(), "{} does not exist", libtorch.join("include/torch/csrc").display());
+    Ok(())
+}
+
+fn check_compiler() -> Result<()> {
+    let compiler = env::var("CXX").unwrap_or_else(|_| "c++".into());
+    let works = Command::new(&compiler).arg("--version").output().is_ok_and(|o| o.status.success());
+    ensure!(works, "no C++ compiler: `{compiler} --version` does not run; install one (Debian: apt-get install g++) or set CXX");
+    Ok(())
+}
+
+/// Writes where libtorch lies, whole or not at all; unchanged content keeps its time, so that nothing is rebuilt.
+fn configure(variable: &str, value: &str, library: &Path) -> Result<()> {
+    let mut environment = toml::Table::new();
+    environment.insert(variable.into(), value.into());
+    let mut build = toml::Table::new();
+    // Documentation tests do not see what a build script passes to the linker.
+    build.insert("rustdocflags".into(), vec!["-C".to_owned(), format!("link-arg=-Wl,-rpath,{}", library.display())].into());
+    let mut all = toml::Table::new();
+    all.insert("env".into(), environment.into());
+    all.insert("build".into(), build.into());
+    let text = format!("# Written by `cargo xtask setup`.\n{all}");
+    let path = root().join(".cargo/libtorch.toml");
+    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    let beside = path.with_extension("toml.partial");
+    fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).with_context(|| format!("cannot write {}", path.display()))?;
+    eprintln!("libtorch: {variable}={value} (recorded in .cargo/libtorch.toml)");
+    Ok(())
+}
+
+fn cache() -> Result<PathBuf> {
+    let folder = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")));
+    Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set: set one, it is where libtorch will be kept")?.join("asyndgan"))
+}
+
+/// The cached copy; downloaded, unpacked beside its place and renamed into it when there is none.
+fn download_once(flavour: Flavour) -> Result<PathBuf> {
+    let cache = cache()?;
+    let place = cache.join(format!("libtorch-{VERSION}-{}", flavour.name()));
+    let libtorch = if flavour == Flavour::Cuda { place.join("torch") } else { place.clone() };
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let lock = fs::File::create(cache.join("setup.lock")).with_context(|| format!("cannot write into {}", cache.display()))?;
+    lock.lock().context("cannot lock the cache folder")?;
+    if check_libtorch(&libtorch).is_ok() {
+        return Ok(libtorch);
+    }
+    if !(cfg!(target_os = "linux") && cfg!(target_arch = "x86_64")) {
+        bail!("libtorch is downloaded for Linux on x86-64 only: install libtorch {VERSION} and set LIBTORCH, or install Python's torch {VERSION} and set LIBTORCH_USE_PYTORCH=1");
+    }
+    let beside = cache.join(format!("libtorch-{VERSION}-{}.partial", flavour.name()));
+    remove(&beside)?;
+    remove(&place)?;
+    let done = pip::download(flavour, &beside).and_then(|()| {
+        fs::rename(beside.join("libtorch"), &place).with_context(|| format!("cannot move libtorch to {}", place.display()))
+    });
+    remove(&beside)?;
+    done?;
+    check_libtorch(&libtorch).map(|()| libtorch)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).with_context(|| format!("cannot remove {}", folder.display())),
+        _ => Ok(()),
+    }
+}
