@@ -120,14 +120,15 @@ fn download_once(flavour: Flavour) -> Result<PathBuf> {
         return Ok(libtorch);
     }
     if !(cfg!(target_os = "linux") && cfg!(target_arch = "x86_64")) {
-        bail!("libtorch is downloaded for Linux on x86-64 only: install libtorch {VERSION} and set LIBTORCH, or install Python's torch {VERSION} and set LIBTORCH_USE_PYTORCH=1");
+        bail!(
+            "libtorch is downloaded for Linux on x86-64 only: install libtorch {VERSION} and set LIBTORCH, or install Python's torch {VERSION} and set LIBTORCH_USE_PYTORCH=1"
+        );
     }
     let beside = cache.join(format!("libtorch-{VERSION}-{}.partial", flavour.name()));
     remove(&beside)?;
     remove(&place)?;
-    let done = pip::download(flavour, &beside).and_then(|()| {
-        fs::rename(beside.join("libtorch"), &place).with_context(|| format!("cannot move libtorch to {}", place.display()))
-    });
+    let done = pip::download(flavour, &beside)
+        .and_then(|()| fs::rename(beside.join("libtorch"), &place).with_context(|| format!("cannot move libtorch to {}", place.display())));
     remove(&beside)?;
     done?;
     check_libtorch(&libtorch).map(|()| libtorch)

@@ -1,1 +1,50 @@
-//! x
+//! The `AsynDGAN` protocol: one server that owns the generator, and sites that hold patients' data and discriminators.
+//!
+//! Two deterministic state machines without input or output: events go in through `handle_event`, actions come out of
+//! `poll_action`, time is an argument. Knows nothing of sockets, threads, networks or image files; tensors are opaque
+//! [`Payload`]s. The most important types are [`Server`], [`Site`] and [`Message`].
+//!
+//! ```
+//! use asyndgan_protocol::{Role, draw_cases, stream};
+//! use rand::Rng;
+//! // Every random draw comes from a stream that is named by what it is for.
+//! assert_eq!(stream(7, Role::Dropout, 2, 40).random::<u64>(), stream(7, Role::Dropout, 2, 40).random::<u64>());
+//! // Two rounds of batch 2 show each of a site's four cases once.
+//! let mut seen = [draw_cases(7, 0, 0, 2, 4), draw_cases(7, 0, 1, 2, 4)].concat();
+//! seen.sort();
+//! assert_eq!(seen, [0, 1, 2, 3]);
+//! ```
+//!
+//! **Invariant:** [`Message`] is the complete list of what may cross a hospital's boundary.
+//! **Invariant:** what the server does depends on the events' content, never on the order in which sites answer.
+
+mod batches;
+mod error;
+mod message;
+mod payload;
+mod run;
+mod server;
+mod site;
+mod stream;
+mod work;
+
+pub use batches::{Augmentation, draw_augmentations, draw_cases};
+pub use error::Error;
+pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary};
+pub use payload::{Dtype, Payload};
+pub use run::{RunDescription, SitePolicy, Weighting};
+pub use server::{Server, ServerAction, ServerEvent};
+pub use site::{Site, SiteAction, SiteEvent};
+pub use stream::{Role, Stream, stream};
+pub use work::{ServerWork, SiteWork};
+
+/// A site's place in the run, from 0: sums over sites are always taken in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct SiteId(pub u32);
+
+impl std::fmt::Display for SiteId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // People count from 1, as the tables do.
+        write!(f, "site {}", self.0 + 1)
+    }
+}

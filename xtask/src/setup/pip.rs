@@ -13,7 +13,16 @@ use super::Flavour;
 const EXTRACT: &str = include_str!("extract.py");
 /// The wheels are chosen for this interpreter, whichever the user's own is: the libraries inside do not depend on it.
 const WHEELS_FOR: [&str; 5] = ["--no-deps", "--only-binary=:all:", "--python-version=3.12", "--implementation=cp", "--no-cache-dir"];
-const PLATFORMS: [&str; 8] = ["manylinux1", "manylinux2010", "manylinux2014", "manylinux_2_17", "manylinux_2_18", "manylinux_2_25", "manylinux_2_27", "manylinux_2_28"];
+const PLATFORMS: [&str; 8] = [
+    "manylinux1",
+    "manylinux2010",
+    "manylinux2014",
+    "manylinux_2_17",
+    "manylinux_2_18",
+    "manylinux_2_25",
+    "manylinux_2_27",
+    "manylinux_2_28",
+];
 
 /// Downloads the wheels of a flavour and leaves a complete `libtorch` folder inside `folder`.
 pub(super) fn download(flavour: Flavour, folder: &Path) -> Result<()> {
@@ -70,8 +79,14 @@ fn explain(output: Output) -> Result<()> {
 pub(super) fn installed_torch_library(version: &str) -> Result<PathBuf> {
     let python = if std::env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
     let script = "import torch, os; print(torch.__version__.split('+')[0]); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
-    let output = Command::new(python).args(["-c", script]).output().with_context(|| format!("LIBTORCH_USE_PYTORCH is set, but {python} does not run"))?;
-    ensure!(output.status.success(), "LIBTORCH_USE_PYTORCH is set, but {python} cannot import torch: install torch=={version} there, or unset it");
+    let output = Command::new(python)
+        .args(["-c", script])
+        .output()
+        .with_context(|| format!("LIBTORCH_USE_PYTORCH is set, but {python} does not run"))?;
+    ensure!(
+        output.status.success(),
+        "LIBTORCH_USE_PYTORCH is set, but {python} cannot import torch: install torch=={version} there, or unset it"
+    );
     let text = String::from_utf8_lossy(&output.stdout);
     let mut lines = text.lines();
     let found = lines.next().unwrap_or_default();

@@ -1,0 +1,69 @@
+use std::path::PathBuf;
+
+/// What can be wrong with somebody's files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot read or write {path}: {source}")]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what its name promises, or broken.
+    #[error("{path} is unreadable: {fact}; replace it with an intact copy")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        fact: String,
+    },
+    /// A file that belongs to a case is not there.
+    #[error("case {case} lacks {missing}; add it, or take the case out of the folder")]
+    Incomplete {
+        /// The case.
+        case: String,
+        /// The file that was looked for.
+        missing: PathBuf,
+    },
+    /// An image and its mask, or two channels, differ in shape.
+    #[error("{path} has shape {found:?}, its image has {expected:?}; both must be of one grid")]
+    Shape {
+        /// The file of the second.
+        path: PathBuf,
+        /// The first's shape.
+        expected: Vec<usize>,
+        /// The second's shape.
+        found: Vec<usize>,
+    },
+    /// A folder holds nothing of the kind that was looked for.
+    #[error("{path} holds no case: looked for {looked_for}")]
+    Empty {
+        /// The folder.
+        path: PathBuf,
+        /// The layout that was looked for.
+        looked_for: &'static str,
+    },
+    /// Too few cases to share out.
+    #[error("{path} holds {found} usable cases, at least {expected} are needed")]
+    TooFew {
+        /// The folder.
+        path: PathBuf,
+        /// The smallest number that works.
+        expected: usize,
+        /// How many there are.
+        found: usize,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        |source| Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn unreadable(path: &std::path::Path, fact: impl std::fmt::Display) -> Self {
+        Self::Unreadable { path: path.into(), fact: fact.to_string() }
+    }
+}

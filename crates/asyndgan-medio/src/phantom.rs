@@ -1,0 +1,198 @@
+//! Artificial patients whose masks are known exactly: brains with tumours, stained tissue with touching nuclei.
+//!
+//! Each site has its own scanner or stain, so that what one site shows is less than what all sites show together.
+
+use std::f32::consts::TAU;
+
+use ndarray::{Array2, Array3};
+use rand::Rng;
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::{Brain, Tile};
+
+/// How a site's MR scanner shows tissue.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scanner {
+    /// Exponent applied to intensities in [0, 1].
+    pub gamma: f32,
+    /// How much brighter than brain tissue a tumour is.
+    pub tumour: f32,
+    /// Standard deviation of the noise.
+    pub noise: f32,
+    /// Strength of the slow brightness drift across the image, and its direction in radians.
+    pub drift: (f32, f32),
+    /// Typical tumour radius in millimetres: sites differ in the tumours they see.
+    pub tumour_mm: f32,
+}
+
+impl Scanner {
+    /// The scanner of a site; the first ten differ in every respect, then they repeat.
+    pub fn of_site(site: usize) -> Self {
+        let step = |stride: usize| ((site * stride) % 10) as f32 / 9.0;
+        Self {
+            gamma: 0.65 + 0.9 * step(3),
+            tumour: 0.16 + 0.26 * step(7),
+            noise: 0.015 + 0.04 * step(9),
+            drift: (0.35 * step(1), TAU * step(3)),
+            tumour_mm: 14.0 + 20.0 * step(1),
+        }
+    }
+}
+
+/// Rows and columns of a brain phantom, 2.5 mm apart.
+pub const BRAIN_SIDE: usize = 96;
+const BRAIN_SLICES: usize = 12;
+const BRAIN_SPACING_MM: [f64; 3] = [5.0, 2.5, 2.5];
+
+/// A smooth random field on a grid: a few random waves.
+struct Waves(Vec<[f32; 4]>);
+
+impl Waves {
+    fn draw(count: usize, frequency: f32, rng: &mut impl Rng) -> Self {
+        let mut wave = || {
+            [
+                rng.random_range(-1.0..1.0) * frequency,
+                rng.random_range(-1.0..1.0) * frequency,
+                rng.random_range(-1.0..1.0),
+                rng.random_range(0.0..TAU),
+            ]
+        };
+        Self((0..count).map(|_| wave()).collect())
+    }
+
+    /// The field's value, about in [-1, 1].
+    fn at(&self, y: f32, x: f32, z: f32) -> f32 {
+        self.0.iter().map(|[a, b, c, phase]| (a * y + b * x + c * z + phase).sin()).sum::<f32>() / (self.0.len() as f32).sqrt()
+    }
+}
+
+/// An axial T2-like brain with one tumour: core, enhancing rim and oedema. The number only keeps patients of one site apart.
+pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> Brain {
+    let side = BRAIN_SIDE as f32;
+    let (height, width) = (rng.random_range(0.40..0.46) * side, rng.random_range(0.31..0.37) * side);
+    let folds = Waves::draw(7, 0.45, rng);
+    let wobble = Waves::draw(4, 0.22, rng);
+    let ventricle = rng.random_range(0.75..1.25_f32);
+    // Within a site tumours vary around its typical size.
+    let radius = scanner.tumour_mm * (0.8 + 0.1 * (number % 5) as f32) / 2.5;
+    let (angle, away) = (rng.random_range(0.0..TAU), rng.random_range(0.15..0.62_f32));
+    let centre = (side / 2.0 + away * height * angle.sin(), side / 2.0 + away * width * angle.cos());
+    let stretch = rng.random_range(0.8..1.25_f32);
+    let mut t2 = Array3::zeros((BRAIN_SLICES, BRAIN_SIDE, BRAIN_SIDE));
+    let mut labels = Array3::zeros(t2.dim());
+    for ((z, r, c), value) in t2.indexed_iter_mut() {
+        let (y, x, height_of_slice) = (r as f32, c as f32, z as f32 - BRAIN_SLICES as f32 / 2.0 + 0.5);
+        let shrink = (1.0 - (height_of_slice / 11.0).powi(2)).sqrt();
+        let (v, u) = ((y - side / 2.0) / (height * shrink), (x - side / 2.0) / (width * shrink));
+        let edge = (v * v + u * u).sqrt();
+        if edge > 1.0 {
+            continue;
+        }
+        let cortex = if edge > 0.90 { 0.24 } else { 0.0 };
+        let tissue = 0.38 + 0.055 * folds.at(y, x, height_of_slice) + cortex;
+        let horn = ((u.abs() - 0.13) / 0.09).powi(2) + (v / (0.36 * ventricle)).powi(2);
+        let mut shade = if horn < 1.0 { 0.80 } else { tissue };
+        let (dy, dx, dz) = ((y - centre.0) / stretch, (x - centre.1) * stretch, height_of_slice * 2.0);
+        let depth = (dy * dy + dx * dx + dz * dz).sqrt() / (radius * (1.0 + 0.16 * wobble.at(y, x, height_of_slice)));
+        if depth < 1.0 {
+            let (label, brighter) = match depth {
+                d if d < 0.38 => (1, 1.35),
+                d if d < 0.58 => (3, 0.55),
+                _ => (2, 1.0),
+            };
+            labels[[z, r, c]] = label;
+            shade = shade.min(tissue) + scanner.tumour * brighter;
+        }
+        let drift = 1.0 + scanner.drift.0 * (u * scanner.drift.1.cos() + v * scanner.drift.1.sin());
+        let noise: f32 = StandardNormal.sample(rng);
+        *value = ((shade * drift).clamp(0.02, 1.0).powf(scanner.gamma) + scanner.noise * noise).clamp(0.01, 1.2) * 1000.0;
+    }
+    Brain { id: id.into(), t2, labels, spacing_mm: BRAIN_SPACING_MM }
+}
+
+/// How a site's tissue looks under its stain.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stain {
+    /// Optical density of nuclei in red, green, blue.
+    pub nuclei: [f32; 3],
+    /// Optical density of the surrounding tissue.
+    pub tissue: [f32; 3],
+    /// Typical radius of a nucleus in pixels, and how elongated it is.
+    pub nucleus: (f32, f32),
+    /// How much the surroundings vary, and how strongly look-alikes (dark fibres) show.
+    pub texture: (f32, f32),
+}
+
+impl Stain {
+    /// The stain of a site; the first four differ in every respect, then they repeat.
+    pub fn of_site(site: usize) -> Self {
+        match site % 4 {
+            0 => Self { nuclei: [0.78, 0.86, 0.42], tissue: [0.14, 0.38, 0.16], nucleus: (9.0, 1.1), texture: (0.35, 0.0) },
+            1 => Self { nuclei: [0.55, 0.62, 0.30], tissue: [0.22, 0.50, 0.28], nucleus: (7.0, 1.2), texture: (0.50, 0.6) },
+            2 => Self { nuclei: [0.95, 1.00, 0.62], tissue: [0.30, 0.62, 0.26], nucleus: (11.0, 1.5), texture: (0.25, 0.3) },
+            _ => Self { nuclei: [0.66, 0.58, 0.34], tissue: [0.10, 0.26, 0.12], nucleus: (8.0, 1.9), texture: (0.60, 0.9) },
+        }
+    }
+}
+
+/// A stained tissue tile with nuclei, some of them touching.
+///
+/// # Shapes
+/// `side` rows and columns.
+pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
+    let instances = nuclei(side, stain, rng);
+    let (slow, fibres, grain) = (Waves::draw(6, 0.06, rng), Waves::draw(3, 0.25, rng), Waves::draw(8, 0.9, rng));
+    let shade: Vec<f32> = (0..=instances.iter().copied().max().unwrap_or(0)).map(|_| rng.random_range(0.75..1.25)).collect();
+    let mut rgb = Array3::zeros((3, side, side));
+    for r in 0..side {
+        for c in 0..side {
+            let (y, x) = (r as f32, c as f32);
+            let label = instances[[r, c]];
+            let fibre = stain.texture.1 * (fibres.at(y, x, 0.0) - 0.9).max(0.0) * 1.6;
+            let around = 1.0 + stain.texture.0 * slow.at(y, x, 0.0);
+            let speck = 1.0 + 0.18 * grain.at(y, x, 1.0);
+            for k in 0..3 {
+                let density = match label {
+                    0 => stain.tissue[k] * around.max(0.1) + stain.nuclei[k] * fibre,
+                    label => stain.nuclei[k] * shade[label as usize] * speck,
+                };
+                let noise: f32 = StandardNormal.sample(rng);
+                rgb[[k, r, c]] = (245.0 * (-density.max(0.0)).exp() + 4.0 * noise).clamp(0.0, 255.0);
+            }
+        }
+    }
+    Tile { id: id.into(), rgb, instances }
+}
+
+/// Ellipses dropped at random; one that would cover an earlier one only touches it.
+fn nuclei(side: usize, stain: &Stain, rng: &mut impl Rng) -> Array2<u32> {
+    let mut labels = Array2::zeros((side, side));
+    let (radius, elongation) = stain.nucleus;
+    let wanted = (side * side) as f32 * 0.24 / (std::f32::consts::PI * radius * radius);
+    let mut next = 1;
+    for _ in 0..wanted as usize {
+        let (y, x) = (rng.random_range(0.0..side as f32), rng.random_range(0.0..side as f32));
+        let size = radius * rng.random_range(0.7..1.3_f32);
+        let long = rng.random_range(1.0..elongation.max(1.01));
+        let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
+        let reach = (size * long).ceil();
+        let range = |v: f32| (v - reach).max(0.0) as usize..((v + reach) as usize + 1).min(side);
+        let inside = |r: usize, c: usize| {
+            let (dy, dx) = (r as f32 - y, c as f32 - x);
+            let (along, across) = (dx * cos + dy * sin, dy * cos - dx * sin);
+            (along / (size * long)).powi(2) + (across / (size / long.sqrt())).powi(2) < 1.0
+        };
+        let covered: Vec<_> = range(y).flat_map(|r| range(x).map(move |c| (r, c))).filter(|&(r, c)| inside(r, c)).collect();
+        let taken = covered.iter().filter(|at| labels[**at] > 0).count();
+        if covered.is_empty() || taken * 5 > covered.len() {
+            continue;
+        }
+        for at in covered {
+            if labels[at] == 0 {
+                labels[at] = next;
+            }
+        }
+        next += 1;
+    }
+    labels
+}

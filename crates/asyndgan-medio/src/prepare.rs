@@ -1,0 +1,130 @@
+//! From patients and tiles to the shapes that networks take.
+
+use ndarray::{Array2, Array3, Array4, ArrayView, ArrayView3, Axis, Dimension, Slice};
+
+use crate::{Brain, Case, StainReference, TestCase, Tile, bilinear, mask, nearest, reinhard};
+
+/// Condition code of the brain's outline; 1, 2 and 3 are tumour labels.
+pub const BRAIN_OUTLINE: u8 = 4;
+/// Number of condition codes of a brain, and so of condition planes.
+pub const BRAIN_CODES: u8 = 4;
+/// Condition codes of tissue: nuclei are 1.
+pub const TISSUE_CODES: u8 = 1;
+/// A slice with fewer tumour pixels on the original grid is left out.
+pub const TUMOUR_PIXELS_MIN: usize = 10;
+
+/// Slices of one brain that show enough tumour, resized to `size` by `size`.
+///
+/// Intensities are scaled per volume: background is -1, the 99.5th percentile of the brain 1. The condition is the tumour labels
+/// and the brain's outline.
+///
+/// # Reference
+/// Section 4.1; the public code scales every slice by itself, which makes the same tissue differ between slices.
+pub fn brain_cases(brain: &Brain, size: usize) -> Vec<Case> {
+    let (scaled, chosen) = brain_slices(brain);
+    let case = |z: usize| {
+        let image = bilinear(slice_of(&scaled, z), size, size);
+        let labels = nearest(brain.labels.index_axis(Axis(0), z), size, size);
+        let inside = nearest(brain.t2.index_axis(Axis(0), z).mapv(|v| v > 0.0).view(), size, size);
+        let outline = mask::contour(mask::filled(inside.view()).view());
+        let condition = Array2::from_shape_fn((size, size), |at| match labels[at] {
+            0 if outline[at] => BRAIN_OUTLINE,
+            label => label,
+        });
+        Case { id: format!("{}#{z}", brain.id), image, condition }
+    };
+    // A tumour of ten pixels may vanish when the slice shrinks: such a slice has no condition to learn from.
+    chosen.into_iter().map(case).filter(|c| c.condition.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE)).collect()
+}
+
+/// The same slices as a held-out case: images at `size`, truth on the original grid.
+pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
+    let (scaled, chosen) = brain_slices(brain);
+    let (_, rows, columns) = brain.t2.dim();
+    let mut images = Array4::zeros((chosen.len(), 1, size, size));
+    let mut truth = Array3::zeros((chosen.len(), rows, columns));
+    for (i, &z) in chosen.iter().enumerate() {
+        images.index_axis_mut(Axis(0), i).assign(&bilinear(slice_of(&scaled, z), size, size));
+        truth.index_axis_mut(Axis(0), i).assign(&brain.labels.index_axis(Axis(0), z).mapv(u32::from));
+    }
+    TestCase { id: brain.id.clone(), images, truth, spacing_mm: brain.spacing_mm }
+}
+
+/// The volume in [-1, 1], and the slices with enough tumour.
+fn brain_slices(brain: &Brain) -> (Array3<f32>, Vec<usize>) {
+    let mut inside: Vec<f32> = brain.t2.iter().copied().filter(|v| *v > 0.0).collect();
+    inside.sort_by(f32::total_cmp);
+    let high = inside.get(inside.len().saturating_sub(1) * 995 / 1000).copied().unwrap_or(1.0);
+    let scaled = brain.t2.mapv(|v| (2.0 * v / high - 1.0).clamp(-1.0, 1.0));
+    let tumour = |z: &usize| brain.labels.index_axis(Axis(0), *z).iter().filter(|&&l| l > 0).count();
+    let chosen = (0..brain.t2.len_of(Axis(0))).filter(|z| tumour(z) >= TUMOUR_PIXELS_MIN).collect();
+    (scaled, chosen)
+}
+
+/// Patches of one tile: a grid of as many `size` by `size` windows as cover it, evenly spaced.
+///
+/// The tile is stain-normalised and shrunk by `shrink` first; the condition is the nuclei, cut apart where they touch.
+///
+/// # Reference
+/// Section 4.1: 16 patches of 286 from a tile of 1000 at full resolution (`shrink` 1).
+pub fn tile_cases(tile: &Tile, size: usize, shrink: usize) -> Vec<Case> {
+    let image = tile_image(tile, shrink);
+    let (_, rows, columns) = image.dim();
+    let nuclei = mask::cut_apart(nearest(tile.instances.view(), rows, columns).view());
+    let mut cases = Vec::new();
+    for top in window_starts(rows, size) {
+        for left in window_starts(columns, size) {
+            cases.push(Case {
+                id: format!("{}#{top},{left}", tile.id),
+                image: window(image.view(), top, left, size).to_owned(),
+                condition: window(nuclei.view(), top, left, size).mapv(u8::from),
+            });
+        }
+    }
+    cases
+}
+
+/// The tile as a held-out case: the image normalised and shrunk, instances on the original grid.
+///
+/// # Units
+/// The spacing is 1: tiles are scored in pixels.
+pub fn tile_test_case(tile: &Tile, shrink: usize) -> TestCase {
+    let images = tile_image(tile, shrink).insert_axis(Axis(0));
+    TestCase { id: tile.id.clone(), images, truth: tile.instances.clone().insert_axis(Axis(0)), spacing_mm: [1.0; 3] }
+}
+
+fn tile_image(tile: &Tile, shrink: usize) -> Array3<f32> {
+    let (_, rows, columns) = tile.rgb.dim();
+    let normal = reinhard(tile.rgb.view(), &StainReference::HAEMATOXYLIN_EOSIN);
+    to_unit(bilinear(normal.view(), rows / shrink, columns / shrink).view())
+}
+
+fn to_unit(rgb: ArrayView3<f32>) -> Array3<f32> {
+    rgb.mapv(|v| v / 127.5 - 1.0)
+}
+
+/// Where windows of `size` start so that as few as possible, evenly spaced, cover `length`.
+///
+/// # Panics
+/// If the window is larger than the length.
+pub fn window_starts(length: usize, size: usize) -> Vec<usize> {
+    assert!(size <= length, "a window of {size} does not fit {length}");
+    let windows = length.div_ceil(size);
+    (0..windows).map(|i| if windows == 1 { 0 } else { i * (length - size) / (windows - 1) }).collect()
+}
+
+/// A square window of an array whose last two axes are rows and columns.
+///
+/// # Panics
+/// If the window does not lie inside.
+pub fn window<A, D: Dimension>(array: ArrayView<'_, A, D>, top: usize, left: usize, size: usize) -> ArrayView<'_, A, D> {
+    let n = array.ndim();
+    let mut window = array;
+    window.slice_axis_inplace(Axis(n - 2), Slice::from(top..top + size));
+    window.slice_axis_inplace(Axis(n - 1), Slice::from(left..left + size));
+    window
+}
+
+fn slice_of(volume: &Array3<f32>, z: usize) -> ArrayView3<'_, f32> {
+    volume.slice_axis(Axis(0), Slice::from(z..z + 1))
+}

@@ -1,0 +1,54 @@
+//! Which cases a round shows, and how they are cropped and flipped: functions of (seed, site, round) alone, so that a run that
+//! goes on after a stop draws what it would have drawn.
+
+use rand::{Rng, seq::SliceRandom};
+use serde::{Deserialize, Serialize};
+
+use crate::{Role, stream};
+
+/// Crop and flips of one pair; server and site apply the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Augmentation {
+    /// First row of the crop.
+    pub top: u32,
+    /// First column of the crop.
+    pub left: u32,
+    /// Mirror left and right.
+    pub flip_columns: bool,
+    /// Mirror up and down.
+    pub flip_rows: bool,
+}
+
+/// The cases of one site's batch: consecutive places in an endless row of shuffled epochs, so every case is drawn equally often.
+///
+/// # Panics
+/// If the site has no cases.
+pub fn draw_cases(seed: u64, site: u32, round: u64, batch: u32, cases: u32) -> Vec<u32> {
+    assert!(cases > 0, "a site without cases");
+    let mut epoch_order = (u64::MAX, Vec::new());
+    (0..u64::from(batch))
+        .map(|k| {
+            let place = round * u64::from(batch) + k;
+            let (epoch, within) = (place / u64::from(cases), place % u64::from(cases));
+            if epoch_order.0 != epoch {
+                let mut order: Vec<u32> = (0..cases).collect();
+                order.shuffle(&mut stream(seed, Role::Cases, site, epoch));
+                epoch_order = (epoch, order);
+            }
+            epoch_order.1[within as usize]
+        })
+        .collect()
+}
+
+/// Crops and flips of one site's batch: `margin` is how many rows and columns the stored pairs have beyond the crop.
+pub fn draw_augmentations(seed: u64, site: u32, round: u64, batch: u32, margin: [u32; 2], flips: bool) -> Vec<Augmentation> {
+    let mut rng = stream(seed, Role::Augmentation, site, round);
+    (0..batch)
+        .map(|_| Augmentation {
+            top: rng.random_range(0..=margin[0]),
+            left: rng.random_range(0..=margin[1]),
+            flip_columns: flips && rng.random(),
+            flip_rows: flips && rng.random(),
+        })
+        .collect()
+}
