@@ -19,7 +19,7 @@ use crate::Undefined;
 /// [`Undefined::BothEmpty`].
 ///
 /// # Reference
-/// Kumar et al., IEEE Transactions on Medical Imaging 36(7), 2017, algorithm 1. Equal IoUs go to the smaller label.
+/// Kumar et al., IEEE Transactions on Medical Imaging 36(7), 2017, algorithm 1. Of equal ones the smaller label is taken.
 ///
 /// # Example
 /// ```

@@ -1,1 +1,47 @@
-//! x
+//! `AsynDGAN`'s networks, losses, optimiser and checkpoints, on libtorch.
+//!
+//! Knows nothing of sites, messages or image files. The most important types are [`Generator`], [`Discriminator`] and
+//! [`Segmenter`], each built from a plain configuration; [`Adam`]; and the losses in [`loss`].
+//!
+//! ```
+//! use asyndgan_models::{Generator, GeneratorConfig, Noise, Norm};
+//! use rand::SeedableRng;
+//! use tch::{Device, Kind, Tensor};
+//! let config = GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 4, blocks: 1, norm: Norm::Instance };
+//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
+//! let generator = Generator::new(&config, Device::Cpu, &mut rng);
+//! let condition = Tensor::ones([2, 1, 16, 16], (Kind::Float, Device::Cpu));
+//! assert_eq!(generator.forward(&condition, &mut Noise::new(vec![(2, rng)])).size(), [2, 1, 16, 16]);
+//! ```
+//!
+//! **Invariant:** libtorch's own random state is never used: weights, dropout and noise come from the caller's streams.
+//! **Invariant:** state-dict names are those of `torch.nn.Sequential` of the same layout.
+
+mod adam;
+mod checkpoint;
+mod config;
+mod discriminator;
+mod error;
+mod generator;
+mod layer;
+pub mod loss;
+mod noise;
+mod parameters;
+mod segmenter;
+
+pub use adam::{Adam, AdamConfig};
+pub use checkpoint::{read_tensors, write_tensors};
+pub use config::{DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig};
+pub use discriminator::Discriminator;
+pub use error::Error;
+pub use generator::Generator;
+pub use noise::Noise;
+pub use parameters::Parameters;
+pub use segmenter::Segmenter;
+
+/// How the caller's thread lets libtorch spread one operation over threads; part of a run's configuration, since sums depend on it.
+pub fn set_threads(threads: u32) {
+    // libtorch gives every thread its default once, on first use; only after that does a setting stay.
+    tch::get_num_threads();
+    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
+}

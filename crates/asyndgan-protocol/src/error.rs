@@ -36,6 +36,26 @@ pub enum Error {
         /// What came.
         found: Vec<u32>,
     },
+    /// A round that asks for cases or crops that the site does not have.
+    #[error("the server asks {site} in round {round} for cases or crops that it does not have; restart the run on both ends")]
+    Draw {
+        /// Which site.
+        site: SiteId,
+        /// In which round.
+        round: u64,
+    },
+    /// Images of a site that the run cannot use.
+    #[error(
+        "{site} has images of dimensions {found:?}, the run crops [channels, rows, columns] to {crop} rows and columns; prepare larger ones"
+    )]
+    ImageDims {
+        /// Which site.
+        site: SiteId,
+        /// What it has.
+        found: Vec<u32>,
+        /// What the run needs.
+        crop: u32,
+    },
     /// A message that has no place in the present state.
     #[error("{site} sent {kind:?} while {state}; restart the run on both ends")]
     OutOfTurn {

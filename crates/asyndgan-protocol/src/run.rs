@@ -86,4 +86,12 @@ impl RunDescription {
     pub fn is_checkpoint(&self, rounds_done: u64) -> bool {
         rounds_done == self.rounds || (self.checkpoint_every > 0 && rounds_done.is_multiple_of(self.checkpoint_every))
     }
+
+    /// Dimensions of a round's batch of images of one site.
+    pub fn batch_dims(&self, image_dims: &[u32]) -> Vec<u32> {
+        match *image_dims {
+            [channels, ..] if image_dims.len() == 3 => vec![self.batch, channels, self.crop, self.crop],
+            _ => [&[self.batch], image_dims].concat(),
+        }
+    }
 }

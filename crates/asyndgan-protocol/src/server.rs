@@ -4,7 +4,8 @@ use std::{
 };
 
 use crate::{
-    Augmentation, Error, Losses, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SiteSummary, draw_augmentations, draw_cases,
+    Augmentation, Dtype, Error, Losses, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SiteSummary, draw_augmentations,
+    draw_cases,
 };
 
 /// What happens to a server.
@@ -208,6 +209,14 @@ impl Server {
                 if summary.cases == 0 {
                     return Err(Error::NoCases { site });
                 }
+                let fits = match summary.image_dims[..] {
+                    [_, rows, columns] => rows.min(columns) >= self.run.crop && self.run.crop > 0,
+                    [values] => values > 0,
+                    _ => false,
+                };
+                if !fits {
+                    return Err(Error::ImageDims { site, found: summary.image_dims, crop: self.run.crop });
+                }
                 self.summaries.insert(site, summary);
                 self.send(site, Message::Describe { run: self.run.clone() });
             }
@@ -220,7 +229,7 @@ impl Server {
                 if round == self.round && !self.answers.contains_key(&site) =>
             {
                 let expected = &self.synthetic_dims[site.0 as usize];
-                if feedback.dims != *expected {
+                if feedback.dims != *expected || feedback.dtype != Dtype::F32 {
                     return Err(Error::PayloadDims { site, round, expected: expected.clone(), found: feedback.dims });
                 }
                 self.answers.insert(site, (feedback, losses));
@@ -238,7 +247,7 @@ impl Server {
         let mut expected = summary.image_dims.clone();
         // Images have a code for every pixel; other data one for every case.
         expected[0] = summary.cases;
-        if codes.dims != expected {
+        if codes.dims != expected || codes.dtype != Dtype::U8 {
             return Err(Error::PayloadDims { site, round: 0, expected, found: codes.dims });
         }
         self.conditions.insert(site, codes);

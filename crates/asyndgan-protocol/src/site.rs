@@ -1,6 +1,6 @@
 use std::collections::VecDeque;
 
-use crate::{Augmentation, Error, Losses, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SitePolicy, SiteSummary};
+use crate::{Augmentation, Dtype, Error, Losses, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SitePolicy, SiteSummary};
 
 /// What happens to a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +85,7 @@ enum State {
 pub struct Site {
     id: SiteId,
     policy: SitePolicy,
-    cases: u32,
+    summary: SiteSummary,
     run: Option<RunDescription>,
     round: u64,
     state: State,
@@ -97,7 +97,16 @@ pub struct Site {
 impl Site {
     /// A site that has not joined yet.
     pub fn new(id: SiteId, policy: SitePolicy) -> Self {
-        Self { id, policy, cases: 0, run: None, round: 0, state: State::Loading, early: None, actions: VecDeque::new() }
+        Self {
+            id,
+            policy,
+            summary: SiteSummary { cases: 0, image_dims: Vec::new(), checkpoints: Vec::new() },
+            run: None,
+            round: 0,
+            state: State::Loading,
+            early: None,
+            actions: VecDeque::new(),
+        }
     }
 
     /// What to do next, if anything.
@@ -121,7 +130,7 @@ impl Site {
     fn handle(&mut self, event: SiteEvent) -> Result<(), Error> {
         match event {
             SiteEvent::Ready { summary, conditions } => {
-                self.cases = summary.cases;
+                self.summary = summary.clone();
                 self.state = State::Joined { conditions };
                 self.actions.push_back(SiteAction::Send(Message::Join { protocol_version: PROTOCOL_VERSION, summary }));
             }
@@ -167,16 +176,31 @@ impl Site {
                 self.early = Some(message);
             }
             (State::Waiting, Message::Round { round, cases, augmentations, synthetic }) if round == self.round => {
-                let batch = self.run.as_ref().map_or(0, |r| r.batch);
-                let found = vec![cases.len() as u32, augmentations.len() as u32, synthetic.dims.first().copied().unwrap_or(0)];
-                if found != vec![batch; 3] || cases.iter().any(|&c| c >= self.cases) {
-                    return Err(Error::PayloadDims { site: self.id, round, expected: vec![batch; 3], found });
-                }
+                self.check_round(round, &cases, &augmentations, &synthetic)?;
                 self.state = State::Stepping;
                 self.actions.push_back(SiteAction::Step { round, cases, augmentations, synthetic });
             }
             (State::Waiting | State::Beginning, Message::Finish) => self.actions.push_back(SiteAction::Finished),
             (_, message) => return Err(Error::OutOfTurn { site: self.id, kind: message.kind(), state: "its server is in another state" }),
+        }
+        Ok(())
+    }
+
+    /// Whether a round fits this site's data: a server can be wrong, and then nothing is computed.
+    fn check_round(&self, round: u64, cases: &[u32], augmentations: &[Augmentation], synthetic: &Payload) -> Result<(), Error> {
+        let run = self.run.as_ref().expect("described before rounds");
+        let expected = run.batch_dims(&self.summary.image_dims);
+        let inside = |a: &Augmentation| match self.summary.image_dims[..] {
+            [_, rows, columns] => a.top.saturating_add(run.crop) <= rows && a.left.saturating_add(run.crop) <= columns,
+            _ => true,
+        };
+        if synthetic.dims != expected || synthetic.dtype != Dtype::F32 {
+            return Err(Error::PayloadDims { site: self.id, round, expected, found: synthetic.dims.clone() });
+        }
+        let batch = run.batch as usize;
+        let known = cases.len() == batch && cases.iter().all(|&c| c < self.summary.cases);
+        if !known || augmentations.len() != batch || !augmentations.iter().all(inside) {
+            return Err(Error::Draw { site: self.id, round });
         }
         Ok(())
     }

@@ -1,0 +1,93 @@
+use asyndgan_medio::{TestCase, bilinear, mask, prepare};
+use asyndgan_metrics::{Connectivity, components};
+use asyndgan_models::Segmenter;
+use ndarray::{Array2, Array3, ArrayView3, Axis};
+use tch::{Device, Kind, Tensor};
+
+use crate::Task;
+
+/// Windows that go through the segmenter at once.
+const TOGETHER: usize = 32;
+/// A nucleus smaller than this is dropped.
+const NUCLEUS_PIXELS_MIN: usize = 20;
+/// Nuclei grow by this many pixels: the boundary class was taken off.
+const NUCLEUS_GROWTH: usize = 2;
+
+/// What a segmenter finds in a held-out case, on the truth's grid: 1 for tumour, or instance labels of nuclei.
+///
+/// Overlapping windows are averaged, probabilities resampled to the truth's grid, and then decided.
+///
+/// # Shapes
+/// `[slices, original rows, original columns]`.
+///
+/// # Panics
+/// If the case is smaller than a window.
+///
+/// # Reference
+/// Section 4.2.
+pub fn predict(segmenter: &Segmenter, task: Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
+    let (_, rows, columns) = case.truth.dim();
+    let slices: Vec<Array2<u32>> = case
+        .images
+        .axis_iter(Axis(0))
+        .map(|image| {
+            let probability = probabilities(segmenter, image, window, task.classes(), device);
+            let probability = bilinear(probability.view(), rows, columns);
+            decide(task, probability.view())
+        })
+        .collect();
+    ndarray::stack(Axis(0), &slices.iter().map(Array2::view).collect::<Vec<_>>()).expect("slices of one shape")
+}
+
+fn decide(task: Task, probability: ArrayView3<f32>) -> Array2<u32> {
+    let class = |k: usize| probability.index_axis(Axis(0), k);
+    match task {
+        Task::Tumour => class(1).mapv(|p| u32::from(p > 0.5)),
+        Task::Nuclei => {
+            let (inside, outside, boundary) = (class(1), class(0), class(2));
+            let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
+            let (mut labels, count) = components(found.view(), Connectivity::Four);
+            let mut size = vec![0; count as usize + 1];
+            labels.iter().for_each(|&l| size[l as usize] += 1);
+            labels.mapv_inplace(|l| if size[l as usize] < NUCLEUS_PIXELS_MIN { 0 } else { l });
+            mask::dilated_labels(labels.view(), NUCLEUS_GROWTH)
+        }
+    }
+}
+
+/// Class probabilities by overlapping windows, half a window apart, averaged.
+fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, window: usize, classes: i64, device: Device) -> Array3<f32> {
+    let (channels, rows, columns) = image.dim();
+    let (tops, lefts) = (overlapping(rows, window), overlapping(columns, window));
+    let places: Vec<(usize, usize)> = tops.iter().flat_map(|&top| lefts.iter().map(move |&left| (top, left))).collect();
+    let mut sum = Array3::<f32>::zeros((classes as usize, rows, columns));
+    let mut seen = Array2::<f32>::zeros((rows, columns));
+    for places in places.chunks(TOGETHER) {
+        let values: Vec<f32> =
+            places.iter().flat_map(|&(top, left)| prepare::window(image, top, left, window).iter().copied().collect::<Vec<_>>()).collect();
+        let side = window as i64;
+        let input = Tensor::from_slice(&values).view([places.len() as i64, channels as i64, side, side]).to_device(device);
+        let output = segmenter.segment(&input).softmax(1, Kind::Float).to_device(Device::Cpu).contiguous();
+        let mut values = vec![0.0; output.numel()];
+        output.copy_data(&mut values, output.numel());
+        let output = ndarray::Array4::from_shape_vec((places.len(), classes as usize, window, window), values).expect("as many values");
+        for (&(top, left), output) in places.iter().zip(output.axis_iter(Axis(0))) {
+            for ((k, r, c), p) in output.indexed_iter() {
+                sum[[k, top + r, left + c]] += p;
+            }
+            for r in 0..window {
+                for c in 0..window {
+                    seen[[top + r, left + c]] += 1.0;
+                }
+            }
+        }
+    }
+    sum / seen.insert_axis(Axis(0))
+}
+
+/// Window starts at most half a window apart.
+fn overlapping(length: usize, window: usize) -> Vec<usize> {
+    assert!(window <= length, "a window of {window} does not fit {length}");
+    let steps = (length - window).div_ceil(window / 2);
+    (0..=steps).map(|i| i * (length - window) / steps.max(1)).collect()
+}

@@ -1,0 +1,103 @@
+use asyndgan_medio::{Case, prepare};
+use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
+use ndarray::{Array2, Array3, Array4, Axis};
+use rand::{Rng, SeedableRng, seq::SliceRandom};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::{Error, Task};
+
+/// How a segmenter learns.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SegmenterTraining {
+    /// The network.
+    pub network: SegmenterConfig,
+    /// Optimiser steps.
+    pub steps: u64,
+    /// Images a step.
+    pub batch: usize,
+    /// Rows and columns of the random crops.
+    pub crop: usize,
+    /// Adam's step size; falls to zero over the last half.
+    pub learning_rate: f64,
+    /// Every channel is scaled and shifted at random by up to this (in every arm alike): stains and scanners differ.
+    pub colour_jitter: f32,
+}
+
+/// Trains a segmenter on cases, real or synthetic; `progress` hears the steps done.
+///
+/// # Errors
+/// [`Error::NoCases`], [`Error::Diverged`].
+///
+/// # Panics
+/// If a case is smaller than a crop.
+pub fn train_segmenter(
+    training: &SegmenterTraining,
+    task: Task,
+    cases: &[Case],
+    device: Device,
+    rng: &mut ChaCha8Rng,
+    mut progress: impl FnMut(u64),
+) -> Result<Segmenter, Error> {
+    if cases.is_empty() {
+        return Err(Error::NoCases);
+    }
+    let segmenter = Segmenter::new(&training.network, device, rng);
+    let adam = AdamConfig { learning_rate: training.learning_rate, beta_1: 0.9, beta_2: 0.999 };
+    let mut adam = Adam::new(adam, &segmenter.parameters);
+    let mut order = Vec::new();
+    for step in 0..training.steps {
+        let chosen: Vec<usize> = (0..training.batch)
+            .map(|_| {
+                if order.is_empty() {
+                    order = (0..cases.len()).collect();
+                    order.shuffle(rng);
+                }
+                order.pop().expect("refilled")
+            })
+            .collect();
+        let (images, targets) = batch(training, task, chosen.iter().map(|&i| &cases[i]), rng);
+        let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
+        let logits = segmenter.learn(&images.to_device(device), &mut noise);
+        let loss = loss::segmentation(&logits, &targets.to_device(device));
+        if step % 50 == 0 && !loss.double_value(&[]).is_finite() {
+            return Err(Error::Diverged { step });
+        }
+        let left = (training.steps - step) as f64 / training.steps as f64;
+        adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), (2.0 * left).min(1.0));
+        progress(step + 1);
+    }
+    Ok(segmenter)
+}
+
+/// Random crops and flips, with jittered channels.
+fn batch<'a>(training: &SegmenterTraining, task: Task, cases: impl Iterator<Item = &'a Case>, rng: &mut impl Rng) -> (Tensor, Tensor) {
+    let (mut images, mut targets) = (Vec::new(), Vec::new());
+    for case in cases {
+        let (_, rows, columns) = case.image.dim();
+        let (top, left) = (rng.random_range(0..=rows - training.crop), rng.random_range(0..=columns - training.crop));
+        let mut image = prepare::window(case.image.view(), top, left, training.crop);
+        let mut condition = prepare::window(case.condition.view(), top, left, training.crop);
+        for axis in 0..2 {
+            if rng.random() {
+                image.invert_axis(Axis(axis + 1));
+                condition.invert_axis(Axis(axis));
+            }
+        }
+        let mut image = image.to_owned();
+        let jitter = training.colour_jitter;
+        for mut plane in image.axis_iter_mut(Axis(0)) {
+            let (scale, shift) = (1.0 + jitter * rng.random_range(-1.0..1.0_f32), jitter * rng.random_range(-1.0..1.0_f32));
+            plane.mapv_inplace(|v| v * scale + shift);
+        }
+        images.push(image);
+        targets.push(task.target(condition));
+    }
+    let images: Array4<f32> = ndarray::stack(Axis(0), &images.iter().map(Array3::view).collect::<Vec<_>>()).expect("crops of one shape");
+    let targets: Array3<u8> = ndarray::stack(Axis(0), &targets.iter().map(Array2::view).collect::<Vec<_>>()).expect("crops of one shape");
+    let shape = |s: &[usize]| s.iter().map(|&d| d as i64).collect::<Vec<_>>();
+    let images = Tensor::from_slice(images.as_slice().expect("stacked")).view(&shape(images.shape())[..]);
+    let targets = Tensor::from_slice(targets.as_slice().expect("stacked")).view(&shape(targets.shape())[..]);
+    (images, targets.to_kind(Kind::Int64))
+}

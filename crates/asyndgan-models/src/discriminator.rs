@@ -1,0 +1,71 @@
+use rand::Rng;
+use tch::{Device, Tensor};
+
+use crate::{
+    DiscriminatorConfig, Noise, Norm, Parameters,
+    layer::{Conv, Mode, Plan, Sequential},
+    parameters::Layout,
+};
+
+/// Tells real from synthetic images, given the condition.
+///
+/// # Reference
+/// Section 3.3; the public code's 70x70 `PatchGAN`.
+#[derive(Debug)]
+pub struct Discriminator {
+    layers: Sequential,
+    /// Whether samples of one batch leave each other alone.
+    samples_are_independent: bool,
+    /// The weights.
+    pub parameters: Parameters,
+}
+
+impl Discriminator {
+    /// A discriminator with first weights from `rng`: normal(0, 0.02).
+    pub fn new(config: &DiscriminatorConfig, device: Device, rng: &mut impl Rng) -> Self {
+        let mut layout = Layout::default();
+        let (plans, fan_in) = match *config {
+            DiscriminatorConfig::Patch { channels, width, norm } => (patch(channels, width, norm), false),
+            DiscriminatorConfig::Perceptron { channels, width } => (
+                vec![Plan::Linear(channels, width), Plan::LeakyRelu, Plan::Linear(width, width), Plan::LeakyRelu, Plan::Linear(width, 1)],
+                true,
+            ),
+        };
+        let layers = Sequential::new("model", plans, &mut layout, fan_in);
+        let samples_are_independent = !matches!(config, DiscriminatorConfig::Patch { norm: Norm::Batch, .. });
+        Self { layers, samples_are_independent, parameters: layout.build(device, rng) }
+    }
+
+    /// Logits, higher for real.
+    ///
+    /// # Shapes
+    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; or `[batch, values]` to
+    /// `[batch, 1]`.
+    pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
+        self.layers.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, Mode::Train, &mut Noise::off())
+    }
+
+    /// Logits of real and of synthetic images under the same conditions: in one pass where that gives the same.
+    ///
+    /// # Shapes
+    /// As [`Discriminator::forward`], twice.
+    pub fn forward_both(&self, condition: &Tensor, real: &Tensor, synthetic: &Tensor) -> (Tensor, Tensor) {
+        if !self.samples_are_independent {
+            return (self.forward(condition, real), self.forward(condition, synthetic));
+        }
+        let batch = condition.size()[0];
+        let both = self.forward(&Tensor::cat(&[condition, condition], 0), &Tensor::cat(&[real, synthetic], 0));
+        (both.narrow(0, 0, batch), both.narrow(0, batch, batch))
+    }
+}
+
+fn patch(channels: i64, width: i64, norm: Norm) -> Vec<Plan> {
+    let bias = norm == Norm::Instance;
+    let conv = |from, to, stride, bias| Plan::Conv(Conv { from, to, kernel: 4, stride, padding: 1, bias });
+    let mut plans = vec![conv(channels, width, 2, true), Plan::LeakyRelu];
+    for (from, to, stride) in [(width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 1)] {
+        plans.extend([conv(from, to, stride, bias), Plan::Norm(norm, to), Plan::LeakyRelu]);
+    }
+    plans.push(conv(8 * width, 1, 1, true));
+    plans
+}

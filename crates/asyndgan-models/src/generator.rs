@@ -1,0 +1,79 @@
+use rand::Rng;
+use tch::{Device, Tensor};
+
+use crate::{
+    GeneratorConfig, Noise, Norm, Parameters,
+    layer::{Conv, Mode, Plan, Sequential},
+    parameters::Layout,
+};
+
+/// Makes synthetic images from conditions.
+///
+/// # Reference
+/// Section 3.3; the public code's ResNet generator.
+#[derive(Debug)]
+pub struct Generator {
+    layers: Sequential,
+    noise_values: i64,
+    /// The weights.
+    pub parameters: Parameters,
+}
+
+impl Generator {
+    /// A generator with first weights from `rng`: normal(0, 0.02).
+    pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
+        let mut layout = Layout::default();
+        let (plans, noise_values) = match *config {
+            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm } => {
+                (resnet(condition_channels, image_channels, width, blocks, norm), 0)
+            }
+            GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
+                let from = condition_channels + noise;
+                let plans = vec![
+                    Plan::Linear(from, width),
+                    Plan::LeakyRelu,
+                    Plan::Linear(width, width),
+                    Plan::LeakyRelu,
+                    Plan::Linear(width, image_channels),
+                ];
+                (plans, noise)
+            }
+        };
+        let fan_in = noise_values > 0;
+        let layers = Sequential::new("model", plans, &mut layout, fan_in);
+        Self { layers, noise_values, parameters: layout.build(device, rng) }
+    }
+
+    /// Synthetic images for conditions; the noise is z of equation 1: dropout, or values appended to the condition.
+    ///
+    /// # Shapes
+    /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
+    /// or `[batch, condition values]` to `[batch, image values]`.
+    pub fn forward(&self, condition: &Tensor, noise: &mut Noise) -> Tensor {
+        if self.noise_values == 0 {
+            return self.layers.forward(condition, &self.parameters, Mode::Train, noise);
+        }
+        let z = noise.normal(condition.size()[0], self.noise_values, condition.device());
+        self.layers.forward(&Tensor::cat(&[condition, &z], 1), &self.parameters, Mode::Train, noise)
+    }
+}
+
+fn resnet(from: i64, to: i64, width: i64, blocks: usize, norm: Norm) -> Vec<Plan> {
+    let bias = norm == Norm::Instance;
+    let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
+    let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(from, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
+    for k in [width, 2 * width] {
+        plans.extend([Plan::Conv(conv(k, 2 * k, 3, 2, 1)), Plan::Norm(norm, 2 * k), Plan::Relu]);
+    }
+    let inner = 4 * width;
+    for _ in 0..blocks {
+        let half = || [Plan::ReflectPad(1), Plan::Conv(conv(inner, inner, 3, 1, 0)), Plan::Norm(norm, inner)];
+        let block = half().into_iter().chain([Plan::Relu, Plan::DropHalf]).chain(half()).collect();
+        plans.push(Plan::Residual("conv_block", block));
+    }
+    for k in [4 * width, 2 * width] {
+        plans.extend([Plan::ConvTranspose(conv(k, k / 2, 3, 2, 1)), Plan::Norm(norm, k / 2), Plan::Relu]);
+    }
+    plans.extend([Plan::ReflectPad(3), Plan::Conv(Conv { bias: true, ..conv(width, to, 7, 1, 0) }), Plan::Tanh]);
+    plans
+}

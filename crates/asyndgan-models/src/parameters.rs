@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+
+use rand::Rng;
+use rand_distr::{Distribution, Normal};
+use tch::{Device, Kind, Tensor};
+
+use crate::Error;
+
+/// A network's weights: one flat tensor that the optimiser updates, and named views of it that the layers use.
+#[derive(Debug)]
+pub struct Parameters {
+    flat: Tensor,
+    /// Name, and the view that gradients are taken for.
+    views: Vec<(String, Tensor)>,
+    buffers: Vec<(String, Tensor)>,
+}
+
+/// How a tensor begins.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Init {
+    /// Normal around a mean with standard deviation 0.02 (the public code).
+    Normal(f64),
+    /// Normal with standard deviation `sqrt(2 / inputs)`, for ReLU networks.
+    FanIn(i64),
+    Constant(f64),
+}
+
+/// What layers ask for while a network is laid out.
+#[derive(Debug, Default)]
+pub(crate) struct Layout {
+    weights: Vec<(String, Vec<i64>, Init)>,
+    buffers: Vec<(String, Vec<i64>, f64)>,
+}
+
+/// A layer's handle on its tensor.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weight(usize);
+/// A layer's handle on its running statistics.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Buffer(usize);
+
+impl Layout {
+    pub(crate) fn weight(&mut self, name: String, shape: &[i64], init: Init) -> Weight {
+        self.weights.push((name, shape.into(), init));
+        Weight(self.weights.len() - 1)
+    }
+
+    pub(crate) fn buffer(&mut self, name: String, shape: &[i64], value: f64) -> Buffer {
+        self.buffers.push((name, shape.into(), value));
+        Buffer(self.buffers.len() - 1)
+    }
+
+    pub(crate) fn build(self, device: Device, rng: &mut impl Rng) -> Parameters {
+        let sizes: Vec<i64> = self.weights.iter().map(|w| w.1.iter().product()).collect();
+        let mut values: Vec<f32> = Vec::with_capacity(sizes.iter().sum::<i64>() as usize);
+        for ((_, _, init), &n) in self.weights.iter().zip(&sizes) {
+            let mut normal = |mean: f64, sd: f64| {
+                let distribution = Normal::new(mean, sd).expect("finite deviation");
+                values.extend((0..n).map(|_| distribution.sample(rng) as f32));
+            };
+            match *init {
+                Init::Normal(mean) => normal(mean, 0.02),
+                Init::FanIn(fan_in) => normal(0.0, (2.0 / fan_in as f64).sqrt()),
+                Init::Constant(value) => values.extend((0..n).map(|_| value as f32)),
+            }
+        }
+        let flat = Tensor::from_slice(&values).to_device(device);
+        let buffers = self.buffers.into_iter().map(|(name, shape, value)| {
+            let kind = if shape.is_empty() { Kind::Int64 } else { Kind::Float };
+            (name, Tensor::full(shape, value, (kind, device)))
+        });
+        let buffers = buffers.collect();
+        let views = views(&flat, self.weights.into_iter().map(|(name, shape, _)| (name, shape)));
+        Parameters { flat, views, buffers }
+    }
+}
+
+fn views(flat: &Tensor, shapes: impl Iterator<Item = (String, Vec<i64>)>) -> Vec<(String, Tensor)> {
+    let mut start = 0;
+    shapes
+        .map(|(name, shape)| {
+            let n = shape.iter().product();
+            let view = flat.narrow(0, start, n).view(&shape[..]).detach().set_requires_grad(true);
+            start += n;
+            (name, view)
+        })
+        .collect()
+}
+
+impl Parameters {
+    pub(crate) fn get(&self, weight: Weight) -> &Tensor {
+        &self.views[weight.0].1
+    }
+
+    pub(crate) fn buffer(&self, buffer: Buffer) -> &Tensor {
+        &self.buffers[buffer.0].1
+    }
+
+    /// Number of trainable values.
+    pub fn count(&self) -> i64 {
+        self.flat.numel() as i64
+    }
+
+    /// All trainable values, `[count]`; writing to it changes the network.
+    pub fn flat(&self) -> &Tensor {
+        &self.flat
+    }
+
+    /// Gradient of a scalar with respect to all trainable values, `[count]`.
+    pub fn gradient(&self, scalar: &Tensor) -> Tensor {
+        let inputs: Vec<&Tensor> = self.views.iter().map(|v| &v.1).collect();
+        let gradients = Tensor::run_backward(&[scalar], &inputs, false, false);
+        Tensor::cat(&gradients.iter().map(|g| g.reshape(-1)).collect::<Vec<_>>(), 0)
+    }
+
+    /// State-dict names with their tensors, running statistics included.
+    pub fn named(&self) -> BTreeMap<String, Tensor> {
+        self.views.iter().chain(&self.buffers).map(|(name, tensor)| (name.clone(), tensor.detach())).collect()
+    }
+
+    /// Takes the values of a state dict.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] when a tensor is missing or of another shape; nothing is changed then.
+    pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
+        let own = self.named();
+        for (name, tensor) in &own {
+            let found = tensors.get(name).map(Tensor::size);
+            if found.as_ref() != Some(&tensor.size()) {
+                return Err(Error::Mismatch { name: name.clone(), expected: tensor.size(), found });
+            }
+        }
+        tch::no_grad(|| {
+            for (name, mut tensor) in own {
+                tensor.copy_(&tensors[&name]);
+            }
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,89 @@
+use rand::Rng;
+use tch::{Device, Tensor};
+
+use crate::{
+    Noise, Norm, Parameters, SegmenterConfig,
+    layer::{Conv, Mode, Plan, Sequential},
+    parameters::Layout,
+};
+
+/// A U-Net: convolution, ReLU and batch norm twice a level, dropout at the bottom, transposed convolutions on the way up.
+///
+/// # Reference
+/// Ronneberger et al., MICCAI 2015; section 4.2.
+#[derive(Debug)]
+pub struct Segmenter {
+    down: Vec<Sequential>,
+    up: Vec<(Sequential, Sequential)>,
+    head: Sequential,
+    /// The weights.
+    pub parameters: Parameters,
+}
+
+impl Segmenter {
+    /// A segmenter with first weights from `rng`: normal with variance 2 / fan-in.
+    pub fn new(config: &SegmenterConfig, device: Device, rng: &mut impl Rng) -> Self {
+        let mut layout = Layout::default();
+        let width = |level: usize| config.width << level;
+        let mut down = Vec::new();
+        for level in 0..=config.depth {
+            let from = if level == 0 { config.image_channels } else { width(level - 1) };
+            let mut plans = double(from, width(level));
+            if level == config.depth {
+                plans.push(Plan::DropHalf);
+            }
+            down.push(Sequential::new(&format!("down.{level}"), plans, &mut layout, true));
+        }
+        let mut up = Vec::new();
+        for level in (0..config.depth).rev() {
+            let widen =
+                vec![Plan::ConvTranspose(Conv { from: width(level + 1), to: width(level), kernel: 2, stride: 2, padding: 0, bias: true })];
+            let widen = Sequential::new(&format!("widen.{level}"), widen, &mut layout, true);
+            up.push((widen, Sequential::new(&format!("up.{level}"), double(2 * width(level), width(level)), &mut layout, true)));
+        }
+        let head = vec![Plan::Conv(Conv { from: config.width, to: config.classes, kernel: 1, stride: 1, padding: 0, bias: true })];
+        let head = Sequential::new("head", head, &mut layout, true);
+        Self { down, up, head, parameters: layout.build(device, rng) }
+    }
+
+    /// Logits while learning: batch statistics, dropout from `noise`.
+    ///
+    /// # Shapes
+    /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of 2 to the depth.
+    pub fn learn(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
+        self.forward(image, Mode::Train, noise)
+    }
+
+    /// Logits for use: running statistics, no dropout, no gradient.
+    ///
+    /// # Shapes
+    /// As [`Segmenter::learn`].
+    pub fn segment(&self, image: &Tensor) -> Tensor {
+        tch::no_grad(|| self.forward(image, Mode::Evaluate, &mut Noise::off()))
+    }
+
+    fn forward(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Tensor {
+        let mut run = |row: &Sequential, x: &Tensor| row.forward(x, &self.parameters, mode, noise);
+        let mut skips: Vec<Tensor> = Vec::new();
+        for (level, row) in self.down.iter().enumerate() {
+            let x = match skips.last() {
+                Some(above) => above.max_pool2d([2; 2], [2; 2], [0; 2], [1; 2], false),
+                None => image.shallow_clone(),
+            };
+            debug_assert_eq!(skips.len(), level);
+            skips.push(run(row, &x));
+        }
+        let mut x = skips.pop().expect("a U-Net has a bottom");
+        for (widen, row) in &self.up {
+            let skip = skips.pop().expect("as many levels up as down");
+            let wide = run(widen, &x);
+            x = run(row, &Tensor::cat(&[skip, wide], 1));
+        }
+        run(&self.head, &x)
+    }
+}
+
+fn double(from: i64, to: i64) -> Vec<Plan> {
+    let conv = |from| Plan::Conv(Conv { from, to, kernel: 3, stride: 1, padding: 1, bias: true });
+    vec![conv(from), Plan::Relu, Plan::Norm(Norm::Batch, to), conv(to), Plan::Relu, Plan::Norm(Norm::Batch, to)]
+}

@@ -1,0 +1,54 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use asyndgan_models::{read_tensors, write_tensors};
+use tch::Tensor;
+
+use crate::Error;
+
+/// One role's checkpoints in a folder: `ROLE-ROUND.safetensors`, the last two kept.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    folder: PathBuf,
+    role: String,
+}
+
+impl Checkpoints {
+    pub(crate) fn open(folder: &Path, role: String) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+        Ok(Self { folder: folder.into(), role })
+    }
+
+    /// Rounds of which there is a checkpoint, ascending.
+    pub(crate) fn rounds(&self) -> Vec<u64> {
+        let prefix = format!("{}-", self.role);
+        let round = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            name.strip_prefix(&prefix)?.strip_suffix(".safetensors")?.parse().ok()
+        };
+        let mut rounds: Vec<u64> = fs::read_dir(&self.folder).into_iter().flatten().flatten().filter_map(round).collect();
+        rounds.sort_unstable();
+        rounds
+    }
+
+    pub(crate) fn write(&self, round: u64, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
+        write_tensors(&self.path(round), tensors)?;
+        let rounds = self.rounds();
+        for &old in &rounds[..rounds.len().saturating_sub(2)] {
+            let path = self.path(old);
+            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn read(&self, round: u64) -> Result<BTreeMap<String, Tensor>, Error> {
+        Ok(read_tensors(&self.path(round))?)
+    }
+
+    fn path(&self, round: u64) -> PathBuf {
+        self.folder.join(format!("{}-{round:08}.safetensors", self.role))
+    }
+}

@@ -1,0 +1,33 @@
+use std::path::PathBuf;
+
+/// What can stop a trainer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Weights or checkpoints.
+    #[error(transparent)]
+    Models(#[from] asyndgan_models::Error),
+    /// A tensor in transit.
+    #[error(transparent)]
+    Protocol(#[from] asyndgan_protocol::Error),
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// The checkpoint folder cannot be listed or changed.
+    #[error("cannot list or change {path}: {source}")]
+    Io {
+        /// The folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Work was asked for before the run began.
+    #[error("the run has not begun")]
+    NotBegun,
+    /// The loss is no number any more.
+    #[error("the loss of round {round} is not finite; lower the learning rate")]
+    Diverged {
+        /// In which round.
+        round: u64,
+    },
+}

@@ -1,0 +1,29 @@
+use asyndgan_models::{Generator, Noise};
+use asyndgan_protocol::{Role, stream};
+use tch::{Device, Kind, Tensor};
+
+use crate::condition_planes;
+
+/// Images that go through the generator at once.
+const TOGETHER: i64 = 16;
+
+/// Makes one synthetic image for every condition, with dropout or noise from the run's synthesis stream; `progress` hears how
+/// many are done.
+///
+/// # Shapes
+/// Codes (bytes) `[count, 1, rows, columns]`, or `[count, 1]`, to images on the CPU, `[count, channels, rows, columns]`, or
+/// `[count, values]`.
+pub fn synthesize(generator: &Generator, codes: &Tensor, count: u8, seed: u64, device: Device, mut progress: impl FnMut(u64)) -> Tensor {
+    let all = codes.size()[0];
+    // Values are made by the thousand, images by the dozen.
+    let together = if codes.dim() == 2 { 1 << 16 } else { TOGETHER };
+    let mut parts = Vec::new();
+    for (i, start) in (0..all).step_by(together as usize).enumerate() {
+        let n = together.min(all - start);
+        let planes = condition_planes(&codes.narrow(0, start, n).to_device(device), count);
+        let mut noise = Noise::new(vec![(n, stream(seed, Role::Synthesis, 0, i as u64))]);
+        parts.push(tch::no_grad(|| generator.forward(&planes, &mut noise)).to_device(Device::Cpu).to_kind(Kind::Float));
+        progress((start + n) as u64);
+    }
+    Tensor::cat(&parts, 0)
+}
