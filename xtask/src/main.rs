@@ -1,10 +1,98 @@
-//! placeholder
+//! The runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
+
+mod check;
+mod reproduce;
+mod run_json;
 mod setup;
-use std::path::PathBuf;
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
+mod tidy;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+
+const EXAMPLES: &str = "Examples:
+  cargo xtask reproduce table1                                 phantom data unless data/brats2018 holds real patients
+  cargo xtask reproduce table2 --data DIR --seeds 3            real tiles in the MoNuSeg layout
+  cargo xtask reproduce fig5 --profile smoke --out /tmp/fig5
+  cargo xtask test                                             all tests, setting libtorch up first";
+
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", about = "Set up, reproduce the paper's tables, test and check", after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
 }
-fn main() -> anyhow::Result<()> {
-    setup::ensure_libtorch()?;
-    setup::run(setup::Flavour::Cpu)
+
+#[derive(Subcommand)]
+enum Task {
+    /// Compute a figure or table of the paper; goes on where it was when started again.
+    Reproduce(reproduce::Arguments),
+    /// Obtain libtorch (done by whatever needs it) and note where it lies.
+    Setup {
+        /// Take the whole wheel with its CUDA packages, for an NVIDIA GPU.
+        #[arg(long)]
+        cuda: bool,
+    },
+    /// Run all tests.
+    Test,
+    /// Run every check, without changing anything.
+    Ci,
+    /// Format, and mend what can be mended.
+    Fix,
+    /// Check the workspace's own rules: who imports whom, one ndarray, what READMEs name.
+    Tidy,
+    /// Run the benchmarks.
+    Bench,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
+        Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
+        Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
+        Task::Test => check::test(),
+        Task::Ci => check::ci(),
+        Task::Fix => check::fix(),
+        Task::Tidy => tidy::tidy(),
+        Task::Bench => check::bench(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's folder.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// A cargo command in the workspace's folder, without what the cargo that runs us has set for us.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments).current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        // A changed package variable would make cargo believe that build scripts must run again.
+        if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// Runs a command to its end.
+fn succeed(mut command: Command) -> Result<()> {
+    let shown = format!("{command:?}").replace('"', "");
+    let status = command.status().with_context(|| format!("cannot start {shown}"))?;
+    if !status.success() {
+        bail!("{shown} failed ({status})");
+    }
+    Ok(())
 }

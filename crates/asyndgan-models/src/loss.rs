@@ -39,7 +39,7 @@ pub fn generator(logits: &Tensor, synthetic: &Tensor, real: &Tensor, l1_weight: 
 /// # Shapes
 /// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, to a scalar.
 pub fn segmentation(logits: &Tensor, target: &Tensor) -> Tensor {
-    let cross_entropy = logits.cross_entropy_for_logits(target);
+    let cross_entropy = logits.cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, -100, 0.0);
     let classes = logits.size()[1];
     let probability = logits.softmax(1, Kind::Float);
     let one_hot = target.one_hot(classes).permute([0, 3, 1, 2]).to_kind(Kind::Float);

@@ -1,0 +1,141 @@
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// An experiment of the paper.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Experiment {
+    /// Figure 5: three Gaussians, one a site.
+    Fig5,
+    /// Table 1: brain tumours in T2 slices, ten sites.
+    Table1,
+    /// Table 2: nuclei, four sites by organ.
+    Table2,
+}
+
+/// How much is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// Every step once, tiny: shows that everything works, and nothing else.
+    Smoke,
+    /// For a desktop computer.
+    Desk,
+    /// As published; for a GPU.
+    Paper,
+}
+
+/// A comparison row: what the segmenter learns from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Arm {
+    /// All sites' real images together, which no hospital could have.
+    RealAll,
+    /// One site's real images, from 1.
+    RealSubset(u32),
+    /// Synthetic images of one regular GAN on all data.
+    SynAll,
+    /// Synthetic images of one regular GAN on one site's data, from 1.
+    SynSubset(u32),
+    /// Synthetic images of the generator that learnt from all sites' discriminators.
+    AsynDgan,
+}
+
+/// A name that is none of the known ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownName(String);
+
+impl fmt::Display for UnknownName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is no arm: arms are RealAll, RealSubset-N, SynAll, SynSubset-N and AsynDgan", self.0)
+    }
+}
+
+impl std::error::Error for UnknownName {}
+
+impl Experiment {
+    /// The experiment's name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Experiment::Fig5 => "fig5",
+            Experiment::Table1 => "table1",
+            Experiment::Table2 => "table2",
+        }
+    }
+
+    /// The experiment's arms for so many sites, in the order of the table.
+    pub fn arms(self, sites: u32) -> Vec<Arm> {
+        let subsets = 1..=sites;
+        match self {
+            Experiment::Fig5 => std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan]).collect(),
+            _ => std::iter::once(Arm::RealAll).chain(subsets.map(Arm::RealSubset)).chain([Arm::SynAll, Arm::AsynDgan]).collect(),
+        }
+    }
+
+    /// The metrics of the table, in order, and whether more is better.
+    pub fn metrics(self) -> &'static [(&'static str, bool)] {
+        match self {
+            Experiment::Fig5 => &[("wasserstein_1", false)],
+            Experiment::Table1 => &[("dice", true), ("sensitivity", true), ("specificity", true), ("hd95", false)],
+            Experiment::Table2 => &[("dice", true), ("aji", true)],
+        }
+    }
+}
+
+impl Profile {
+    /// The profile's name, as on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Smoke => "smoke",
+            Profile::Desk => "desk",
+            Profile::Paper => "paper",
+        }
+    }
+}
+
+impl Arm {
+    /// Whether a generator is trained for it.
+    pub fn is_synthetic(self) -> bool {
+        !matches!(self, Arm::RealAll | Arm::RealSubset(_))
+    }
+}
+
+impl fmt::Display for Arm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arm::RealAll => f.pad("RealAll"),
+            Arm::RealSubset(n) => f.pad(&format!("RealSubset-{n}")),
+            Arm::SynAll => f.pad("SynAll"),
+            Arm::SynSubset(n) => f.pad(&format!("SynSubset-{n}")),
+            Arm::AsynDgan => f.pad("AsynDgan"),
+        }
+    }
+}
+
+impl FromStr for Arm {
+    type Err = UnknownName;
+
+    fn from_str(s: &str) -> Result<Self, UnknownName> {
+        let number = |n: &str| n.parse().map_err(|_| UnknownName(s.into()));
+        match s.split_once('-') {
+            None if s == "RealAll" => Ok(Arm::RealAll),
+            None if s == "SynAll" => Ok(Arm::SynAll),
+            None if s == "AsynDgan" => Ok(Arm::AsynDgan),
+            Some(("RealSubset", n)) => Ok(Arm::RealSubset(number(n)?)),
+            Some(("SynSubset", n)) => Ok(Arm::SynSubset(number(n)?)),
+            _ => Err(UnknownName(s.into())),
+        }
+    }
+}
+
+impl Serialize for Arm {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Arm {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,177 @@
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arm, Experiment, Profile, Run};
+
+/// Where a run's images come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DataKind {
+    /// Artificial patients or tiles.
+    Phantom,
+    /// BraTS patients.
+    Brats,
+    /// Tiles in the MoNuSeg layout.
+    Monuseg,
+    /// The toy's three Gaussians.
+    Toy,
+}
+
+impl DataKind {
+    /// How tables and banners call it.
+    pub fn label(self) -> &'static str {
+        match self {
+            DataKind::Phantom => "PHANTOM DATA, artificial patients: not a medical result",
+            DataKind::Brats => "BraTS patients",
+            DataKind::Monuseg => "Multi-Organ nuclei tiles",
+            DataKind::Toy => "three Gaussians",
+        }
+    }
+}
+
+/// A site's prepared cases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedSite {
+    /// The site's name in the published lists, or a number.
+    pub name: String,
+    /// Patients or tiles.
+    pub patients: Vec<String>,
+    /// Slices or patches made of them.
+    pub cases: usize,
+}
+
+/// What preparation made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prepared {
+    /// Where the images come from.
+    pub kind: DataKind,
+    /// The sites, in order.
+    pub sites: Vec<PreparedSite>,
+    /// Held-out patients or tiles.
+    pub test: Vec<String>,
+}
+
+/// Messages of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KindTraffic {
+    /// How many.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// What travelled between the server and one site, by kind of message.
+pub type SiteTraffic = BTreeMap<String, KindTraffic>;
+
+/// What training an arm's generator left behind, besides the generator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TrainRecord {
+    /// Wall seconds of the last part.
+    pub seconds: f64,
+    /// The round that the last part began with: 0 unless the run was interrupted; seconds and bytes count from there.
+    pub counted_from_round: u64,
+    /// What travelled, by site from 1.
+    pub bytes: BTreeMap<String, SiteTraffic>,
+}
+
+/// One case's metrics.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CaseScores {
+    /// The patient or tile.
+    pub case: String,
+    /// Values by metric; none where undefined.
+    pub metrics: BTreeMap<String, Option<f64>>,
+    /// Why a metric has no value.
+    pub undefined: BTreeMap<String, String>,
+}
+
+/// An arm's scores under one seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmScores {
+    /// The arm.
+    pub arm: Arm,
+    /// The seed.
+    pub seed: u64,
+    /// Images the segmenter learnt from.
+    pub training_images: usize,
+    /// Every held-out case.
+    pub cases: Vec<CaseScores>,
+    /// Wall seconds of segmenter and scoring.
+    pub seconds: f64,
+}
+
+/// A metric over all held-out cases, each averaged over seeds first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricSummary {
+    /// Mean over cases.
+    pub mean: Option<f64>,
+    /// Standard deviation over cases.
+    pub sd: Option<f64>,
+    /// Cases with a value.
+    pub n: usize,
+    /// Cases without.
+    pub undefined: usize,
+}
+
+/// A row of the table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The arm.
+    pub arm: Arm,
+    /// Its metrics.
+    pub metrics: BTreeMap<String, MetricSummary>,
+}
+
+/// A claim of the paper, held against the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Claim {
+    /// What is claimed.
+    pub claim: String,
+    /// Whether the means bear it out; none when it could not be measured.
+    pub holds: Option<bool>,
+    /// Mean paired difference over cases.
+    pub difference: Option<f64>,
+    /// Its 95 % bootstrap interval; none for a single case.
+    pub interval: Option<[f64; 2]>,
+}
+
+/// Which data a table is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Data {
+    /// Where the images come from.
+    pub kind: DataKind,
+    /// Training patients or tiles.
+    pub train_cases: usize,
+    /// Held-out patients or tiles.
+    pub test_cases: usize,
+    /// The sites.
+    pub sites: Vec<PreparedSite>,
+}
+
+/// The record of a whole run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Which experiment.
+    pub experiment: Experiment,
+    /// Under which profile.
+    pub profile: Profile,
+    /// On which data.
+    pub data: Data,
+    /// Seeds of the run.
+    pub seeds: Vec<u64>,
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+    /// The claims.
+    pub claims: Vec<Claim>,
+    /// The metrics' convention.
+    pub convention: BTreeMap<String, String>,
+    /// What travelled, by seed, arm, site and kind of message.
+    pub bytes: BTreeMap<String, BTreeMap<String, SiteTraffic>>,
+    /// Wall seconds by seed and arm, training and evaluation together.
+    pub seconds: BTreeMap<String, f64>,
+    /// Versions of what computed it.
+    pub versions: BTreeMap<String, String>,
+    /// The whole configuration.
+    pub configuration: Run,
+}

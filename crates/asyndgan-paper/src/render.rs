@@ -1,0 +1,88 @@
+use std::fmt::Write as _;
+
+use crate::{Experiment, MetricSummary, Table};
+
+impl Table {
+    /// The table's title; phantom data are called so.
+    pub fn title(&self) -> String {
+        let what = match self.experiment {
+            Experiment::Fig5 => "Figure 5: a mixture of Gaussians from sites that hold one each",
+            Experiment::Table1 => "Table 1: brain tumour segmentation",
+            Experiment::Table2 => "Table 2: nuclei segmentation",
+        };
+        format!("{what} ({}, {} profile)", self.data.kind.label(), self.profile.name())
+    }
+
+    /// The table as Markdown, with its claims and where it comes from.
+    pub fn markdown(&self) -> String {
+        let metrics = self.experiment.metrics();
+        let mut out = format!("# {}\n\n|arm|", self.title());
+        for (name, up) in metrics {
+            let _ = write!(out, "{} {}|", heading(name), if *up { "↑" } else { "↓" });
+        }
+        let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(metrics.len()));
+        for row in &self.rows {
+            let _ = write!(out, "|{}|", row.arm);
+            for (name, _) in metrics {
+                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), cell));
+            }
+            let n = row.metrics.values().map(|m| m.n).max().unwrap_or(0);
+            let undefined: usize = row.metrics.values().map(|m| m.undefined).sum();
+            let _ = writeln!(out, "{n}|{undefined}|");
+        }
+        out.push('\n');
+        let what = if self.experiment == Experiment::Fig5 {
+            "distance to the true mixture"
+        } else {
+            "mean (standard deviation) over held-out cases, each averaged over seeds"
+        };
+        let (train, test) = (self.data.train_cases, self.data.test_cases);
+        let _ = writeln!(
+            out,
+            "Cells: {what}. Data: {}; {train} training cases at {} sites, {test} held out; seeds {:?}.\n",
+            self.data.kind.label(),
+            self.data.sites.len(),
+            self.seeds
+        );
+        let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
+        for claim in &self.claims {
+            let holds = claim.holds.map_or("not measurable", |h| if h { "yes" } else { "no" });
+            let difference = claim.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"));
+            let interval = claim.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
+            let _ = writeln!(out, "|{}|{holds}|{difference}|{interval}|", claim.claim);
+        }
+        out
+    }
+
+    /// The rows as comma-separated values: arm, metric, mean, sd, n, undefined.
+    pub fn csv(&self) -> String {
+        let mut out = format!("# {}\narm,metric,mean,sd,n,undefined\n", self.title().replace(',', ";"));
+        let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v}"));
+        for row in &self.rows {
+            for (name, m) in &row.metrics {
+                let _ = writeln!(out, "{},{name},{},{},{},{}", row.arm, number(m.mean), number(m.sd), m.n, m.undefined);
+            }
+        }
+        out
+    }
+}
+
+fn heading(metric: &str) -> &str {
+    match metric {
+        "dice" => "Dice",
+        "sensitivity" => "Sensitivity",
+        "specificity" => "Specificity",
+        "hd95" => "HD95 (mm)",
+        "aji" => "AJI",
+        "wasserstein_1" => "Wasserstein-1",
+        other => other,
+    }
+}
+
+fn cell(m: &MetricSummary) -> String {
+    match (m.mean, m.sd) {
+        (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
+        (Some(mean), None) => format!("{mean:.4}"),
+        _ => "–".into(),
+    }
+}

@@ -1,0 +1,137 @@
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arm, Experiment, Profile, Settings};
+
+/// Everything that decides a run's result; lies as `run.json` in the run's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Which experiment.
+    pub experiment: Experiment,
+    /// Under which profile.
+    pub profile: Profile,
+    /// Folder of real data; none for phantoms.
+    pub data: Option<PathBuf>,
+    /// Seeds: everything but preparation is done once for each.
+    pub seeds: Vec<u64>,
+    /// auto, cpu or cuda.
+    pub device: String,
+    /// All numbers.
+    pub settings: Settings,
+}
+
+/// One thing to do, with the file that proves it done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Read or make the images, share them out to sites.
+    Prepare,
+    /// Try a few rounds and say how long the whole will take.
+    Estimate,
+    /// Train an arm's generator.
+    Train(Arm, u64),
+    /// Make an arm's synthetic images.
+    Synthesize(Arm, u64),
+    /// Train and score an arm's segmenter.
+    Evaluate(Arm, u64),
+    /// Make the table and pictures.
+    Report,
+}
+
+impl Run {
+    /// The steps after preparation, in order, for so many sites.
+    pub fn steps(&self, sites: u32) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.profile == Profile::Paper {
+            steps.push(Step::Estimate);
+        }
+        for &seed in &self.seeds {
+            for arm in self.experiment.arms(sites) {
+                if arm.is_synthetic() {
+                    steps.extend([Step::Train(arm, seed), Step::Synthesize(arm, seed)]);
+                }
+                steps.push(Step::Evaluate(arm, seed));
+            }
+        }
+        steps.push(Step::Report);
+        steps
+    }
+}
+
+impl Step {
+    /// The step's subcommand and arguments.
+    pub fn arguments(self) -> Vec<String> {
+        let with = |name: &str, arm: Arm, seed: u64| vec![name.into(), "--arm".into(), arm.to_string(), "--seed".into(), seed.to_string()];
+        match self {
+            Step::Prepare => vec!["prepare".into()],
+            Step::Estimate => vec!["estimate".into()],
+            Step::Train(arm, seed) => with("train", arm, seed),
+            Step::Synthesize(arm, seed) => with("synthesize", arm, seed),
+            Step::Evaluate(arm, seed) => with("evaluate", arm, seed),
+            Step::Report => vec!["report".into()],
+        }
+    }
+
+    /// What people read while it runs.
+    pub fn label(self) -> String {
+        match self {
+            Step::Prepare => "prepare data".into(),
+            Step::Estimate => "estimate the whole".into(),
+            Step::Train(arm, seed) => format!("{arm}: train generator (seed {seed})"),
+            Step::Synthesize(arm, seed) => format!("{arm}: synthesize (seed {seed})"),
+            Step::Evaluate(arm, seed) => format!("{arm}: evaluate (seed {seed})"),
+            Step::Report => "table and pictures".into(),
+        }
+    }
+
+    /// The file in the run's folder that is there once the step is done.
+    pub fn proof(self, run: &Path, experiment: Experiment) -> PathBuf {
+        match self {
+            Step::Prepare => run.join("prepared/prepared.json"),
+            Step::Estimate => run.join("estimate.json"),
+            Step::Train(arm, seed) => Self::folder(run, arm, seed).join("train.json"),
+            Step::Synthesize(arm, seed) => Self::folder(run, arm, seed).join("synthetic.safetensors"),
+            Step::Evaluate(arm, seed) => Self::folder(run, arm, seed).join("scores.json"),
+            Step::Report => run.join(format!("{}.json", experiment.name())),
+        }
+    }
+
+    /// The folder of an arm under a seed.
+    pub fn folder(run: &Path, arm: Arm, seed: u64) -> PathBuf {
+        run.join(format!("seed-{seed}")).join(arm.to_string())
+    }
+
+    /// Rough cost, to weigh steps against each other for the time left.
+    pub fn cost(self, settings: &Settings, sites: u32) -> u64 {
+        let pixels = (settings.crop * settings.crop).max(4) as u64 / 4;
+        let images = u64::from(sites * settings.batch);
+        let cost = match self {
+            Step::Prepare => 2_000_000,
+            Step::Estimate => 20 * images * pixels * settings.generator_width as u64,
+            Step::Train(..) => settings.rounds * images * pixels * settings.generator_width as u64 / 4,
+            Step::Synthesize(..) => 300 * pixels * settings.generator_width as u64,
+            Step::Evaluate(..) => {
+                (settings.segmenter_steps + 200) * settings.segmenter_batch as u64 * pixels * settings.segmenter_width as u64 / 8
+            }
+            Step::Report => 1_000_000,
+        };
+        cost / 1000 + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_arm_is_evaluated_once_a_seed_and_trained_if_synthetic() {
+        let settings = Settings::new(Experiment::Table1, Profile::Desk);
+        let run =
+            Run { experiment: Experiment::Table1, profile: Profile::Desk, data: None, seeds: vec![0, 1], device: "cpu".into(), settings };
+        let steps = run.steps(10);
+        let count = |f: fn(&Step) -> bool| steps.iter().filter(|s| f(s)).count();
+        assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 13);
+        assert_eq!(count(|s| matches!(s, Step::Train(..))), 2 * 2);
+        assert_eq!(steps.last(), Some(&Step::Report));
+    }
+}

@@ -1,0 +1,74 @@
+//! From a run's settings to what the crates take.
+
+use asyndgan_evaluator::{SegmenterTraining, Task};
+use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig};
+use asyndgan_paper::{Arm, Experiment, Run, Settings};
+use asyndgan_protocol::{RunDescription, Weighting};
+use asyndgan_training::{GanConfig, toy};
+
+fn image_channels(experiment: Experiment) -> i64 {
+    if experiment == Experiment::Table2 { 3 } else { 1 }
+}
+
+pub(crate) fn codes(experiment: Experiment) -> u8 {
+    match experiment {
+        Experiment::Fig5 => toy::SITES.len() as u8,
+        Experiment::Table1 => BRAIN_CODES,
+        Experiment::Table2 => TISSUE_CODES,
+    }
+}
+
+pub(crate) fn gan(run: &Run) -> GanConfig {
+    let Settings { generator_width, generator_blocks, discriminator_width, batch_norm, learning_rate, beta_1, beta_2, .. } = run.settings;
+    let norm = if batch_norm { Norm::Batch } else { Norm::Instance };
+    let (codes, image_channels) = (codes(run.experiment), image_channels(run.experiment));
+    let condition_channels = i64::from(codes);
+    let channels = condition_channels + image_channels;
+    let (generator, discriminator) = if run.experiment == Experiment::Fig5 {
+        let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width: generator_width, noise: 4 };
+        (generator, DiscriminatorConfig::Perceptron { channels, width: discriminator_width })
+    } else {
+        let generator =
+            GeneratorConfig::ResNet { condition_channels, image_channels, width: generator_width, blocks: generator_blocks, norm };
+        (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm })
+    };
+    let adam = AdamConfig { learning_rate, beta_1, beta_2 };
+    GanConfig { generator, discriminator, generator_adam: adam, discriminator_adam: adam, codes }
+}
+
+/// A run of one arm: a single GAN sees as many pairs a round as all sites together.
+pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDescription {
+    let s = &run.settings;
+    RunDescription {
+        seed,
+        rounds: s.rounds,
+        batch: if arm == Arm::AsynDgan { s.batch } else { s.batch * sites },
+        crop: s.crop as u32,
+        flips: run.experiment != Experiment::Fig5,
+        weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
+        l1_weight: s.l1_weight,
+        checkpoint_every: s.checkpoint_every,
+    }
+}
+
+pub(crate) fn task(experiment: Experiment) -> Task {
+    if experiment == Experiment::Table1 { Task::Tumour } else { Task::Nuclei }
+}
+
+pub(crate) fn segmenter(run: &Run) -> SegmenterTraining {
+    let s = &run.settings;
+    SegmenterTraining {
+        network: SegmenterConfig {
+            image_channels: image_channels(run.experiment),
+            classes: task(run.experiment).classes(),
+            width: s.segmenter_width,
+            depth: s.segmenter_depth,
+        },
+        steps: s.segmenter_steps,
+        batch: s.segmenter_batch,
+        crop: s.crop,
+        learning_rate: s.segmenter_learning_rate,
+        colour_jitter: s.colour_jitter,
+    }
+}

@@ -1,0 +1,99 @@
+//! Trains an arm's segmenter and scores it; of the toy, measures the distance to the true mixture.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use asyndgan_evaluator::{Scores, predict, score, train_segmenter};
+use asyndgan_medio::{Case, TestCase, read_cases, read_test_cases, write_test_cases};
+use asyndgan_metrics::wasserstein_1;
+use asyndgan_models::read_tensors;
+use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
+use asyndgan_protocol::{Role, stream};
+use asyndgan_training::toy;
+use ndarray::Axis;
+
+use crate::{
+    configure,
+    progress::{Progress, now},
+    run_folder::{RunFolder, write_json},
+};
+
+/// Held-out cases of which the predictions are kept for the pictures.
+const PICTURED: usize = 4;
+
+pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
+    let started = now();
+    let (training_images, cases) = match folder.run.experiment {
+        Experiment::Fig5 => toy_scores(folder, arm, seed)?,
+        _ => segment(folder, arm, seed)?,
+    };
+    let scores = ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64() };
+    write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
+}
+
+fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
+    let place = folder.arm(arm, seed)?;
+    let cases = training_cases(folder, arm, seed)?;
+    let test = read_test_cases(&folder.test_file())?;
+    let (task, training) = (configure::task(folder.run.experiment), configure::segmenter(&folder.run));
+    let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), training.steps + test.len() as u64);
+    // Every arm's segmenter begins with the same weights.
+    let mut rng = stream(seed, Role::Segmenter, 0, 0);
+    let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step| bar.set(step))?;
+    let (mut scores, mut pictured) = (Vec::new(), Vec::new());
+    for (i, case) in test.iter().enumerate() {
+        let prediction = predict(&segmenter, task, case, training.crop, folder.device);
+        scores.push(case_scores(&case.id, score(task, case, &prediction)));
+        if i < PICTURED {
+            let middle = prediction.len_of(Axis(0)) / 2;
+            let truth = prediction.index_axis(Axis(0), middle).insert_axis(Axis(0)).to_owned();
+            let images = case.images.index_axis(Axis(0), middle).insert_axis(Axis(0)).to_owned();
+            pictured.push(TestCase { id: case.id.clone(), images, truth, spacing_mm: case.spacing_mm });
+        }
+        bar.set(training.steps + i as u64 + 1);
+    }
+    write_test_cases(&place.join("predictions.safetensors"), &pictured)?;
+    Ok((cases.len(), scores))
+}
+
+fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<Case>> {
+    let sites = folder.prepared()?.sites.len() as u32;
+    let files = match arm {
+        Arm::RealAll => (1..=sites).map(|site| folder.site_file(site)).collect(),
+        Arm::RealSubset(site) => vec![folder.site_file(site)],
+        _ => vec![folder.proof(Step::Synthesize(arm, seed))],
+    };
+    let mut cases = Vec::new();
+    for file in files {
+        cases.extend(read_cases(&file)?);
+    }
+    Ok(cases)
+}
+
+fn case_scores(case: &str, scores: Scores) -> CaseScores {
+    let metrics = scores.iter().map(|(name, value)| ((*name).to_owned(), value.ok())).collect();
+    let undefined = scores.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.err()?.to_string()))).collect();
+    CaseScores { case: case.into(), metrics, undefined }
+}
+
+fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
+    let drawn = toy_values(folder, arm, seed)?;
+    let distance = wasserstein_1(&mixture(folder.run.settings.phantoms_held_out), &drawn);
+    let scores = BTreeMap::from([("wasserstein_1", distance)]);
+    Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores)]))
+}
+
+/// What an arm's generator drew.
+pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<f64>> {
+    let tensors = read_tensors(&folder.proof(Step::Synthesize(arm, seed)))?;
+    let values = tensors.get("values").context("the toy's synthetic file holds no values: delete it and synthesize again")?;
+    let mut drawn = vec![0_f32; values.numel()];
+    values.copy_data(&mut drawn, values.numel());
+    Ok(drawn.into_iter().map(f64::from).collect())
+}
+
+/// The true mixture, drawn from streams that no training uses.
+pub(crate) fn mixture(count: usize) -> Vec<f64> {
+    let sites = toy::SITES.len();
+    (0..sites).flat_map(|site| toy::values(site, count / sites, &mut stream(u64::MAX, Role::Phantom, site as u32, 1))).collect()
+}

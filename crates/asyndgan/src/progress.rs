@@ -1,0 +1,43 @@
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Shows how far a step is: a bar with the time left, or lines for the runner that shows the bars.
+pub(crate) enum Progress {
+    Bar(ProgressBar),
+    Lines { total: u64, said: Option<Instant> },
+}
+
+impl Progress {
+    pub(crate) fn new(label: &str, total: u64) -> Self {
+        if std::env::var("ASYNDGAN_PROGRESS").is_ok_and(|v| v == "lines") {
+            return Self::Lines { total, said: None };
+        }
+        let style =
+            ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
+        Self::Bar(ProgressBar::new(total).with_style(style).with_message(label.to_owned()))
+    }
+
+    #[allow(clippy::print_stdout, reason = "the runner reads these lines")]
+    pub(crate) fn set(&mut self, done: u64) {
+        match self {
+            Self::Bar(bar) => bar.set_position(done),
+            Self::Lines { total, said } => {
+                if done >= *total || said.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
+                    *said = Some(now());
+                    println!("progress {done} {total}");
+                    // The runner may be gone; then nobody wants to know.
+                    let _ = std::io::stdout().flush();
+                }
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the binary may look at the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,81 @@
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use asyndgan_paper::{Arm, Prepared, Run, Step};
+use serde::{Serialize, de::DeserializeOwned};
+use tch::Device;
+
+/// A run's folder: its description, and where everything lies in it.
+pub(crate) struct RunFolder {
+    pub(crate) path: PathBuf,
+    pub(crate) run: Run,
+    pub(crate) device: Device,
+}
+
+impl RunFolder {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let run: Run = read_json(&path.join("run.json"))?;
+        let device = match run.device.as_str() {
+            "cpu" => Device::Cpu,
+            "auto" => Device::cuda_if_available(),
+            "cuda" if tch::Cuda::is_available() => Device::Cuda(0),
+            "cuda" => bail!(
+                "this libtorch has no CUDA, or the machine no GPU that it can use: run `cargo xtask setup --cuda`, or take --device cpu"
+            ),
+            other => bail!("{other} is no device: take auto, cpu or cuda"),
+        };
+        asyndgan_models::set_threads(run.settings.server_threads);
+        Ok(Self { path: path.into(), run, device })
+    }
+
+    pub(crate) fn prepared(&self) -> Result<Prepared> {
+        read_json(&self.proof(Step::Prepare))
+    }
+
+    pub(crate) fn proof(&self, step: Step) -> PathBuf {
+        step.proof(&self.path, self.run.experiment)
+    }
+
+    /// An arm's folder under a seed, made if need be.
+    pub(crate) fn arm(&self, arm: Arm, seed: u64) -> Result<PathBuf> {
+        let folder = Step::folder(&self.path, arm, seed);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The prepared cases of a site, from 1.
+    pub(crate) fn site_file(&self, site: u32) -> PathBuf {
+        self.path.join(format!("prepared/site-{site}.safetensors"))
+    }
+
+    /// The prepared held-out cases.
+    pub(crate) fn test_file(&self) -> PathBuf {
+        self.path.join("prepared/test.safetensors")
+    }
+}
+
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: do the steps before this one first", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("{} is not what this version writes: delete it and do its step again", path.display()))
+}
+
+/// Writes a text file whole or not at all.
+pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
+    let beside = path.with_extension("partial");
+    let save = || {
+        let mut file = fs::File::create(&beside)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    save().with_context(|| format!("cannot write {}", path.display()))
+}
+
+pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    write_text(path, &(serde_json::to_string_pretty(value)? + "\n"))
+}

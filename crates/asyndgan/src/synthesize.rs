@@ -1,0 +1,90 @@
+//! Makes an arm's synthetic images from its generator and the masks that the server was given.
+
+use anyhow::Result;
+use asyndgan_medio::{Case, prepare, transplant, write_cases};
+use asyndgan_models::{Generator, read_tensors, write_tensors};
+use asyndgan_paper::{Arm, Experiment, Step};
+use asyndgan_protocol::{Role, stream};
+use asyndgan_training::synthesize as through;
+use ndarray::{Array2, Array3};
+use rand::Rng;
+use tch::Tensor;
+
+use crate::{configure, progress::Progress, run_folder::RunFolder};
+
+pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
+    let place = folder.arm(arm, seed)?;
+    let config = configure::gan(&folder.run);
+    let mut generator = Generator::new(&config.generator, folder.device, &mut stream(seed, Role::GeneratorWeights, 0, 0));
+    generator.parameters.load(&read_tensors(&place.join("generator.safetensors"))?)?;
+    let out = folder.proof(Step::Synthesize(arm, seed));
+    let label = Step::Synthesize(arm, seed).label();
+    if folder.run.experiment == Experiment::Fig5 {
+        let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
+        let mut bar = Progress::new(&label, codes.numel() as u64);
+        let values = through(&generator, &codes, config.codes, seed, folder.device, |done| bar.set(done));
+        write_tensors(&out, &[("values".to_owned(), values)].into())?;
+        return Ok(());
+    }
+    let conditions = read_tensors(&place.join("conditions.safetensors"))?;
+    let conditions: Vec<Array2<u8>> = conditions.values().flat_map(planes).collect();
+    let chosen = choose(folder, &conditions, seed);
+    let side = folder.run.settings.crop as i64;
+    let flat: Vec<u8> = chosen.iter().flatten().copied().collect();
+    let codes = Tensor::from_slice(&flat).view([chosen.len() as i64, 1, side, side]);
+    let mut bar = Progress::new(&label, chosen.len() as u64);
+    let images = through(&generator, &codes, config.codes, seed, folder.device, |done| bar.set(done));
+    let cases: Vec<Case> = chosen
+        .into_iter()
+        .enumerate()
+        .map(|(i, condition)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition })
+        .collect();
+    Ok(write_cases(&out, &cases)?)
+}
+
+/// Conditions in the mixture's shares; an arm of one site knows its own only.
+fn toy_codes(count: usize, arm: Arm) -> Tensor {
+    let code = |i: usize| match arm {
+        Arm::SynSubset(site) => site as u8,
+        _ => (i % 3) as u8 + 1,
+    };
+    Tensor::from_slice(&(0..count).map(code).collect::<Vec<_>>()).unsqueeze(1)
+}
+
+fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
+    let size = codes.size();
+    let mut values = vec![0_u8; codes.numel()];
+    codes.copy_data(&mut values, codes.numel());
+    let shape = (size[2] as usize, size[3] as usize);
+    values.chunks_exact(shape.0 * shape.1).map(|v| Array2::from_shape_vec(shape, v.to_vec()).expect("a plane")).collect()
+}
+
+/// What to make: each condition once as it is, in the middle; then crops at random, of brains with another slice's tumour.
+fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array2<u8>> {
+    let crop = folder.run.settings.crop;
+    let margin = |c: &Array2<u8>| (c.nrows() - crop, c.ncols() - crop);
+    let mut chosen: Vec<Array2<u8>> =
+        conditions.iter().map(|c| prepare::window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned()).collect();
+    for copy in 1..folder.run.settings.synthetic_per_condition {
+        for (i, own) in conditions.iter().enumerate() {
+            let mut rng = stream(seed, Role::Transplant, copy as u32, i as u64);
+            let moved = (folder.run.experiment == Experiment::Table1).then(|| {
+                let mut other = || &conditions[rng.random_range(0..conditions.len())];
+                // Some tumours lie outside of some outlines: a few tries, then the slice's own.
+                (0..10).find_map(|_| transplant(own.view(), other().view(), prepare::TUMOUR_PIXELS_MIN))
+            });
+            let condition = moved.flatten().unwrap_or_else(|| own.clone());
+            let (rows, columns) = margin(own);
+            let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
+            chosen.push(prepare::window(condition.view(), top, left, crop).to_owned());
+        }
+    }
+    chosen
+}
+
+fn image(tensor: &Tensor) -> Array3<f32> {
+    let size = tensor.size();
+    let mut values = vec![0.0; tensor.numel()];
+    tensor.contiguous().copy_data(&mut values, tensor.numel());
+    Array3::from_shape_vec((size[0] as usize, size[1] as usize, size[2] as usize), values).expect("an image")
+}

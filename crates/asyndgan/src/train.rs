@@ -1,0 +1,202 @@
+//! Trains an arm's generator: the server and every site are the protocol's machines, joined in memory, each site on its own thread.
+
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Result, anyhow};
+use asyndgan_medio::read_cases;
+use asyndgan_models::{set_threads, write_tensors};
+use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
+use asyndgan_protocol::{Role, RunDescription, SiteId, SitePolicy, stream};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, toy};
+use asyndgan_transport::{Ledger, MemorySiteLink, in_memory, run_server, run_site};
+use tch::{Device, Tensor};
+
+use crate::{
+    configure,
+    progress::{Progress, now},
+    run_folder::{RunFolder, write_json, write_text},
+};
+
+/// A site that says nothing for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes.
+const SILENCE_MAX: Duration = Duration::from_secs(3600);
+
+/// Where one site finds its own data, and nothing else.
+enum Source {
+    Files(Vec<PathBuf>),
+    Toy { sites: Vec<usize>, values: usize },
+}
+
+impl Source {
+    fn load(&self, seed: u64) -> Result<Pairs> {
+        match self {
+            Source::Files(paths) => {
+                let mut cases = Vec::new();
+                for path in paths {
+                    cases.extend(read_cases(path)?);
+                }
+                Ok(Pairs::of(&cases))
+            }
+            Source::Toy { sites, values } => {
+                let parts: Vec<Pairs> =
+                    sites.iter().map(|&site| toy::pairs(site, *values, &mut stream(seed, Role::Phantom, site as u32, 0))).collect();
+                let join = |f: fn(&Pairs) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
+                Ok(Pairs { images: join(|p| &p.images), codes: join(|p| &p.codes) })
+            }
+        }
+    }
+}
+
+/// Every site of an arm's run: all sites, or one that holds what the arm allows.
+fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
+    let one = |held: Vec<u32>| match folder.run.experiment {
+        Experiment::Fig5 => {
+            Source::Toy { sites: held.iter().map(|&s| s as usize - 1).collect(), values: folder.run.settings.phantoms_per_site }
+        }
+        _ => Source::Files(held.iter().map(|&s| folder.site_file(s)).collect()),
+    };
+    match arm {
+        Arm::AsynDgan => (1..=sites).map(|site| one(vec![site])).collect(),
+        Arm::SynSubset(site) | Arm::RealSubset(site) => vec![one(vec![site])],
+        Arm::SynAll | Arm::RealAll => vec![one((1..=sites).collect())],
+    }
+}
+
+struct Job {
+    config: GanConfig,
+    run: RunDescription,
+    device: Device,
+    server_threads: u32,
+    site_threads: u32,
+    checkpoints: PathBuf,
+}
+
+fn job(folder: &RunFolder, arm: Arm, seed: u64, sites: u32, checkpoints: PathBuf) -> Job {
+    let settings = &folder.run.settings;
+    Job {
+        config: configure::gan(&folder.run),
+        run: configure::description(&folder.run, arm, seed, sites),
+        device: folder.device,
+        server_threads: settings.server_threads,
+        // A GAN on all data has no other site to share the processor with.
+        site_threads: if arm == Arm::AsynDgan { settings.site_threads } else { settings.server_threads },
+        checkpoints,
+    }
+}
+
+pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
+    let place = folder.arm(arm, seed)?;
+    let sites = folder.prepared()?.sites.len() as u32;
+    let job = job(folder, arm, seed, sites, place.join("checkpoints"));
+    let started = now();
+    let mut bar = Progress::new(&Step::Train(arm, seed).label(), job.run.rounds);
+    let mut first = None;
+    let (server, ledger) = play(&job, sources(folder, arm, sites), |round| {
+        first.get_or_insert(round);
+        bar.set(round);
+    })?;
+    write_tensors(&place.join("generator.safetensors"), &server.generator().parameters.named())?;
+    let conditions = server.conditions().iter().enumerate().map(|(site, codes)| (format!("site-{}", site + 1), codes.shallow_clone()));
+    write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?;
+    write_text(&place.join("losses.csv"), &losses(&server))?;
+    let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
+    write_json(&folder.proof(Step::Train(arm, seed)), &record)
+}
+
+/// Plays server and sites to the end of the run.
+fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(ServerTrainer, Ledger)> {
+    let sites = sources.len() as u32;
+    let (mut link, site_links) = in_memory(sites);
+    let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), &job.checkpoints, job.device)?;
+    thread::scope(|scope| {
+        let threads: Vec<_> = site_links
+            .into_iter()
+            .zip(sources)
+            .enumerate()
+            .map(|(i, (link, source))| scope.spawn(move || play_site(job, SiteId(i as u32), source, link)))
+            .collect();
+        set_threads(job.server_threads);
+        let served = run_server(&job.run, sites, SILENCE_MAX, &mut link, &mut server, progress);
+        drop(link);
+        // What a site says of itself tells more than that it is gone.
+        let mut site_error = None;
+        for (i, thread) in threads.into_iter().enumerate() {
+            let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")));
+            if let Err(error) = ended {
+                site_error.get_or_insert(error.context(SiteId(i as u32)));
+            }
+        }
+        match (served, site_error) {
+            (Ok(ledger), None) => Ok((server, ledger)),
+            (Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { .. })) | Ok(_), Some(error)) => Err(error),
+            (Err(error), _) => Err(error.into()),
+        }
+    })
+}
+
+fn play_site(job: &Job, id: SiteId, source: Source, mut link: MemorySiteLink) -> Result<()> {
+    set_threads(job.site_threads);
+    let pairs = source.load(job.run.seed)?;
+    let mut site = SiteTrainer::new(job.config.clone(), pairs, id, &job.checkpoints, job.device)?;
+    // In one process all data are in one place already: an L1 term gives nothing away that was not there.
+    let policy = SitePolicy { allow_l1: true, ..SitePolicy::default() };
+    Ok(run_site(id, policy, &mut link, &mut site)?)
+}
+
+fn traffic(ledger: &Ledger) -> std::collections::BTreeMap<String, asyndgan_paper::SiteTraffic> {
+    let mut all = std::collections::BTreeMap::<String, asyndgan_paper::SiteTraffic>::new();
+    for (site, kind, t) in ledger.entries() {
+        let kinds = all.entry(format!("site-{}", site.0 + 1)).or_default();
+        kinds.insert(format!("{kind:?}").to_lowercase(), KindTraffic { messages: t.messages, bytes: t.bytes });
+    }
+    all
+}
+
+fn losses(server: &ServerTrainer) -> String {
+    let sites = server.conditions().len();
+    let names: Vec<String> = (1..=sites).map(|s| format!("site_{s}_discriminator,site_{s}_generator")).collect();
+    let row =
+        |(round, values): (usize, &Vec<f32>)| format!("{round},{}\n", values.iter().map(f32::to_string).collect::<Vec<_>>().join(","));
+    format!("round,{}\n{}", names.join(","), server.losses().iter().enumerate().map(row).collect::<String>())
+}
+
+/// What an estimate leaves behind.
+#[derive(serde::Serialize)]
+struct Estimate {
+    seconds_per_round: f64,
+    hours_of_all_generators: f64,
+}
+
+/// Tries the first rounds at full size and says how long all generators will take.
+pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
+    const ROUNDS: u64 = 3;
+    let sites = folder.prepared()?.sites.len() as u32;
+    let scratch = folder.path.join("estimate-scratch");
+    let mut job = job(folder, Arm::AsynDgan, 0, sites, scratch.clone());
+    job.run.rounds = ROUNDS;
+    let mut bar = Progress::new(&Step::Estimate.label(), ROUNDS);
+    let mut times = Vec::new();
+    let played = play(&job, sources(folder, Arm::AsynDgan, sites), |round| {
+        times.push(now());
+        bar.set(round);
+    });
+    remove(&scratch);
+    played?;
+    // The first round also loads and warms up.
+    let seconds_per_round = times[times.len() - 1].duration_since(times[1]).as_secs_f64() / (times.len() - 2) as f64;
+    let generators = folder.run.experiment.arms(sites).iter().filter(|a| a.is_synthetic()).count() * folder.run.seeds.len();
+    let hours = seconds_per_round * folder.run.settings.rounds as f64 * generators as f64 / 3600.0;
+    eprintln!(
+        "estimate: {seconds_per_round:.1} s a round, {hours:.1} hours for the {generators} generators of this run; segmenters come on top"
+    );
+    write_json(&folder.proof(Step::Estimate), &Estimate { seconds_per_round, hours_of_all_generators: hours })
+}
+
+fn remove(folder: &Path) {
+    if let Err(error) = std::fs::remove_dir_all(folder) {
+        eprintln!("warning: {} could not be removed: {error}", folder.display());
+    }
+}

@@ -1,0 +1,50 @@
+//! Tests and checks: `test`, `ci` (read-only, cheapest first), its twin `fix`, and `bench`.
+
+use anyhow::Result;
+
+use crate::{cargo, setup, succeed, tidy};
+
+pub(crate) fn test() -> Result<()> {
+    setup::ensure_libtorch()?;
+    // The end-to-end tests start the program; it must be there, and fast.
+    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    succeed(cargo(&["test", "--workspace"]))
+}
+
+pub(crate) fn ci() -> Result<()> {
+    step("format");
+    succeed(cargo(&["fmt", "--all", "--check"]))?;
+    step("tidy");
+    tidy::tidy()?;
+    setup::ensure_libtorch()?;
+    step("clippy");
+    succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("documentation");
+    succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;
+    step("tests");
+    test()?;
+    for experiment in ["fig5", "table1", "table2"] {
+        step(&format!("smoke run of {experiment}"));
+        let out = crate::root().join("target/ci").join(experiment);
+        if out.exists() {
+            std::fs::remove_dir_all(&out)?;
+        }
+        let out = out.to_string_lossy().into_owned();
+        succeed(cargo(&["run", "--quiet", "--package", "xtask", "--", "reproduce", experiment, "--profile", "smoke", "--out", &out]))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn fix() -> Result<()> {
+    succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
+    succeed(cargo(&["fmt", "--all"]))
+}
+
+pub(crate) fn bench() -> Result<()> {
+    setup::ensure_libtorch()?;
+    succeed(cargo(&["bench", "--workspace", "--benches"]))
+}
+
+fn step(name: &str) {
+    eprintln!("--- {name}");
+}

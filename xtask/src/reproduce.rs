@@ -1,0 +1,227 @@
+//! `cargo xtask reproduce`: sets up, builds, and does an experiment's steps in order, each by the program `asyndgan`.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_paper::{Experiment, Prepared, Profile, Run, Settings, Step};
+use clap::{Args, ValueEnum};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::{cargo, root, run_json, setup, succeed};
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Which figure or table.
+    experiment: ExperimentName,
+    /// How much is computed: minutes, up to an hour, or days on a GPU.
+    #[arg(long, default_value = "desk")]
+    profile: ProfileName,
+    /// Folder of real data: BraTS 2018 patients (table1), or tiles in the MoNuSeg layout (table2).
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// How many seeds: 0, 1, ...
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
+    /// Where networks are computed.
+    #[arg(long, default_value = "auto")]
+    device: DeviceName,
+    /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ExperimentName {
+    Fig5,
+    Table1,
+    Table2,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Smoke,
+    Desk,
+    Paper,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum DeviceName {
+    Auto,
+    Cpu,
+    Cuda,
+}
+
+impl Arguments {
+    fn run(&self) -> Result<Run> {
+        let experiment = match self.experiment {
+            ExperimentName::Fig5 => Experiment::Fig5,
+            ExperimentName::Table1 => Experiment::Table1,
+            ExperimentName::Table2 => Experiment::Table2,
+        };
+        let profile = match self.profile {
+            ProfileName::Smoke => Profile::Smoke,
+            ProfileName::Desk => Profile::Desk,
+            ProfileName::Paper => Profile::Paper,
+        };
+        let device = match self.device {
+            DeviceName::Auto => "auto",
+            DeviceName::Cpu => "cpu",
+            DeviceName::Cuda => "cuda",
+        };
+        ensure!(self.seeds > 0, "--seeds 0 leaves nothing to do: take at least 1");
+        let data =
+            match (&self.data, experiment) {
+                (Some(_), Experiment::Fig5) => bail!("fig5 draws its own numbers: leave --data out"),
+                (Some(folder), _) => Some(folder.canonicalize().with_context(|| {
+                    format!("no folder {}: give --data an existing one, or leave it out for phantoms", folder.display())
+                })?),
+                (None, Experiment::Fig5) => None,
+                (None, Experiment::Table1) => Some(root().join("data/brats2018")).filter(|p| p.is_dir()),
+                (None, Experiment::Table2) => Some(root().join("data/monuseg")).filter(|p| p.is_dir()),
+            };
+        let settings = Settings::new(experiment, profile);
+        Ok(Run { experiment, profile, data, seeds: (0..self.seeds).collect(), device: device.into(), settings })
+    }
+}
+
+pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
+    let run = arguments.run()?;
+    let default = || root().join("target/reproduce").join(format!("{}-{}", run.experiment.name(), run.profile.name()));
+    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
+    if run.data.is_none() && run.experiment != Experiment::Fig5 {
+        eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
+    }
+    run_json::claim(&folder, &run)?;
+    setup::ensure_libtorch()?;
+    eprintln!("building asyndgan ...");
+    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    let runner = Runner { program: root().join("target/release/asyndgan"), folder: &folder, run: &run };
+    runner.all()?;
+    let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
+    eprintln!("results: {}", folder.display());
+    show(&table);
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn show(table: &str) {
+    println!("{table}");
+}
+
+struct Runner<'a> {
+    program: PathBuf,
+    folder: &'a Path,
+    run: &'a Run,
+}
+
+/// The two bars: this step and the whole.
+struct Bars {
+    step: ProgressBar,
+    whole: ProgressBar,
+    started: Instant,
+}
+
+impl Runner<'_> {
+    fn all(&self) -> Result<()> {
+        let bars = MultiProgress::new();
+        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let step = bars.add(ProgressBar::new(1)).with_style(style("{msg:40} [{bar:30}] {percent:>3} %, {eta} left"));
+        let whole = bars.add(ProgressBar::new(1)).with_style(style("{msg:40} [{bar:30}] {percent:>3} %, {eta} left"));
+        let bars = Bars { step, whole, started: now() };
+        bars.whole.set_message(format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
+        let proof = Step::Prepare.proof(self.folder, self.run.experiment);
+        self.one(Step::Prepare, &bars, 0)?;
+        let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
+        let prepared: Prepared =
+            serde_json::from_str(&text).with_context(|| format!("{} is of another version: delete the run's folder", proof.display()))?;
+        let sites = prepared.sites.len() as u32;
+        let steps = self.run.steps(sites);
+        let cost = |step: &Step| step.cost(&self.run.settings, sites);
+        bars.whole.set_length(steps.iter().map(cost).sum());
+        let mut skipped = 0;
+        for step in &steps {
+            if self.is_done(*step) {
+                skipped += cost(step);
+            }
+        }
+        // Steps of an earlier start do not count for the speed.
+        bars.whole.set_position(skipped);
+        bars.whole.reset_eta();
+        for (i, step) in steps.iter().enumerate() {
+            if self.is_done(*step) {
+                bars.step.suspend(|| eprintln!("[{}/{}] {}: done already", i + 1, steps.len(), step.label()));
+                continue;
+            }
+            let began = now();
+            self.one(*step, &bars, cost(step))?;
+            let left = self.left(&bars, skipped);
+            bars.step.suspend(|| eprintln!("[{}/{}] {}: {:.0} s{left}", i + 1, steps.len(), step.label(), began.elapsed().as_secs_f64()));
+        }
+        bars.step.finish_and_clear();
+        bars.whole.finish_and_clear();
+        Ok(())
+    }
+
+    /// The report is cheap and depends on all others: it is always made anew.
+    fn is_done(&self, step: Step) -> bool {
+        step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
+    }
+
+    /// Time left of the whole, for people whose terminal shows no bars.
+    fn left(&self, bars: &Bars, skipped: u64) -> String {
+        let (done, all) = (bars.whole.position().saturating_sub(skipped), bars.whole.length().unwrap_or(0).saturating_sub(skipped));
+        if done == 0 || done >= all {
+            return String::new();
+        }
+        let left = bars.started.elapsed().mul_f64((all - done) as f64 / done as f64);
+        format!(", about {} min left", left.as_secs().div_ceil(60))
+    }
+
+    fn one(&self, step: Step, bars: &Bars, cost: u64) -> Result<()> {
+        if self.is_done(step) {
+            return Ok(());
+        }
+        let before = bars.whole.position();
+        bars.step.reset();
+        bars.step.set_message(step.label());
+        let mut command = Command::new(&self.program);
+        command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut first = None;
+        for line in lines.map_while(std::io::Result::ok) {
+            let mut words = line.split(' ');
+            let (Some("progress"), Some(Ok(done)), Some(Ok(total))) =
+                (words.next(), words.next().map(str::parse::<u64>), words.next().map(str::parse::<u64>))
+            else {
+                continue;
+            };
+            if first.is_none() {
+                // What an earlier start has done does not count for the speed.
+                bars.step.set_length(total);
+                bars.step.set_position(done);
+                bars.step.reset_eta();
+                first = Some(done);
+            }
+            bars.step.set_position(done);
+            bars.whole.set_position(before + cost * done / total.max(1));
+        }
+        let status = child.wait().context("cannot wait for the step")?;
+        bars.whole.set_position(before + cost);
+        if !status.success() {
+            bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
+        }
+        bars.whole.tick();
+        Ok(())
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the runner may look at the clock")]
+fn now() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask tidy`: the workspace's own rules, as absences that can be proved.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{cargo, root};
+
+/// Which of our crates each may import, tests included; whatever is absent is forbidden.
+const MAY_IMPORT: [(&str, &[&str]); 11] = [
+    ("asyndgan-medio", &[]),
+    ("asyndgan-metrics", &[]),
+    ("asyndgan-protocol", &[]),
+    ("asyndgan-paper", &[]),
+    ("asyndgan-models", &[]),
+    ("asyndgan-transport", &["asyndgan-protocol"]),
+    ("asyndgan-training", &["asyndgan-medio", "asyndgan-models", "asyndgan-protocol"]),
+    ("asyndgan-evaluator", &["asyndgan-medio", "asyndgan-metrics", "asyndgan-models"]),
+    (
+        "asyndgan",
+        &[
+            "asyndgan-evaluator",
+            "asyndgan-medio",
+            "asyndgan-metrics",
+            "asyndgan-models",
+            "asyndgan-paper",
+            "asyndgan-protocol",
+            "asyndgan-training",
+            "asyndgan-transport",
+        ],
+    ),
+    ("e2e", &["asyndgan-paper"]),
+    ("xtask", &["asyndgan-paper"]),
+];
+/// Crates that must never reach libtorch, a socket library or an async runtime, at any depth.
+const PURE: [&str; 4] = ["asyndgan-medio", "asyndgan-metrics", "asyndgan-protocol", "asyndgan-paper"];
+const IMPURE: [&str; 5] = ["torch-sys", "tch", "tokio", "tonic", "rustls"];
+/// What the top level shows, besides dotfiles.
+const TOP: [&str; 11] =
+    ["Cargo.lock", "Cargo.toml", "LICENSE", "README.md", "clippy.toml", "crates", "data", "rustfmt.toml", "target", "tests", "xtask"];
+
+pub(crate) fn tidy() -> Result<()> {
+    let output = cargo(&["metadata", "--format-version", "1"]).output().context("cannot run cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    let graph = Graph::of(&metadata);
+    imports(&graph)?;
+    pure(&graph)?;
+    let ndarrays = graph.names.values().filter(|n| *n == "ndarray").count();
+    ensure!(
+        ndarrays == 1,
+        "{ndarrays} versions of ndarray in the tree: arrays of one crate would not fit another (see the version notes in Cargo.toml)"
+    );
+    top()?;
+    readme()
+}
+
+/// The resolved dependency graph.
+struct Graph {
+    names: BTreeMap<String, String>,
+    needs: BTreeMap<String, Vec<String>>,
+}
+
+impl Graph {
+    fn of(metadata: &serde_json::Value) -> Self {
+        let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
+        let list = |v: &serde_json::Value| v.as_array().cloned().unwrap_or_default();
+        let names = list(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();
+        let needs = list(&metadata["resolve"]["nodes"])
+            .iter()
+            .map(|n| (text(&n["id"]), list(&n["dependencies"]).iter().map(text).collect()))
+            .collect();
+        Self { names, needs }
+    }
+
+    fn id(&self, name: &str) -> Result<&String> {
+        let found = self.names.iter().find(|(_, n)| *n == name).map(|(id, _)| id);
+        found.with_context(|| format!("{name} is no package of the workspace"))
+    }
+
+    fn direct(&self, name: &str) -> Result<Vec<&str>> {
+        Ok(self.needs[self.id(name)?].iter().map(|id| self.names[id].as_str()).collect())
+    }
+
+    fn reached(&self, name: &str) -> Result<Vec<&str>> {
+        let mut open = vec![self.id(name)?];
+        let mut seen = Vec::new();
+        while let Some(id) = open.pop() {
+            if !seen.contains(&id) {
+                seen.push(id);
+                open.extend(&self.needs[id]);
+            }
+        }
+        Ok(seen.into_iter().map(|id| self.names[id].as_str()).collect())
+    }
+}
+
+fn is_ours(name: &str) -> bool {
+    name == "asyndgan" || name.starts_with("asyndgan-")
+}
+
+fn imports(graph: &Graph) -> Result<()> {
+    for name in graph.names.values().filter(|n| is_ours(n)) {
+        ensure!(
+            MAY_IMPORT.iter().any(|(ours, _)| ours == name),
+            "{name} has no line in MAY_IMPORT (xtask/src/tidy.rs): say what it may import"
+        );
+    }
+    for (name, allowed) in MAY_IMPORT {
+        for import in graph.direct(name)?.into_iter().filter(|n| is_ours(n)) {
+            ensure!(allowed.contains(&import), "{name} imports {import}, which crates/README.md forbids");
+        }
+    }
+    Ok(())
+}
+
+fn pure(graph: &Graph) -> Result<()> {
+    for name in PURE.into_iter().chain(["xtask"]) {
+        for reached in graph.reached(name)? {
+            ensure!(!IMPURE.contains(&reached), "{name} reaches {reached}: it must stay free of libtorch and sockets");
+        }
+    }
+    Ok(())
+}
+
+fn top() -> Result<()> {
+    for entry in fs::read_dir(root())? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        ensure!(name.starts_with('.') || TOP.contains(&name.as_str()), "{name} has no place at the top level");
+    }
+    Ok(())
+}
+
+/// Every crate stands in the code map; every bench and example in its crate's README or the code map.
+fn readme() -> Result<()> {
+    let map = fs::read_to_string(root().join("crates/README.md")).context("crates/README.md")?;
+    for entry in fs::read_dir(root().join("crates"))? {
+        let path = entry?.path();
+        if !path.is_dir() {
+            continue;
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        ensure!(map.contains(&format!("`{name}`")), "{name} does not stand in crates/README.md");
+        let own = fs::read_to_string(path.join("README.md")).unwrap_or_default();
+        for folder in ["benches", "examples"] {
+            for file in fs::read_dir(path.join(folder)).into_iter().flatten() {
+                let file = file?.path();
+                let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                ensure!(map.contains(&stem) || own.contains(&stem), "{} stands in no README", file.display());
+            }
+        }
+    }
+    Ok(())
+}
