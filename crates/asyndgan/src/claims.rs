@@ -1,1 +1,96 @@
-//! x
+//! The paper's claims, held against a run's scores.
+
+use std::collections::BTreeMap;
+
+use asyndgan_metrics::bootstrap_difference;
+use asyndgan_paper::{Arm, Claim, Experiment};
+use asyndgan_protocol::{Role, stream};
+
+/// Every held-out case's value of one metric by arm, averaged over seeds; none where undefined under some seed.
+pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
+
+/// How far from `SynAll` still counts as about the same, in Dice.
+const ABOUT: f64 = 0.02;
+const RESAMPLES: usize = 10_000;
+
+/// The three claims of a table by Dice; the two that the toy's figure makes by Wasserstein-1 distance.
+pub(crate) fn claims(experiment: Experiment, values: &Values) -> Vec<Claim> {
+    let best = |among: fn(&Arm) -> bool| {
+        values.keys().filter(|a| among(a)).max_by(|a, b| mean(values, **a).total_cmp(&mean(values, **b))).copied()
+    };
+    if experiment == Experiment::Fig5 {
+        let subset = values
+            .keys()
+            .filter(|a| matches!(a, Arm::SynSubset(_)))
+            .min_by(|a, b| mean(values, **a).total_cmp(&mean(values, **b)))
+            .copied();
+        return vec![
+            ratio("AsynDgan's distance at most 1.2 x SynAll's", values, Arm::AsynDgan, Some(Arm::SynAll), |r| r <= 1.2),
+            ratio("every SynSubset's distance at least 3 x AsynDgan's", values, Arm::AsynDgan, subset, |r| r <= 1.0 / 3.0),
+        ];
+    }
+    let other = best(|a| *a != Arm::RealAll);
+    let subset = best(|a| matches!(a, Arm::RealSubset(_)));
+    let named = |what: &str, arm: Option<Arm>| arm.map_or_else(|| what.to_owned(), |a| format!("{what} (the best: {a})"));
+    vec![
+        difference(named("RealAll best of all arms", other), values, Arm::RealAll, other, |d| d > 0.0),
+        difference(named("AsynDgan above every RealSubset", subset), values, Arm::AsynDgan, subset, |d| d > 0.0),
+        difference(format!("AsynDgan within {ABOUT} Dice of SynAll"), values, Arm::AsynDgan, Some(Arm::SynAll), |d| d.abs() <= ABOUT),
+    ]
+}
+
+fn mean(values: &Values, arm: Arm) -> f64 {
+    let defined: Vec<f64> = values.get(&arm).into_iter().flatten().copied().flatten().collect();
+    // An arm without any value is never the best.
+    if defined.is_empty() { f64::NEG_INFINITY } else { defined.iter().sum::<f64>() / defined.len() as f64 }
+}
+
+fn difference(claim: String, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
+    let pairs: Vec<(f64, f64)> = match (values.get(&arm), other.and_then(|o| values.get(&o))) {
+        (Some(a), Some(b)) => a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect(),
+        _ => Vec::new(),
+    };
+    let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
+    let found = bootstrap_difference(&a, &b, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok();
+    Claim {
+        claim,
+        holds: found.map(|(d, _)| holds(d)),
+        difference: found.map(|(d, _)| d),
+        interval: found.filter(|_| a.len() > 1).map(|(_, i)| [i.low, i.high]),
+    }
+}
+
+fn ratio(claim: &str, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
+    let difference = difference(claim.into(), values, arm, other, |_| true);
+    let ratio = other.map(|other| mean(values, arm) / mean(values, other)).filter(|r| r.is_finite());
+    Claim { holds: ratio.map(holds), ..difference }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(rows: &[(Arm, [f64; 3])]) -> Values {
+        rows.iter().map(|(arm, v)| (*arm, v.iter().copied().map(Some).collect())).collect()
+    }
+
+    #[test]
+    fn claims_can_fail() {
+        let rows = [
+            (Arm::RealAll, [0.9, 0.8, 0.9]),
+            (Arm::RealSubset(1), [0.7, 0.6, 0.7]),
+            (Arm::SynAll, [0.8, 0.7, 0.8]),
+            (Arm::AsynDgan, [0.8, 0.7, 0.79]),
+        ];
+        let holds = |rows: &[(Arm, [f64; 3])]| claims(Experiment::Table2, &values(rows)).iter().map(|c| c.holds).collect::<Vec<_>>();
+        assert_eq!(holds(&rows), [Some(true); 3]);
+        let worse = [(Arm::RealAll, [0.5; 3]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.8; 3]), (Arm::AsynDgan, [0.6; 3])];
+        assert_eq!(holds(&worse), [Some(false); 3]);
+    }
+
+    #[test]
+    fn a_claim_without_values_is_not_measurable() {
+        let none: Values = [(Arm::RealAll, vec![None]), (Arm::SynAll, vec![Some(0.1)]), (Arm::AsynDgan, vec![None])].into();
+        assert!(claims(Experiment::Table1, &none).iter().all(|c| c.holds.is_none()));
+    }
+}

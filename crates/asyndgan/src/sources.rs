@@ -30,7 +30,9 @@ pub(crate) fn share_out(split: &PublishedSplit, names: &[String], sizes: &[f64],
         all.sort_by(|&a, &b| sizes[a].total_cmp(&sizes[b]).then(a.cmp(&b)));
         test = all.into_iter().skip(2).step_by(5).collect();
         rest.retain(|i| !test.contains(i));
-        shared.iter_mut().for_each(|s| s.1.retain(|i| !test.contains(i)));
+        for site in &mut shared {
+            site.1.retain(|i| !test.contains(i));
+        }
     }
     if shared.iter().all(|s| s.1.is_empty()) {
         let parts = partition_by_size(&rest.iter().map(|&i| sizes[i]).collect::<Vec<_>>(), sites);

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// A site that says nothing for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes.
-const SILENCE_MAX: Duration = Duration::from_secs(3600);
+const SILENCE_MAX: Duration = Duration::from_hours(1);
 
 /// Where one site finds its own data, and nothing else.
 enum Source {

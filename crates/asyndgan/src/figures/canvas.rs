@@ -1,0 +1,77 @@
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use asyndgan_medio::{nearest, write_rgb};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
+use plotters::{
+    prelude::{BitMapBackend, IntoDrawingArea},
+    style::{BLACK, IntoFont, TextStyle},
+};
+
+/// Pixels of a picture's side, and of the space around it.
+const SIDE: usize = 160;
+const GAP: usize = 6;
+const HEADING: usize = 26;
+
+/// A grid of pictures under headings.
+pub(super) struct Canvas {
+    pixels: Array3<u8>,
+    headings: Vec<String>,
+}
+
+impl Canvas {
+    pub(super) fn new(headings: Vec<String>, rows: usize) -> Self {
+        let (height, width) = (HEADING + rows * (SIDE + GAP) + GAP, headings.len() * (SIDE + GAP) + GAP);
+        Self { pixels: Array3::from_elem((3, height, width), 255), headings }
+    }
+
+    /// Puts a picture of three planes in 0..=255 into a row and column of the grid.
+    pub(super) fn put(&mut self, row: usize, column: usize, rgb: ArrayView3<u8>) {
+        let (top, left) = (HEADING + row * (SIDE + GAP), GAP + column * (SIDE + GAP));
+        for (k, plane) in rgb.axis_iter(Axis(0)).enumerate() {
+            for ((r, c), &v) in nearest(plane, SIDE, SIDE).indexed_iter() {
+                self.pixels[[k, top + r, left + c]] = v;
+            }
+        }
+    }
+
+    pub(super) fn save(self, path: &Path) -> Result<()> {
+        super::with_font()?;
+        let (_, height, width) = self.pixels.dim();
+        let mut buffer: Vec<u8> = self.pixels.permuted_axes([1, 2, 0]).iter().copied().collect();
+        {
+            let area = BitMapBackend::with_buffer(&mut buffer, (width as u32, height as u32)).into_drawing_area();
+            let style = TextStyle::from(("sans-serif", 15).into_font()).color(&BLACK);
+            for (column, heading) in self.headings.iter().enumerate() {
+                let at = ((GAP + column * (SIDE + GAP)) as i32, 5);
+                area.draw_text(heading, &style, at).map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
+            }
+            area.present().map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
+        }
+        let drawn = Array3::from_shape_vec((height, width, 3), buffer)?;
+        Ok(write_rgb(path, drawn.permuted_axes([2, 0, 1]).view())?)
+    }
+}
+
+/// An image in [-1, 1] of one or three channels.
+pub(super) fn of_image(image: ArrayView3<f32>) -> Array3<u8> {
+    let (channels, rows, columns) = image.dim();
+    Array3::from_shape_fn((3, rows, columns), |(k, r, c)| ((image[[k.min(channels - 1), r, c]] + 1.0) * 127.5).clamp(0.0, 255.0) as u8)
+}
+
+/// Labels, each in its own colour on black.
+pub(super) fn of_labels(labels: ArrayView2<u32>) -> Array3<u8> {
+    let (rows, columns) = labels.dim();
+    let colour = |label: u32, k: usize| match label {
+        0 => 0,
+        1 => [255, 214, 90][k],
+        // Well-spread hues: multiples of a large odd number.
+        l => (l.wrapping_mul(2_654_435_761) >> (8 * k)) as u8 | 64,
+    };
+    Array3::from_shape_fn((3, rows, columns), |(k, r, c)| colour(labels[[r, c]], k))
+}
+
+/// Condition codes.
+pub(super) fn of_codes(codes: &Array2<u8>) -> Array3<u8> {
+    of_labels(codes.mapv(u32::from).view())
+}

@@ -1,0 +1,72 @@
+//! Grids as in the paper's figures 1, 2, 6 and 7.
+
+use anyhow::Result;
+use asyndgan_medio::{Case, prepare, read_cases, read_test_cases};
+use asyndgan_paper::{Arm, Experiment, Step};
+use ndarray::{Array2, ArrayView2, Axis};
+
+use super::canvas::{Canvas, of_codes, of_image, of_labels};
+use crate::run_folder::RunFolder;
+
+const ROWS: usize = 6;
+
+/// Condition, each generator's image, and the real one.
+pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
+    let seed = folder.run.seeds[0];
+    let mut real: Vec<Case> = Vec::new();
+    for site in 1..=folder.prepared()?.sites.len() as u32 {
+        real.extend(read_cases(&folder.site_file(site))?);
+    }
+    let arms = [Arm::AsynDgan, Arm::SynAll];
+    let made = arms.map(|arm| read_cases(&folder.proof(Step::Synthesize(arm, seed))));
+    let headings = ["condition", "AsynDgan", "SynAll", "real"].map(String::from).to_vec();
+    let mut canvas = Canvas::new(headings, ROWS);
+    let crop = folder.run.settings.crop;
+    for row in 0..ROWS {
+        // The first images made are of the real conditions in order, cropped in the middle.
+        let i = row * real.len() / ROWS + real.len() / (2 * ROWS);
+        let margin = (real[i].condition.nrows() - crop) / 2;
+        canvas.put(row, 0, of_codes(&prepare::window(real[i].condition.view(), margin, margin, crop).to_owned()).view());
+        for (column, cases) in made.iter().enumerate() {
+            if let Some(case) = cases.as_ref().ok().and_then(|c| c.get(i)) {
+                canvas.put(row, 1 + column, of_image(case.image.view()).view());
+            }
+        }
+        canvas.put(row, 3, of_image(prepare::window(real[i].image.view(), margin, margin, crop)).view());
+    }
+    canvas.save(&folder.path.join("synthetic.png"))
+}
+
+/// Image, truth, and each arm's prediction.
+pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
+    let (seed, task) = (folder.run.seeds[0], folder.run.experiment);
+    let arms = task.arms(folder.prepared()?.sites.len() as u32);
+    let test = read_test_cases(&folder.test_file())?;
+    let mut headings = vec!["image".to_owned(), "truth".to_owned()];
+    headings.extend(arms.iter().map(Arm::to_string));
+    let mut columns = Vec::new();
+    for &arm in &arms {
+        columns.push(read_test_cases(&Step::folder(&folder.path, arm, seed).join("predictions.safetensors"))?);
+    }
+    let rows = columns.iter().map(Vec::len).min().unwrap_or(0);
+    let mut canvas = Canvas::new(headings, rows);
+    for row in 0..rows {
+        let middle = test[row].truth.len_of(Axis(0)) / 2;
+        let marked = |labels: ArrayView2<u32>| -> Array2<u32> {
+            if task == Experiment::Table1 { labels.mapv(|l| l.min(1)) } else { labels.to_owned() }
+        };
+        canvas.put(row, 0, of_image(part(task, test[row].images.index_axis(Axis(0), middle))).view());
+        canvas.put(row, 1, of_labels(part(task, marked(test[row].truth.index_axis(Axis(0), middle)).view())).view());
+        for (column, cases) in columns.iter().enumerate() {
+            canvas.put(row, 2 + column, of_labels(part(task, marked(cases[row].truth.index_axis(Axis(0), 0)).view())).view());
+        }
+    }
+    canvas.save(&folder.path.join("predictions.png"))
+}
+
+/// The part of a tile that can be looked at: its upper left third; brains are shown whole.
+fn part<A, D: ndarray::Dimension>(task: Experiment, picture: ndarray::ArrayView<'_, A, D>) -> ndarray::ArrayView<'_, A, D> {
+    let n = picture.ndim();
+    let side = picture.shape()[n - 1].min(picture.shape()[n - 2]);
+    if task == Experiment::Table2 { prepare::window(picture, 0, 0, side / 3) } else { picture }
+}
