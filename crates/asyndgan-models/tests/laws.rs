@@ -1,0 +1,149 @@
+//! What the networks, losses and optimiser must keep.
+#![allow(missing_docs, reason = "tests")]
+
+use asyndgan_models::{
+    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig, loss,
+    read_tensors, write_tensors,
+};
+use proptest::prelude::*;
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+use tch::{Device, Kind, Tensor};
+
+fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+fn small(norm: Norm) -> GeneratorConfig {
+    GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 4, blocks: 1, norm }
+}
+
+#[test]
+fn parameter_counts_are_those_of_the_paper() {
+    let generator = GeneratorConfig::ResNet { condition_channels: 3, image_channels: 3, width: 64, blocks: 9, norm: Norm::Batch };
+    assert_eq!(Generator::new(&generator, Device::Cpu, &mut rng(0)).parameters.count(), 11_383_427);
+    let discriminator = DiscriminatorConfig::Patch { channels: 6, width: 64, norm: Norm::Batch };
+    assert_eq!(Discriminator::new(&discriminator, Device::Cpu, &mut rng(0)).parameters.count(), 2_768_705);
+}
+
+#[test]
+fn joining_batches_changes_nothing_under_instance_norm() {
+    let generator = Generator::new(&small(Norm::Instance), Device::Cpu, &mut rng(0));
+    let conditions: Vec<Tensor> =
+        (0..3).map(|k| (Tensor::arange(256 * 2, (Kind::Float, Device::Cpu)) * (0.1 + f64::from(k))).sin().view([2, 1, 16, 16])).collect();
+    let apart: Vec<Tensor> = (0..).zip(&conditions).map(|(k, c)| generator.forward(c, &mut Noise::new(vec![(2, rng(k))]))).collect();
+    let joined = generator.forward(&Tensor::cat(&conditions, 0), &mut Noise::new((0..3).map(|k| (2, rng(k))).collect()));
+    assert!((Tensor::cat(&apart, 0) - joined).abs().max().double_value(&[]) < 1e-5);
+
+    let discriminator =
+        Discriminator::new(&DiscriminatorConfig::Patch { channels: 2, width: 4, norm: Norm::Instance }, Device::Cpu, &mut rng(1));
+    let side = |k: usize| conditions[k].repeat([1, 1, 2, 2]);
+    let (real, synthetic) = discriminator.forward_both(&side(0), &side(1), &side(2));
+    assert!((discriminator.forward(&side(0), &side(1)) - real).abs().max().double_value(&[]) < 1e-5);
+    assert!((discriminator.forward(&side(0), &side(2)) - synthetic).abs().max().double_value(&[]) < 1e-5);
+}
+
+#[test]
+fn dropout_is_random_by_stream_and_off_when_off() {
+    let generator = Generator::new(&small(Norm::Instance), Device::Cpu, &mut rng(0));
+    let condition = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu)).cumsum(2, Kind::Float);
+    let with = |seed| generator.forward(&condition, &mut Noise::new(vec![(1, rng(seed))]));
+    assert_eq!(with(1), with(1));
+    assert_ne!(with(1), with(2));
+    assert_eq!(generator.forward(&condition, &mut Noise::off()), generator.forward(&condition, &mut Noise::off()));
+}
+
+#[test]
+fn adam_takes_its_textbook_first_steps() {
+    let config = GeneratorConfig::Perceptron { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
+    let generator = Generator::new(&config, Device::Cpu, &mut rng(0));
+    let before = generator.parameters.flat().copy();
+    let settings = AdamConfig { learning_rate: 0.1, beta_1: 0.5, beta_2: 0.999 };
+    let mut adam = Adam::new(settings, &generator.parameters);
+    let gradient = before.ones_like() * 3.0;
+    adam.step(&generator.parameters, &gradient, 1.0);
+    // The first corrected moments are g and g squared: a step of the learning rate against the sign.
+    assert!((&before - generator.parameters.flat() - 0.1).abs().max().double_value(&[]) < 1e-6);
+    // Kept and taken back, it goes on the same.
+    let kept = adam.state("adam");
+    let mut other = Adam::new(settings, &generator.parameters);
+    other.restore("adam", &kept.iter().map(|(k, t)| (k.clone(), t.copy())).collect()).expect("state fits");
+    let at = generator.parameters.flat().copy();
+    adam.step(&generator.parameters, &(&gradient * -1.0), 0.5);
+    let straight = generator.parameters.flat().copy();
+    tch::no_grad(|| generator.parameters.flat().shallow_clone().copy_(&at));
+    other.step(&generator.parameters, &(&gradient * -1.0), 0.5);
+    assert_eq!(straight, generator.parameters.flat().copy());
+}
+
+#[test]
+fn weights_survive_a_file_and_refuse_another_network() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("generator.safetensors");
+    let generator = Generator::new(&small(Norm::Batch), Device::Cpu, &mut rng(0));
+    write_tensors(&path, &generator.parameters.named()).expect("written");
+    let mut other = Generator::new(&small(Norm::Batch), Device::Cpu, &mut rng(1));
+    other.parameters.load(&read_tensors(&path).expect("read")).expect("fits");
+    assert_eq!(generator.parameters.flat(), other.parameters.flat());
+    let wider = GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 8, blocks: 1, norm: Norm::Batch };
+    let refused = Generator::new(&wider, Device::Cpu, &mut rng(1)).parameters.load(&read_tensors(&path).expect("read"));
+    assert!(matches!(refused, Err(Error::Mismatch { .. })));
+    std::fs::write(&path, &std::fs::read(&path).expect("bytes")[..100]).expect("truncated");
+    assert!(matches!(read_tensors(&path), Err(Error::Unreadable { .. })));
+}
+
+#[test]
+fn a_segmenter_learns_one_image() {
+    let segmenter = Segmenter::new(&SegmenterConfig { image_channels: 1, classes: 2, width: 4, depth: 2 }, Device::Cpu, &mut rng(0));
+    let image = (Tensor::arange(256, (Kind::Float, Device::Cpu)) * 0.2).sin().view([1, 1, 16, 16]).repeat([4, 1, 1, 1]);
+    let target = image.gt(0.3).squeeze_dim(1).to_kind(Kind::Int64);
+    let mut adam = Adam::new(AdamConfig { learning_rate: 1e-2, beta_1: 0.9, beta_2: 0.999 }, &segmenter.parameters);
+    for step in 0..60 {
+        let loss = loss::segmentation(&segmenter.learn(&image, &mut Noise::new(vec![(4, rng(step))])), &target);
+        adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), 1.0);
+    }
+    let right = segmenter.segment(&image).argmax(1, false).eq_tensor(&target).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+    assert!(right > 0.95, "{right}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn cross_entropy_is_finite_bounded_in_gradient_and_symmetric(logits in proptest::collection::vec(-1e30_f32..1e30, 1..20), small in proptest::collection::vec(-30.0_f32..30.0, 1..20)) {
+        for values in [logits, small] {
+            for real in [true, false] {
+                let logits = Tensor::from_slice(&values).set_requires_grad(true);
+                let value = loss::adversarial(&logits, real);
+                prop_assert!(value.double_value(&[]).is_finite());
+                let gradient = Tensor::run_backward(&[&value], &[&logits], false, false).swap_remove(0) * values.len() as f64;
+                prop_assert!(gradient.abs().max().double_value(&[]) <= 1.0 + 1e-6);
+                let mirrored = loss::adversarial(&(-logits.detach()), !real);
+                prop_assert!((mirrored.double_value(&[]) - value.double_value(&[])).abs() <= 1e-6 * value.double_value(&[]).abs().max(1.0));
+            }
+        }
+    }
+
+    #[test]
+    fn the_best_discriminator_has_the_value_of_the_divergence(p in proptest::collection::vec(0.01..1.0_f64, 2..6), q in proptest::collection::vec(0.01..1.0_f64, 6), weights in proptest::collection::vec(0.05..1.0_f64, 3)) {
+        // On finitely many points, with D_j = p_j / (p_j + q): the value is sum_j pi_j 2 JSD(p_j || q) - log 4, never below -log 4.
+        let normal = |v: &[f64]| { let s: f64 = v.iter().sum(); v.iter().map(|x| x / s).collect::<Vec<_>>() };
+        let n = p.len();
+        let q = normal(&q[..n]);
+        let sites: Vec<Vec<f64>> = (0..3).map(|j| { let mut r = p.clone(); r.rotate_left(j % n); normal(&r) }).collect();
+        let pi = normal(&weights);
+        let (mut value, mut divergence) = (0.0, 0.0);
+        for (p, pi) in sites.iter().zip(&pi) {
+            // The loss code's own value of the best discriminator, expectation by expectation.
+            let expect = |logit: f64, real: bool| loss::adversarial(&Tensor::from_slice(&[logit]), real).double_value(&[]);
+            for (p, q) in p.iter().zip(&q) {
+                let logit = (p / q).ln();
+                value -= pi * (p * expect(logit, true) + q * expect(logit, false));
+                let m = f64::midpoint(*p, *q);
+                divergence += pi * (p * (p / m).ln() + q * (q / m).ln());
+            }
+        }
+        let floor = -(4.0_f64.ln());
+        prop_assert!((value - (divergence + floor)).abs() < 1e-6, "{value} {divergence}");
+        prop_assert!(value >= floor - 1e-6);
+    }
+}

@@ -1,0 +1,175 @@
+//! Distributed learning is centralised learning: equations 1 to 4 as gradients, with the trainers that a run uses.
+#![allow(missing_docs, reason = "tests")]
+
+use asyndgan_models::{AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, loss};
+use asyndgan_protocol::{Augmentation, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Weighting, draw_cases, stream};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
+use proptest::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+const SIDE: i64 = 32;
+
+fn config() -> GanConfig {
+    let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
+    GanConfig {
+        generator: GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 2, blocks: 1, norm: Norm::Instance },
+        discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance },
+        generator_adam: adam,
+        discriminator_adam: adam,
+        codes: 1,
+    }
+}
+
+fn description(rounds: u64, batch: u32) -> RunDescription {
+    RunDescription {
+        seed: 11,
+        rounds,
+        batch,
+        crop: SIDE as u32,
+        flips: true,
+        weighting: Weighting::Proportional,
+        l1_weight: 1.0,
+        checkpoint_every: 2,
+    }
+}
+
+fn codes(cases: i64, seed: f64) -> Tensor {
+    (Tensor::arange(cases * SIDE * SIDE, (Kind::Double, Device::Cpu)) * (0.05 + seed))
+        .sin()
+        .gt(0.2)
+        .to_kind(Kind::Uint8)
+        .view([cases, 1, SIDE, SIDE])
+}
+
+fn pairs(site: usize, cases: i64) -> Pairs {
+    let codes = codes(cases, site as f64 * 0.017);
+    let images = codes.to_kind(Kind::Float) * 1.4 - 0.7 + site as f64 * 0.05;
+    Pairs { images, codes }
+}
+
+/// Gradient of sum_j pi_j loss_j in one piece, and pushed through from feedback; the discriminators stay as they are.
+fn both_gradients(batches: &[i64], pi: &[f64], same_discriminator: bool) -> (Tensor, Tensor) {
+    let config = config();
+    let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
+    let conditions: Vec<Tensor> = batches.iter().enumerate().map(|(j, &n)| condition_planes(&codes(n, j as f64 * 0.01), 1)).collect();
+    let discriminators: Vec<Discriminator> = (0..batches.len())
+        .map(|j| {
+            Discriminator::new(
+                &config.discriminator,
+                Device::Cpu,
+                &mut stream(1, Role::DiscriminatorWeights, if same_discriminator { 0 } else { j as u32 }, 0),
+            )
+        })
+        .collect();
+    let synthesize =
+        |j: usize| generator.forward(&conditions[j], &mut Noise::new(vec![(batches[j], stream(1, Role::Dropout, j as u32, 0))]));
+    let site_loss = |j: usize, y: &Tensor| loss::generator(&discriminators[j].forward(&conditions[j], y), y, y, 0.0);
+
+    let mut joint = Tensor::zeros([], (Kind::Float, Device::Cpu));
+    let mut pushed = Tensor::zeros([], (Kind::Float, Device::Cpu));
+    for (j, pi) in pi.iter().enumerate() {
+        joint += site_loss(j, &synthesize(j)) * *pi;
+        let synthetic = synthesize(j);
+        // What crosses the boundary: bytes out, bytes back.
+        let at_site = tensor_of(&payload_of(&synthetic), Device::Cpu).expect("payload").set_requires_grad(true);
+        let feedback = Tensor::run_backward(&[site_loss(j, &at_site)], &[&at_site], false, false).swap_remove(0);
+        let feedback = tensor_of(&payload_of(&feedback), Device::Cpu).expect("payload");
+        pushed += (synthetic * feedback).sum(Kind::Float) * *pi;
+    }
+    (generator.parameters.gradient(&joint), generator.parameters.gradient(&pushed))
+}
+
+fn far(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[]) / a.abs().max().double_value(&[]).max(1e-12)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    #[test]
+    fn feedback_pushed_through_the_generator_is_the_joint_gradient(sites in proptest::collection::vec((1_i64..4, 0.05..1.0_f64), 1..5)) {
+        let (batches, shares): (Vec<i64>, Vec<f64>) = sites.into_iter().unzip();
+        let all: f64 = shares.iter().sum();
+        let pi: Vec<f64> = shares.iter().map(|s| s / all).collect();
+        let (joint, pushed) = both_gradients(&batches, &pi, false);
+        prop_assert!(far(&joint, &pushed) < 1e-4, "{}", far(&joint, &pushed));
+    }
+
+    #[test]
+    fn permuting_sites_permutes_nothing_but_rounding(shares in proptest::collection::vec(0.05..1.0_f64, 2..5), turn in 0_usize..4) {
+        let losses: Vec<f64> = shares.iter().map(|s| (s * 7.0).sin()).collect();
+        let sum = |order: &[usize]| order.iter().map(|&j| shares[j] / shares.iter().sum::<f64>() * losses[j]).sum::<f64>();
+        let mut order: Vec<usize> = (0..shares.len()).collect();
+        let straight = sum(&order);
+        order.rotate_left(turn % shares.len());
+        prop_assert!((straight - sum(&order)).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
+    let (regular, distributed) = both_gradients(&[4], &[1.0], true);
+    assert!(far(&regular, &distributed) < 1e-4);
+    // One site of two batches of equal conditions, against two sites with the same discriminator and proportional shares.
+    let config = config();
+    let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
+    let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, 0, 0));
+    let condition = condition_planes(&codes(3, 0.0), 1);
+    let synthetic = generator.forward(&condition, &mut Noise::off());
+    let part =
+        |from: i64, n: i64| loss::adversarial(&discriminator.forward(&condition.narrow(0, from, n), &synthetic.narrow(0, from, n)), true);
+    let whole = generator.parameters.gradient(&part(0, 3));
+    let synthetic = generator.forward(&condition, &mut Noise::off());
+    let part =
+        |from: i64, n: i64| loss::adversarial(&discriminator.forward(&condition.narrow(0, from, n), &synthetic.narrow(0, from, n)), true);
+    let split = generator.parameters.gradient(&(part(0, 1) * (1.0 / 3.0) + part(1, 2) * (2.0 / 3.0)));
+    assert!(far(&whole, &split) < 1e-4);
+}
+
+/// Plays rounds with real trainers; sites answer in the given order, and both ends may be stopped after some rounds.
+fn play(folder: &std::path::Path, rounds: u64, from: u64, to: u64, order: &[usize]) -> Tensor {
+    let run = description(rounds, 2);
+    let cases = [3_i64, 5, 4];
+    let mut server = ServerTrainer::new(config(), run.clone(), folder, Device::Cpu).expect("server");
+    let mut sites: Vec<SiteTrainer> = cases
+        .iter()
+        .enumerate()
+        .map(|(j, &n)| SiteTrainer::new(config(), pairs(j, n), SiteId(j as u32), folder, Device::Cpu).expect("site"))
+        .collect();
+    let conditions: Vec<Payload> = sites.iter_mut().map(SiteWork::conditions).collect();
+    for (j, site) in sites.iter_mut().enumerate() {
+        site.begin(SiteId(j as u32), &run, from).expect("site begins");
+    }
+    server.begin(conditions, &run.weighting.weights(&[3, 5, 4]), from).expect("server begins");
+    for round in from..to {
+        let plain = Augmentation { top: 0, left: 0, flip_columns: round % 2 == 0, flip_rows: false };
+        let draws: Vec<(Vec<u32>, Vec<Augmentation>)> =
+            (0..3).map(|j| (draw_cases(run.seed, j, round, run.batch, cases[j as usize] as u32), vec![plain; 2])).collect();
+        let synthetic = server.synthesize(round, &draws).expect("synthetic");
+        let mut answers: Vec<Option<(Payload, Losses)>> = vec![None, None, None];
+        for &j in order {
+            answers[j] = Some(sites[j].step(round, &draws[j].0, &draws[j].1, &synthetic[j]).expect("step"));
+        }
+        let (feedback, losses): (Vec<Payload>, Vec<Losses>) = answers.into_iter().flatten().unzip();
+        server.update(round, &feedback, &losses).expect("update");
+        if run.is_checkpoint(round + 1) {
+            sites.iter_mut().for_each(|site| site.checkpoint(round + 1).expect("site keeps"));
+            server.checkpoint(round + 1).expect("server keeps");
+        }
+    }
+    server.generator().parameters.flat().copy()
+}
+
+#[test]
+fn order_and_interruption_change_no_bit() {
+    asyndgan_models::set_threads(1);
+    let folder = || tempfile::tempdir().expect("a folder");
+    let straight = play(folder().path(), 6, 0, 6, &[0, 1, 2]);
+    assert_eq!(straight, play(folder().path(), 6, 0, 6, &[2, 0, 1]));
+    let stopped = folder();
+    // Stopped after five rounds: the checkpoint of round four is the last.
+    let _ = play(stopped.path(), 6, 0, 5, &[1, 2, 0]);
+    assert_eq!(straight, play(stopped.path(), 6, 4, 6, &[0, 2, 1]));
+    // And the test could fail: another stopping point is another generator.
+    assert_ne!(straight, play(folder().path(), 6, 0, 5, &[0, 1, 2]));
+}
