@@ -1,1 +1,62 @@
-//! x
+//! What the end-to-end tests share: the program, and folders for its runs.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    sync::OnceLock,
+};
+
+use asyndgan_paper::{Experiment, Profile, Run, Settings};
+
+/// The workspace's folder.
+pub fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
+}
+
+/// The program `asyndgan`, built once.
+///
+/// # Panics
+/// If it cannot be built.
+pub fn program() -> Command {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let path = BUILT.get_or_init(|| {
+        let built = Command::new("cargo").args(["build", "--quiet", "--release", "--package", "asyndgan"]).current_dir(root()).status();
+        assert!(built.is_ok_and(|status| status.success()), "asyndgan cannot be built");
+        root().join("target/release/asyndgan")
+    });
+    let mut command = Command::new(path);
+    command.env("ASYNDGAN_PROGRESS", "lines");
+    command
+}
+
+/// A smoke run's description.
+pub fn smoke(experiment: Experiment, data: Option<PathBuf>) -> Run {
+    let settings = Settings::new(experiment, Profile::Smoke);
+    Run { experiment, profile: Profile::Smoke, data, seeds: vec![0], device: "cpu".into(), settings }
+}
+
+/// Describes a run in a folder.
+///
+/// # Panics
+/// If the folder cannot be written.
+pub fn describe(folder: &Path, run: &Run) {
+    let text = serde_json::to_string(run).expect("a run can be written");
+    std::fs::write(folder.join("run.json"), text).expect("the folder can be written");
+}
+
+/// Does one step of a run.
+///
+/// # Panics
+/// If the program cannot be started.
+pub fn step(folder: &Path, arguments: &[&str]) -> Output {
+    program().args(arguments).arg("--run").arg(folder).output().expect("the program starts")
+}
+
+/// Does one step that must succeed.
+///
+/// # Panics
+/// If it fails.
+pub fn done(folder: &Path, arguments: &[&str]) {
+    let output = step(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}

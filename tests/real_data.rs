@@ -1,0 +1,25 @@
+//! Real tiles, where they are at hand; nothing needs them.
+#![allow(missing_docs, reason = "tests")]
+
+use std::fs;
+
+use asyndgan_paper::{Experiment, Prepared, Step};
+use e2e::{describe, done, root, smoke};
+
+#[test]
+fn the_tiles_of_kumar_et_al_are_shared_out_by_organ() {
+    let data = root().join("../shared/data/monuseg");
+    if !data.is_dir() {
+        eprintln!("SKIPPED: no real tiles at {}", data.display());
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    describe(folder.path(), &smoke(Experiment::Table2, Some(data)));
+    done(folder.path(), &["prepare"]);
+    let text = fs::read_to_string(Step::Prepare.proof(folder.path(), Experiment::Table2)).expect("prepared");
+    let prepared: Prepared = serde_json::from_str(&text).expect("a record");
+    let sites: Vec<_> = prepared.sites.iter().map(|s| (s.name.as_str(), s.patients.len(), s.cases)).collect();
+    // A tile of 1000, halved, is covered by 7 x 7 patches of 72.
+    assert_eq!(sites, ["breast", "liver", "kidney", "prostate"].map(|organ| (organ, 4, 4 * 49)));
+    assert_eq!(prepared.test.len(), 14);
+}

@@ -1,0 +1,38 @@
+//! A whole run leaves the records that the README promises.
+#![allow(missing_docs, reason = "tests")]
+
+use std::fs;
+
+use asyndgan_paper::{Experiment, Step, Table};
+use e2e::{describe, done, smoke};
+
+#[test]
+fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
+    for (experiment, sites, pictures) in
+        [(Experiment::Fig5, 3, ["fig5.png", "fig5.svg"]), (Experiment::Table2, 4, ["synthetic.png", "predictions.png"])]
+    {
+        let folder = tempfile::tempdir().expect("a folder");
+        let run = smoke(experiment, None);
+        describe(folder.path(), &run);
+        done(folder.path(), &["prepare"]);
+        for step in run.steps(sites) {
+            let arguments = step.arguments();
+            done(folder.path(), &arguments.iter().map(String::as_str).collect::<Vec<_>>());
+            assert!(step.proof(folder.path(), experiment).is_file(), "{step:?} left no proof");
+        }
+        let text = fs::read_to_string(Step::Report.proof(folder.path(), experiment)).expect("a record");
+        let table: Table = serde_json::from_str(&text).expect("a table's record");
+        assert_eq!(table.rows.iter().map(|r| r.arm).collect::<Vec<_>>(), experiment.arms(sites));
+        assert!(table.rows.iter().all(|r| r.metrics.len() == experiment.metrics().len()));
+        assert_eq!(table.configuration, run);
+        // Every site sent one feedback a round.
+        let rounds = run.settings.rounds;
+        let traffic = &table.bytes["seed-0/AsynDgan"];
+        assert_eq!(traffic.len(), sites as usize);
+        assert!(traffic.values().all(|kinds| kinds["feedback"].messages == rounds && kinds["conditions"].messages == 1));
+        assert_eq!(table.markdown().contains("PHANTOM"), experiment != Experiment::Fig5);
+        for picture in pictures {
+            assert!(fs::metadata(folder.path().join(picture)).is_ok_and(|m| m.len() > 1000), "{picture}");
+        }
+    }
+}
