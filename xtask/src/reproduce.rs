@@ -126,6 +126,18 @@ struct Bars {
     started: Instant,
 }
 
+impl Bars {
+    /// Time left of the whole, for people whose terminal shows no self.
+    fn left(&self, skipped: u64) -> String {
+        let (done, all) = (self.whole.position().saturating_sub(skipped), self.whole.length().unwrap_or(0).saturating_sub(skipped));
+        if done == 0 || done >= all {
+            return String::new();
+        }
+        let left = self.started.elapsed().mul_f64((all - done) as f64 / done as f64);
+        format!(", about {} min left", left.as_secs().div_ceil(60))
+    }
+}
+
 impl Runner<'_> {
     fn all(&self) -> Result<()> {
         let bars = MultiProgress::new();
@@ -159,7 +171,7 @@ impl Runner<'_> {
             }
             let began = now();
             self.one(*step, &bars, cost(step))?;
-            let left = self.left(&bars, skipped);
+            let left = bars.left(skipped);
             bars.step.suspend(|| eprintln!("[{}/{}] {}: {:.0} s{left}", i + 1, steps.len(), step.label(), began.elapsed().as_secs_f64()));
         }
         bars.step.finish_and_clear();
@@ -170,16 +182,6 @@ impl Runner<'_> {
     /// The report is cheap and depends on all others: it is always made anew.
     fn is_done(&self, step: Step) -> bool {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
-    }
-
-    /// Time left of the whole, for people whose terminal shows no bars.
-    fn left(&self, bars: &Bars, skipped: u64) -> String {
-        let (done, all) = (bars.whole.position().saturating_sub(skipped), bars.whole.length().unwrap_or(0).saturating_sub(skipped));
-        if done == 0 || done >= all {
-            return String::new();
-        }
-        let left = bars.started.elapsed().mul_f64((all - done) as f64 / done as f64);
-        format!(", about {} min left", left.as_secs().div_ceil(60))
     }
 
     fn one(&self, step: Step, bars: &Bars, cost: u64) -> Result<()> {

@@ -1,5 +1,5 @@
 //! Laws that the metrics keep on random small arrays, and equality with the definition written out plainly.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_metrics::{
     Confusion, Connectivity, Undefined, aji, bootstrap_difference, components, hd95, squared_distance_to, summarise, wasserstein_1,

@@ -1,5 +1,5 @@
 //! What the networks, losses and optimiser must keep.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
     Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig, loss,

@@ -1,5 +1,5 @@
 //! Weights travel to and from PyTorch: the same networks give the same output.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 

@@ -1,5 +1,5 @@
 //! The two machines against each other, in virtual time, with sites that answer in any order.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ struct Group {
 
 impl Group {
     fn new(rounds: u64, cases: &[u32], held: &[u64]) -> Self {
-        let server = Server::new(run(rounds), cases.len() as u32, held, Duration::from_secs(60));
+        let server = Server::new(run(rounds), cases.len() as u32, held, Duration::from_mins(1));
         let sites = (0..cases.len()).map(|i| Site::new(SiteId(i as u32), SitePolicy::default())).collect();
         let mut group = Self {
             server,
@@ -195,18 +195,18 @@ fn a_site_refuses_what_its_policy_forbids() {
 
 #[test]
 fn silence_and_loss_end_the_run_with_the_site_named() {
-    let mut server = Server::new(run(5), 2, &[], Duration::from_secs(60));
+    let mut server = Server::new(run(5), 2, &[], Duration::from_mins(1));
     let join = Message::Join {
         protocol_version: PROTOCOL_VERSION,
         summary: SiteSummary { cases: 1, image_dims: vec![1, 4, 4], checkpoints: vec![] },
     };
     server.handle_event(Duration::from_secs(1), ServerEvent::Message { site: SiteId(0), message: join }).expect("joins");
     assert_eq!(server.poll_timeout(), Some(Duration::from_secs(61)));
-    assert_eq!(server.handle_event(Duration::from_secs(60), ServerEvent::Tick), Ok(()));
+    assert_eq!(server.handle_event(Duration::from_mins(1), ServerEvent::Tick), Ok(()));
     let silent = server.handle_event(Duration::from_secs(61), ServerEvent::Tick);
     assert!(matches!(silent, Err(Error::Silent { ref sites, .. }) if *sites == [SiteId(0), SiteId(1)]));
 
-    let mut server = Server::new(run(5), 2, &[], Duration::from_secs(60));
+    let mut server = Server::new(run(5), 2, &[], Duration::from_mins(1));
     let lost = server.handle_event(Duration::ZERO, ServerEvent::SiteLost { site: SiteId(1), reason: "gone".into() });
     assert_eq!(lost, Err(Error::SiteLeft { site: SiteId(1), round: 0, reason: "gone".into() }));
 }

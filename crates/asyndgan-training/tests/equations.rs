@@ -1,5 +1,5 @@
 //! Distributed learning is centralised learning: equations 1 to 4 as gradients, with the trainers that a run uses.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, loss};
 use asyndgan_protocol::{Augmentation, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Weighting, draw_cases, stream};
@@ -47,7 +47,7 @@ fn pairs(site: usize, cases: i64) -> Pairs {
     Pairs { images, codes }
 }
 
-/// Gradient of sum_j pi_j loss_j in one piece, and pushed through from feedback; the discriminators stay as they are.
+/// Gradient of the weighted sum of the sites' losses in one piece, and pushed through from feedback; the discriminators stay as they are.
 fn both_gradients(batches: &[i64], pi: &[f64], same_discriminator: bool) -> (Tensor, Tensor) {
     let config = config();
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
@@ -153,7 +153,9 @@ fn play(folder: &std::path::Path, rounds: u64, from: u64, to: u64, order: &[usiz
         let (feedback, losses): (Vec<Payload>, Vec<Losses>) = answers.into_iter().flatten().unzip();
         server.update(round, &feedback, &losses).expect("update");
         if run.is_checkpoint(round + 1) {
-            sites.iter_mut().for_each(|site| site.checkpoint(round + 1).expect("site keeps"));
+            for site in &mut sites {
+                site.checkpoint(round + 1).expect("site keeps");
+            }
             server.checkpoint(round + 1).expect("server keeps");
         }
     }
