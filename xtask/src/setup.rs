@@ -45,26 +45,20 @@ pub(crate) fn ensure_libtorch() -> Result<()> {
 pub(crate) fn run(flavour: Flavour) -> Result<()> {
     check_compiler()?;
     if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
-        let library = pip::installed_torch_library(VERSION)?;
-        return configure("LIBTORCH_USE_PYTORCH", "1", &library);
+        return configure(&pip::installed_torch(VERSION)?);
     }
     if let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) {
         check_libtorch(&libtorch).context("LIBTORCH is set, but not to a libtorch: correct it, or unset it to have one downloaded")?;
-        return configure("LIBTORCH", &libtorch.to_string_lossy(), &libtorch.join("lib"));
+        return configure(&libtorch);
     }
-    let libtorch = download_once(flavour)?;
-    configure("LIBTORCH", &libtorch.to_string_lossy(), &libtorch.join("lib"))
+    configure(&download_once(flavour)?)
 }
 
 /// The libtorch that `.cargo/libtorch.toml` names, if it is still there.
 fn configured() -> Option<PathBuf> {
     let text = fs::read_to_string(root().join(".cargo/libtorch.toml")).ok()?;
     let table: toml::Table = text.parse().ok()?;
-    let environment = table.get("env")?;
-    if environment.get("LIBTORCH_USE_PYTORCH").is_some() {
-        return pip::installed_torch_library(VERSION).ok();
-    }
-    let libtorch = PathBuf::from(environment.get("LIBTORCH")?.as_str()?);
+    let libtorch = PathBuf::from(table.get("env")?.get("LIBTORCH")?.as_str()?);
     check_libtorch(&libtorch).ok().map(|()| libtorch)
 }
 
@@ -83,12 +77,12 @@ fn check_compiler() -> Result<()> {
 }
 
 /// Writes where libtorch lies, whole or not at all; unchanged content keeps its time, so that nothing is rebuilt.
-fn configure(variable: &str, value: &str, library: &Path) -> Result<()> {
+fn configure(libtorch: &Path) -> Result<()> {
     let mut environment = toml::Table::new();
-    environment.insert(variable.into(), value.into());
+    environment.insert("LIBTORCH".into(), libtorch.to_string_lossy().into_owned().into());
     let mut build = toml::Table::new();
     // Documentation tests do not see what a build script passes to the linker.
-    build.insert("rustdocflags".into(), vec!["-C".to_owned(), format!("link-arg=-Wl,-rpath,{}", library.display())].into());
+    build.insert("rustdocflags".into(), vec!["-C".to_owned(), format!("link-arg=-Wl,-rpath,{}", libtorch.join("lib").display())].into());
     let mut all = toml::Table::new();
     all.insert("env".into(), environment.into());
     all.insert("build".into(), build.into());
@@ -99,7 +93,7 @@ fn configure(variable: &str, value: &str, library: &Path) -> Result<()> {
     }
     let beside = path.with_extension("toml.partial");
     fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).with_context(|| format!("cannot write {}", path.display()))?;
-    eprintln!("libtorch: {variable}={value} (recorded in .cargo/libtorch.toml)");
+    eprintln!("libtorch: {} (recorded in .cargo/libtorch.toml)", libtorch.display());
     Ok(())
 }
 

@@ -33,15 +33,15 @@ pub fn filled(mask: ArrayView2<bool>) -> Array2<bool> {
     outside.mapv_into(|o| !o)
 }
 
-/// The outermost marked pixels: those with an unmarked edge neighbour or on the border.
+/// The outermost marked pixels: those with an unmarked edge neighbour.
 pub fn contour(mask: ArrayView2<bool>) -> Array2<bool> {
     let inside = eroded(mask);
     Array2::from_shape_fn(mask.dim(), |at| mask[at] && !inside[at])
 }
 
-/// Marked pixels whose four edge neighbours are all marked; the border counts as unmarked.
+/// Marked pixels whose edge neighbours are all marked; beyond the border counts as marked, so that a crop's edge is no boundary.
 pub fn eroded(mask: ArrayView2<bool>) -> Array2<bool> {
-    Array2::from_shape_fn(mask.dim(), |at| mask[at] && neighbours(at, mask.dim()).filter(|&n| mask[n]).count() == 4)
+    Array2::from_shape_fn(mask.dim(), |at| mask[at] && neighbours(at, mask.dim()).all(|n| mask[n]))
 }
 
 /// Grows every label into background within `radius` pixels (Euclidean); the nearest label wins, then the smaller.

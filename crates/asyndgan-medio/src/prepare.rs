@@ -37,9 +37,11 @@ pub fn brain_cases(brain: &Brain, size: usize) -> Vec<Case> {
     chosen.into_iter().map(case).filter(|c| c.condition.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE)).collect()
 }
 
-/// The same slices as a held-out case: images at `size`, truth on the original grid.
+/// The slices from the first to the last that show enough tumour, as a held-out case: images at `size`, truth on the original grid.
 pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
     let (scaled, chosen) = brain_slices(brain);
+    // Slices between the first and the last chosen stay in, so that neighbours in the array are neighbours in the body.
+    let chosen: Vec<usize> = chosen.first().zip(chosen.last()).map_or_else(Vec::new, |(&first, &last)| (first..=last).collect());
     let (_, rows, columns) = brain.t2.dim();
     let mut images = Array4::zeros((chosen.len(), 1, size, size));
     let mut truth = Array3::zeros((chosen.len(), rows, columns));

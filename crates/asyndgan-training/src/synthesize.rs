@@ -4,19 +4,23 @@ use tch::{Device, Kind, Tensor};
 
 use crate::condition_planes;
 
-/// Images that go through the generator at once.
-const TOGETHER: i64 = 16;
-
 /// Makes one synthetic image for every condition, with dropout or noise from the run's synthesis stream; `progress` hears how
-/// many are done.
+/// many are done. `together` images go through the generator at once: under batch norm they share statistics, so take a site's batch.
 ///
 /// # Shapes
 /// Codes (bytes) `[count, 1, rows, columns]`, or `[count, 1]`, to images on the CPU, `[count, channels, rows, columns]`, or
 /// `[count, values]`.
-pub fn synthesize(generator: &Generator, codes: &Tensor, count: u8, seed: u64, device: Device, mut progress: impl FnMut(u64)) -> Tensor {
+pub fn synthesize(
+    generator: &Generator,
+    codes: &Tensor,
+    count: u8,
+    together: u32,
+    seed: u64,
+    device: Device,
+    mut progress: impl FnMut(u64),
+) -> Tensor {
     let all = codes.size()[0];
-    // Values are made by the thousand, images by the dozen.
-    let together = if codes.dim() == 2 { 1 << 16 } else { TOGETHER };
+    let together = i64::from(together.max(1));
     let mut parts = Vec::new();
     for (i, start) in (0..all).step_by(together as usize).enumerate() {
         let n = together.min(all - start);

@@ -47,36 +47,41 @@ fn pairs(site: usize, cases: i64) -> Pairs {
     Pairs { images, codes }
 }
 
+/// A site of the gradient tests: who it is decides its masks, dropout and discriminator.
+#[derive(Debug, Clone, Copy)]
+struct Member {
+    id: u32,
+    batch: i64,
+    pi: f64,
+}
+
 /// Gradient of the weighted sum of the sites' losses in one piece, and pushed through from feedback; the discriminators stay as they are.
-fn both_gradients(batches: &[i64], pi: &[f64], same_discriminator: bool) -> (Tensor, Tensor) {
+fn both_gradients(members: &[Member]) -> (Tensor, Tensor) {
     let config = config();
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
-    let conditions: Vec<Tensor> = batches.iter().enumerate().map(|(j, &n)| condition_planes(&codes(n, j as f64 * 0.01), 1)).collect();
-    let discriminators: Vec<Discriminator> = (0..batches.len())
-        .map(|j| {
-            Discriminator::new(
-                &config.discriminator,
-                Device::Cpu,
-                &mut stream(1, Role::DiscriminatorWeights, if same_discriminator { 0 } else { j as u32 }, 0),
-            )
-        })
-        .collect();
-    let synthesize =
-        |j: usize| generator.forward(&conditions[j], &mut Noise::new(vec![(batches[j], stream(1, Role::Dropout, j as u32, 0))]));
-    let site_loss = |j: usize, y: &Tensor| loss::generator(&discriminators[j].forward(&conditions[j], y), y, y, 0.0);
-
     let mut joint = Tensor::zeros([], (Kind::Float, Device::Cpu));
     let mut pushed = Tensor::zeros([], (Kind::Float, Device::Cpu));
-    for (j, pi) in pi.iter().enumerate() {
-        joint += site_loss(j, &synthesize(j)) * *pi;
-        let synthetic = synthesize(j);
+    for &Member { id, batch, pi } in members {
+        let condition = condition_planes(&codes(batch, f64::from(id) * 0.01), 1);
+        let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, id, 0));
+        let synthesize = || generator.forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]));
+        let site_loss = |y: &Tensor| loss::generator(&discriminator.forward(&condition, y), y, y, 0.0);
+        joint += site_loss(&synthesize()) * pi;
+        let synthetic = synthesize();
         // What crosses the boundary: bytes out, bytes back.
         let at_site = tensor_of(&payload_of(&synthetic), Device::Cpu).expect("payload").set_requires_grad(true);
-        let feedback = Tensor::run_backward(&[site_loss(j, &at_site)], &[&at_site], false, false).swap_remove(0);
+        let feedback = Tensor::run_backward(&[site_loss(&at_site)], &[&at_site], false, false).swap_remove(0);
         let feedback = tensor_of(&payload_of(&feedback), Device::Cpu).expect("payload");
-        pushed += (synthetic * feedback).sum(Kind::Float) * *pi;
+        pushed += (synthetic * feedback).sum(Kind::Float) * pi;
     }
     (generator.parameters.gradient(&joint), generator.parameters.gradient(&pushed))
+}
+
+fn members() -> impl Strategy<Value = Vec<Member>> {
+    proptest::collection::vec((1_i64..4, 0.05..1.0_f64), 1..5).prop_map(|sites| {
+        let all: f64 = sites.iter().map(|s| s.1).sum();
+        (0..).zip(sites).map(|(id, (batch, share))| Member { id, batch, pi: share / all }).collect()
+    })
 }
 
 fn far(a: &Tensor, b: &Tensor) -> f64 {
@@ -87,43 +92,38 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
     #[test]
-    fn feedback_pushed_through_the_generator_is_the_joint_gradient(sites in proptest::collection::vec((1_i64..4, 0.05..1.0_f64), 1..5)) {
-        let (batches, shares): (Vec<i64>, Vec<f64>) = sites.into_iter().unzip();
-        let all: f64 = shares.iter().sum();
-        let pi: Vec<f64> = shares.iter().map(|s| s / all).collect();
-        let (joint, pushed) = both_gradients(&batches, &pi, false);
+    fn feedback_pushed_through_the_generator_is_the_joint_gradient(members in members()) {
+        let (joint, pushed) = both_gradients(&members);
         prop_assert!(far(&joint, &pushed) < 1e-4, "{}", far(&joint, &pushed));
     }
 
     #[test]
-    fn permuting_sites_permutes_nothing_but_rounding(shares in proptest::collection::vec(0.05..1.0_f64, 2..5), turn in 0_usize..4) {
-        let losses: Vec<f64> = shares.iter().map(|s| (s * 7.0).sin()).collect();
-        let sum = |order: &[usize]| order.iter().map(|&j| shares[j] / shares.iter().sum::<f64>() * losses[j]).sum::<f64>();
-        let mut order: Vec<usize> = (0..shares.len()).collect();
-        let straight = sum(&order);
-        order.rotate_left(turn % shares.len());
-        prop_assert!((straight - sum(&order)).abs() < 1e-12);
+    fn permuting_sites_permutes_nothing_but_rounding(members in members(), turn in 0_usize..4) {
+        let mut turned = members.clone();
+        turned.rotate_left(turn % members.len());
+        let (straight, turned) = (both_gradients(&members).1, both_gradients(&turned).1);
+        prop_assert!(far(&straight, &turned) < 1e-4, "{}", far(&straight, &turned));
     }
 }
 
 #[test]
 fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
-    let (regular, distributed) = both_gradients(&[4], &[1.0], true);
+    let (regular, distributed) = both_gradients(&[Member { id: 0, batch: 4, pi: 1.0 }]);
     assert!(far(&regular, &distributed) < 1e-4);
-    // One site of two batches of equal conditions, against two sites with the same discriminator and proportional shares.
+    // One site of three cases, against two sites with the same discriminator and proportional shares.
     let config = config();
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
     let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, 0, 0));
     let condition = condition_planes(&codes(3, 0.0), 1);
-    let synthetic = generator.forward(&condition, &mut Noise::off());
-    let part =
-        |from: i64, n: i64| loss::adversarial(&discriminator.forward(&condition.narrow(0, from, n), &synthetic.narrow(0, from, n)), true);
-    let whole = generator.parameters.gradient(&part(0, 3));
-    let synthetic = generator.forward(&condition, &mut Noise::off());
-    let part =
-        |from: i64, n: i64| loss::adversarial(&discriminator.forward(&condition.narrow(0, from, n), &synthetic.narrow(0, from, n)), true);
-    let split = generator.parameters.gradient(&(part(0, 1) * (1.0 / 3.0) + part(1, 2) * (2.0 / 3.0)));
-    assert!(far(&whole, &split) < 1e-4);
+    let gradient = |shares: &[(i64, i64, f64)]| {
+        let synthetic = generator.forward(&condition, &mut Noise::off());
+        let part = |from: i64, n: i64| {
+            loss::adversarial(&discriminator.forward(&condition.narrow(0, from, n), &synthetic.narrow(0, from, n)), true)
+        };
+        let sum = shares.iter().fold(Tensor::zeros([], (Kind::Float, Device::Cpu)), |sum, &(from, n, pi)| sum + part(from, n) * pi);
+        generator.parameters.gradient(&sum)
+    };
+    assert!(far(&gradient(&[(0, 3, 1.0)]), &gradient(&[(0, 1, 1.0 / 3.0), (1, 2, 2.0 / 3.0)])) < 1e-4);
 }
 
 /// Plays rounds with real trainers; sites answer in the given order, and both ends may be stopped after some rounds.

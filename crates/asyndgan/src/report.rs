@@ -93,7 +93,7 @@ fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
         Experiment::Fig5 => {
             return Ok([("wasserstein_1".to_owned(), "between empirical distributions of equally many samples".to_owned())].into());
         }
-        Experiment::Table1 => "a volume: its slices with at least 10 tumour pixels, stacked, on the original grid",
+        Experiment::Table1 => "a volume: from its first to its last slice with at least 10 tumour pixels, on the original grid",
         Experiment::Table2 => "a tile, on the original grid",
     };
     Ok(serde_json::from_value(serde_json::to_value(Convention::standard(case))?)?)

@@ -12,6 +12,9 @@ use tch::Tensor;
 
 use crate::{configure, progress::Progress, run_folder::RunFolder};
 
+/// Images that go through the generator at once, where they leave each other alone.
+const TOGETHER: u32 = 16;
+
 pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
     let config = configure::gan(&folder.run);
@@ -22,7 +25,7 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     if folder.run.experiment == Experiment::Fig5 {
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
-        let values = through(&generator, &codes, config.codes, seed, folder.device, |done| bar.set(done));
+        let values = through(&generator, &codes, config.codes, 1 << 16, seed, folder.device, |done| bar.set(done));
         write_tensors(&out, &[("values".to_owned(), values)].into())?;
         return Ok(());
     }
@@ -33,7 +36,8 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     let flat: Vec<u8> = chosen.iter().flatten().copied().collect();
     let codes = Tensor::from_slice(&flat).view([chosen.len() as i64, 1, side, side]);
     let mut bar = Progress::new(&label, chosen.len() as u64);
-    let images = through(&generator, &codes, config.codes, seed, folder.device, |done| bar.set(done));
+    let together = if folder.run.settings.batch_norm { folder.run.settings.batch } else { TOGETHER };
+    let images = through(&generator, &codes, config.codes, together, seed, folder.device, |done| bar.set(done));
     let cases: Vec<Case> = chosen
         .into_iter()
         .enumerate()

@@ -99,7 +99,7 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         bar.set(round);
     })?;
     write_tensors(&place.join("generator.safetensors"), &server.generator().parameters.named())?;
-    let conditions = server.conditions().iter().enumerate().map(|(site, codes)| (format!("site-{}", site + 1), codes.shallow_clone()));
+    let conditions = server.conditions().iter().enumerate().map(|(site, codes)| (format!("site-{:04}", site + 1), codes.shallow_clone()));
     write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?;
     write_text(&place.join("losses.csv"), &losses(&server))?;
     let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };

@@ -75,10 +75,10 @@ fn explain(output: Output) -> Result<()> {
     bail!("{fact}\n  pip: {said}")
 }
 
-/// The library folder of the torch that python3 imports, which must be the version tch is made for.
-pub(super) fn installed_torch_library(version: &str) -> Result<PathBuf> {
+/// The folder of the torch that python3 imports, which must be the version tch is made for.
+pub(super) fn installed_torch(version: &str) -> Result<PathBuf> {
     let python = if std::env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
-    let script = "import torch, os; print(torch.__version__.split('+')[0]); print(os.path.join(os.path.dirname(torch.__file__), 'lib'))";
+    let script = "import torch, os; print(torch.__version__.split('+')[0]); print(os.path.dirname(torch.__file__))";
     let output = Command::new(python)
         .args(["-c", script])
         .output()
