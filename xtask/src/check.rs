@@ -1,8 +1,10 @@
 //! Tests and checks: `test`, `ci` (read-only, cheapest first), its twin `fix`, and `bench`.
 
+use std::process::Command;
+
 use anyhow::Result;
 
-use crate::{cargo, setup, succeed, tidy};
+use crate::{cargo, root, setup, succeed, tidy};
 
 pub(crate) fn test() -> Result<()> {
     setup::ensure_libtorch()?;
@@ -14,6 +16,12 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn ci() -> Result<()> {
     step("format");
     succeed(cargo(&["fmt", "--all", "--check"]))?;
+    if Command::new("typos").arg("--version").output().is_ok() {
+        step("typos");
+        let mut typos = Command::new("typos");
+        typos.current_dir(root());
+        succeed(typos)?;
+    }
     step("tidy");
     tidy::tidy()?;
     setup::ensure_libtorch()?;
@@ -25,7 +33,7 @@ pub(crate) fn ci() -> Result<()> {
     test()?;
     for experiment in ["fig5", "table1", "table2"] {
         step(&format!("smoke run of {experiment}"));
-        let out = crate::root().join("target/ci").join(experiment);
+        let out = root().join("target/ci").join(experiment);
         if out.exists() {
             std::fs::remove_dir_all(&out)?;
         }

@@ -50,6 +50,8 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    // Before anything is recorded anew.
+    let _ = setup::users_libtorch();
     let done = match Cli::parse().command {
         Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
@@ -78,6 +80,9 @@ fn root() -> PathBuf {
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    if setup::users_libtorch().is_none() {
+        command.env_remove("LIBTORCH");
+    }
     for (name, _) in std::env::vars_os() {
         // A changed package variable would make cargo believe that build scripts must run again.
         if name.to_string_lossy().starts_with("CARGO_PKG_") || name == "CARGO_MANIFEST_DIR" || name == "CARGO_MANIFEST_PATH" {

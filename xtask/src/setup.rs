@@ -9,6 +9,7 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::OnceLock,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -35,7 +36,8 @@ impl Flavour {
 
 /// Sets libtorch up unless this checkout already has one that is still there.
 pub(crate) fn ensure_libtorch() -> Result<()> {
-    if env::var_os("LIBTORCH").is_none() && env::var_os("LIBTORCH_USE_PYTORCH").is_none() && configured().is_some() {
+    if users_libtorch().is_none() && env::var_os("LIBTORCH_USE_PYTORCH").is_none() && recorded().is_some_and(|l| check_libtorch(&l).is_ok())
+    {
         return Ok(());
     }
     run(Flavour::Cpu)
@@ -47,19 +49,26 @@ pub(crate) fn run(flavour: Flavour) -> Result<()> {
     if env::var_os("LIBTORCH_USE_PYTORCH").is_some() {
         return configure(&pip::installed_torch(VERSION)?);
     }
-    if let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) {
+    if let Some(libtorch) = users_libtorch() {
         check_libtorch(&libtorch).context("LIBTORCH is set, but not to a libtorch: correct it, or unset it to have one downloaded")?;
         return configure(&libtorch);
     }
     configure(&download_once(flavour)?)
 }
 
-/// The libtorch that `.cargo/libtorch.toml` names, if it is still there.
-fn configured() -> Option<PathBuf> {
+/// The libtorch that `.cargo/libtorch.toml` names, whether it is still there or not.
+fn recorded() -> Option<PathBuf> {
     let text = fs::read_to_string(root().join(".cargo/libtorch.toml")).ok()?;
     let table: toml::Table = text.parse().ok()?;
-    let libtorch = PathBuf::from(table.get("env")?.get("LIBTORCH")?.as_str()?);
-    check_libtorch(&libtorch).ok().map(|()| libtorch)
+    Some(PathBuf::from(table.get("env")?.get("LIBTORCH")?.as_str()?))
+}
+
+/// The libtorch that the user has exported: cargo sets the recorded one for us too, and that is not the user's word.
+///
+/// Decided once, before anything is recorded anew.
+pub(crate) fn users_libtorch() -> Option<PathBuf> {
+    static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
+    FOUND.get_or_init(|| env::var_os("LIBTORCH").map(PathBuf::from).filter(|exported| recorded().as_ref() != Some(exported))).clone()
 }
 
 fn check_libtorch(libtorch: &Path) -> Result<()> {

@@ -115,9 +115,11 @@ fn imports(graph: &Graph) -> Result<()> {
 }
 
 fn pure(graph: &Graph) -> Result<()> {
-    for name in PURE.into_iter().chain(["xtask"]) {
+    for name in PURE.into_iter().chain(["xtask", "e2e", "asyndgan-transport"]) {
+        // The transport may one day hold sockets, but never libtorch.
+        let forbidden = if name == "asyndgan-transport" { &IMPURE[..2] } else { &IMPURE[..] };
         for reached in graph.reached(name)? {
-            ensure!(!IMPURE.contains(&reached), "{name} reaches {reached}: it must stay free of libtorch and sockets");
+            ensure!(!forbidden.contains(&reached), "{name} reaches {reached}: it must stay free of libtorch and sockets");
         }
     }
     Ok(())

@@ -38,6 +38,9 @@ pub fn read_annotations(path: &Path, rows: usize, columns: usize) -> Result<Arra
             next += 1;
         }
     }
+    if document.descendants().all(|n| !n.has_tag_name("Region")) {
+        return Err(Error::unreadable(path, "it holds no Region"));
+    }
     Ok(labels)
 }
 

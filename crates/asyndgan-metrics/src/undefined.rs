@@ -12,6 +12,8 @@ pub enum Undefined {
     TruthFull,
     /// The prediction marks nothing: a missed case, to be counted, never dropped in silence.
     PredictionEmpty,
+    /// A value is NaN or infinite.
+    NotFinite,
     /// There is no value to summarise.
     NoSamples,
 }
@@ -23,6 +25,7 @@ impl fmt::Display for Undefined {
             Undefined::TruthEmpty => "the truth is empty",
             Undefined::TruthFull => "the truth has no background",
             Undefined::PredictionEmpty => "the prediction is empty",
+            Undefined::NotFinite => "a value is not finite",
             Undefined::NoSamples => "no samples",
         })
     }

@@ -6,15 +6,18 @@ use crate::Undefined;
 /// Those of the samples.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] when either sample is empty or holds a value that is not finite.
+/// [`Undefined::NoSamples`] when either sample is empty, [`Undefined::NotFinite`] when one holds a value that is not finite.
 ///
 /// # Example
 /// ```
 /// assert_eq!(asyndgan_metrics::wasserstein_1(&[0.0, 1.0], &[3.0]), Ok(2.5));
 /// ```
 pub fn wasserstein_1(a: &[f64], b: &[f64]) -> Result<f64, Undefined> {
-    if a.is_empty() || b.is_empty() || a.iter().chain(b).any(|v| !v.is_finite()) {
+    if a.is_empty() || b.is_empty() {
         return Err(Undefined::NoSamples);
+    }
+    if a.iter().chain(b).any(|v| !v.is_finite()) {
+        return Err(Undefined::NotFinite);
     }
     let share = |n: usize| 1.0 / n as f64;
     let mut steps: Vec<(f64, f64)> = a.iter().map(|&v| (v, share(a.len()))).chain(b.iter().map(|&v| (v, -share(b.len())))).collect();

@@ -130,6 +130,7 @@ fn what_does_not_exist_says_why() {
     assert_eq!(hd95(empty.view(), full.view(), &[1.0, 1.0]), Err(Undefined::TruthEmpty));
     assert_eq!(aji(Array2::zeros((2, 2)).view(), Array2::zeros((2, 2)).view()), Err(Undefined::BothEmpty));
     assert_eq!(wasserstein_1(&[], &[1.0]), Err(Undefined::NoSamples));
+    assert_eq!(wasserstein_1(&[f64::NAN], &[1.0]), Err(Undefined::NotFinite));
     let summary = summarise(&[Some(1.0), None, Some(3.0)]);
     assert_eq!((summary.mean, summary.sd, summary.n, summary.undefined), (Some(2.0), Some(2.0_f64.sqrt()), 2, 1));
 }

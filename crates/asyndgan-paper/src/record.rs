@@ -170,7 +170,9 @@ pub struct Table {
     pub bytes: BTreeMap<String, BTreeMap<String, SiteTraffic>>,
     /// Wall seconds by seed and arm, training and evaluation together.
     pub seconds: BTreeMap<String, f64>,
-    /// Versions of what computed it.
+    /// Rounds from which bytes and seconds of interrupted trainings count, by seed and arm; 0 unless interrupted.
+    pub counted_from_round: BTreeMap<String, u64>,
+    /// Versions of what computed it, and the device.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,

@@ -207,6 +207,7 @@ impl Site {
 
     fn leave(&mut self, reason: String) {
         self.state = State::Over;
+        self.actions.clear();
         self.actions.push_back(SiteAction::Send(Message::Leave { reason: reason.clone() }));
         self.actions.push_back(SiteAction::Ended { reason });
     }

@@ -25,7 +25,7 @@ pub enum Error {
     #[error("the run has not begun")]
     NotBegun,
     /// The loss is no number any more.
-    #[error("the loss of round {round} is not finite; lower the learning rate")]
+    #[error("the loss or gradient of round {round} is not finite; lower the learning rate")]
     Diverged {
         /// In which round.
         round: u64,

@@ -118,7 +118,11 @@ impl ServerWork for ServerTrainer {
         for ((synthetic, payload), weight) in synthetic.iter().zip(feedback).zip(&self.weights) {
             pushed += (synthetic * tensor_of(payload, self.device)?).sum(Kind::Float) * *weight;
         }
+        let finite = losses.iter().all(|l| l.discriminator.is_finite() && l.generator.is_finite());
         let gradient = self.generator.parameters.gradient(&pushed);
+        if !finite || !gradient.sum(Kind::Float).double_value(&[]).is_finite() {
+            return Err(Error::Diverged { round });
+        }
         self.adam.step(&self.generator.parameters, &gradient, learning_rate_scale(round, self.run.rounds));
         self.losses.push(losses.iter().flat_map(|l| [l.discriminator, l.generator]).collect());
         Ok(())

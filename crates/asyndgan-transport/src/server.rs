@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use asyndgan_protocol::{Message, RunDescription, Server, ServerAction, ServerEvent, ServerWork};
+use asyndgan_protocol::{Message, RunDescription, Server, ServerAction, ServerEvent, ServerWork, SiteId};
 
 use crate::{Error, Incoming, Ledger, ServerLink};
 
@@ -47,9 +47,7 @@ pub fn run_server<W: ServerWork>(
                 Ok(event) => event,
                 Err(error) => {
                     let reason = error.to_string();
-                    for site in (0..sites).map(asyndgan_protocol::SiteId) {
-                        let _ = link.send(site, Message::Leave { reason: reason.clone() }.encode());
-                    }
+                    tell_all(link, sites, &reason);
                     return Err(Error::Work(reason));
                 }
             };
@@ -60,7 +58,7 @@ pub fn run_server<W: ServerWork>(
         let wait = server.poll_timeout().map(|deadline| deadline.saturating_sub(started.elapsed()));
         let event = match link.receive(wait) {
             Some((site, Incoming::Frame(frame))) => {
-                let message = Message::decode(&frame)?;
+                let message = Message::decode(&frame).inspect_err(|error| tell_all(link, sites, &format!("{site}: {error}")))?;
                 ledger.count(site, message.kind(), frame.len());
                 ServerEvent::Message { site, message }
             }
@@ -69,6 +67,13 @@ pub fn run_server<W: ServerWork>(
             None => ServerEvent::Tick,
         };
         handle(&mut server, started.elapsed(), event, link)?;
+    }
+}
+
+fn tell_all(link: &mut impl ServerLink, sites: u32, reason: &str) {
+    for site in (0..sites).map(SiteId) {
+        // A site that is gone needs no telling.
+        let _ = link.send(site, Message::Leave { reason: reason.into() }.encode());
     }
 }
 

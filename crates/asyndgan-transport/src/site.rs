@@ -32,7 +32,11 @@ pub fn run_site<W: SiteWork>(id: SiteId, policy: SitePolicy, link: &mut impl Sit
             match done {
                 Ok(Some(done)) => next = Some(done),
                 Ok(None) => {}
-                Err(error) => next = Some(SiteEvent::Failed { reason: error.to_string() }),
+                Err(error) => {
+                    // What was to follow counted on this: the machine drops it.
+                    next = Some(SiteEvent::Failed { reason: error.to_string() });
+                    break;
+                }
             }
         }
         event = match next {

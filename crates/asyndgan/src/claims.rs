@@ -15,18 +15,16 @@ const RESAMPLES: usize = 10_000;
 
 /// The three claims of a table by Dice; the two that the toy's figure makes by Wasserstein-1 distance.
 pub(crate) fn claims(experiment: Experiment, values: &Values) -> Vec<Claim> {
-    let best = |among: fn(&Arm) -> bool| {
-        values.keys().filter(|a| among(a)).max_by(|a, b| mean(values, **a).total_cmp(&mean(values, **b))).copied()
+    let highest = |among: fn(&Arm) -> bool, sign: f64| {
+        let means = values.keys().filter(|a| among(a)).filter_map(|&a| Some((a, sign * mean(values, a)?)));
+        means.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(arm, _)| arm)
     };
+    let best = |among| highest(among, 1.0);
     if experiment == Experiment::Fig5 {
-        let subset = values
-            .keys()
-            .filter(|a| matches!(a, Arm::SynSubset(_)))
-            .min_by(|a, b| mean(values, **a).total_cmp(&mean(values, **b)))
-            .copied();
+        let nearest = highest(|a| matches!(a, Arm::SynSubset(_)), -1.0);
         return vec![
             ratio("AsynDgan's distance at most 1.2 x SynAll's", values, Arm::AsynDgan, Some(Arm::SynAll), |r| r <= 1.2),
-            ratio("every SynSubset's distance at least 3 x AsynDgan's", values, Arm::AsynDgan, subset, |r| r <= 1.0 / 3.0),
+            ratio("every SynSubset's distance at least 3 x AsynDgan's", values, Arm::AsynDgan, nearest, |r| r <= 1.0 / 3.0),
         ];
     }
     let other = best(|a| *a != Arm::RealAll);
@@ -39,10 +37,10 @@ pub(crate) fn claims(experiment: Experiment, values: &Values) -> Vec<Claim> {
     ]
 }
 
-fn mean(values: &Values, arm: Arm) -> f64 {
-    let defined: Vec<f64> = values.get(&arm).into_iter().flatten().copied().flatten().collect();
-    // An arm without any value is never the best.
-    if defined.is_empty() { f64::NEG_INFINITY } else { defined.iter().sum::<f64>() / defined.len() as f64 }
+/// Mean of an arm's defined values, if it has any.
+fn mean(values: &Values, arm: Arm) -> Option<f64> {
+    let defined: Vec<f64> = values.get(&arm)?.iter().copied().flatten().collect();
+    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
 }
 
 fn difference(claim: String, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
@@ -62,7 +60,7 @@ fn difference(claim: String, values: &Values, arm: Arm, other: Option<Arm>, hold
 
 fn ratio(claim: &str, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
     let difference = difference(claim.into(), values, arm, other, |_| true);
-    let ratio = other.map(|other| mean(values, arm) / mean(values, other)).filter(|r| r.is_finite());
+    let ratio = mean(values, arm).zip(other.and_then(|other| mean(values, other))).map(|(a, b)| a / b);
     Claim { holds: ratio.map(holds), ..difference }
 }
 
@@ -92,5 +90,7 @@ mod tests {
     fn a_claim_without_values_is_not_measurable() {
         let none: Values = [(Arm::RealAll, vec![None]), (Arm::SynAll, vec![Some(0.1)]), (Arm::AsynDgan, vec![None])].into();
         assert!(claims(Experiment::Table1, &none).iter().all(|c| c.holds.is_none()));
+        let none: Values = [(Arm::SynAll, vec![None]), (Arm::SynSubset(1), vec![None]), (Arm::AsynDgan, vec![Some(0.1)])].into();
+        assert!(claims(Experiment::Fig5, &none).iter().all(|c| c.holds.is_none()));
     }
 }

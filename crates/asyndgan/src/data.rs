@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use asyndgan_medio::{BRATS_2018, Case, KUMAR, TestCase, brats, monuseg, phantom, prepare, published_split};
 use asyndgan_paper::{DataKind, Settings};
 use asyndgan_protocol::{Role, stream};
@@ -37,7 +37,15 @@ pub(crate) fn real_brains(folder: &Path, settings: &Settings, mut progress: impl
         progress(i as u64 + 1, paths.len() as u64);
     }
     let (sites, held_out) = share_out(&published_split(BRATS_2018)?, &names, &sizes, settings.sites as usize, folder.into())?;
-    Ok(collect(DataKind::Brats, &names, sites, &held_out, &mut cases, &mut tests))
+    let all = collect(DataKind::Brats, &names, sites, &held_out, &mut cases, &mut tests);
+    let shown = all.sites.len().min(all.test.len());
+    ensure!(
+        shown > 0,
+        "{}: no training case or no held-out case shows a tumour of {} pixels in any slice; add cases",
+        folder.display(),
+        prepare::TUMOUR_PIXELS_MIN
+    );
+    Ok(all)
 }
 
 /// Real tiles of a folder in the MoNuSeg layout.
@@ -47,6 +55,9 @@ pub(crate) fn real_tiles(folder: &Path, settings: &Settings, mut progress: impl 
     let (mut cases, mut tests, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
     for (i, path) in paths.iter().enumerate() {
         let tile = monuseg::read(path)?;
+        let side = tile.instances.nrows().min(tile.instances.ncols());
+        let needed = settings.size * settings.shrink;
+        ensure!(side >= needed, "{} has {side} pixels on its shorter side, this profile needs {needed}; leave it out", path.display());
         sizes.push(tile.instances.iter().filter(|&&l| l > 0).count() as f64);
         cases.push(prepare::tile_cases(&tile, settings.size, settings.shrink));
         tests.push(Some(prepare::tile_test_case(&tile, settings.shrink)));

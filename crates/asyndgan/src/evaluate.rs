@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use asyndgan_evaluator::{Scores, predict, score, train_segmenter};
-use asyndgan_medio::{Case, TestCase, read_cases, read_test_cases, write_test_cases};
+use asyndgan_evaluator::{Scores, SegmenterTraining, predict, score, train_segmenter};
+use asyndgan_medio::{Case, read_cases, read_test_cases};
 use asyndgan_metrics::wasserstein_1;
-use asyndgan_models::read_tensors;
+use asyndgan_models::{read_tensors, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
 use ndarray::Axis;
+use tch::Tensor;
 
 use crate::{
     configure,
@@ -40,20 +41,30 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
     let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step| bar.set(step))?;
-    let (mut scores, mut pictured) = (Vec::new(), Vec::new());
+    let (mut scores, mut pictured) = (Vec::new(), BTreeMap::new());
     for (i, case) in test.iter().enumerate() {
         let prediction = predict(&segmenter, task, case, training.crop, folder.device);
         scores.push(case_scores(&case.id, score(task, case, &prediction)));
         if i < PICTURED {
-            let middle = prediction.len_of(Axis(0)) / 2;
-            let truth = prediction.index_axis(Axis(0), middle).insert_axis(Axis(0)).to_owned();
-            let images = case.images.index_axis(Axis(0), middle).insert_axis(Axis(0)).to_owned();
-            pictured.push(TestCase { id: case.id.clone(), images, truth, spacing_mm: case.spacing_mm });
+            let middle = prediction.index_axis(Axis(0), prediction.len_of(Axis(0)) / 2);
+            let shape = [middle.nrows() as i64, middle.ncols() as i64];
+            let labels: Vec<i64> = middle.iter().map(|&l| i64::from(l)).collect();
+            pictured.insert(format!("{i}"), Tensor::from_slice(&labels).view(shape));
         }
         bar.set(training.steps + i as u64 + 1);
     }
-    write_test_cases(&place.join("predictions.safetensors"), &pictured)?;
+    write_tensors(&place.join("predictions.safetensors"), &pictured)?;
     Ok((cases.len(), scores))
+}
+
+/// How long one of the segmenter's steps takes, the first left out.
+pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
+    let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
+    let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run) };
+    let mut times = Vec::new();
+    let task = configure::task(folder.run.experiment);
+    train_segmenter(&training, task, &cases, folder.device, &mut stream(0, Role::Segmenter, 0, 0), |_| times.push(now()))?;
+    Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
 
 fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<Case>> {

@@ -21,16 +21,17 @@ impl Progress {
         Self::Bar(ProgressBar::new(total).with_style(style).with_message(label.to_owned()))
     }
 
-    #[allow(clippy::print_stdout, reason = "the runner reads these lines")]
     pub(crate) fn set(&mut self, done: u64) {
         match self {
             Self::Bar(bar) => bar.set_position(done),
             Self::Lines { total, said } => {
                 if done >= *total || said.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
                     *said = Some(now());
-                    println!("progress {done} {total}");
-                    // The runner may be gone; then nobody wants to know.
-                    let _ = std::io::stdout().flush();
+                    let mut out = std::io::stdout().lock();
+                    if writeln!(out, "progress {done} {total}").and_then(|()| out.flush()).is_err() {
+                        // The runner is gone, and its next start will go on from the last checkpoint.
+                        std::process::exit(1);
+                    }
                 }
             }
         }

@@ -32,6 +32,7 @@ fn table(folder: &RunFolder) -> Result<Table> {
     let prepared = folder.prepared()?;
     let arms = run.experiment.arms(prepared.sites.len() as u32);
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
+    let mut counted_from_round = BTreeMap::new();
     for &seed in &run.seeds {
         for &arm in &arms {
             let key = format!("seed-{seed}/{arm}");
@@ -40,6 +41,7 @@ fn table(folder: &RunFolder) -> Result<Table> {
             if arm.is_synthetic() {
                 let train: TrainRecord = read_json(&folder.proof(Step::Train(arm, seed)))?;
                 spent += train.seconds;
+                counted_from_round.insert(key.clone(), train.counted_from_round);
                 bytes.insert(key.clone(), train.bytes);
             }
             seconds.insert(key, spent);
@@ -66,11 +68,17 @@ fn table(folder: &RunFolder) -> Result<Table> {
         convention: convention(run.experiment)?,
         bytes,
         seconds,
-        versions: [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0")]
-            .map(|(k, v)| (k.to_owned(), v.to_owned()))
-            .into(),
+        counted_from_round,
+        versions: versions(folder),
         configuration: run.clone(),
     })
+}
+
+fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
+    let device = if folder.device.is_cuda() { "cuda" } else { "cpu" };
+    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into()
 }
 
 /// Every case's mean over seeds; a case that is undefined under a seed stays undefined, and is counted.

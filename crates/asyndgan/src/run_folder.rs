@@ -14,6 +14,8 @@ pub(crate) struct RunFolder {
     pub(crate) path: PathBuf,
     pub(crate) run: Run,
     pub(crate) device: Device,
+    /// Held for as long as this process works in the folder.
+    _lock: fs::File,
 }
 
 impl RunFolder {
@@ -28,8 +30,10 @@ impl RunFolder {
             ),
             other => bail!("{other} is no device: take auto, cpu or cuda"),
         };
+        let lock = fs::File::create(path.join("run.lock")).with_context(|| format!("cannot write into {}", path.display()))?;
+        lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", path.display()))?;
         asyndgan_models::set_threads(run.settings.server_threads);
-        Ok(Self { path: path.into(), run, device })
+        Ok(Self { path: path.into(), run, device, _lock: lock })
     }
 
     pub(crate) fn prepared(&self) -> Result<Prepared> {

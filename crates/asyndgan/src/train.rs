@@ -1,12 +1,13 @@
 //! Trains an arm's generator: the server and every site are the protocol's machines, joined in memory, each site on its own thread.
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::read_cases;
 use asyndgan_models::{set_threads, write_tensors};
 use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
@@ -122,17 +123,20 @@ fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(S
         let served = run_server(&job.run, sites, SILENCE_MAX, &mut link, &mut server, progress);
         drop(link);
         // What a site says of itself tells more than that it is gone.
-        let mut site_error = None;
+        let mut site_errors = BTreeMap::new();
         for (i, thread) in threads.into_iter().enumerate() {
             let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")));
             if let Err(error) = ended {
-                site_error.get_or_insert(error.context(SiteId(i as u32)));
+                site_errors.insert(SiteId(i as u32), error);
             }
         }
-        match (served, site_error) {
-            (Ok(ledger), None) => Ok((server, ledger)),
-            (Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { .. })) | Ok(_), Some(error)) => Err(error),
-            (Err(error), _) => Err(error.into()),
+        match served {
+            Ok(ledger) => Ok((server, ledger)),
+            Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { site, round, reason })) => {
+                let own = site_errors.remove(&site).map(|error| error.context(site));
+                Err(own.unwrap_or_else(|| asyndgan_protocol::Error::SiteLeft { site, round, reason }.into()))
+            }
+            Err(error) => Err(error.into()),
         }
     })
 }
@@ -146,8 +150,8 @@ fn play_site(job: &Job, id: SiteId, source: Source, mut link: MemorySiteLink) ->
     Ok(run_site(id, policy, &mut link, &mut site)?)
 }
 
-fn traffic(ledger: &Ledger) -> std::collections::BTreeMap<String, asyndgan_paper::SiteTraffic> {
-    let mut all = std::collections::BTreeMap::<String, asyndgan_paper::SiteTraffic>::new();
+fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {
+    let mut all = BTreeMap::<String, asyndgan_paper::SiteTraffic>::new();
     for (site, kind, t) in ledger.entries() {
         let kinds = all.entry(format!("site-{}", site.0 + 1)).or_default();
         kinds.insert(format!("{kind:?}").to_lowercase(), KindTraffic { messages: t.messages, bytes: t.bytes });
@@ -167,14 +171,16 @@ fn losses(server: &ServerTrainer) -> String {
 #[derive(serde::Serialize)]
 struct Estimate {
     seconds_per_round: f64,
-    hours_of_all_generators: f64,
+    seconds_per_segmenter_step: f64,
+    hours: f64,
 }
 
-/// Tries the first rounds at full size and says how long all generators will take.
+/// Tries the first rounds and steps at full size and says how long the whole will take.
 pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     const ROUNDS: u64 = 3;
     let sites = folder.prepared()?.sites.len() as u32;
     let scratch = folder.path.join("estimate-scratch");
+    remove(&scratch)?;
     let mut job = job(folder, Arm::AsynDgan, 0, sites, scratch.clone());
     job.run.rounds = ROUNDS;
     let mut bar = Progress::new(&Step::Estimate.label(), ROUNDS);
@@ -183,20 +189,27 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
         times.push(now());
         bar.set(round);
     });
-    remove(&scratch);
+    remove(&scratch)?;
     played?;
     // The first round also loads and warms up.
     let seconds_per_round = times[times.len() - 1].duration_since(times[1]).as_secs_f64() / (times.len() - 2) as f64;
     let generators = folder.run.experiment.arms(sites).iter().filter(|a| a.is_synthetic()).count() * folder.run.seeds.len();
-    let hours = seconds_per_round * folder.run.settings.rounds as f64 * generators as f64 / 3600.0;
+    let training = folder.run.settings.rounds as f64 * generators as f64 * seconds_per_round;
+    let seconds_per_step = crate::evaluate::seconds_per_step(folder)?;
+    let segmenters = folder.run.experiment.arms(sites).len() * folder.run.seeds.len();
+    let segmenting = folder.run.settings.segmenter_steps as f64 * segmenters as f64 * seconds_per_step;
+    let hours = (training + segmenting) / 3600.0;
     eprintln!(
-        "estimate: {seconds_per_round:.1} s a round, {hours:.1} hours for the {generators} generators of this run; segmenters come on top"
+        "estimate: {hours:.1} hours for the whole: {seconds_per_round:.1} s a round of {generators} generators, {seconds_per_step:.2} s a step of {segmenters} segmenters"
     );
-    write_json(&folder.proof(Step::Estimate), &Estimate { seconds_per_round, hours_of_all_generators: hours })
+    write_json(&folder.proof(Step::Estimate), &Estimate { seconds_per_round, seconds_per_segmenter_step: seconds_per_step, hours })
 }
 
-fn remove(folder: &Path) {
-    if let Err(error) = std::fs::remove_dir_all(folder) {
-        eprintln!("warning: {} could not be removed: {error}", folder.display());
+fn remove(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
     }
 }

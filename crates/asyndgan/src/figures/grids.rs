@@ -1,9 +1,13 @@
 //! Grids as in the paper's figures 1, 2, 6 and 7.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use asyndgan_medio::{Case, prepare, read_cases, read_test_cases};
+use asyndgan_models::read_tensors;
 use asyndgan_paper::{Arm, Experiment, Step};
 use ndarray::{Array2, ArrayView2, Axis};
+use tch::Tensor;
 
 use super::canvas::{Canvas, of_codes, of_image, of_labels};
 use crate::run_folder::RunFolder;
@@ -46,9 +50,9 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     headings.extend(arms.iter().map(Arm::to_string));
     let mut columns = Vec::new();
     for &arm in &arms {
-        columns.push(read_test_cases(&Step::folder(&folder.path, arm, seed).join("predictions.safetensors"))?);
+        columns.push(read_tensors(&Step::folder(&folder.path, arm, seed).join("predictions.safetensors"))?);
     }
-    let rows = columns.iter().map(Vec::len).min().unwrap_or(0);
+    let rows = columns.iter().map(BTreeMap::len).min().unwrap_or(0);
     let mut canvas = Canvas::new(headings, rows);
     for row in 0..rows {
         let middle = test[row].truth.len_of(Axis(0)) / 2;
@@ -57,11 +61,19 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
         };
         canvas.put(row, 0, of_image(part(task, test[row].images.index_axis(Axis(0), middle))).view());
         canvas.put(row, 1, of_labels(part(task, marked(test[row].truth.index_axis(Axis(0), middle)).view())).view());
-        for (column, cases) in columns.iter().enumerate() {
-            canvas.put(row, 2 + column, of_labels(part(task, marked(cases[row].truth.index_axis(Axis(0), 0)).view())).view());
+        for (column, predictions) in columns.iter().enumerate() {
+            let prediction = labels(&predictions[&row.to_string()]);
+            canvas.put(row, 2 + column, of_labels(part(task, marked(prediction.view()).view())).view());
         }
     }
     canvas.save(&folder.path.join("predictions.png"))
+}
+
+fn labels(tensor: &Tensor) -> Array2<u32> {
+    let size = tensor.size();
+    let mut values = vec![0_i64; tensor.numel()];
+    tensor.copy_data(&mut values, tensor.numel());
+    Array2::from_shape_fn((size[0] as usize, size[1] as usize), |(r, c)| values[r * size[1] as usize + c] as u32)
 }
 
 /// The part of a tile that can be looked at: its upper left third; brains are shown whole.
