@@ -193,6 +193,10 @@ impl Runner<'_> {
         bars.step.set_message(step.label());
         let mut command = Command::new(&self.program);
         command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
+        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
+            // A site's thread that waits must not keep a core from one that works.
+            command.env("OMP_WAIT_POLICY", "passive");
+        }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
         let mut first = None;

@@ -119,7 +119,7 @@ fn pure(graph: &Graph) -> Result<()> {
         // The transport may one day hold sockets, but never libtorch.
         let forbidden = if name == "asyndgan-transport" { &IMPURE[..2] } else { &IMPURE[..] };
         for reached in graph.reached(name)? {
-            ensure!(!forbidden.contains(&reached), "{name} reaches {reached}: it must stay free of libtorch and sockets");
+            ensure!(!forbidden.contains(&reached), "{name} reaches {reached}: crates/README.md forbids it");
         }
     }
     Ok(())
