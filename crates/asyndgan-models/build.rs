@@ -3,7 +3,8 @@
 
 #[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
 fn main() {
-    println!("cargo:rerun-if-changed=build.rs");
+    // Naming one thing keeps cargo from running this again whenever any file of the crate changes.
+    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     let Some(library) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(std::path::PathBuf::from) else { return };
     println!("cargo:rustc-link-arg=-Wl,-rpath,{}", library.display());
     if library.join("libtorch_cuda.so").exists() {
