@@ -1,4 +1,4 @@
-use asyndgan_medio::{TestCase, bilinear, mask, prepare};
+use asyndgan_medio::{TestCase, Windows, bilinear, mask, window};
 use asyndgan_metrics::{Connectivity, components};
 use asyndgan_models::Segmenter;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
@@ -56,38 +56,20 @@ fn decide(task: Task, probability: ArrayView3<f32>) -> Array2<u32> {
 }
 
 /// Class probabilities by overlapping windows, half a window apart, averaged.
-fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, window: usize, classes: i64, device: Device) -> Array3<f32> {
+fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, size: usize, classes: i64, device: Device) -> Array3<f32> {
     let (channels, rows, columns) = image.dim();
-    let (tops, lefts) = (overlapping(rows, window), overlapping(columns, window));
-    let places: Vec<(usize, usize)> = tops.iter().flat_map(|&top| lefts.iter().map(move |&left| (top, left))).collect();
-    let mut sum = Array3::<f32>::zeros((classes as usize, rows, columns));
-    let mut seen = Array2::<f32>::zeros((rows, columns));
-    for places in places.chunks(TOGETHER) {
+    let windows = Windows::at_most_apart(rows, columns, size, size / 2);
+    let mut found = Vec::new();
+    for places in windows.starts().chunks(TOGETHER) {
         let values: Vec<f32> =
-            places.iter().flat_map(|&(top, left)| prepare::window(image, top, left, window).iter().copied().collect::<Vec<_>>()).collect();
-        let side = window as i64;
+            places.iter().flat_map(|&(top, left)| window(image, top, left, size).iter().copied().collect::<Vec<_>>()).collect();
+        let side = size as i64;
         let input = Tensor::from_slice(&values).view([places.len() as i64, channels as i64, side, side]).to_device(device);
         let output = segmenter.segment(&input).softmax(1, Kind::Float).to_device(Device::Cpu).contiguous();
         let mut values = vec![0.0; output.numel()];
         output.copy_data(&mut values, output.numel());
-        let output = ndarray::Array4::from_shape_vec((places.len(), classes as usize, window, window), values).expect("as many values");
-        for (&(top, left), output) in places.iter().zip(output.axis_iter(Axis(0))) {
-            for ((k, r, c), p) in output.indexed_iter() {
-                sum[[k, top + r, left + c]] += p;
-            }
-            for r in 0..window {
-                for c in 0..window {
-                    seen[[top + r, left + c]] += 1.0;
-                }
-            }
-        }
+        let output = ndarray::Array4::from_shape_vec((places.len(), classes as usize, size, size), values).expect("as many values");
+        found.push(output);
     }
-    sum / seen.insert_axis(Axis(0))
-}
-
-/// Window starts at most half a window apart.
-fn overlapping(length: usize, window: usize) -> Vec<usize> {
-    assert!(window <= length, "a window of {window} does not fit {length}");
-    let steps = (length - window).div_ceil(window / 2);
-    (0..=steps).map(|i| i * (length - window) / steps.max(1)).collect()
+    windows.merge(found.iter().flat_map(|batch| batch.axis_iter(Axis(0))))
 }

@@ -1,4 +1,4 @@
-use asyndgan_medio::{Case, prepare};
+use asyndgan_medio::{Case, CaseSet, window};
 use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
 use ndarray::{Array2, Array3, Array4, Axis};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
@@ -25,17 +25,17 @@ pub struct SegmenterTraining {
     pub colour_jitter: f32,
 }
 
-/// Trains a segmenter on cases, real or synthetic; `progress` hears the steps done.
+/// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done.
 ///
 /// # Errors
-/// [`Error::NoCases`], [`Error::Diverged`].
+/// [`Error::NoCases`], [`Error::Diverged`], [`Error::Medio`].
 ///
 /// # Panics
 /// If a case is smaller than a crop.
 pub fn train_segmenter(
     training: &SegmenterTraining,
     task: Task,
-    cases: &[Case],
+    cases: &CaseSet,
     device: Device,
     rng: &mut ChaCha8Rng,
     mut progress: impl FnMut(u64),
@@ -57,7 +57,8 @@ pub fn train_segmenter(
                 order.pop().expect("refilled")
             })
             .collect();
-        let (images, targets) = batch(training, task, chosen.iter().map(|&i| &cases[i]), rng);
+        let chosen = chosen.into_iter().map(|i| cases.read(i)).collect::<Result<Vec<_>, _>>()?;
+        let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
         let logits = segmenter.learn(&images.to_device(device), &mut noise);
         let loss = loss::segmentation(&logits, &targets.to_device(device));
@@ -72,13 +73,13 @@ pub fn train_segmenter(
 }
 
 /// Random crops and flips, with jittered channels.
-fn batch<'a>(training: &SegmenterTraining, task: Task, cases: impl Iterator<Item = &'a Case>, rng: &mut impl Rng) -> (Tensor, Tensor) {
+fn batch(training: &SegmenterTraining, task: Task, cases: &[Case], rng: &mut impl Rng) -> (Tensor, Tensor) {
     let (mut images, mut targets) = (Vec::new(), Vec::new());
     for case in cases {
         let (_, rows, columns) = case.image.dim();
         let (top, left) = (rng.random_range(0..=rows - training.crop), rng.random_range(0..=columns - training.crop));
-        let mut image = prepare::window(case.image.view(), top, left, training.crop);
-        let mut condition = prepare::window(case.condition.view(), top, left, training.crop);
+        let mut image = window(case.image.view(), top, left, training.crop);
+        let mut condition = window(case.condition.view(), top, left, training.crop);
         for axis in 0..2 {
             if rng.random() {
                 image.invert_axis(Axis(axis + 1));

@@ -2,85 +2,166 @@ use std::path::Path;
 
 use ndarray::Array2;
 
-use crate::Error;
+use crate::{Error, files};
 
 /// Annotation files beyond this are refused.
-const BYTES_MAX: u64 = 256 << 20;
+const BYTES_MAX: usize = 256 << 20;
+/// XML nodes and attributes beyond this are refused: a `MoNuSeg` tile has some 200,000.
+const NODES_MAX: u32 = 20_000_000;
 
-/// Reads the regions of an Aperio `ImageScope` annotation as instance labels, numbered from 1 in file order.
+/// The nuclei that an annotation draws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Annotations {
+    /// Instance labels, `[rows, columns]`, 0 is background; numbered from 1 in file order, without gaps.
+    pub labels: Array2<u32>,
+    /// Regions in the file.
+    pub regions: usize,
+    /// Regions that take no label: they cover no pixel centre, or fewer than three vertices bound them.
+    pub degenerate: usize,
+    /// Regions that took pixels from an earlier one.
+    pub overlapping: usize,
+    /// Regions that later ones covered wholly, so that no pixel is left to them.
+    pub hidden: usize,
+}
+
+/// Reads the regions of an Aperio `ImageScope` annotation as instance labels.
 ///
 /// X is the column, Y the row; a pixel belongs to a region when its centre lies inside (even-odd rule); where regions overlap
-/// the later one wins; regions that cover no pixel centre take no label.
+/// the later one wins.
 ///
 /// # Shapes
-/// `[rows, columns]` of the picture that was annotated, 0 is background.
+/// `[rows, columns]` of the picture that was annotated.
 ///
 /// # Units
 /// Vertices are in pixels of that picture.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] for broken XML or a vertex that is not a finite number.
-pub fn read_annotations(path: &Path, rows: usize, columns: usize) -> Result<Array2<u32>, Error> {
-    let length = std::fs::metadata(path).map_err(Error::io(path))?.len();
-    if length > BYTES_MAX {
-        return Err(Error::unreadable(path, format!("it has {length} bytes, at most {BYTES_MAX} are read")));
-    }
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let document = roxmltree::Document::parse(&text).map_err(|e| Error::unreadable(path, e))?;
-    let mut labels = Array2::zeros((rows, columns));
-    let mut next = 1;
-    for region in document.descendants().filter(|n| n.has_tag_name("Region")) {
-        let vertices = region.descendants().filter(|n| n.has_tag_name("Vertex"));
-        let number = |node: roxmltree::Node, name| node.attribute(name).and_then(|v| v.parse::<f64>().ok()).filter(|v| v.is_finite());
-        let polygon = vertices.map(|v| Some((number(v, "X")?, number(v, "Y")?))).collect::<Option<Vec<_>>>();
-        let polygon = polygon.ok_or_else(|| Error::unreadable(path, "a vertex lacks a finite X or Y"))?;
-        if fill(&mut labels, &polygon, next) {
-            next += 1;
-        }
-    }
-    if document.descendants().all(|n| !n.has_tag_name("Region")) {
-        return Err(Error::unreadable(path, "it holds no Region"));
-    }
-    Ok(labels)
+/// [`Error::Io`], or [`Error::Unreadable`] for broken XML, entities (which could expand without end), no region at all, or a vertex
+/// that is not a finite number.
+pub fn read_annotations(path: &Path, rows: usize, columns: usize) -> Result<Annotations, Error> {
+    parse_annotations(path, &files::read(path)?, rows, columns)
 }
 
-/// Fills a polygon by scan lines through pixel centres; says whether it covered any.
-fn fill(labels: &mut Array2<u32>, polygon: &[(f64, f64)], label: u32) -> bool {
-    let (rows, columns) = labels.dim();
-    let (low, high) = polygon.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, y)| (l.min(*y), h.max(*y)));
-    let mut covered = false;
-    for row in low.floor().max(0.0) as usize..(high.ceil().max(0.0) as usize).min(rows) {
-        let y = row as f64 + 0.5;
-        let mut crossings: Vec<f64> = polygon
-            .iter()
-            .zip(polygon.iter().cycle().skip(1))
-            .filter(|((_, a), (_, b))| (*a <= y) != (*b <= y))
-            .map(|((ax, ay), (bx, by))| ax + (y - ay) / (by - ay) * (bx - ax))
-            .collect();
-        crossings.sort_by(f64::total_cmp);
-        for pair in crossings.chunks_exact(2) {
-            let from = (pair[0] - 0.5).ceil().max(0.0) as usize;
-            let to = (pair[1] - 0.5).ceil().max(0.0) as usize;
-            for column in from..to.min(columns) {
-                labels[[row, column]] = label;
-                covered = true;
-            }
+/// Reads annotations from the bytes of a file; `path` only names it in errors.
+///
+/// # Errors
+/// As [`read_annotations`].
+pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize) -> Result<Annotations, Error> {
+    if bytes.len() > BYTES_MAX {
+        return Err(Error::unreadable(path, format!("it has {} bytes, at most {BYTES_MAX} are read", bytes.len())));
+    }
+    let text = std::str::from_utf8(bytes).map_err(|e| Error::unreadable(path, e))?;
+    let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(text, options).map_err(|e| Error::unreadable(path, e))?;
+    let mut labels = Array2::zeros((rows, columns));
+    let (mut regions, mut degenerate, mut overlapping) = (0, 0, 0);
+    let mut polygon: Vec<(f64, f64)> = Vec::new();
+    let mut drawn = 0;
+    for region in document.descendants().filter(|n| n.has_tag_name("Region")) {
+        regions += 1;
+        polygon.clear();
+        for vertex in region.descendants().filter(|n| n.has_tag_name("Vertex")) {
+            let number = |name| vertex.attribute(name).and_then(|v| v.trim().parse::<f64>().ok()).filter(|v| v.is_finite());
+            let at = number("X").zip(number("Y"));
+            polygon.push(at.ok_or_else(|| Error::unreadable(path, format!("a vertex of region {regions} lacks a finite X or Y")))?);
+        }
+        let (covered, taken) = fill(&mut labels, &polygon, drawn + 1);
+        drawn += u32::from(covered > 0);
+        degenerate += usize::from(covered == 0);
+        overlapping += usize::from(taken > 0);
+    }
+    if regions == 0 {
+        return Err(Error::unreadable(path, "it holds no Region"));
+    }
+    let left = close_gaps(&mut labels, drawn);
+    Ok(Annotations { labels, regions, degenerate, overlapping, hidden: (drawn - left) as usize })
+}
+
+/// Renumbers labels so that those without a pixel leave no gap; says how many are left.
+fn close_gaps(labels: &mut Array2<u32>, drawn: u32) -> u32 {
+    let mut number = vec![0; drawn as usize + 1];
+    labels.iter().for_each(|&l| number[l as usize] = 1);
+    number[0] = 0;
+    let mut next = 0;
+    for n in &mut number {
+        if *n > 0 {
+            next += 1;
+            *n = next;
         }
     }
-    covered
+    if next < drawn {
+        labels.mapv_inplace(|l| number[l as usize]);
+    }
+    next
+}
+
+/// Fills a polygon by scan lines through pixel centres; says how many pixels it covers, and how many it took from others.
+fn fill(labels: &mut Array2<u32>, polygon: &[(f64, f64)], label: u32) -> (usize, usize) {
+    let (rows, columns) = labels.dim();
+    let (mut covered, mut taken) = (0, 0);
+    if polygon.len() < 3 {
+        return (0, 0);
+    }
+    // Every edge once, by the rows that it crosses: no row looks at all edges.
+    let (low, high) = polygon.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), (_, y)| (l.min(*y), h.max(*y)));
+    let first = low.floor().max(0.0) as usize;
+    let last = (high.ceil().max(0.0) as usize).min(rows);
+    let mut crossings: Vec<(usize, f64)> = Vec::new();
+    for (&(ax, ay), &(bx, by)) in polygon.iter().zip(polygon.iter().cycle().skip(1)) {
+        let (top, bottom) = (ay.min(by), ay.max(by));
+        // Rows whose centre y satisfies top <= y < bottom.
+        let from = ((top - 0.5).ceil().max(0.0) as usize).max(first);
+        let to = ((bottom - 0.5).ceil().max(0.0) as usize).min(last);
+        crossings.extend((from..to).map(|row| (row, ax + (row as f64 + 0.5 - ay) / (by - ay) * (bx - ax))));
+    }
+    crossings.sort_by(|a, b| a.0.cmp(&b.0).then(a.1.total_cmp(&b.1)));
+    for pair in crossings.chunks_exact(2) {
+        let from = (pair[0].1 - 0.5).ceil().max(0.0) as usize;
+        let to = (pair[1].1 - 0.5).ceil().max(0.0) as usize;
+        for column in from..to.min(columns) {
+            let pixel = &mut labels[[pair[0].0, column]];
+            taken += usize::from(*pixel > 0);
+            *pixel = label;
+            covered += 1;
+        }
+    }
+    (covered, taken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn xml(regions: &[&[(f64, f64)]]) -> String {
+        let vertex = |(x, y): &(f64, f64)| format!("<Vertex X=\"{x}\" Y=\"{y}\" Z=\"0\"/>");
+        let region = |r: &&[(f64, f64)]| format!("<Region><Vertices>{}</Vertices></Region>", r.iter().map(vertex).collect::<String>());
+        format!("<Annotations><Annotation><Regions>{}</Regions></Annotation></Annotations>", regions.iter().map(region).collect::<String>())
+    }
+
     #[test]
     fn x_is_the_column_and_later_regions_win() {
-        let mut labels = Array2::zeros((4, 6));
-        assert!(fill(&mut labels, &[(1.0, 0.0), (5.0, 0.0), (5.0, 2.0), (1.0, 2.0)], 1));
-        assert!(fill(&mut labels, &[(4.0, 1.0), (6.0, 1.0), (6.0, 9.0), (4.0, 9.0)], 2));
-        assert!(!fill(&mut labels, &[(0.1, 0.1), (0.2, 0.1), (0.2, 0.2)], 3));
+        let text = xml(&[
+            &[(1.0, 0.0), (5.0, 0.0), (5.0, 2.0), (1.0, 2.0)],
+            &[(4.0, 1.0), (6.0, 1.0), (6.0, 9.0), (4.0, 9.0)],
+            &[(0.1, 0.1), (0.2, 0.1), (0.2, 0.2)],
+            &[(0.0, 0.0), (9.0, 0.0)],
+        ]);
+        let found = parse_annotations(Path::new("a.xml"), text.as_bytes(), 4, 6).expect("valid");
         let expected = ndarray::arr2(&[[0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 2, 2], [0, 0, 0, 0, 2, 2]]);
-        assert_eq!(labels, expected);
+        assert_eq!(found, Annotations { labels: expected, regions: 4, degenerate: 2, overlapping: 1, hidden: 0 });
+    }
+
+    #[test]
+    fn a_wholly_covered_region_leaves_no_gap_in_the_numbers() {
+        let text = xml(&[&[(1.0, 1.0), (2.0, 1.0), (2.0, 2.0), (1.0, 2.0)], &[(0.0, 0.0), (3.0, 0.0), (3.0, 3.0), (0.0, 3.0)]]);
+        let found = parse_annotations(Path::new("a.xml"), text.as_bytes(), 3, 3).expect("valid");
+        assert_eq!((found.hidden, found.labels), (1, Array2::from_elem((3, 3), 1)));
+    }
+
+    #[test]
+    fn entities_are_refused() {
+        let bomb = "<!DOCTYPE a [<!ENTITY b \"bbbb\"><!ENTITY c \"&b;&b;&b;\">]><a>&c;</a>";
+        let error = parse_annotations(Path::new("a.xml"), bomb.as_bytes(), 3, 3).expect_err("a bomb");
+        assert!(error.to_string().contains("DTD"), "{error}");
     }
 }

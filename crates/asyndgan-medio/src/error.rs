@@ -38,6 +38,52 @@ pub enum Error {
         /// The second's shape.
         found: Vec<usize>,
     },
+    /// A mask lies elsewhere in the patient than its image.
+    #[error("{path} lies elsewhere than its image (affine {found:?}, the image has {expected:?}); resample one of them")]
+    Geometry {
+        /// The file of the mask.
+        path: PathBuf,
+        /// The image's.
+        expected: Box<crate::Affine>,
+        /// The mask's.
+        found: Box<crate::Affine>,
+    },
+    /// A label that nothing describes.
+    #[error("{path} holds label {label}, described are {known:?}; correct the mask or the description")]
+    Label {
+        /// The file of the mask.
+        path: PathBuf,
+        /// The label.
+        label: u32,
+        /// Those that are described.
+        known: Vec<u32>,
+    },
+    /// A channel that the images do not have.
+    #[error("{path} has no channel {wanted}, it has {found}")]
+    Channel {
+        /// The folder.
+        path: PathBuf,
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        found: String,
+    },
+    /// More than one reading fits.
+    #[error("{path} can be read as {}; leave one of them there", .candidates.join(", or as "))]
+    Ambiguous {
+        /// The folder.
+        path: PathBuf,
+        /// What fits.
+        candidates: Vec<String>,
+    },
+    /// One name stands in two places that must not share it.
+    #[error("{name} stands in {}; leave it in one", .places.join(" and in "))]
+    Twice {
+        /// The case or patient.
+        name: String,
+        /// Where it stands.
+        places: Vec<String>,
+    },
     /// A folder holds nothing of the kind that was looked for.
     #[error("{path} holds no case: looked for {looked_for}")]
     Empty {
@@ -45,6 +91,12 @@ pub enum Error {
         path: PathBuf,
         /// The layout that was looked for.
         looked_for: &'static str,
+    },
+    /// What is to be made is there already.
+    #[error("{path} exists already; choose another place, or remove it")]
+    Exists {
+        /// The folder.
+        path: PathBuf,
     },
     /// Too few cases to share out.
     #[error("{path} holds {found} usable cases, at least {expected} are needed")]

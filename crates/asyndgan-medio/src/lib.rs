@@ -1,44 +1,62 @@
 //! Medical images and data sets as plain arrays: the only crate that parses image files.
 //!
-//! Knows nothing of networks, sites or the protocol. The most important types are [`Case`], an image with its condition
-//! ready for training, and [`TestCase`], what a segmenter is scored on; [`brats`] and [`monuseg`] find them in folders,
-//! [`phantom`] makes artificial patients, [`prepare`] brings both into the shapes that networks take.
+//! Knows nothing of networks, sites or the protocol. The most important types are [`Volume`], a NIfTI file or a DICOM series with its
+//! place in the patient, [`DataSet`], what a folder holds, and [`Case`], an image with its condition ready for training, of which a
+//! [`CaseSet`] reads one at a time from the disk. [`prepare`] goes from one to the other, and [`phantom`] makes artificial patients.
 //!
 //! ```
-//! use asyndgan_medio::{mask, phantom};
-//! use rand::SeedableRng;
-//! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(1);
-//! let brain = phantom::brain("phantom-0", 0, &phantom::Scanner::of_site(0), &mut rng);
-//! assert_eq!(brain.t2.dim(), brain.labels.dim());
+//! use asyndgan_medio::{Affine, Orientation, Volume, read_volume, write_volume};
+//! # let folder = tempfile::tempdir()?;
+//! let path = folder.path().join("t2.nii.gz");
+//! let voxels = ndarray::Array3::from_shape_fn((4, 3, 2), |(k, j, i)| (100 * k + 10 * j + i) as f32);
+//! write_volume(&path, &Volume { voxels, affine: Affine::scaling([1.0, 1.0, 2.5]) })?;
+//! let found = read_volume(&path)?.oriented(Orientation::LPS);
+//! assert_eq!((found.spacing_mm(), found.voxels[[3, 0, 0]]), ([2.5, 1.0, 1.0], 321.0));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! **Invariant:** labels are only ever resampled to the nearest neighbour.
 //! **Invariant:** no image type can be serialised into a message: none implements `Serialize`.
 //! **Invariant:** nothing is random but through the generator that the caller passes.
+//! **Invariant:** somebody else's file is an error, never a panic, and nothing is allocated that the file's size does not warrant.
+//! **Invariant:** no tag of a DICOM file that identifies anyone is looked at.
 
+mod affine;
 mod aperio;
-pub mod brats;
 mod case;
+mod dataset;
+pub mod dicom;
 mod error;
+mod export;
+mod files;
+mod labels;
 pub mod mask;
-pub mod monuseg;
 mod nifti_file;
 mod partition;
 pub mod phantom;
 mod picture;
 pub mod prepare;
+mod prepared;
 mod resample;
 mod split;
 mod stain;
 mod transplant;
+mod volume;
+mod windows;
 
-pub use aperio::read_annotations;
-pub use case::{Brain, Case, TestCase, Tile, read_cases, read_test_cases, write_cases, write_test_cases};
+pub use affine::{Affine, Orientation};
+pub use aperio::{Annotations, parse_annotations, read_annotations};
+pub use case::{Brain, Case, TestCase, Tile};
+pub use dataset::{CaseFiles, DataSet, Description, Layout, Split, Subject};
 pub use error::Error;
-pub use nifti_file::{Volume, read_volume};
-pub use partition::partition_by_size;
-pub use picture::{read_instances, read_rgb, write_rgb};
+pub use export::Export;
+pub use nifti_file::{parse_labels, parse_volume, read_labels, read_volume, write_labels, write_volume};
+pub use partition::{disjoint, partition_by_group, partition_by_size, partition_dirichlet};
+pub use picture::{parse_instances, parse_rgb, read_instances, read_rgb, write_instances, write_rgb};
+pub use prepared::{CaseSet, TestSet, write_cases, write_test_case};
 pub use resample::{bilinear, nearest};
 pub use split::{BRATS_2018, KUMAR, PublishedSplit, published_split};
-pub use stain::{StainReference, reinhard};
+pub use stain::{StainReference, macenko, reinhard};
 pub use transplant::transplant;
+pub use volume::Volume;
+pub use windows::{Windows, window};

@@ -1,65 +1,163 @@
-use std::path::Path;
+use std::{
+    io::{Cursor, Seek},
+    path::Path,
+};
 
-use image::{DynamicImage, ImageReader, Limits};
-use ndarray::{Array2, Array3, ArrayView3};
+use image::{DynamicImage, ImageEncoder, ImageReader, Limits};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use tiff::{
+    ColorType,
+    decoder::{Decoder, DecodingResult},
+    encoder::{TiffEncoder, colortype::Gray32},
+};
 
-use crate::Error;
+use crate::{Error, files, labels::integer};
 
-/// Pictures beyond 32,768 pixels a side or 1 GiB decoded are refused before anything is allocated.
-fn open(path: &Path) -> Result<DynamicImage, Error> {
-    let mut reader = ImageReader::open(path).and_then(ImageReader::with_guessed_format).map_err(Error::io(path))?;
-    let mut limits = Limits::default();
-    limits.max_image_width = Some(1 << 15);
-    limits.max_image_height = Some(1 << 15);
-    limits.max_alloc = Some(1 << 30);
-    reader.limits(limits);
-    reader.decode().map_err(|e| Error::unreadable(path, e))
-}
+/// The longest side of a picture.
+const SIDE_MAX: u32 = 1 << 15;
+/// What a picture may take when it is decoded.
+const DECODED_BYTES_MAX: u64 = 1 << 30;
 
-/// Reads a PNG or TIFF picture.
+/// Reads a PNG or TIFF picture (strips or tiles; LZW, deflate or `PackBits`, with or without predictor); transparency is dropped.
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Unreadable`].
+/// [`Error::Io`], or [`Error::Unreadable`] also for a picture of more than 32,768 pixels a side or 1 GiB.
 pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
-    let rgb = open(path)?.into_rgb8();
-    let (width, height) = rgb.dimensions();
-    Ok(Array3::from_shape_fn((3, height as usize, width as usize), |(k, r, c)| f32::from(rgb.get_pixel(c as u32, r as u32).0[k])))
+    parse_rgb(path, &files::read(path)?)
 }
 
-/// Reads instance labels from an 8- or 16-bit greyscale PNG or TIFF.
+/// Reads a picture from the bytes of a file; `path` only names it in errors.
+///
+/// # Errors
+/// As [`read_rgb`].
+pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
+    let rgb = decode(path, bytes)?.into_rgb8();
+    let (width, height) = rgb.dimensions();
+    let pixels = Array3::from_shape_vec((height as usize, width as usize, 3), rgb.into_raw()).map_err(|e| Error::unreadable(path, e))?;
+    Ok(pixels.permuted_axes([2, 0, 1]).mapv(f32::from).as_standard_layout().into_owned())
+}
+
+/// Reads instance labels or class labels: a PNG of one grey channel with 8 or 16 bits, or a TIFF with 8, 16 or 32.
 ///
 /// # Shapes
 /// `[rows, columns]`, 0 is background.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] also for a colour picture.
+/// [`Error::Io`], or [`Error::Unreadable`] also for a colour picture and for values that are no whole numbers.
 pub fn read_instances(path: &Path) -> Result<Array2<u32>, Error> {
-    let grey = match open(path)? {
-        DynamicImage::ImageLuma16(grey) => grey,
-        DynamicImage::ImageLuma8(grey) => {
-            image::ImageBuffer::from_fn(grey.width(), grey.height(), |c, r| image::Luma([u16::from(grey.get_pixel(c, r).0[0])]))
+    parse_instances(path, &files::read(path)?)
+}
+
+/// Reads labels from the bytes of a file; `path` only names it in errors.
+///
+/// # Errors
+/// As [`read_instances`].
+pub fn parse_instances(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> {
+    let (width, height, labels) = if is_tiff(bytes) {
+        tiff_labels(path, bytes)?
+    } else {
+        match decode(path, bytes)? {
+            DynamicImage::ImageLuma16(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
+            DynamicImage::ImageLuma8(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
+            other => return Err(Error::unreadable(path, format!("its pixels are {:?}, labels are one grey channel", other.color()))),
         }
-        other => return Err(Error::unreadable(path, format!("its pixels are {:?}, instance labels are one grey channel", other.color()))),
     };
-    let (width, height) = grey.dimensions();
-    Ok(Array2::from_shape_fn((height as usize, width as usize), |(r, c)| u32::from(grey.get_pixel(c as u32, r as u32).0[0])))
+    Array2::from_shape_vec((height as usize, width as usize), labels).map_err(|e| Error::unreadable(path, e))
 }
 
 /// Writes a PNG picture, whole or not at all.
 ///
 /// # Shapes
-/// `[3, rows, columns]`, values in 0..=255.
+/// `[3, rows, columns]`.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Unreadable`].
 pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
     let (_, height, width) = rgb.dim();
-    let picture =
-        image::RgbImage::from_fn(width as u32, height as u32, |c, r| image::Rgb([0, 1, 2].map(|k| rgb[[k, r as usize, c as usize]])));
-    let beside = path.with_extension("partial");
-    picture.save_with_format(&beside, image::ImageFormat::Png).map_err(|e| Error::unreadable(path, e))?;
-    std::fs::rename(&beside, path).map_err(Error::io(path))
+    let pixels: Vec<u8> = rgb.permuted_axes([1, 2, 0]).iter().copied().collect();
+    write_png(path, &pixels, width, height, image::ExtendedColorType::Rgb8)
+}
+
+/// Writes labels as a 16-bit grey PNG, or, where the name ends in `.tif` or `.tiff`, a 32-bit TIFF; whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Unreadable`] for a label beyond what the format holds.
+pub fn write_instances(path: &Path, labels: ArrayView2<u32>) -> Result<(), Error> {
+    let (height, width) = labels.dim();
+    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff")) {
+        let pixels: Vec<u32> = labels.iter().copied().collect();
+        let mut content = Cursor::new(Vec::new());
+        let encoded = TiffEncoder::new(&mut content).and_then(|mut e| e.write_image::<Gray32>(width as u32, height as u32, &pixels));
+        encoded.map_err(|e| Error::unreadable(path, e))?;
+        return files::write(path, content.get_ref());
+    }
+    if let Some(label) = labels.iter().find(|&&l| l > u16::MAX.into()) {
+        return Err(Error::unreadable(path, format!("label {label} does not fit 16 bits; name the file .tif")));
+    }
+    // The encoder takes samples in the machine's own order.
+    let pixels: Vec<u8> = labels.iter().flat_map(|&l| (l as u16).to_ne_bytes()).collect();
+    write_png(path, &pixels, width, height, image::ExtendedColorType::L16)
+}
+
+fn write_png(path: &Path, pixels: &[u8], width: usize, height: usize, kind: image::ExtendedColorType) -> Result<(), Error> {
+    let mut content = Vec::new();
+    let encoder = image::codecs::png::PngEncoder::new(&mut content);
+    encoder.write_image(pixels, width as u32, height as u32, kind).map_err(|e| Error::unreadable(path, e))?;
+    files::write(path, &content)
+}
+
+fn is_tiff(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") || bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+")
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
+    if bytes.is_empty() {
+        return Err(Error::unreadable(path, "it is empty"));
+    }
+    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io(path))?;
+    let mut limits = Limits::default();
+    (limits.max_image_width, limits.max_image_height) = (Some(SIDE_MAX), Some(SIDE_MAX));
+    limits.max_alloc = Some(DECODED_BYTES_MAX);
+    reader.limits(limits);
+    let picture = reader.decode().map_err(|e| Error::unreadable(path, e))?;
+    if picture.width() == 0 || picture.height() == 0 {
+        return Err(Error::unreadable(path, format!("it has {} x {} pixels", picture.width(), picture.height())));
+    }
+    Ok(picture)
+}
+
+/// The `image` crate reads no 32-bit integers, so labels come straight from its TIFF decoder.
+fn tiff_labels(path: &Path, bytes: &[u8]) -> Result<(u32, u32, Vec<u32>), Error> {
+    let wrong = |e: tiff::TiffError| Error::unreadable(path, e);
+    let mut decoder = open_tiff(Cursor::new(bytes)).map_err(wrong)?;
+    let (width, height) = decoder.dimensions().map_err(wrong)?;
+    let kind = decoder.colortype().map_err(wrong)?;
+    let pixels = u64::from(width) * u64::from(height);
+    if width.max(height) > SIDE_MAX || pixels == 0 || pixels > DECODED_BYTES_MAX / 4 {
+        return Err(Error::unreadable(path, format!("it has {width} x {height} pixels, supported are 1 to {SIDE_MAX} a side")));
+    }
+    if !matches!(kind, ColorType::Gray(_)) {
+        return Err(Error::unreadable(path, format!("its pixels are {kind:?}, labels are one grey channel")));
+    }
+    let labels: Option<Vec<u32>> = match decoder.read_image().map_err(wrong)? {
+        DecodingResult::U8(v) => Some(v.into_iter().map(u32::from).collect()),
+        DecodingResult::U16(v) => Some(v.into_iter().map(u32::from).collect()),
+        DecodingResult::U32(v) => Some(v),
+        DecodingResult::I16(v) => v.into_iter().map(|v| integer(v.into())).collect(),
+        DecodingResult::I32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
+        DecodingResult::F32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
+        _ => None,
+    };
+    let labels = labels.ok_or_else(|| Error::unreadable(path, "it holds values that are no whole numbers from 0"))?;
+    Ok((width, height, labels))
+}
+
+fn open_tiff<R: std::io::Read + Seek>(source: R) -> Result<Decoder<R>, tiff::TiffError> {
+    let mut limits = tiff::decoder::Limits::default();
+    limits.decoding_buffer_size = DECODED_BYTES_MAX as usize;
+    limits.intermediate_buffer_size = DECODED_BYTES_MAX as usize;
+    Ok(Decoder::new(source)?.with_limits(limits))
 }

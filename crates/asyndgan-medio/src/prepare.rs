@@ -1,8 +1,8 @@
 //! From patients and tiles to the shapes that networks take.
 
-use ndarray::{Array2, Array3, Array4, ArrayView, ArrayView3, Axis, Dimension, Slice};
+use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, Slice};
 
-use crate::{Brain, Case, StainReference, TestCase, Tile, bilinear, mask, nearest, reinhard};
+use crate::{Brain, Case, StainReference, TestCase, Tile, Windows, bilinear, mask, nearest, reinhard, window};
 
 /// Condition code of the brain's outline; 1, 2 and 3 are tumour labels.
 pub const BRAIN_OUTLINE: u8 = 4;
@@ -54,13 +54,20 @@ pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
 
 /// The volume in [-1, 1], and the slices with enough tumour.
 fn brain_slices(brain: &Brain) -> (Array3<f32>, Vec<usize>) {
-    let mut inside: Vec<f32> = brain.t2.iter().copied().filter(|v| *v > 0.0).collect();
-    inside.sort_by(f32::total_cmp);
-    let high = inside.get(inside.len().saturating_sub(1) * 995 / 1000).copied().unwrap_or(1.0);
-    let scaled = brain.t2.mapv(|v| (2.0 * v / high - 1.0).clamp(-1.0, 1.0));
+    let scaled = scale_robustly(&brain.t2);
     let tumour = |z: &usize| brain.labels.index_axis(Axis(0), *z).iter().filter(|&&l| l > 0).count();
     let chosen = (0..brain.t2.len_of(Axis(0))).filter(|z| tumour(z) >= TUMOUR_PIXELS_MIN).collect();
     (scaled, chosen)
+}
+
+/// A volume in [-1, 1]: background (0 and below) is -1, the 99.5th percentile of what is above 0 becomes 1; brighter is clipped.
+///
+/// One scale for the whole volume, so that the same tissue looks the same in all slices.
+pub fn scale_robustly(volume: &Array3<f32>) -> Array3<f32> {
+    let mut inside: Vec<f32> = volume.iter().copied().filter(|v| *v > 0.0).collect();
+    let at = inside.len().saturating_sub(1) * 995 / 1000;
+    let high = if inside.is_empty() { 1.0 } else { *inside.select_nth_unstable_by(at, f32::total_cmp).1 };
+    volume.mapv(|v| (2.0 * v / high - 1.0).clamp(-1.0, 1.0))
 }
 
 /// Patches of one tile: a grid of as many `size` by `size` windows as cover it, evenly spaced.
@@ -73,17 +80,12 @@ pub fn tile_cases(tile: &Tile, size: usize, shrink: usize) -> Vec<Case> {
     let image = tile_image(tile, shrink);
     let (_, rows, columns) = image.dim();
     let nuclei = mask::cut_apart(nearest(tile.instances.view(), rows, columns).view());
-    let mut cases = Vec::new();
-    for top in window_starts(rows, size) {
-        for left in window_starts(columns, size) {
-            cases.push(Case {
-                id: format!("{}#{top},{left}", tile.id),
-                image: window(image.view(), top, left, size).to_owned(),
-                condition: window(nuclei.view(), top, left, size).mapv(u8::from),
-            });
-        }
-    }
-    cases
+    let case = |&(top, left): &(usize, usize)| Case {
+        id: format!("{}#{top},{left}", tile.id),
+        image: window(image.view(), top, left, size).to_owned(),
+        condition: window(nuclei.view(), top, left, size).mapv(u8::from),
+    };
+    Windows::covering(rows, columns, size).starts().iter().map(case).collect()
 }
 
 /// The tile as a held-out case: the image normalised and shrunk, instances on the original grid.
@@ -103,28 +105,6 @@ fn tile_image(tile: &Tile, shrink: usize) -> Array3<f32> {
 
 fn to_unit(rgb: ArrayView3<f32>) -> Array3<f32> {
     rgb.mapv(|v| v / 127.5 - 1.0)
-}
-
-/// Where windows of `size` start so that as few as possible, evenly spaced, cover `length`.
-///
-/// # Panics
-/// If the window is larger than the length.
-pub fn window_starts(length: usize, size: usize) -> Vec<usize> {
-    assert!(size <= length, "a window of {size} does not fit {length}");
-    let windows = length.div_ceil(size);
-    (0..windows).map(|i| if windows == 1 { 0 } else { i * (length - size) / (windows - 1) }).collect()
-}
-
-/// A square window of an array whose last two axes are rows and columns.
-///
-/// # Panics
-/// If the window does not lie inside.
-pub fn window<A, D: Dimension>(array: ArrayView<'_, A, D>, top: usize, left: usize, size: usize) -> ArrayView<'_, A, D> {
-    let n = array.ndim();
-    let mut window = array;
-    window.slice_axis_inplace(Axis(n - 2), Slice::from(top..top + size));
-    window.slice_axis_inplace(Axis(n - 1), Slice::from(left..left + size));
-    window
 }
 
 fn slice_of(volume: &Array3<f32>, z: usize) -> ArrayView3<'_, f32> {

@@ -68,6 +68,87 @@ fn from_lab([l, a, b]: [f64; 3]) -> [f32; 3] {
     product(&RGB, [l + a + b, l + a - b, l - 2.0 * a].map(f64::exp)).map(|v| v.clamp(0.0, 255.0) as f32)
 }
 
+/// Absorption of haematoxylin and of eosin (columns) in red, green and blue, and their usual strongest concentrations.
+const MACENKO_STAINS: [[f64; 2]; 3] = [[0.5626, 0.2159], [0.7201, 0.8012], [0.4062, 0.5581]];
+const MACENKO_CONCENTRATIONS: [f64; 2] = [1.9705, 1.0308];
+/// The light that passes where there is no tissue, and the optical density below which a pixel counts as empty.
+const MACENKO_LIGHT: f64 = 240.0;
+const MACENKO_EMPTY: f64 = 0.15;
+
+/// Brings a picture's colours to a common haematoxylin and eosin appearance by unmixing its two stains; none if it shows too little
+/// tissue to find two.
+///
+/// # Shapes
+/// `[3, rows, columns]` to the same, values in 0..=255.
+///
+/// # Reference
+/// Macenko et al., ISBI 2009, with the percentiles (1 and 99) and reference values that its implementations share.
+pub fn macenko(rgb: ArrayView3<f32>) -> Option<Array3<f32>> {
+    let density = |v: f32| -((f64::from(v) + 1.0) / MACENKO_LIGHT).ln();
+    let all: Vec<[f64; 3]> = rgb.lanes(ndarray::Axis(0)).into_iter().map(|p| [density(p[0]), density(p[1]), density(p[2])]).collect();
+    let tissue: Vec<[f64; 3]> = all.iter().copied().filter(|p| p.iter().all(|d| *d >= MACENKO_EMPTY)).collect();
+    if tissue.len() < 100 {
+        return None;
+    }
+    let [first, second] = plane(&tissue);
+    let dot = |a: &[f64; 3], b: &[f64; 3]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    let mut angles: Vec<f64> = tissue.iter().map(|p| dot(p, &second).atan2(dot(p, &first))).collect();
+    let (low, high) = (percentile(&mut angles, 0.01), percentile(&mut angles, 0.99));
+    let towards = |angle: f64| -> [f64; 3] { std::array::from_fn(|k| first[k] * angle.cos() + second[k] * angle.sin()) };
+    let (a, b) = (towards(low), towards(high));
+    // Haematoxylin absorbs more red than eosin does.
+    let (h, e) = if a[0] > b[0] { (a, b) } else { (b, a) };
+    // Least squares with two unknowns.
+    let (hh, he, ee) = (dot(&h, &h), dot(&h, &e), dot(&e, &e));
+    let determinant = hh * ee - he * he;
+    if determinant.abs() < 1e-9 {
+        return None;
+    }
+    let unmix = |p: &[f64; 3]| {
+        let (ph, pe) = (dot(p, &h), dot(p, &e));
+        [(ee * ph - he * pe) / determinant, (hh * pe - he * ph) / determinant]
+    };
+    let concentrations: Vec<[f64; 2]> = all.iter().map(unmix).collect();
+    let strongest = [0, 1].map(|k| percentile(&mut concentrations.iter().map(|c| c[k]).collect::<Vec<_>>(), 0.99));
+    if strongest.iter().any(|c| *c <= 0.0) {
+        return None;
+    }
+    let mut out = rgb.to_owned();
+    for (mut pixel, c) in out.lanes_mut(ndarray::Axis(0)).into_iter().zip(&concentrations) {
+        let scaled = [0, 1].map(|k| c[k] / strongest[k] * MACENKO_CONCENTRATIONS[k]);
+        for (k, v) in pixel.iter_mut().enumerate() {
+            let density = MACENKO_STAINS[k][0] * scaled[0] + MACENKO_STAINS[k][1] * scaled[1];
+            *v = (MACENKO_LIGHT * (-density).exp()).clamp(0.0, 255.0) as f32;
+        }
+    }
+    Some(out)
+}
+
+/// The two directions in which optical densities vary most, pointing into the positive.
+fn plane(densities: &[[f64; 3]]) -> [[f64; 3]; 2] {
+    let n = densities.len() as f64;
+    let mean: [f64; 3] = std::array::from_fn(|k| densities.iter().map(|d| d[k]).sum::<f64>() / n);
+    let covariance =
+        nalgebra::Matrix3::from_fn(|i, j| densities.iter().map(|d| (d[i] - mean[i]) * (d[j] - mean[j])).sum::<f64>() / (n - 1.0));
+    let eigen = covariance.symmetric_eigen();
+    let mut order = [0, 1, 2];
+    order.sort_by(|&a, &b| eigen.eigenvalues[b].total_cmp(&eigen.eigenvalues[a]));
+    [order[0], order[1]].map(|k| {
+        let v = eigen.eigenvectors.column(k);
+        let sign = if v[0] < 0.0 { -1.0 } else { 1.0 };
+        [v[0] * sign, v[1] * sign, v[2] * sign]
+    })
+}
+
+/// Linear interpolation between order statistics, as `NumPy` does.
+fn percentile(values: &mut [f64], part: f64) -> f64 {
+    let at = part * (values.len() - 1) as f64;
+    let (_, low, above) = values.select_nth_unstable_by(at.floor() as usize, f64::total_cmp);
+    let low = *low;
+    let high = above.iter().copied().fold(f64::INFINITY, f64::min);
+    if at.fract() == 0.0 { low } else { low + (high - low) * at.fract() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,5 +162,21 @@ mod tests {
         }
         let bright = reinhard(tile(1.0).view(), &StainReference::HAEMATOXYLIN_EOSIN).mean().unwrap_or(0.0);
         assert!((90.0..220.0).contains(&bright), "{bright}");
+    }
+
+    #[test]
+    fn a_stained_picture_keeps_its_structure_and_an_empty_one_has_no_stains() {
+        // Two stains in known amounts under a light and under a dark scanner.
+        let tile = |strength: f64| {
+            Array3::from_shape_fn((3, 32, 32), |(k, y, x)| {
+                let (h, e) = (0.2 + (y % 7) as f64 * 0.2, 0.2 + (x % 5) as f64 * 0.15);
+                let density = strength * (MACENKO_STAINS[k][0] * h + MACENKO_STAINS[k][1] * e);
+                (MACENKO_LIGHT * (-density).exp() - 1.0) as f32
+            })
+        };
+        let [a, b] = [0.8, 1.3].map(|s| macenko(tile(s).view()).expect("two stains"));
+        let apart = a.iter().zip(&b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart < 2.0, "{apart}");
+        assert!(macenko(Array3::from_elem((3, 32, 32), 250.0).view()).is_none());
     }
 }

@@ -14,6 +14,10 @@ pub enum DataKind {
     Brats,
     /// Tiles in the MoNuSeg layout.
     Monuseg,
+    /// Volumes with masks in another layout than BraTS's.
+    Volumes,
+    /// Pictures with masks in another layout than MoNuSeg's.
+    Pictures,
     /// The toy's three Gaussians.
     Toy,
 }
@@ -25,6 +29,8 @@ impl DataKind {
             DataKind::Phantom => "PHANTOM DATA, artificial patients: not a medical result",
             DataKind::Brats => "BraTS patients",
             DataKind::Monuseg => "Multi-Organ nuclei tiles",
+            DataKind::Volumes => "volumes with masks",
+            DataKind::Pictures => "pictures with masks",
             DataKind::Toy => "three Gaussians",
         }
     }

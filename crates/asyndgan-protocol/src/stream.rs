@@ -27,6 +27,8 @@ pub enum Role {
     Bootstrap = 9,
     /// Tumours put into other slices' outlines.
     Transplant = 10,
+    /// Patients dealt out to sites.
+    Partition = 11,
 }
 
 /// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.

@@ -7,6 +7,12 @@ pub enum Error {
     /// Weights or checkpoints.
     #[error(transparent)]
     Models(#[from] asyndgan_models::Error),
+    /// A prepared case cannot be read.
+    #[error(transparent)]
+    Medio(#[from] asyndgan_medio::Error),
+    /// A site without a case has nothing to teach.
+    #[error("the site has no case; prepare its data again, or leave the site out")]
+    NoCases,
     /// A tensor in transit.
     #[error(transparent)]
     Protocol(#[from] asyndgan_protocol::Error),

@@ -1,29 +1,51 @@
-use asyndgan_medio::Case;
-use ndarray::Axis;
+use asyndgan_medio::CaseSet;
+use asyndgan_protocol::Augmentation;
+use ndarray::{Array2, Array3};
 use tch::{Kind, Tensor};
 
-/// Images with their conditions, as tensors.
+use crate::{
+    Error,
+    tensors::{augmented, choose},
+};
+
+/// Images with their conditions: conditions in memory, for they travel as a whole; images where they are.
 #[derive(Debug)]
 pub struct Pairs {
-    /// Images in [-1, 1], `[cases, channels, rows, columns]`, or `[cases, values]`.
-    pub images: Tensor,
-    /// Condition codes (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
-    pub codes: Tensor,
+    images: Images,
+    codes: Tensor,
+}
+
+#[derive(Debug)]
+enum Images {
+    Memory(Tensor),
+    /// Only the images of a batch are read, so that a site's cases need not fit into memory.
+    Disk(CaseSet),
 }
 
 impl Pairs {
-    /// Stacks cases.
+    /// Pairs in memory.
+    ///
+    /// # Shapes
+    /// Images in [-1, 1] `[cases, channels, rows, columns]` with condition codes (bytes) `[cases, 1, rows, columns]`, or values
+    /// `[cases, values]` with a code each `[cases, 1]`.
     ///
     /// # Panics
-    /// If there is no case, or they differ in shape.
-    pub fn of(cases: &[Case]) -> Self {
-        let images = ndarray::stack(Axis(0), &cases.iter().map(|c| c.image.view()).collect::<Vec<_>>()).expect("cases of one shape");
-        let codes = ndarray::stack(Axis(0), &cases.iter().map(|c| c.condition.view()).collect::<Vec<_>>()).expect("cases of one shape");
-        let shape = |s: &[usize]| s.iter().map(|&d| d as i64).collect::<Vec<_>>();
-        Self {
-            images: Tensor::from_slice(images.as_slice().expect("stacked")).view(&shape(images.shape())[..]),
-            codes: Tensor::from_slice(codes.as_slice().expect("stacked")).view(&shape(codes.shape())[..]).unsqueeze(1),
+    /// If the two differ in number.
+    pub fn new(images: Tensor, codes: Tensor) -> Self {
+        assert_eq!(images.size()[0], codes.size()[0], "a condition for every image");
+        Self { images: Images::Memory(images), codes }
+    }
+
+    /// Prepared cases on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Medio`] when a condition cannot be read.
+    pub fn of_cases(cases: CaseSet) -> Result<Self, Error> {
+        let codes = (0..cases.len()).map(|i| Ok(tensor_2(&cases.condition(i)?))).collect::<Result<Vec<_>, Error>>()?;
+        if codes.is_empty() {
+            return Err(Error::NoCases);
         }
+        Ok(Self { images: Images::Disk(cases), codes: Tensor::stack(&codes, 0).unsqueeze(1) })
     }
 
     /// Values with a code each, for data that are no images.
@@ -31,12 +53,49 @@ impl Pairs {
     /// # Panics
     /// If the two differ in number.
     pub fn of_values(values: &[f64], codes: &[u8]) -> Self {
-        assert_eq!(values.len(), codes.len(), "a code for every value");
-        Self { images: Tensor::from_slice(values).to_kind(Kind::Float).unsqueeze(1), codes: Tensor::from_slice(codes).unsqueeze(1) }
+        Self::new(Tensor::from_slice(values).to_kind(Kind::Float).unsqueeze(1), Tensor::from_slice(codes).unsqueeze(1))
     }
 
     /// Number of pairs.
     pub fn count(&self) -> i64 {
-        self.images.size()[0]
+        self.codes.size()[0]
     }
+
+    /// Condition codes (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
+    pub fn codes(&self) -> &Tensor {
+        &self.codes
+    }
+
+    /// One image's channels, rows and columns, or its number of values.
+    pub(crate) fn image_dims(&self) -> Vec<u32> {
+        match &self.images {
+            Images::Memory(images) => images.size()[1..].iter().map(|&d| d as u32).collect(),
+            Images::Disk(cases) => cases.image_shape().map_or_else(Vec::new, |s| s.map(|d| d as u32).to_vec()),
+        }
+    }
+
+    /// Chosen images with their conditions, cropped and flipped as told.
+    ///
+    /// # Shapes
+    /// Images `[batch, channels, crop, crop]` and codes `[batch, 1, crop, crop]`, or `[batch, values]` and `[batch, 1]`.
+    pub(crate) fn choose(&self, cases: &[u32], augmentations: &[Augmentation], crop: u32) -> Result<(Tensor, Tensor), Error> {
+        let images = match &self.images {
+            Images::Memory(images) => choose(images, cases, augmentations, crop),
+            Images::Disk(set) => {
+                let one = |(&case, a): (&u32, &Augmentation)| Ok(augmented(&tensor_3(&set.read(case as usize)?.image), a, crop));
+                Tensor::stack(&cases.iter().zip(augmentations).map(one).collect::<Result<Vec<_>, Error>>()?, 0)
+            }
+        };
+        Ok((images, choose(&self.codes, cases, augmentations, crop)))
+    }
+}
+
+fn tensor_2(codes: &Array2<u8>) -> Tensor {
+    let (rows, columns) = codes.dim();
+    Tensor::from_slice(codes.as_slice().expect("read in order")).view([rows as i64, columns as i64])
+}
+
+fn tensor_3(image: &Array3<f32>) -> Tensor {
+    let (channels, rows, columns) = image.dim();
+    Tensor::from_slice(image.as_slice().expect("read in order")).view([channels as i64, rows as i64, columns as i64])
 }

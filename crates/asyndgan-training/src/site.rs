@@ -8,7 +8,7 @@ use crate::{
     Error, GanConfig, Pairs,
     checkpoints::Checkpoints,
     config::learning_rate_scale,
-    tensors::{choose, condition_planes, payload_of, tensor_of},
+    tensors::{condition_planes, payload_of, tensor_of},
 };
 
 /// A site's work: holds its own cases and its discriminator, neither of which ever leaves.
@@ -34,7 +34,6 @@ impl SiteTrainer {
     /// # Errors
     /// [`Error::Io`].
     pub fn new(config: GanConfig, pairs: Pairs, site: SiteId, folder: &Path, device: Device) -> Result<Self, Error> {
-        let pairs = Pairs { images: pairs.images.to_device(device), codes: pairs.codes.to_device(device) };
         Ok(Self { config, pairs, device, checkpoints: Checkpoints::open(folder, format!("site-{}", site.0 + 1))?, begun: None })
     }
 }
@@ -43,12 +42,11 @@ impl SiteWork for SiteTrainer {
     type Error = Error;
 
     fn summary(&mut self) -> SiteSummary {
-        let image_dims = self.pairs.images.size()[1..].iter().map(|&d| d as u32).collect();
-        SiteSummary { cases: self.pairs.count() as u32, image_dims, checkpoints: self.checkpoints.rounds() }
+        SiteSummary { cases: self.pairs.count() as u32, image_dims: self.pairs.image_dims(), checkpoints: self.checkpoints.rounds() }
     }
 
     fn conditions(&mut self) -> Payload {
-        payload_of(&self.pairs.codes.squeeze_dim(1))
+        payload_of(&self.pairs.codes().squeeze_dim(1))
     }
 
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Error> {
@@ -66,8 +64,8 @@ impl SiteWork for SiteTrainer {
 
     fn step(&mut self, round: u64, cases: &[u32], augmentations: &[Augmentation], synthetic: &Payload) -> Result<(Payload, Losses), Error> {
         let Begun { run, discriminator, adam } = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let real = choose(&self.pairs.images, cases, augmentations, run.crop);
-        let condition = condition_planes(&choose(&self.pairs.codes, cases, augmentations, run.crop), self.config.codes);
+        let (real, codes) = self.pairs.choose(cases, augmentations, run.crop)?;
+        let (real, condition) = (real.to_device(self.device), condition_planes(&codes.to_device(self.device), self.config.codes));
         let synthetic = tensor_of(synthetic, self.device)?;
         let parameters = &discriminator.parameters;
 

@@ -32,21 +32,23 @@ pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
     Ok(Tensor::f_from_data_size(&payload.bytes, &dims, kind)?.to_device(device))
 }
 
-/// Chosen cases, each cropped and flipped as told; data that are no images are only chosen.
+/// A window of an image, flipped as told; values that are no image stay as they are.
 ///
 /// # Shapes
-/// `[cases, channels, rows, columns]` to `[batch, channels, crop, crop]`, or `[cases, values]` to `[batch, values]`.
+/// `[channels, rows, columns]` to `[channels, crop, crop]`.
+pub(crate) fn augmented(sample: &Tensor, a: &Augmentation, crop: u32) -> Tensor {
+    if sample.dim() < 3 {
+        return sample.shallow_clone();
+    }
+    let side = i64::from(crop);
+    let window = sample.narrow(1, i64::from(a.top), side).narrow(2, i64::from(a.left), side);
+    let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
+    if axes.is_empty() { window } else { window.flip(axes) }
+}
+
+/// Chosen cases, each cropped and flipped as told.
 pub(crate) fn choose(all: &Tensor, cases: &[u32], augmentations: &[Augmentation], crop: u32) -> Tensor {
-    let one = |(&case, a): (&u32, &Augmentation)| {
-        let sample = all.get(i64::from(case));
-        if sample.dim() < 3 {
-            return sample;
-        }
-        let side = i64::from(crop);
-        let window = sample.narrow(1, i64::from(a.top), side).narrow(2, i64::from(a.left), side);
-        let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
-        if axes.is_empty() { window } else { window.flip(axes) }
-    };
+    let one = |(&case, a): (&u32, &Augmentation)| augmented(&all.get(case.into()), a, crop);
     Tensor::stack(&cases.iter().zip(augmentations).map(one).collect::<Vec<_>>(), 0)
 }
 

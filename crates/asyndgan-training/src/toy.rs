@@ -7,8 +7,6 @@
 use asyndgan_protocol::Stream;
 use rand_distr::{Distribution, Normal};
 
-use crate::Pairs;
-
 /// Mean and standard deviation of every site.
 pub const SITES: [(f64, f64); 3] = [(-3.0, 2.0), (1.0, 1.0), (3.0, 0.5)];
 
@@ -20,9 +18,4 @@ pub fn values(site: usize, count: usize, rng: &mut Stream) -> Vec<f64> {
     let (mean, sd) = SITES[site];
     let normal = Normal::new(mean, sd).expect("positive deviation");
     (0..count).map(|_| normal.sample(rng)).collect()
-}
-
-/// One site's pairs: its values under its own condition code.
-pub fn pairs(site: usize, count: usize, rng: &mut Stream) -> Pairs {
-    Pairs::of_values(&values(site, count, rng), &vec![site as u8 + 1; count])
 }

@@ -44,7 +44,7 @@ fn codes(cases: i64, seed: f64) -> Tensor {
 fn pairs(site: usize, cases: i64) -> Pairs {
     let codes = codes(cases, site as f64 * 0.017);
     let images = codes.to_kind(Kind::Float) * 1.4 - 0.7 + site as f64 * 0.05;
-    Pairs { images, codes }
+    Pairs::new(images, codes)
 }
 
 /// A site of the gradient tests: who it is decides its masks, dropout and discriminator.

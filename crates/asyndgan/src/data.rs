@@ -1,142 +1,122 @@
-//! The patients and tiles of a run, one at a time: no more than one is in memory beyond what is prepared of it.
+//! Patients and tiles, real or artificial: what is prepared of each, and a folder's cases one at a time.
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
-use asyndgan_medio::{BRATS_2018, Case, KUMAR, TestCase, brats, monuseg, phantom, prepare, published_split};
-use asyndgan_paper::{DataKind, Settings};
+use anyhow::{Context, Result, ensure};
+use asyndgan_medio::{Brain, Case, CaseFiles, DataSet, Layout, Split, Subject, TestCase, Tile, phantom, prepare};
+use asyndgan_paper::DataKind;
 use asyndgan_protocol::{Role, stream};
 
-use crate::sources::share_out;
+use crate::sources::Item;
 
-/// A site's name, its patients' names, and their cases.
-pub(crate) struct SiteData {
-    pub(crate) name: String,
-    pub(crate) patients: Vec<String>,
-    pub(crate) cases: Vec<Case>,
+/// One of them in memory.
+pub(crate) enum Patient {
+    Brain(Brain),
+    Tile(Tile),
 }
 
-/// All that a table's arms learn from and are scored on.
-pub(crate) struct AllData {
-    pub(crate) kind: DataKind,
-    pub(crate) sites: Vec<SiteData>,
-    pub(crate) test: Vec<TestCase>,
+/// How each is prepared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Recipe {
+    /// Rows and columns of what comes out.
+    pub(crate) size: usize,
+    /// Tiles are shrunk by this first.
+    pub(crate) shrink: usize,
 }
 
-/// Real brains of a BraTS folder.
-pub(crate) fn real_brains(folder: &Path, settings: &Settings, mut progress: impl FnMut(u64, u64)) -> Result<AllData> {
-    let paths = brats::find(folder)?;
-    let names: Vec<String> = paths.iter().map(|p| brats::name(p)).collect();
-    let (mut cases, mut tests, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, path) in paths.iter().enumerate() {
-        let brain = brats::read(path)?;
-        let voxel_mm3: f64 = brain.spacing_mm.iter().product();
-        sizes.push(brain.labels.iter().filter(|&&l| l > 0).count() as f64 * voxel_mm3);
-        cases.push(prepare::brain_cases(&brain, settings.size));
-        tests.push(Some(prepare::brain_test_case(&brain, settings.size)));
-        progress(i as u64 + 1, paths.len() as u64);
+impl Recipe {
+    pub(crate) fn cases(self, patient: &Patient) -> Result<Vec<Case>> {
+        match patient {
+            Patient::Brain(brain) => Ok(prepare::brain_cases(brain, self.size)),
+            Patient::Tile(tile) => {
+                let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
+                ensure!(
+                    side >= needed,
+                    "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches",
+                    tile.id
+                );
+                Ok(prepare::tile_cases(tile, self.size, self.shrink))
+            }
+        }
     }
-    let (sites, held_out) = share_out(&published_split(BRATS_2018)?, &names, &sizes, settings.sites as usize, folder.into())?;
-    let all = collect(DataKind::Brats, &names, sites, &held_out, &mut cases, &mut tests);
-    let shown = all.sites.len().min(all.test.len());
-    ensure!(
-        shown > 0,
-        "{}: no training case or no held-out case shows a tumour of {} pixels in any slice; add cases",
-        folder.display(),
-        prepare::TUMOUR_PIXELS_MIN
-    );
-    Ok(all)
-}
 
-/// Real tiles of a folder in the MoNuSeg layout.
-pub(crate) fn real_tiles(folder: &Path, settings: &Settings, mut progress: impl FnMut(u64, u64)) -> Result<AllData> {
-    let paths = monuseg::find(folder)?;
-    let names: Vec<String> = paths.iter().map(|p| monuseg::name(p)).collect();
-    let (mut cases, mut tests, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
-    for (i, path) in paths.iter().enumerate() {
-        let tile = monuseg::read(path)?;
-        let side = tile.instances.nrows().min(tile.instances.ncols());
-        let needed = settings.size * settings.shrink;
-        ensure!(side >= needed, "{} has {side} pixels on its shorter side, this profile needs {needed}; leave it out", path.display());
-        sizes.push(tile.instances.iter().filter(|&&l| l > 0).count() as f64);
-        cases.push(prepare::tile_cases(&tile, settings.size, settings.shrink));
-        tests.push(Some(prepare::tile_test_case(&tile, settings.shrink)));
-        progress(i as u64 + 1, paths.len() as u64);
+    pub(crate) fn test_case(self, patient: &Patient) -> TestCase {
+        match patient {
+            Patient::Brain(brain) => prepare::brain_test_case(brain, self.size),
+            Patient::Tile(tile) => prepare::tile_test_case(tile, self.shrink),
+        }
     }
-    let (sites, held_out) = share_out(&published_split(KUMAR)?, &names, &sizes, settings.sites as usize, folder.into())?;
-    Ok(collect(DataKind::Monuseg, &names, sites, &held_out, &mut cases, &mut tests))
+
+    /// Changes whenever preparation makes something else of the same files.
+    fn about(self) -> String {
+        format!("preparation 1, size {}, shrink {}", self.size, self.shrink)
+    }
 }
 
-fn collect(
-    kind: DataKind,
-    names: &[String],
-    sites: Vec<(String, Vec<usize>)>,
-    held_out: &[usize],
-    cases: &mut [Vec<Case>],
-    tests: &mut [Option<TestCase>],
-) -> AllData {
-    let mut site = |(name, items): (String, Vec<usize>)| SiteData {
-        name,
-        patients: items.iter().map(|&i| names[i].clone()).collect(),
-        cases: items.iter().flat_map(|&i| std::mem::take(&mut cases[i])).collect(),
-    };
-    let sites = sites.into_iter().map(&mut site).filter(|s| !s.cases.is_empty()).collect();
-    AllData { kind, sites, test: held_out.iter().filter_map(|&i| tests[i].take()).filter(|t| !t.images.is_empty()).collect() }
+/// A folder of real images, of which one channel is used.
+pub(crate) struct RealData {
+    pub(crate) set: DataSet,
+    channel: usize,
+    pub(crate) volumes: bool,
 }
 
-/// Artificial brains: every site's under its own scanner, the held-out ones under all in turn.
-pub(crate) fn phantom_brains(settings: &Settings, progress: impl FnMut(u64, u64)) -> AllData {
-    let brain = |site: usize, number: usize, part: u64| {
-        let mut rng = stream(0, Role::Phantom, site as u32, part + number as u64);
-        phantom::brain(&format!("phantom-{part}-{site}-{number}"), number, &phantom::Scanner::of_site(site), &mut rng)
-    };
-    let case = |site: usize, number: usize| prepare::brain_cases(&brain(site, number, 0), settings.size);
-    let test = |site: usize, number: usize| prepare::brain_test_case(&brain(site, number, HELD_OUT), settings.size);
-    phantoms(settings, case, test, progress)
-}
+impl RealData {
+    /// Opens a folder that must be complete; of volumes it takes the T2 channel, or the only one.
+    pub(crate) fn open(folder: &Path) -> Result<Self> {
+        let mut set = DataSet::complete(folder)?;
+        // Held-out images without labels are of no use here.
+        set.cases.retain(|c| c.labels.is_some());
+        ensure!(!set.cases.is_empty(), "{}: no case has labels", folder.display());
+        let pictures = matches!(set.read(&set.cases[0], 0)?, Subject::Picture { .. });
+        let channel = if pictures || set.channels.len() == 1 { 0 } else { set.channel("t2")? };
+        Ok(Self { set, channel, volumes: !pictures })
+    }
 
-/// Artificial tiles, likewise.
-pub(crate) fn phantom_tiles(settings: &Settings, progress: impl FnMut(u64, u64)) -> AllData {
-    let side = 3 * settings.size * settings.shrink;
-    let tile = |site: usize, number: usize, part: u64| {
-        let mut rng = stream(0, Role::Phantom, site as u32, part + number as u64);
-        phantom::tile(&format!("phantom-{part}-{site}-{number}"), side, &phantom::Stain::of_site(site), &mut rng)
-    };
-    let case = |site: usize, number: usize| prepare::tile_cases(&tile(site, number, 0), settings.size, settings.shrink);
-    let test = |site: usize, number: usize| prepare::tile_test_case(&tile(site, number, HELD_OUT), settings.shrink);
-    phantoms(settings, case, test, progress)
+    pub(crate) fn kind(&self) -> DataKind {
+        match (self.set.layout, self.volumes) {
+            (Layout::Brats, _) => DataKind::Brats,
+            (Layout::Monuseg, _) => DataKind::Monuseg,
+            (_, true) => DataKind::Volumes,
+            (_, false) => DataKind::Pictures,
+        }
+    }
+
+    fn subject(&self, case: &CaseFiles) -> Result<Subject> {
+        Ok(self.set.read(case, self.channel)?)
+    }
+
+    /// What sharing out needs to know of a case.
+    pub(crate) fn item(&self, case: &CaseFiles) -> Result<Item> {
+        let size = self.subject(case)?.labelled();
+        Ok(Item { case: case.id.clone(), patient: case.patient.clone(), size, held_out: case.split == Split::Test })
+    }
+
+    pub(crate) fn read(&self, case: &CaseFiles) -> Result<Patient> {
+        let subject = self.subject(case)?;
+        let patient =
+            if self.volumes { subject.into_brain(&case.id).map(Patient::Brain) } else { subject.into_tile(&case.id).map(Patient::Tile) };
+        patient.with_context(|| format!("{} cannot be prepared", case.images[0].display()))
+    }
+
+    /// What a case's prepared file is called: its name, and a digest of its files and of how it is prepared.
+    pub(crate) fn stem(&self, case: &CaseFiles, recipe: Recipe) -> Result<String> {
+        Ok(format!("{}-{}", case.id, case.digest(self.channel, &recipe.about())?))
+    }
 }
 
 /// Where the numbers of held-out phantoms begin: far from those of any site's own.
-const HELD_OUT: u64 = 1 << 32;
+pub(crate) const HELD_OUT: u64 = 1 << 32;
 
-fn phantoms(
-    settings: &Settings,
-    cases: impl Fn(usize, usize) -> Vec<Case>,
-    test: impl Fn(usize, usize) -> TestCase,
-    mut progress: impl FnMut(u64, u64),
-) -> AllData {
-    let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
-    let total = (sites * each + held_out) as u64;
-    let mut done = 0;
-    let mut step = || {
-        done += 1;
-        progress(done, total);
-    };
-    let mut site_data = Vec::new();
-    for site in 0..sites {
-        let mut all = Vec::new();
-        for number in 0..each {
-            all.extend(cases(site, number));
-            step();
-        }
-        let patients = (0..each).map(|number| format!("phantom-0-{site}-{number}")).collect();
-        site_data.push(SiteData { name: format!("phantom_site_{site}"), patients, cases: all });
+/// An artificial brain or tile of a site, under its own scanner or stain.
+pub(crate) fn phantom_patient(brains: bool, site: usize, number: usize, part: u64, recipe: Recipe) -> Patient {
+    let mut rng = stream(0, Role::Phantom, site as u32, part + number as u64);
+    let id = phantom_name(site, number, part);
+    if brains {
+        return Patient::Brain(phantom::brain(&id, number, &phantom::Scanner::of_site(site), &mut rng));
     }
-    let mut held = Vec::new();
-    for i in 0..held_out {
-        held.push(test(i % sites, i / sites));
-        step();
-    }
-    AllData { kind: DataKind::Phantom, sites: site_data, test: held }
+    Patient::Tile(phantom::tile(&id, 3 * recipe.size * recipe.shrink, &phantom::Stain::of_site(site), &mut rng))
+}
+
+pub(crate) fn phantom_name(site: usize, number: usize, part: u64) -> String {
+    format!("phantom-{part}-{site}-{number}")
 }

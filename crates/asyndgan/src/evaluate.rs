@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use asyndgan_evaluator::{Scores, SegmenterTraining, predict, score, train_segmenter};
-use asyndgan_medio::{Case, read_cases, read_test_cases};
+use asyndgan_medio::CaseSet;
 use asyndgan_metrics::wasserstein_1;
 use asyndgan_models::{read_tensors, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
@@ -35,14 +35,15 @@ pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
     let place = folder.arm(arm, seed)?;
     let cases = training_cases(folder, arm, seed)?;
-    let test = read_test_cases(&folder.test_file())?;
+    let test = folder.test()?;
     let (task, training) = (configure::task(folder.run.experiment), configure::segmenter(&folder.run));
     let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), training.steps + test.len() as u64);
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
     let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step| bar.set(step))?;
     let (mut scores, mut pictured) = (Vec::new(), BTreeMap::new());
-    for (i, case) in test.iter().enumerate() {
+    for i in 0..test.len() {
+        let case = &test.read(i)?;
         let prediction = predict(&segmenter, task, case, training.crop, folder.device);
         scores.push(case_scores(&case.id, score(task, case, &prediction)));
         if i < PICTURED {
@@ -67,18 +68,14 @@ pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
 
-fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<Case>> {
+fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
     let sites = folder.prepared()?.sites.len() as u32;
-    let files = match arm {
-        Arm::RealAll => (1..=sites).map(|site| folder.site_file(site)).collect(),
-        Arm::RealSubset(site) => vec![folder.site_file(site)],
+    let places: Vec<_> = match arm {
+        Arm::RealAll => (1..=sites).map(|site| folder.site(site)).collect(),
+        Arm::RealSubset(site) => vec![folder.site(site)],
         _ => vec![folder.proof(Step::Synthesize(arm, seed))],
     };
-    let mut cases = Vec::new();
-    for file in files {
-        cases.extend(read_cases(&file)?);
-    }
-    Ok(cases)
+    Ok(CaseSet::open(&places)?)
 }
 
 fn case_scores(case: &str, scores: Scores) -> CaseScores {

@@ -3,9 +3,11 @@
 mod canvas;
 mod grids;
 mod histogram;
+mod sheet;
 
 pub(crate) use grids::{predictions, synthetic};
 pub(crate) use histogram::histograms;
+pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 
 use std::sync::Once;
 

@@ -3,12 +3,16 @@
 mod claims;
 mod configure;
 mod data;
+mod data_command;
 mod evaluate;
+mod export;
 mod figures;
+mod inspect;
 mod prepare;
 mod progress;
 mod report;
 mod run_folder;
+mod shelf;
 mod sources;
 mod synthesize;
 mod train;
@@ -17,12 +21,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use asyndgan_paper::Arm;
 use clap::{Args, Parser, Subcommand};
+use data_command::DataCommand;
 use run_folder::RunFolder;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask reproduce table2 --profile smoke     all steps of an experiment, in order
   asyndgan train --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
   asyndgan report --run target/reproduce/table2-smoke
+  asyndgan data inspect data/brats2018             what a folder of images holds
 
 A step goes on where it was when it is started again; every step leaves its results in the run's folder.";
 
@@ -66,6 +72,9 @@ enum Command {
     Evaluate(Which),
     /// Make the table and the pictures.
     Report(Where),
+    /// Look at image folders, prepare them, and hand on synthetic images.
+    #[command(subcommand)]
+    Data(DataCommand),
 }
 
 fn main() -> ExitCode {
@@ -76,6 +85,7 @@ fn main() -> ExitCode {
         Command::Synthesize(which) => RunFolder::open(&which.at.run).and_then(|run| synthesize::synthesize(&run, which.arm, which.seed)),
         Command::Evaluate(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
         Command::Report(at) => RunFolder::open(&at.run).and_then(|run| report::report(&run)),
+        Command::Data(command) => data_command::run(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

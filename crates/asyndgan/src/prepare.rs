@@ -1,37 +1,109 @@
-use std::fs;
+//! Brings patients into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
 
-use anyhow::{Context, Result};
-use asyndgan_medio::{write_cases, write_test_cases};
-use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Step};
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, ensure};
+use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, disjoint, prepare as preparation, published_split};
+use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Settings, Step};
 
 use crate::{
-    data,
+    data::{HELD_OUT, RealData, Recipe, phantom_name, phantom_patient},
     progress::Progress,
     run_folder::{RunFolder, write_json},
+    shelf::Shelf,
+    sources::{Rule, SharedOut, share_out},
 };
 
-/// Reads or makes the images and leaves one file a site, so that a site's part of a run opens its own cases only.
+/// The first step of a run.
 pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
-    let place = folder.path.join("prepared");
+    let (place, run) = (folder.path.join("prepared"), &folder.run);
     fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
-    let settings = &folder.run.settings;
-    let mut bar = None;
-    let progress = |done, total| bar.get_or_insert_with(|| Progress::new("prepare data", total)).set(done);
-    let all = match (folder.run.experiment, &folder.run.data) {
-        (Experiment::Fig5, _) => return write_json(&folder.proof(Step::Prepare), &toy(settings.phantoms_per_site)),
-        (Experiment::Table1, Some(path)) => data::real_brains(path, settings, progress)?,
-        (Experiment::Table1, None) => data::phantom_brains(settings, progress),
-        (Experiment::Table2, Some(path)) => data::real_tiles(path, settings, progress)?,
-        (Experiment::Table2, None) => data::phantom_tiles(settings, progress),
+    let recipe = Recipe { size: run.settings.size, shrink: run.settings.shrink };
+    let (brains, lists) = match run.experiment {
+        Experiment::Fig5 => return write_json(&folder.proof(Step::Prepare), &toy(run.settings.phantoms_per_site)),
+        Experiment::Table1 => (true, BRATS_2018),
+        Experiment::Table2 => (false, KUMAR),
     };
-    let mut sites = Vec::new();
-    for (i, site) in (1..).zip(all.sites) {
-        write_cases(&folder.site_file(i), &site.cases)?;
-        sites.push(PreparedSite { name: site.name, patients: site.patients, cases: site.cases.len() });
+    let prepared = match &run.data {
+        None => phantoms(&place, brains, &run.settings, recipe)?,
+        Some(path) => {
+            let data = RealData::open(path)?;
+            let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
+            ensure!(wanted == found, "{} holds {found}, {} is of {wanted}; give it another folder", path.display(), run.experiment.name());
+            real(&place, &data, recipe, &published_split(lists)?, run.settings.sites as usize, Rule::Lists)?
+        }
+    };
+    write_json(&folder.proof(Step::Prepare), &prepared)
+}
+
+/// Prepares a folder of real images: `place/site-N` and `place/test`, a file a case. What is there already for the same content and
+/// recipe is kept.
+pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &PublishedSplit, sites: usize, rule: Rule) -> Result<Prepared> {
+    let cases = &data.set.cases;
+    let mut bar = Progress::new("prepare data", 2 * cases.len() as u64);
+    let mut done = 0;
+    let mut step = || {
+        done += 1;
+        bar.set(done);
+    };
+    let mut items = Vec::new();
+    for case in cases {
+        items.push(data.item(case)?);
+        step();
     }
-    write_test_cases(&folder.test_file(), &all.test)?;
-    let test = all.test.into_iter().map(|t| t.id).collect();
-    write_json(&folder.proof(Step::Prepare), &Prepared { kind: all.kind, sites, test })
+    let SharedOut { sites, test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
+    let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
+    disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
+    let mut shelf = Shelf::new(place);
+    for (name, items) in sites {
+        for &i in &items {
+            let stem = data.stem(&cases[i], recipe)?;
+            shelf.put_cases(&stem, || recipe.cases(&data.read(&cases[i])?))?;
+            step();
+        }
+        shelf.close_site(name, items.iter().map(|&i| cases[i].id.clone()).collect())?;
+    }
+    let mut held_out = Vec::new();
+    for &i in &test {
+        let stem = data.stem(&cases[i], recipe)?;
+        if shelf.put_test_case(&stem, || Ok(recipe.test_case(&data.read(&cases[i])?)))? {
+            held_out.push(cases[i].id.clone());
+        }
+        step();
+    }
+    ensure!(
+        !shelf.is_empty() && !held_out.is_empty(),
+        "{}: no training case or no held-out case shows a tumour of {} pixels in any slice; add cases",
+        data.set.folder.display(),
+        preparation::TUMOUR_PIXELS_MIN
+    );
+    shelf.finish(data.kind(), held_out)
+}
+
+/// Artificial patients: every site's under its own scanner or stain, the held-out ones under all in turn.
+fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe) -> Result<Prepared> {
+    let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
+    let mut bar = Progress::new("prepare data", (sites * each + held_out) as u64);
+    let mut shelf = Shelf::new(place);
+    for site in 0..sites {
+        let mut names = Vec::new();
+        for number in 0..each {
+            let name = phantom_name(site, number, 0);
+            shelf.put_cases(&name, || recipe.cases(&phantom_patient(brains, site, number, 0, recipe)))?;
+            names.push(name);
+            bar.set((site * each + number) as u64 + 1);
+        }
+        shelf.close_site(format!("phantom_site_{site}"), names)?;
+    }
+    let mut test = Vec::new();
+    for i in 0..held_out {
+        let (site, number) = (i % sites, i / sites);
+        let name = phantom_name(site, number, HELD_OUT);
+        shelf.put_test_case(&name, || Ok(recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe))))?;
+        test.push(name);
+        bar.set((sites * each + i) as u64 + 1);
+    }
+    shelf.finish(DataKind::Phantom, test)
 }
 
 fn toy(values: usize) -> Prepared {

@@ -5,9 +5,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use asyndgan_medio::TestSet;
 use asyndgan_paper::{Arm, Prepared, Run, Step};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::Device;
+
+use crate::shelf;
 
 /// A run's folder: its description, and where everything lies in it.
 pub(crate) struct RunFolder {
@@ -52,13 +55,13 @@ impl RunFolder {
     }
 
     /// The prepared cases of a site, from 1.
-    pub(crate) fn site_file(&self, site: u32) -> PathBuf {
-        self.path.join(format!("prepared/site-{site}.safetensors"))
+    pub(crate) fn site(&self, site: u32) -> PathBuf {
+        shelf::site_folder(&self.path.join("prepared"), site as usize)
     }
 
     /// The prepared held-out cases.
-    pub(crate) fn test_file(&self) -> PathBuf {
-        self.path.join("prepared/test.safetensors")
+    pub(crate) fn test(&self) -> Result<TestSet> {
+        Ok(TestSet::open(&shelf::test_folder(&self.path.join("prepared")))?)
     }
 }
 

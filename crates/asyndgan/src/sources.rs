@@ -1,54 +1,124 @@
-//! Who holds which patients: real folders by the published lists, phantoms by site.
+//! Who holds which patients.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, ensure};
-use asyndgan_medio::{Error, PublishedSplit, partition_by_size};
+use asyndgan_medio::{Error, PublishedSplit, partition_by_size, partition_dirichlet};
+use asyndgan_protocol::{Role, stream};
 
-/// One site's name and its items (indices into whatever was found).
-pub(crate) type SharedOut = (Vec<(String, Vec<usize>)>, Vec<usize>);
+/// A case, as far as sharing out goes.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Item {
+    pub(crate) case: String,
+    pub(crate) patient: String,
+    /// How much is labelled.
+    pub(crate) size: f64,
+    /// Whether the folder itself holds it out.
+    pub(crate) held_out: bool,
+}
 
-/// Shares named, sized items out to at most `sites` sites and a held-out set.
+/// By what sites differ.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Rule {
+    /// By lists; names that they do not know go to sites that would stay empty, then to the smallest.
+    Lists,
+    /// Each site holds a range of sizes.
+    Size,
+    /// Each site holds its own mixture of the quarters by size.
+    Dirichlet { alpha: f64, seed: u64 },
+}
+
+/// Sites' names with the indices of their items, and those of the held-out ones.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct SharedOut {
+    pub(crate) sites: Vec<(String, Vec<usize>)>,
+    pub(crate) test: Vec<usize>,
+}
+
+/// A patient's items, which stay together.
+struct Patient {
+    items: Vec<usize>,
+    size: f64,
+    site: Option<usize>,
+}
+
+/// Shares items out to at most `sites` sites and a held-out set, patient by patient.
 ///
-/// Names that a published list knows go where it says. The others go to sites that would stay empty, then to the smallest; when the
-/// lists know no training case, all go by size. When nothing is held out, every fifth by size is.
-pub(crate) fn share_out(split: &PublishedSplit, names: &[String], sizes: &[f64], sites: usize, folder: PathBuf) -> Result<SharedOut> {
-    let place: BTreeMap<&str, usize> =
-        split.sites.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (n.as_str(), i))).collect();
-    let mut test: Vec<usize> = (0..names.len()).filter(|&i| split.test.contains(&names[i])).collect();
-    let mut shared: Vec<(String, Vec<usize>)> = split.sites.iter().take(sites).map(|(name, _)| (name.clone(), Vec::new())).collect();
-    let mut rest = Vec::new();
-    for (i, name) in names.iter().enumerate() {
-        match place.get(name.as_str()) {
-            Some(&site) if site < shared.len() => shared[site].1.push(i),
-            _ if test.contains(&i) => {}
-            _ => rest.push(i),
-        }
-    }
+/// When lists know no training case, all go by size; when nothing is held out, every fifth patient by size is.
+pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, rule: Rule, folder: &Path) -> Result<SharedOut> {
+    let (mut patients, mut test) = grouped(lists, items, sites)?;
+    patients.sort_by(|a, b| a.size.total_cmp(&b.size).then(a.items.cmp(&b.items)));
     if test.is_empty() {
-        let mut all: Vec<usize> = (0..names.len()).collect();
-        all.sort_by(|&a, &b| sizes[a].total_cmp(&sizes[b]).then(a.cmp(&b)));
-        test = all.into_iter().skip(2).step_by(5).collect();
-        rest.retain(|i| !test.contains(i));
-        for site in &mut shared {
-            site.1.retain(|i| !test.contains(i));
+        for (k, patient) in std::mem::take(&mut patients).into_iter().enumerate() {
+            if k % 5 == 2 { test.extend(patient.items) } else { patients.push(patient) }
         }
     }
-    if shared.iter().all(|s| s.1.is_empty()) {
-        let parts = partition_by_size(&rest.iter().map(|&i| sizes[i]).collect::<Vec<_>>(), sites);
-        shared =
-            parts.into_iter().enumerate().map(|(k, part)| (format!("by_size_{k}"), part.into_iter().map(|j| rest[j]).collect())).collect();
-    } else {
-        rest.sort_by(|&a, &b| sizes[a].total_cmp(&sizes[b]).then(a.cmp(&b)));
-        for i in rest {
-            let smallest = (0..shared.len()).min_by_key(|&k| shared[k].1.len()).expect("there are sites");
-            shared[smallest].1.push(i);
+    let parts = match rule {
+        Rule::Lists if patients.iter().any(|p| p.site.is_some()) => by_lists(lists, patients, sites),
+        Rule::Lists | Rule::Size => {
+            let parts = partition_by_size(&patients.iter().map(|p| p.size).collect::<Vec<_>>(), sites);
+            named("by_size", parts, &patients)
         }
-        shared.retain(|s| !s.1.is_empty());
+        Rule::Dirichlet { alpha, seed } => {
+            let quarter: Vec<String> = (0..patients.len()).map(|k| (4 * k / patients.len()).to_string()).collect();
+            let own: Vec<String> = (0..patients.len()).map(|k| k.to_string()).collect();
+            named("dirichlet", partition_dirichlet(&quarter, &own, sites, alpha, &mut stream(seed, Role::Partition, 0, 0)), &patients)
+        }
+    };
+    let shared: Vec<_> = parts.into_iter().filter(|s| !s.1.is_empty()).collect();
+    ensure!(!test.is_empty() && !shared.is_empty(), Error::TooFew { path: folder.into(), expected: 3, found: items.len() });
+    test.sort_unstable();
+    Ok(SharedOut { sites: shared, test })
+}
+
+/// Patients to learn from, with their listed site if they have one, and the held-out items.
+fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<Patient>, Vec<usize>)> {
+    let place: BTreeMap<&str, usize> =
+        lists.sites.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (n.as_str(), i))).collect();
+    let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, item) in items.iter().enumerate() {
+        of.entry(&item.patient).or_default().push(i);
     }
-    let found = names.len();
-    ensure!(!test.is_empty() && !shared.is_empty(), Error::TooFew { path: folder, expected: 3, found });
-    Ok((shared, test))
+    let (mut patients, mut test) = (Vec::new(), Vec::new());
+    for (name, of) in of {
+        let held_out = of.iter().filter(|&&i| items[i].held_out || lists.test.contains(&items[i].case)).count();
+        let mut listed: Vec<usize> = of.iter().filter_map(|&i| place.get(items[i].case.as_str()).copied()).collect();
+        listed.dedup();
+        if listed.len() > 1 || held_out > 0 && held_out < of.len() {
+            let mut places: Vec<String> = listed.iter().map(|&site| lists.sites[site].0.clone()).collect();
+            places.extend((held_out > 0).then(|| "the held-out set".to_owned()));
+            places.extend((places.len() < 2).then(|| "no list at all".to_owned()));
+            return Err(Error::Twice { name: format!("patient {name}"), places }.into());
+        }
+        if held_out > 0 {
+            test.extend(of);
+        } else {
+            let size = of.iter().map(|&i| items[i].size).sum();
+            patients.push(Patient { items: of, size, site: listed.first().copied().filter(|&site| site < sites) });
+        }
+    }
+    Ok((patients, test))
+}
+
+fn by_lists(lists: &PublishedSplit, patients: Vec<Patient>, sites: usize) -> Vec<(String, Vec<usize>)> {
+    let mut shared: Vec<(String, Vec<usize>)> = lists.sites.iter().take(sites).map(|(name, _)| (name.clone(), Vec::new())).collect();
+    let (listed, rest): (Vec<_>, Vec<_>) = patients.into_iter().partition(|p| p.site.is_some());
+    for patient in listed {
+        shared[patient.site.expect("listed")].1.extend(patient.items);
+    }
+    for patient in rest {
+        let smallest = (0..shared.len()).min_by_key(|&k| shared[k].1.len()).expect("there are sites");
+        shared[smallest].1.extend(patient.items);
+    }
+    for site in &mut shared {
+        site.1.sort_unstable();
+    }
+    shared
+}
+
+fn named(name: &str, parts: Vec<Vec<usize>>, patients: &[Patient]) -> Vec<(String, Vec<usize>)> {
+    let items = |part: Vec<usize>| part.into_iter().flat_map(|p| patients[p].items.clone()).collect();
+    parts.into_iter().enumerate().map(|(k, part)| (format!("{name}_{k}"), items(part))).collect()
 }
 
 #[cfg(test)]
@@ -59,29 +129,48 @@ mod tests {
         asyndgan_medio::published_split(text).expect("valid")
     }
 
-    fn names(names: &[&str]) -> Vec<String> {
-        names.iter().map(|n| (*n).to_owned()).collect()
+    fn items(cases: &[(&str, f64)]) -> Vec<Item> {
+        let item = |(name, size): &(&str, f64)| {
+            let patient = name.split('/').next().unwrap_or(name).to_owned();
+            Item { case: (*name).to_owned(), patient, size: *size, held_out: false }
+        };
+        cases.iter().map(item).collect()
     }
 
     #[test]
     fn listed_cases_go_where_the_list_says_and_others_fill_up() {
         let lists = split("a = [\"p\", \"q\"]\nb = [\"r\"]\ntest = [\"t\"]");
-        let (sites, test) = share_out(&lists, &names(&["p", "q", "t", "x"]), &[1.0, 2.0, 3.0, 4.0], 2, PathBuf::new()).expect("enough");
-        assert_eq!((sites, test), (vec![("a".into(), vec![0, 1]), ("b".into(), vec![3])], vec![2]));
+        let all = items(&[("p", 1.0), ("q", 2.0), ("t", 3.0), ("x", 4.0)]);
+        let shared = share_out(&lists, &all, 2, Rule::Lists, Path::new("")).expect("enough");
+        assert_eq!(shared, SharedOut { sites: vec![("a".into(), vec![0, 1]), ("b".into(), vec![3])], test: vec![2] });
     }
 
     #[test]
     fn unknown_names_go_by_size_with_every_fifth_held_out() {
         let lists = split("a = [\"p\"]\nb = [\"q\"]\ntest = [\"t\"]");
-        let (sites, test) =
-            share_out(&lists, &names(&["u", "v", "w", "x", "y"]), &[5.0, 4.0, 3.0, 2.0, 1.0], 2, PathBuf::new()).expect("enough");
-        assert_eq!(test, [2]);
-        assert_eq!(sites, [("by_size_0".into(), vec![4, 3]), ("by_size_1".into(), vec![1, 0])]);
+        let all = items(&[("u", 5.0), ("v", 4.0), ("w", 3.0), ("x", 2.0), ("y", 1.0)]);
+        let shared = share_out(&lists, &all, 2, Rule::Lists, Path::new("")).expect("enough");
+        assert_eq!(shared, SharedOut { sites: vec![("by_size_0".into(), vec![4, 3]), ("by_size_1".into(), vec![1, 0])], test: vec![2] });
     }
 
     #[test]
     fn too_few_are_named() {
         let lists = split("a = [\"p\"]\ntest = [\"t\"]");
-        assert!(share_out(&lists, &names(&["u"]), &[5.0], 2, PathBuf::from("data/x")).is_err_and(|e| e.to_string().contains("data/x")));
+        let found = share_out(&lists, &items(&[("u", 5.0)]), 2, Rule::Lists, Path::new("data/x"));
+        assert!(found.is_err_and(|e| e.to_string().contains("data/x")));
+    }
+
+    #[test]
+    fn visits_of_one_patient_stay_together_and_lists_may_not_part_them() {
+        let all = items(&[("p/1", 1.0), ("p/2", 9.0), ("q", 2.0), ("r", 3.0), ("s", 4.0), ("t", 5.0)]);
+        for rule in [Rule::Size, Rule::Dirichlet { alpha: 0.3, seed: 4 }] {
+            let shared = share_out(&split("a = []"), &all, 3, rule, Path::new("")).expect("enough");
+            assert!(
+                shared.sites.iter().map(|s| &s.1).chain([&shared.test]).any(|part| part.contains(&0) && part.contains(&1)),
+                "{shared:?}"
+            );
+        }
+        let parted = share_out(&split("a = [\"p/1\"]\nb = [\"p/2\"]"), &all, 3, Rule::Lists, Path::new(""));
+        assert!(parted.is_err_and(|e| e.to_string().contains("patient p stands in a and in b")));
     }
 }

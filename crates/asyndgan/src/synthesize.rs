@@ -1,7 +1,7 @@
 //! Makes an arm's synthetic images from its generator and the masks that the server was given.
 
 use anyhow::Result;
-use asyndgan_medio::{Case, prepare, transplant, write_cases};
+use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
@@ -68,7 +68,7 @@ fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array
     let crop = folder.run.settings.crop;
     let margin = |c: &Array2<u8>| (c.nrows() - crop, c.ncols() - crop);
     let mut chosen: Vec<Array2<u8>> =
-        conditions.iter().map(|c| prepare::window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned()).collect();
+        conditions.iter().map(|c| window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned()).collect();
     for copy in 1..folder.run.settings.synthetic_per_condition {
         for (i, own) in conditions.iter().enumerate() {
             let mut rng = stream(seed, Role::Transplant, copy as u32, i as u64);
@@ -80,7 +80,7 @@ fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array
             let condition = moved.flatten().unwrap_or_else(|| own.clone());
             let (rows, columns) = margin(own);
             let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
-            chosen.push(prepare::window(condition.view(), top, left, crop).to_owned());
+            chosen.push(window(condition.view(), top, left, crop).to_owned());
         }
     }
     chosen

@@ -8,13 +8,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use asyndgan_medio::read_cases;
+use asyndgan_medio::CaseSet;
 use asyndgan_models::{set_threads, write_tensors};
 use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Role, RunDescription, SiteId, SitePolicy, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, toy};
 use asyndgan_transport::{Ledger, MemorySiteLink, in_memory, run_server, run_site};
-use tch::{Device, Tensor};
+use tch::Device;
 
 use crate::{
     configure,
@@ -27,25 +27,18 @@ const SILENCE_MAX: Duration = Duration::from_hours(1);
 
 /// Where one site finds its own data, and nothing else.
 enum Source {
-    Files(Vec<PathBuf>),
+    Folders(Vec<PathBuf>),
     Toy { sites: Vec<usize>, values: usize },
 }
 
 impl Source {
     fn load(&self, seed: u64) -> Result<Pairs> {
         match self {
-            Source::Files(paths) => {
-                let mut cases = Vec::new();
-                for path in paths {
-                    cases.extend(read_cases(path)?);
-                }
-                Ok(Pairs::of(&cases))
-            }
+            Source::Folders(paths) => Ok(Pairs::of_cases(CaseSet::open(paths)?)?),
             Source::Toy { sites, values } => {
-                let parts: Vec<Pairs> =
-                    sites.iter().map(|&site| toy::pairs(site, *values, &mut stream(seed, Role::Phantom, site as u32, 0))).collect();
-                let join = |f: fn(&Pairs) -> &Tensor| Tensor::cat(&parts.iter().map(f).collect::<Vec<_>>(), 0);
-                Ok(Pairs { images: join(|p| &p.images), codes: join(|p| &p.codes) })
+                let drawn = |&site: &usize| toy::values(site, *values, &mut stream(seed, Role::Phantom, site as u32, 0));
+                let codes: Vec<u8> = sites.iter().flat_map(|&site| vec![site as u8 + 1; *values]).collect();
+                Ok(Pairs::of_values(&sites.iter().flat_map(drawn).collect::<Vec<_>>(), &codes))
             }
         }
     }
@@ -57,7 +50,7 @@ fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
         Experiment::Fig5 => {
             Source::Toy { sites: held.iter().map(|&s| s as usize - 1).collect(), values: folder.run.settings.phantoms_per_site }
         }
-        _ => Source::Files(held.iter().map(|&s| folder.site_file(s)).collect()),
+        _ => Source::Folders(held.iter().map(|&s| folder.site(s)).collect()),
     };
     match arm {
         Arm::AsynDgan => (1..=sites).map(|site| one(vec![site])).collect(),

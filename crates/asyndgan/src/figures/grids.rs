@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use asyndgan_medio::{Case, prepare, read_cases, read_test_cases};
+use asyndgan_medio::{CaseSet, window};
 use asyndgan_models::read_tensors;
 use asyndgan_paper::{Arm, Experiment, Step};
 use ndarray::{Array2, ArrayView2, Axis};
@@ -17,26 +17,25 @@ const ROWS: usize = 6;
 /// Condition, each generator's image, and the real one.
 pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     let seed = folder.run.seeds[0];
-    let mut real: Vec<Case> = Vec::new();
-    for site in 1..=folder.prepared()?.sites.len() as u32 {
-        real.extend(read_cases(&folder.site_file(site))?);
-    }
+    let places: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
+    let real = CaseSet::open(&places)?;
     let arms = [Arm::AsynDgan, Arm::SynAll];
-    let made = arms.map(|arm| read_cases(&folder.proof(Step::Synthesize(arm, seed))));
+    let made = arms.map(|arm| CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))]));
     let headings = ["condition", "AsynDgan", "SynAll", "real"].map(String::from).to_vec();
     let mut canvas = Canvas::new(headings, ROWS);
     let crop = folder.run.settings.crop;
     for row in 0..ROWS {
         // The first images made are of the real conditions in order, cropped in the middle.
         let i = row * real.len() / ROWS + real.len() / (2 * ROWS);
-        let margin = (real[i].condition.nrows() - crop) / 2;
-        canvas.put(row, 0, of_codes(&prepare::window(real[i].condition.view(), margin, margin, crop).to_owned()).view());
+        let real = real.read(i)?;
+        let margin = (real.condition.nrows() - crop) / 2;
+        canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
         for (column, cases) in made.iter().enumerate() {
-            if let Some(case) = cases.as_ref().ok().and_then(|c| c.get(i)) {
-                canvas.put(row, 1 + column, of_image(case.image.view()).view());
+            if let Some(cases) = cases.as_ref().ok().filter(|c| i < c.len()) {
+                canvas.put(row, 1 + column, of_image(cases.read(i)?.image.view()).view());
             }
         }
-        canvas.put(row, 3, of_image(prepare::window(real[i].image.view(), margin, margin, crop)).view());
+        canvas.put(row, 3, of_image(window(real.image.view(), margin, margin, crop)).view());
     }
     canvas.save(&folder.path.join("synthetic.png"))
 }
@@ -45,7 +44,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
 pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     let (seed, task) = (folder.run.seeds[0], folder.run.experiment);
     let arms = task.arms(folder.prepared()?.sites.len() as u32);
-    let test = read_test_cases(&folder.test_file())?;
+    let test = folder.test()?;
     let mut headings = vec!["image".to_owned(), "truth".to_owned()];
     headings.extend(arms.iter().map(Arm::to_string));
     let mut columns = Vec::new();
@@ -55,12 +54,13 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     let rows = columns.iter().map(BTreeMap::len).min().unwrap_or(0);
     let mut canvas = Canvas::new(headings, rows);
     for row in 0..rows {
-        let middle = test[row].truth.len_of(Axis(0)) / 2;
+        let case = test.read(row)?;
+        let middle = case.truth.len_of(Axis(0)) / 2;
         let marked = |labels: ArrayView2<u32>| -> Array2<u32> {
             if task == Experiment::Table1 { labels.mapv(|l| l.min(1)) } else { labels.to_owned() }
         };
-        canvas.put(row, 0, of_image(part(task, test[row].images.index_axis(Axis(0), middle))).view());
-        canvas.put(row, 1, of_labels(part(task, marked(test[row].truth.index_axis(Axis(0), middle)).view())).view());
+        canvas.put(row, 0, of_image(part(task, case.images.index_axis(Axis(0), middle))).view());
+        canvas.put(row, 1, of_labels(part(task, marked(case.truth.index_axis(Axis(0), middle)).view())).view());
         for (column, predictions) in columns.iter().enumerate() {
             let prediction = labels(&predictions[&row.to_string()]);
             canvas.put(row, 2 + column, of_labels(part(task, marked(prediction.view()).view())).view());
@@ -80,5 +80,5 @@ fn labels(tensor: &Tensor) -> Array2<u32> {
 fn part<A, D: ndarray::Dimension>(task: Experiment, picture: ndarray::ArrayView<'_, A, D>) -> ndarray::ArrayView<'_, A, D> {
     let n = picture.ndim();
     let side = picture.shape()[n - 1].min(picture.shape()[n - 2]);
-    if task == Experiment::Table2 { prepare::window(picture, 0, 0, side / 3) } else { picture }
+    if task == Experiment::Table2 { window(picture, 0, 0, side / 3) } else { picture }
 }

@@ -1,0 +1,140 @@
+use std::fmt;
+
+/// Where a voxel lies: maps voxel indices (i, j, k), fastest-varying first, to millimetres in the patient (x to the right, y to the
+/// front, z up: RAS+).
+///
+/// # Units
+/// Millimetres; the fourth column is the position of voxel (0, 0, 0).
+///
+/// # Reference
+/// The matrix of NIfTI-1's sform and of `nibabel.load(...).affine`, without its constant last row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Affine(pub [[f64; 4]; 3]);
+
+/// Which way an array's axes run: one of `LR`, `PA`, `IS` ends for each of i, j and k, as the letters that they run towards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orientation(pub [char; 3]);
+
+impl Orientation {
+    /// To the right, to the front, up: the axes of [`Affine`]'s millimetres.
+    pub const RAS: Self = Self(['R', 'A', 'S']);
+    /// To the left, to the back, up: a slice's first row is the patient's front and its first column the right side, as radiologists
+    /// look at it and as BraTS files lie.
+    pub const LPS: Self = Self(['L', 'P', 'S']);
+
+    /// World axis (0 x, 1 y, 2 z) and whether it runs against it, for each of i, j and k; none for letters that are no orientation.
+    pub(crate) fn axes(self) -> Option<[(usize, bool); 3]> {
+        let axis = |c| ["RL", "AP", "SI"].iter().position(|pair| pair.contains(c));
+        let of = |c| axis(c).map(|a| (a, "LPI".contains(c)));
+        let [i, j, k] = self.0.map(of);
+        let axes = [i?, j?, k?];
+        let distinct = axes[0].0 != axes[1].0 && axes[1].0 != axes[2].0 && axes[0].0 != axes[2].0;
+        distinct.then_some(axes)
+    }
+}
+
+impl fmt::Display for Orientation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|c| write!(f, "{c}"))
+    }
+}
+
+impl Affine {
+    /// Axis-parallel voxels in RAS+ order with voxel (0, 0, 0) at the origin.
+    ///
+    /// # Units
+    /// Millimetres along i, j, k.
+    pub fn scaling([i, j, k]: [f64; 3]) -> Self {
+        Self([[i, 0.0, 0.0, 0.0], [0.0, j, 0.0, 0.0], [0.0, 0.0, k, 0.0]])
+    }
+
+    /// Rotation by the unit quaternion (a, b, c, d) with the given b, c, d.
+    ///
+    /// # Reference
+    /// NIfTI-1 standard, method 2; `flip` is its qfac of -1.
+    pub(crate) fn of_quaternion([b, c, d]: [f64; 3], [si, sj, sk]: [f64; 3], flip: bool, offset: [f64; 3]) -> Self {
+        let squares = b * b + c * c + d * d;
+        let (a, b, c, d) = if squares > 1.0 {
+            let length = squares.sqrt();
+            (0.0, b / length, c / length, d / length)
+        } else {
+            ((1.0 - squares).sqrt(), b, c, d)
+        };
+        let sk = if flip { -sk } else { sk };
+        Self([
+            [(a * a + b * b - c * c - d * d) * si, 2.0 * (b * c - a * d) * sj, 2.0 * (b * d + a * c) * sk, offset[0]],
+            [2.0 * (b * c + a * d) * si, (a * a + c * c - b * b - d * d) * sj, 2.0 * (c * d - a * b) * sk, offset[1]],
+            [2.0 * (b * d - a * c) * si, 2.0 * (c * d + a * b) * sj, (a * a + d * d - c * c - b * b) * sk, offset[2]],
+        ])
+    }
+
+    /// Position of a voxel in millimetres.
+    pub fn apply(&self, ijk: [f64; 3]) -> [f64; 3] {
+        self.0.map(|row| row[0] * ijk[0] + row[1] * ijk[1] + row[2] * ijk[2] + row[3])
+    }
+
+    /// Distance of neighbouring voxels along the axes of an array `[slices, rows, columns]`, so along k, j, i.
+    pub fn spacing_mm(&self) -> [f64; 3] {
+        [2, 1, 0].map(|axis| self.step(axis).iter().map(|v| v * v).sum::<f64>().sqrt())
+    }
+
+    /// The step in millimetres from one voxel to the next along i (0), j (1) or k (2).
+    pub fn step(&self, axis: usize) -> [f64; 3] {
+        self.0.map(|row| row[axis])
+    }
+
+    /// The closest anatomical orientation: the assignment of axes with the largest sum of cosines.
+    pub fn orientation(&self) -> Orientation {
+        const ORDERS: [[usize; 3]; 6] = [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]];
+        let [k, j, i] = self.spacing_mm();
+        let cosine = |axis: usize, world: usize| self.0[world][axis] / [i, j, k][axis].max(f64::MIN_POSITIVE);
+        let total = |order: &[usize; 3]| (0..3).map(|axis| cosine(axis, order[axis]).abs()).sum::<f64>();
+        let best = ORDERS.into_iter().reduce(|a, b| if total(&b) > total(&a) { b } else { a }).unwrap_or(ORDERS[0]);
+        Orientation(std::array::from_fn(|axis| {
+            let [towards, against] = [['R', 'L'], ['A', 'P'], ['S', 'I']][best[axis]];
+            if cosine(axis, best[axis]) < 0.0 { against } else { towards }
+        }))
+    }
+
+    /// Whether voxels may be placed by it: finite, with steps of positive length that span space.
+    pub(crate) fn is_usable(&self) -> bool {
+        let m = &self.0;
+        let minor = |r: [usize; 2], c: [usize; 2]| m[r[0]][c[0]] * m[r[1]][c[1]] - m[r[0]][c[1]] * m[r[1]][c[0]];
+        let volume = m[0][0] * minor([1, 2], [1, 2]) - m[0][1] * minor([1, 2], [0, 2]) + m[0][2] * minor([1, 2], [0, 1]);
+        let lengths: f64 = self.spacing_mm().iter().product();
+        m.iter().flatten().all(|v| v.is_finite()) && lengths > 0.0 && (volume / lengths).abs() > 1e-3
+    }
+
+    /// Whether two place every voxel of a grid within a hundredth of a millimetre of each other.
+    pub fn agrees_with(&self, other: &Self, shape: (usize, usize, usize)) -> bool {
+        let far = [shape.2, shape.1, shape.0].map(|n| n.saturating_sub(1) as f64);
+        let corners = (0..8).map(|bits| std::array::from_fn(|axis| if bits >> axis & 1 == 1 { far[axis] } else { 0.0 }));
+        corners.into_iter().all(|at| self.apply(at).iter().zip(other.apply(at)).all(|(a, b)| (a - b).abs() <= 0.01))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orientation_is_read_off_the_steps() {
+        let lps = Affine([[-1.0, 0.0, 0.0, 0.0], [0.0, -1.0, 0.0, 239.0], [0.0, 0.0, 2.5, 0.0]]);
+        assert_eq!((lps.orientation(), lps.spacing_mm()), (Orientation::LPS, [2.5, 1.0, 1.0]));
+        let sagittal = Affine([[0.0, 0.0, 1.2, 0.0], [0.9, 0.1, 0.0, 0.0], [-0.1, 0.9, 0.0, 0.0]]);
+        assert_eq!(sagittal.orientation().to_string(), "ASR");
+    }
+
+    #[test]
+    fn the_identity_quaternion_is_a_scaling() {
+        let scaled = Affine::scaling([1.0, 2.0, 3.0]);
+        assert_eq!(Affine::of_quaternion([0.0; 3], [1.0, 2.0, 3.0], false, [0.0; 3]), scaled);
+        assert!(scaled.is_usable() && !Affine::scaling([1.0, 0.0, 3.0]).is_usable());
+    }
+
+    #[test]
+    fn letters_that_share_an_axis_are_no_orientation() {
+        assert!(Orientation(['L', 'R', 'S']).axes().is_none());
+        assert_eq!(Orientation::LPS.axes(), Some([(0, true), (1, true), (2, false)]));
+    }
+}

@@ -1,0 +1,36 @@
+use std::path::Path;
+
+use sha2::{Digest as _, Sha256};
+
+use super::CaseFiles;
+use crate::{Error, files};
+
+impl CaseFiles {
+    /// Half of the SHA-256 of the case's labels and of one channel's files, with `about` (how it is to be prepared) in front: 32
+    /// hexadecimal digits that change when anything does that decides what is made of the case.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn digest(&self, channel: usize, about: &str) -> Result<String, Error> {
+        let mut hash = Sha256::new_with_prefix(about);
+        let image = self.images.get(channel).or(self.images.first());
+        for path in image.into_iter().chain(&self.labels) {
+            if path.is_dir() {
+                files::entries(path)?.iter().filter(|p| p.is_file()).try_for_each(|p| add(&mut hash, p))?;
+            } else {
+                add(&mut hash, path)?;
+            }
+        }
+        let digest = hash.finalize();
+        let half: [u8; 16] = std::array::from_fn(|k| digest[k]);
+        Ok(format!("{:032x}", u128::from_be_bytes(half)))
+    }
+}
+
+fn add(hash: &mut Sha256, path: &Path) -> Result<(), Error> {
+    let bytes = files::read(path)?;
+    // The length keeps one file's end apart from the next one's beginning.
+    hash.update((bytes.len() as u64).to_le_bytes());
+    hash.update(bytes);
+    Ok(())
+}

@@ -1,0 +1,21 @@
+//! DICOM: a folder with one CT or MR series as a [`Volume`](crate::Volume), and DICOM-SEG masks on its grid.
+//!
+//! Only geometry and voxels are read. No tag that names a patient, a physician or an institution is looked at, and errors name files,
+//! never identifiers.
+
+mod lengths;
+mod object;
+mod segmentation;
+mod series;
+
+pub use segmentation::{Segmentation, read_segmentation};
+pub use series::read_series;
+
+/// Reads one object from the bytes of a file and its voxels if it has any; `path` only names it in errors.
+///
+/// # Errors
+/// [`Error::Unreadable`](crate::Error::Unreadable).
+pub fn parse_slice(path: &std::path::Path, bytes: &[u8]) -> Result<ndarray::Array2<f32>, crate::Error> {
+    let object = object::Object::parse(path, bytes)?;
+    series::Slice::of(object).and_then(|slice| slice.pixels())
+}

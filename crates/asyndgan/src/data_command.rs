@@ -1,0 +1,117 @@
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use asyndgan_medio::{BRATS_2018, KUMAR, published_split};
+use clap::{Subcommand, ValueEnum};
+
+use crate::{Which, data::RealData, data::Recipe, export, inspect, prepare, run_folder::write_json, sources::Rule};
+
+const INSPECT: &str = "Examples:
+  asyndgan data inspect data/monuseg
+  asyndgan data inspect /data/Task501_Hip --picture hip.png";
+const PREPARE: &str = "Examples:
+  asyndgan data prepare data/brats2018 --out prepared --size 286
+  asyndgan data prepare /data/hips --out prepared --partition dirichlet --alpha 0.5 --sites 4
+  asyndgan data prepare /data/hips --out prepared --lists hospitals.toml
+
+A file of lists names cases: north = [\"hip_1\"], south = [\"hip_2\"], test = [\"hip_3\"]; one name a site, those with test in front are held out.";
+const EXPORT: &str = "Examples:
+  asyndgan data export --run target/reproduce/table2-desk --arm AsynDgan --seed 0 --layout nnunet --out Dataset501_SyntheticNuclei
+  asyndgan data export --run target/reproduce/table1-desk --arm AsynDgan --seed 0 --layout pairs --out synthetic-brains";
+
+#[derive(Subcommand)]
+pub(crate) enum DataCommand {
+    /// Say what a folder holds and what is wrong with it, and draw a contact sheet.
+    #[command(after_help = INSPECT)]
+    Inspect {
+        /// A folder in the layout of BraTS, MoNuSeg, nnU-Net or with a pairs.toml.
+        dir: PathBuf,
+        /// Where to draw the contact sheet.
+        #[arg(long, default_value = "contact-sheet.png")]
+        picture: PathBuf,
+    },
+    /// Bring a folder's cases into the shapes that networks take, shared out to sites.
+    #[command(after_help = PREPARE)]
+    Prepare {
+        /// A folder in the layout of BraTS, MoNuSeg, nnU-Net or with a pairs.toml.
+        dir: PathBuf,
+        /// Folder for site-1, site-2, ..., test and prepared.json; what is there already is not made again.
+        #[arg(long)]
+        out: PathBuf,
+        /// Rows and columns of a prepared image.
+        #[arg(long, default_value_t = 286)]
+        size: usize,
+        /// Shrink tiles by this first.
+        #[arg(long, default_value_t = 1)]
+        shrink: usize,
+        /// At most so many sites.
+        #[arg(long, default_value_t = 10)]
+        sites: usize,
+        /// How patients are shared out.
+        #[arg(long, value_enum, default_value_t = Partition::Lists)]
+        partition: Partition,
+        /// Lists of cases by site; else the published ones of BraTS 2018 and Kumar et al.
+        #[arg(long)]
+        lists: Option<PathBuf>,
+        /// How alike the sites' mixtures of sizes are (dirichlet): 0.1 hardly, 100 very.
+        #[arg(long, default_value_t = 0.5)]
+        alpha: f64,
+        /// Decides the draws (dirichlet).
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Write an arm's synthetic images as a data set for other programs.
+    #[command(after_help = EXPORT)]
+    Export {
+        #[command(flatten)]
+        which: Which,
+        /// What the folder looks like.
+        #[arg(long, value_enum)]
+        layout: ExportLayout,
+        /// The folder to make.
+        #[arg(long)]
+        out: PathBuf,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Partition {
+    /// By lists, what they do not name to the smallest site.
+    Lists,
+    /// By how much is labelled.
+    Size,
+    /// Skewed mixtures of the quarters by size.
+    Dirichlet,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportLayout {
+    /// nnU-Net version 2, raw.
+    Nnunet,
+    /// Images, masks and a pairs.toml.
+    Pairs,
+}
+
+pub(crate) fn run(command: DataCommand) -> Result<()> {
+    match command {
+        DataCommand::Inspect { dir, picture } => inspect::inspect(&dir, &picture),
+        DataCommand::Export { which, layout, out } => export::export(which, layout, &out),
+        DataCommand::Prepare { dir, out, size, shrink, sites, partition, lists, alpha, seed } => {
+            anyhow::ensure!(size > 0 && shrink > 0 && sites > 0, "size, shrink and sites must be at least 1");
+            anyhow::ensure!(alpha > 0.0 && alpha.is_finite(), "alpha must be above 0");
+            let data = RealData::open(&dir)?;
+            let text = match &lists {
+                Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
+                None => if data.volumes { BRATS_2018 } else { KUMAR }.to_owned(),
+            };
+            let lists = published_split(&text)?;
+            let rule = match partition {
+                Partition::Lists => Rule::Lists,
+                Partition::Size => Rule::Size,
+                Partition::Dirichlet => Rule::Dirichlet { alpha, seed },
+            };
+            let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule)?;
+            write_json(&out.join("prepared.json"), &prepared)
+        }
+    }
+}

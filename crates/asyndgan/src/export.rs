@@ -1,0 +1,69 @@
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Result, bail, ensure};
+use asyndgan_medio::{CaseSet, Export};
+use asyndgan_paper::{Arm, Experiment, Step};
+
+use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::RunFolder};
+
+/// Hands on an arm's synthetic images.
+pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
+    let folder = RunFolder::open(&which.at.run)?;
+    ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
+    let (channels, labels): (&[&str], &[(u32, &str)]) = match folder.run.experiment {
+        Experiment::Fig5 => bail!("the toy's values are no images"),
+        Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
+        Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
+    };
+    let cases = CaseSet::open(&[folder.proof(Step::Synthesize(which.arm, which.seed))])?;
+    let set = Export {
+        channels: channels.iter().map(|&c| c.to_owned()).collect(),
+        labels: labels.iter().map(|&(l, name)| (l, name.to_owned())).collect::<BTreeMap<_, _>>(),
+        card: card(&folder, which.arm, which.seed, &cases)?,
+    };
+    let mut bar = Progress::new("export", cases.len() as u64);
+    let progress = |done| bar.set(done as u64);
+    match layout {
+        ExportLayout::Nnunet => set.write_nnunet(out, &cases, progress)?,
+        ExportLayout::Pairs => set.write_pairs(out, &cases, progress)?,
+    }
+    Ok(())
+}
+
+/// What a reader of the set needs to know.
+fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
+    let (run, prepared) = (&folder.run, folder.prepared()?);
+    let sites = prepared.sites.len();
+    let learnt = match arm {
+        Arm::AsynDgan => format!("discriminators of {sites} sites, none of which gave an image away (AsynDGAN, Chang et al., CVPR 2020)"),
+        Arm::SynSubset(site) => format!("one discriminator with the images of site {site} alone"),
+        _ => format!("one discriminator with the images of all {sites} sites together"),
+    };
+    let (settings, shape) = (&run.settings, cases.image_shape().map_or_else(String::new, |[c, r, k]| format!("{c} x {r} x {k}")));
+    let what = if run.experiment == Experiment::Table1 { "T2 slices of brains with tumours" } else { "stained tissue with nuclei" };
+    let spacing = if run.experiment == Experiment::Table1 {
+        "Intensities are from 0 (background) to 2. A pixel is written as one millimetre, which is not a measurement.\n"
+    } else {
+        ""
+    };
+    Ok(format!(
+        "# Synthetic {what}\n\n\
+         Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are patients' or put together from patients' masks.\n\n\
+         - How many: {} images of {shape} (channels, rows, columns), {} per mask.\n\
+         - How made: a generator trained against {learnt}; {} rounds, seed {seed}, profile {}, L1 weight {}.\n\
+         - Learnt from: {}.\n\
+         - Which run: run.json below.\n\n\
+         {spacing}\
+         ## Limits\n\n\
+         Synthetic images may lack what is rare and show what is not there; a generator may repeat what it has seen. Whoever trains on them should\n\
+         test on real cases. Nothing here is for diagnosis. Made from data with a licence, the set falls under what that licence says of derived works.\n\n\
+         ## run.json\n\n```json\n{}\n```\n",
+        cases.len(),
+        settings.synthetic_per_condition,
+        settings.rounds,
+        run.profile.name(),
+        settings.l1_weight,
+        prepared.kind.label(),
+        serde_json::to_string_pretty(run)?,
+    ))
+}

@@ -1,0 +1,113 @@
+//! What a folder holds, for people: a listing, a list of problems, and a contact sheet.
+
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+
+use anyhow::{Context, Result, bail};
+use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, read_annotations};
+
+use crate::{
+    figures::{SHEET_ROWS, contact_sheet},
+    progress::Progress,
+};
+
+/// Labels that are listed one by one; of more only the number is told.
+const LABELS_LISTED: usize = 8;
+
+pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
+    let set = DataSet::find(folder)?;
+    let mut out = String::new();
+    writeln!(out, "{}: {}", folder.display(), set.layout)?;
+    let held_out = set.cases.iter().filter(|c| c.split == Split::Test).count();
+    writeln!(out, "{} cases, {held_out} of them held out by the folder itself; channels {}", set.cases.len(), set.channels.join(", "))?;
+    if !set.labels.is_empty() {
+        let named: Vec<String> = set.labels.iter().map(|(l, name)| format!("{l} {name}")).collect();
+        writeln!(out, "labels: {}", named.join(", "))?;
+    }
+    let (mut problems, mut shown) = (Vec::new(), Vec::new());
+    let mut bar = Progress::new("look at cases", set.cases.len() as u64);
+    for (i, case) in set.cases.iter().enumerate() {
+        problems.extend(case.missing.iter().map(|m| format!("{}: {} is missing", case.id, m.display())));
+        match look(&set, case) {
+            Ok((line, first)) => {
+                writeln!(out, "  {line}")?;
+                if shown.len() < SHEET_ROWS {
+                    shown.push((case.id.clone(), first));
+                }
+            }
+            Err(error) if case.missing.is_empty() => problems.push(format!("{}: {error:#}", case.id)),
+            Err(_) => {}
+        }
+        bar.set(i as u64 + 1);
+    }
+    drop(bar);
+    print(&out);
+    if !shown.is_empty() {
+        contact_sheet(&shown, picture).with_context(|| format!("cannot draw {}", picture.display()))?;
+        print(&format!("contact sheet: {}\n", picture.display()));
+    }
+    if problems.is_empty() {
+        print("no problems\n");
+        return Ok(());
+    }
+    print(&format!("problems:\n  {}\n", problems.join("\n  ")));
+    bail!("{} problems in {}", problems.len(), folder.display())
+}
+
+/// Reads every channel; gives a line about the case and its first channel.
+fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
+    let first = set.read(case, 0)?;
+    // A channel that cannot be read, or lies on another grid, is a problem of its own.
+    for channel in 1..case.images.len() {
+        let other = set.read(case, channel)?;
+        if grid(&other) != grid(&first) {
+            bail!("{} has shape {:?}, the first channel {:?}", case.images[channel].display(), grid(&other), grid(&first));
+        }
+    }
+    let mut line = format!("{}: {}", case.id, grid(&first).iter().map(usize::to_string).collect::<Vec<_>>().join(" x "));
+    if let Subject::Volume { image, .. } = &first {
+        let mm: Vec<String> = image.spacing_mm().iter().map(|s| format!("{s:.3}")).collect();
+        write!(line, ", {} mm", mm.join(" x "))?;
+    }
+    let counts = counts(&first);
+    match counts.len() {
+        0 => line.push_str(", nothing labelled"),
+        n if n > LABELS_LISTED => write!(line, ", {n} instances")?,
+        _ => {
+            let listed: Vec<String> = counts.iter().map(|(l, n)| format!("{l}: {n}")).collect();
+            write!(line, ", labelled {}", listed.join(", "))?;
+        }
+    }
+    if let (Some(path), [rows, columns]) = (case.labels.as_ref().filter(|p| p.extension().is_some_and(|e| e == "xml")), &grid(&first)[..]) {
+        let found = read_annotations(path, *rows, *columns)?;
+        write!(
+            line,
+            ", of {} regions {} degenerate, {} over others, {} covered",
+            found.regions, found.degenerate, found.overlapping, found.hidden
+        )?;
+    }
+    Ok((line, first))
+}
+
+fn grid(subject: &Subject) -> Vec<usize> {
+    match subject {
+        Subject::Volume { image, .. } => image.voxels.shape().into(),
+        Subject::Picture { rgb, .. } => rgb.shape()[1..].into(),
+    }
+}
+
+fn counts(subject: &Subject) -> BTreeMap<u32, usize> {
+    let labels: Vec<u32> = match subject {
+        Subject::Volume { labels: Some(labels), .. } => labels.voxels.iter().copied().collect(),
+        Subject::Picture { labels: Some(labels), .. } => labels.iter().copied().collect(),
+        _ => Vec::new(),
+    };
+    let mut counts = BTreeMap::new();
+    labels.into_iter().filter(|&l| l > 0).for_each(|l| *counts.entry(l).or_default() += 1);
+    counts
+}
+
+fn print(text: &str) {
+    use std::io::Write as _;
+    // Whoever closes the pipe has seen enough.
+    std::io::stdout().write_all(text.as_bytes()).ok();
+}

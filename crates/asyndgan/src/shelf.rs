@@ -1,0 +1,99 @@
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result};
+use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
+use asyndgan_paper::{DataKind, Prepared, PreparedSite};
+
+/// Prepared cases on the disk: a folder a site and one of held-out cases, a file a patient.
+pub(crate) struct Shelf {
+    place: PathBuf,
+    sites: Vec<PreparedSite>,
+    /// What has been put into the folder at hand.
+    kept: BTreeSet<PathBuf>,
+}
+
+/// A site's folder in a folder of prepared cases; sites count from 1.
+pub(crate) fn site_folder(place: &Path, site: usize) -> PathBuf {
+    place.join(format!("site-{site}"))
+}
+
+/// The held-out cases' folder.
+pub(crate) fn test_folder(place: &Path) -> PathBuf {
+    place.join("test")
+}
+
+impl Shelf {
+    pub(crate) fn new(place: &Path) -> Self {
+        Self { place: place.into(), sites: Vec::new(), kept: BTreeSet::new() }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.sites.is_empty()
+    }
+
+    /// Puts a patient's cases with the site at hand, unless they lie there already.
+    pub(crate) fn put_cases(&mut self, stem: &str, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
+        let path = file(&site_folder(&self.place, self.sites.len() + 1), stem)?;
+        if !path.exists() {
+            let cases = make()?;
+            if cases.is_empty() {
+                return Ok(());
+            }
+            write_cases(&path, &cases)?;
+        }
+        self.kept.insert(path);
+        Ok(())
+    }
+
+    /// Ends a site; one without a case is none.
+    pub(crate) fn close_site(&mut self, name: String, patients: Vec<String>) -> Result<()> {
+        let folder = site_folder(&self.place, self.sites.len() + 1);
+        self.clear(&folder)?;
+        let cases = CaseSet::open(&[folder])?.len();
+        if cases > 0 {
+            self.sites.push(PreparedSite { name, patients, cases });
+        }
+        Ok(())
+    }
+
+    /// Puts a held-out case, unless it lies there already; says whether it has anything to score.
+    pub(crate) fn put_test_case(&mut self, stem: &str, make: impl FnOnce() -> Result<TestCase>) -> Result<bool> {
+        let path = file(&test_folder(&self.place), stem)?;
+        if !path.exists() {
+            let case = make()?;
+            if case.images.is_empty() {
+                return Ok(false);
+            }
+            write_test_case(&path, &case)?;
+        }
+        self.kept.insert(path);
+        Ok(true)
+    }
+
+    /// Ends the held-out cases, and all.
+    pub(crate) fn finish(mut self, kind: DataKind, test: Vec<String>) -> Result<Prepared> {
+        self.clear(&test_folder(&self.place))?;
+        Ok(Prepared { kind, sites: self.sites, test })
+    }
+
+    /// Removes what an earlier preparation of other files left.
+    fn clear(&mut self, folder: &Path) -> Result<()> {
+        let kept = std::mem::take(&mut self.kept);
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+            let path = entry?.path();
+            if !kept.contains(&path) {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn file(folder: &Path, stem: &str) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    Ok(folder.join(format!("{stem}.safetensors")))
+}
