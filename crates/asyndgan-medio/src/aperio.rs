@@ -1,13 +1,15 @@
 use std::path::Path;
 
 use ndarray::Array2;
+use quick_xml::{
+    Reader,
+    events::{BytesStart, Event},
+};
 
 use crate::{Error, files};
 
 /// Annotation files beyond this are refused.
 const BYTES_MAX: usize = 256 << 20;
-/// XML nodes and attributes beyond this are refused: a `MoNuSeg` tile has some 200,000.
-const NODES_MAX: u32 = 20_000_000;
 
 /// The nuclei that an annotation draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,30 +53,63 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize)
         return Err(Error::unreadable(path, format!("it has {} bytes, at most {BYTES_MAX} are read", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| Error::unreadable(path, e))?;
-    let options = roxmltree::ParsingOptions { allow_dtd: false, nodes_limit: NODES_MAX, ..Default::default() };
-    let document = roxmltree::Document::parse_with_options(text, options).map_err(|e| Error::unreadable(path, e))?;
+    let mut reader = Reader::from_str(text);
+    // So that every element has a beginning and an end.
+    reader.config_mut().expand_empty_elements = true;
     let mut labels = Array2::zeros((rows, columns));
     let (mut regions, mut degenerate, mut overlapping) = (0, 0, 0);
-    let mut polygon: Vec<(f64, f64)> = Vec::new();
-    let mut drawn = 0;
-    for region in document.descendants().filter(|n| n.has_tag_name("Region")) {
-        regions += 1;
-        polygon.clear();
-        for vertex in region.descendants().filter(|n| n.has_tag_name("Vertex")) {
-            let number = |name| vertex.attribute(name).and_then(|v| v.trim().parse::<f64>().ok()).filter(|v| v.is_finite());
-            let at = number("X").zip(number("Y"));
-            polygon.push(at.ok_or_else(|| Error::unreadable(path, format!("a vertex of region {regions} lacks a finite X or Y")))?);
+    let (mut drawn, mut depth) = (0, 0_usize);
+    // The vertices of the region at hand.
+    let mut open: Option<Vec<(f64, f64)>> = None;
+    loop {
+        match reader.read_event().map_err(|e| Error::unreadable(path, e))? {
+            Event::DocType(_) => return Err(Error::unreadable(path, "it has a DTD, whose entities could expand without end")),
+            Event::Start(tag) => {
+                depth += 1;
+                if tag.name().as_ref() == "Region" {
+                    regions += 1;
+                    if open.replace(Vec::new()).is_some() {
+                        return Err(Error::unreadable(path, format!("region {regions} lies within another")));
+                    }
+                } else if let Some(polygon) = open.as_mut().filter(|_| tag.name().as_ref() == "Vertex") {
+                    let fact = || Error::unreadable(path, format!("a vertex of region {regions} lacks a finite X or Y"));
+                    polygon.push(vertex(&tag).ok_or_else(fact)?);
+                }
+            }
+            Event::End(tag) => {
+                depth -= 1;
+                if let Some(polygon) = open.take_if(|_| tag.name().as_ref() == "Region") {
+                    let (covered, taken) = fill(&mut labels, &polygon, drawn + 1);
+                    drawn += u32::from(covered > 0);
+                    degenerate += usize::from(covered == 0);
+                    overlapping += usize::from(taken > 0);
+                }
+            }
+            Event::Eof if depth > 0 => return Err(Error::unreadable(path, "it ends within an element")),
+            Event::Eof => break,
+            _ => {}
         }
-        let (covered, taken) = fill(&mut labels, &polygon, drawn + 1);
-        drawn += u32::from(covered > 0);
-        degenerate += usize::from(covered == 0);
-        overlapping += usize::from(taken > 0);
     }
     if regions == 0 {
         return Err(Error::unreadable(path, "it holds no Region"));
     }
     let left = close_gaps(&mut labels, drawn);
     Ok(Annotations { labels, regions, degenerate, overlapping, hidden: (drawn - left) as usize })
+}
+
+/// Column and row of a vertex.
+fn vertex(tag: &BytesStart) -> Option<(f64, f64)> {
+    let (mut x, mut y) = (None, None);
+    for attribute in tag.attributes() {
+        let attribute = attribute.ok()?;
+        let number = || attribute.value.trim().parse::<f64>().ok().filter(|v| v.is_finite());
+        match attribute.key.as_ref() {
+            "X" => x = Some(number()?),
+            "Y" => y = Some(number()?),
+            _ => {}
+        }
+    }
+    x.zip(y)
 }
 
 /// Renumbers labels so that those without a pixel leave no gap; says how many are left.

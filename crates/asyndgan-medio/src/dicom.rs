@@ -8,7 +8,7 @@ mod object;
 mod segmentation;
 mod series;
 
-pub use segmentation::{Segmentation, read_segmentation};
+pub use segmentation::{Segmentation, parse_segmentation, read_segmentation};
 pub use series::read_series;
 
 /// Reads one object from the bytes of a file and its voxels if it has any; `path` only names it in errors.

@@ -34,7 +34,7 @@ fn same_place(found: &Affine, expected: &Value) -> bool {
 
 fn same(found: &Volume, expected: &Value, name: &str) {
     assert_eq!(found.voxels.shape(), shape(expected), "{name}");
-    assert!(found.voxels.iter().zip(numbers(&expected["values"])).all(|(&a, b)| a == b as f32), "{name}: values");
+    assert!(found.voxels.iter().zip(numbers(&expected["values"])).all(|(a, b)| a.to_bits() == (b as f32).to_bits()), "{name}: values");
     assert!(same_place(&found.affine, &expected["affine"]), "{name}: {:?} {}", found.affine, expected["affine"]);
 }
 

@@ -120,7 +120,7 @@ proptest! {
 
     #[test]
     fn a_polygon_covers_its_area(points in prop::collection::vec((2.0..58.0_f64, 2.0..58.0_f64), 3..4)) {
-        let vertices: String = points.iter().map(|(x, y)| format!("<Vertex X=\"{x}\" Y=\"{y}\"/>")).collect();
+        let vertices = points.iter().map(|(x, y)| format!("<Vertex X=\"{x}\" Y=\"{y}\"/>")).collect::<Vec<_>>().concat();
         let xml = format!("<Annotations><Region><Vertices>{vertices}</Vertices></Region></Annotations>");
         let found = parse_annotations("a.xml".as_ref(), xml.as_bytes(), 60, 60).expect("valid");
         let next = |i: usize| points[(i + 1) % points.len()];

@@ -5,7 +5,7 @@ use dicom_object::InMemDicomObject;
 use ndarray::Array3;
 
 use super::object::{Object, count, item, numbers, text};
-use crate::{Error, Volume};
+use crate::{Error, Volume, files};
 
 /// Frames beyond this are refused.
 const FRAMES_MAX: usize = 1 << 16;
@@ -29,7 +29,15 @@ pub struct Segmentation {
 /// [`Error::Unreadable`] for another kind of object, fractional segments, more pixels than the file holds, or a frame that does not lie
 /// on a slice of the series.
 pub fn read_segmentation(path: &Path, series: &Volume) -> Result<Segmentation, Error> {
-    let object = Object::read(path)?;
+    parse_segmentation(path, &files::read(path)?, series)
+}
+
+/// Reads a segmentation from the bytes of a file; `path` only names it in errors.
+///
+/// # Errors
+/// As [`read_segmentation`].
+pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<Segmentation, Error> {
+    let object = Object::parse(path, bytes)?;
     let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
     if class != uids::SEGMENTATION_STORAGE {
         return Err(object.wrong("it is no DICOM-SEG object"));

@@ -1,0 +1,24 @@
+#![no_main]
+use asyndgan_medio::DataSet;
+use std::sync::LazyLock;
+
+/// An nnU-Net folder and a folder of pairs, each with one case.
+static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().expect("a folder");
+    for file in ["n/imagesTr/a_0000.png", "n/labelsTr/a.png", "p/images/a.png", "p/masks/a.png"] {
+        let path = folder.path().join(file);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        std::fs::write(path, "").expect("written");
+    }
+    folder
+});
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    for (place, file) in [("n", "dataset.json"), ("p", "pairs.toml")] {
+        let place = FOLDER.path().join(place);
+        std::fs::write(place.join(file), bytes).expect("written");
+        drop(DataSet::find(&place));
+    }
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        drop(asyndgan_medio::published_split(text));
+    }
+});
