@@ -5,6 +5,7 @@
 #![allow(missing_docs, reason = "benchmark")]
 
 use std::{
+    fmt::Write as _,
     fs,
     hint::black_box,
     io::Read as _,
@@ -109,7 +110,7 @@ fn artificial_annotation(folder: &Path) -> PathBuf {
         text += "<Region><Vertices>";
         for k in 0..60 {
             let (sin, cos) = (f64::from(k) / 60.0 * std::f64::consts::TAU).sin_cos();
-            text += &format!("<Vertex X=\"{:.6}\" Y=\"{:.6}\" Z=\"0\"/>", x + 13.3 * cos, y + 9.1 * sin);
+            write!(text, "<Vertex X=\"{:.6}\" Y=\"{:.6}\" Z=\"0\"/>", x + 13.3 * cos, y + 9.1 * sin).expect("text grows");
         }
         text += "</Vertices></Region>";
     }

@@ -5,6 +5,8 @@
 
 mod lengths;
 mod object;
+mod pixels;
+mod rle;
 mod segmentation;
 mod series;
 

@@ -284,6 +284,20 @@ fn series_say_what_is_wrong_with_them() {
     assert!(complaint(read_series(&place)).contains("holds no case"));
 }
 
+/// Found by fuzzing: elements within a sequence and within the first group that declare gigabytes, and pixels that end early.
+#[test]
+fn what_fuzzing_found_is_refused() {
+    for (name, fact) in [
+        ("sequence-beyond-the-file.dcm", "declares"),
+        ("first-group-beyond-the-file.dcm", "ends within its first group"),
+        ("run-length-too-short.dcm", "run-length encoded pixels end early"),
+    ] {
+        let path = golden().join("refused").join(name);
+        let said = complaint(parse_slice(&path, &fs::read(&path).expect("there")));
+        assert!(said.contains(fact), "{said}");
+    }
+}
+
 #[test]
 fn no_error_tells_a_patients_name() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use asyndgan_medio::{
     Affine, Orientation, Volume,
-    dicom::{read_segmentation, read_series},
+    dicom::{parse_slice, read_segmentation, read_series},
     read_annotations, read_instances, read_rgb, read_volume,
 };
 use ndarray::Array3;
@@ -54,6 +54,17 @@ fn nifti_volumes_are_what_nibabel_reads() {
 #[test]
 fn a_series_is_what_pydicom_reads_in_whatever_order_and_syntax_its_files_are() {
     same(&read_series(&folder().join("series")).expect("readable"), &expected()["series"], "series");
+}
+
+#[test]
+fn compressed_slices_are_what_pydicom_reads() {
+    for name in ["lossless.dcm", "baseline.dcm"] {
+        let path = folder().join(name);
+        let found = parse_slice(&path, &std::fs::read(&path).expect("there")).expect("readable");
+        let expected = expected();
+        assert_eq!(found.shape(), shape(&expected[name]), "{name}");
+        assert_eq!(found.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), numbers(&expected[name]["values"]), "{name}");
+    }
 }
 
 #[test]

@@ -3,7 +3,8 @@
     python references.py golden FOLDER      writes small files of every kind and expected.json
     python references.py real [FOLDER]      prints what they read of the files that nilearn and pydicom ship, and of FOLDER's .nii.gz
 
-The golden files were made with nibabel 5.4.2, pydicom 3.0.2, highdicom 0.28.2, scikit-image 0.26.0, Pillow and tifffile as of then.
+The golden files were made with nibabel 5.4.2, pydicom 3.0.2, highdicom 0.28.2, scikit-image 0.26.0, and Pillow, tifffile, imagecodecs
+and pylibjpeg of the same month (November 2026).
 """
 
 import hashlib
@@ -150,6 +151,34 @@ def dicom(folder, rng):
     return expected
 
 
+def compressed(folder):
+    """One slice of the series in lossless JPEG, and a picture in JPEG's first process."""
+    import io
+
+    import imagecodecs
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+
+    expected = {}
+    ramp = np.add.outer(np.arange(16) * 3, np.arange(24) * 8).astype("u1")
+    encoded = io.BytesIO()
+    Image.fromarray(ramp).save(encoded, "jpeg", quality=95)
+    slice_ = pydicom.dcmread(folder / "series/c")
+    lossless = imagecodecs.ljpeg_encode(slice_.pixel_array.astype("u2"), bitspersample=12)
+    for name, syntax, stream in [("lossless.dcm", JPEGLosslessSV1, lossless), ("baseline.dcm", JPEGBaseline8Bit, encoded.getvalue())]:
+        if name == "baseline.dcm":
+            slice_.Rows, slice_.Columns = ramp.shape
+            slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 8, 8, 7
+        slice_.PixelData = encapsulate([stream])
+        slice_["PixelData"].is_undefined_length, slice_["PixelData"].VR = True, "OB"
+        slice_.file_meta.TransferSyntaxUID = syntax
+        slice_.save_as(folder / name)
+        values = pydicom.dcmread(folder / name).pixel_array * 2.0 - 1024
+        expected[name] = {"shape": list(values.shape), "values": values.ravel().tolist()}
+    return expected
+
+
 def pictures(folder, rng):
     import tifffile
     from PIL import Image
@@ -198,7 +227,7 @@ def pictures(folder, rng):
 def golden(folder):
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(7)
-    expected = {**nifti(folder, rng), **dicom(folder, rng), **pictures(folder, rng)}
+    expected = {**nifti(folder, rng), **dicom(folder, rng), **compressed(folder), **pictures(folder, rng)}
     (folder / "expected.json").write_text(json.dumps(expected) + "\n")
 
 

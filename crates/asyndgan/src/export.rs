@@ -32,7 +32,9 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
 
 /// What a reader of the set needs to know.
 fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
-    let (run, prepared) = (&folder.run, folder.prepared()?);
+    let (mut run, prepared) = (folder.run.clone(), folder.prepared()?);
+    // Where a hospital keeps its files is nobody's business.
+    run.data = None;
     let sites = prepared.sites.len();
     let learnt = match arm {
         Arm::AsynDgan => format!("discriminators of {sites} sites, none of which gave an image away (AsynDGAN, Chang et al., CVPR 2020)"),
@@ -42,13 +44,13 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
     let (settings, shape) = (&run.settings, cases.image_shape().map_or_else(String::new, |[c, r, k]| format!("{c} x {r} x {k}")));
     let what = if run.experiment == Experiment::Table1 { "T2 slices of brains with tumours" } else { "stained tissue with nuclei" };
     let spacing = if run.experiment == Experiment::Table1 {
-        "Intensities are from 0 (background) to 2. A pixel is written as one millimetre, which is not a measurement.\n"
+        "Intensities are from 0 (background) to 2. A pixel is written as one millimetre, which is not a measurement.\n\n"
     } else {
         ""
     };
     Ok(format!(
         "# Synthetic {what}\n\n\
-         Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are patients' or put together from patients' masks.\n\n\
+         Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are those of the training cases, or put together from them.\n\n\
          - How many: {} images of {shape} (channels, rows, columns), {} per mask.\n\
          - How made: a generator trained against {learnt}; {} rounds, seed {seed}, profile {}, L1 weight {}.\n\
          - Learnt from: {}.\n\
@@ -64,6 +66,6 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
         run.profile.name(),
         settings.l1_weight,
         prepared.kind.label(),
-        serde_json::to_string_pretty(run)?,
+        serde_json::to_string_pretty(&run)?,
     ))
 }

@@ -1,101 +1,86 @@
-//! Whether every element of a file declares no more bytes than the file has: the parser allocates what an element declares, before it
-//! reads it.
+//! Whether every element of a file declares no more bytes than the file has: the parser makes room for what an element declares before
+//! it reads it.
+
+use std::io::Cursor;
+
+use dicom_core::{
+    Tag,
+    header::{HasLength, Header},
+};
+use dicom_encoding::{
+    decode::{Decode, explicit_le::ExplicitVRLittleEndianDecoder},
+    transfer_syntax::TransferSyntaxIndex,
+};
+use dicom_parser::dataset::{LazyDataToken, lazy_read::LazyDataSetReader};
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 /// How deep sequences may nest.
 const DEPTH_MAX: u32 = 32;
-const UNDEFINED: u32 = u32::MAX;
-
-/// The bytes still to come, and how numbers and value representations are written.
-#[derive(Clone, Copy)]
-struct Cursor<'a> {
-    rest: &'a [u8],
-    explicit: bool,
-    big: bool,
-}
 
 /// Checks an object that begins with preamble and `DICM`; says what is wrong with it.
 ///
 /// A deflated data set cannot be checked, and is refused.
 pub(super) fn check(bytes: &[u8]) -> Result<(), String> {
-    let rest = bytes.get(132..).ok_or("it ends within its preamble")?;
-    let mut meta = Cursor { rest, explicit: true, big: false };
-    let mut syntax = String::new();
-    while meta.rest.len() >= 8 && meta.u16(0) == 2 {
-        let element = meta.u16(2);
-        let value = meta.element(0)?;
-        if element == 0x10 {
-            String::from_utf8_lossy(value).trim_end_matches(['\0', ' ']).clone_into(&mut syntax);
+    let (syntax, start) = transfer_syntax(bytes)?;
+    let known = TransferSyntaxRegistry.get(&syntax).ok_or_else(|| format!("its transfer syntax {syntax} is not known"))?;
+    if known.is_unsupported() || syntax == "1.2.840.10008.1.2.1.99" {
+        let name = known.name();
+        return Err(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"));
+    }
+    let wrong = |e: &dyn std::fmt::Display| format!("its elements are damaged ({e})");
+    // The same reader that the parser uses, but one that lets values be passed over.
+    let mut tokens = LazyDataSetReader::new_with_ts(Cursor::new(&bytes[start..]), known).map_err(|e| wrong(&e))?;
+    let mut depth = 0;
+    let mut left = bytes.len() - start;
+    while let Some(token) = tokens.advance() {
+        let token = token.map_err(|e| wrong(&e))?;
+        let declared = match &token {
+            LazyDataToken::SequenceStart { .. } | LazyDataToken::PixelSequenceStart => {
+                depth += 1;
+                0
+            }
+            LazyDataToken::SequenceEnd => {
+                depth -= 1;
+                0
+            }
+            LazyDataToken::LazyValue { header, .. } => header.length().get().ok_or("a value has no length")?,
+            LazyDataToken::LazyItemValue { len, .. } => *len,
+            _ => 0,
+        };
+        if depth > DEPTH_MAX {
+            return Err(format!("its sequences nest deeper than {DEPTH_MAX}"));
         }
-    }
-    if syntax == "1.2.840.10008.1.2.1.99" {
-        return Err("its data set is deflated, which is not supported; convert it, for example with gdcmconv --raw".into());
-    }
-    let mut data = Cursor { explicit: syntax != "1.2.840.10008.1.2", big: syntax == "1.2.840.10008.1.2.2", ..meta };
-    while !data.rest.is_empty() {
-        data.element(0)?;
+        let all = left;
+        left = left
+            .checked_sub(declared as usize)
+            .ok_or_else(|| format!("an element declares {declared} bytes, the file has {all} more at most"))?;
+        token.skip().map_err(|e| wrong(&e))?;
     }
     Ok(())
 }
 
-impl<'a> Cursor<'a> {
-    fn u16(&self, at: usize) -> u16 {
-        let b = [self.rest[at], self.rest[at + 1]];
-        if self.big { u16::from_be_bytes(b) } else { u16::from_le_bytes(b) }
-    }
-
-    fn u32(&self, at: usize) -> u32 {
-        let b = [self.rest[at], self.rest[at + 1], self.rest[at + 2], self.rest[at + 3]];
-        if self.big { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) }
-    }
-
-    fn take(&mut self, length: usize) -> Result<&'a [u8], String> {
-        let (head, tail) = self
-            .rest
-            .split_at_checked(length)
-            .ok_or_else(|| format!("an element declares {length} bytes, {} are left", self.rest.len()))?;
-        self.rest = tail;
-        Ok(head)
-    }
-
-    /// Steps over one element, into it if its end is marked instead of counted.
-    fn element(&mut self, depth: u32) -> Result<&'a [u8], String> {
-        if depth > DEPTH_MAX {
-            return Err(format!("its sequences nest deeper than {DEPTH_MAX}"));
-        }
-        if self.rest.len() < 8 {
-            return Err("it ends within an element".into());
-        }
-        let delimiter = self.u16(0) == 0xfffe;
-        let long = [*b"OB", *b"OD", *b"OF", *b"OL", *b"OV", *b"OW", *b"SQ", *b"SV", *b"UC", *b"UN", *b"UR", *b"UT", *b"UV"];
-        let representation = [self.rest[4], self.rest[5]];
-        let (header, length) = if delimiter || !self.explicit {
-            (8, self.u32(4))
-        } else if long.contains(&representation) {
-            if self.rest.len() < 12 {
-                return Err("it ends within an element".into());
+/// The transfer syntax that the file's first group names, and where the group ends.
+fn transfer_syntax(bytes: &[u8]) -> Result<(String, usize), String> {
+    const ENDS: &str = "it ends within its first group";
+    let rest = bytes.get(132..).ok_or(ENDS)?;
+    let mut source = Cursor::new(rest);
+    let (mut end, mut syntax) = (None, None);
+    while end.is_none_or(|end| source.position() < end) {
+        let (header, _) = ExplicitVRLittleEndianDecoder::default().decode_header(&mut source).map_err(|_| ENDS)?;
+        let length = header.length().get().ok_or("an element of its first group has no length")?;
+        let from = source.position();
+        let value = rest.get(from as usize..).and_then(|r| r.get(..length as usize)).ok_or(ENDS)?;
+        source.set_position(from + u64::from(length));
+        match (header.tag(), end) {
+            // The group's length counts from behind the element that holds it.
+            (Tag(2, 0), None) => {
+                let length = <[u8; 4]>::try_from(value).map_err(|_| "its first group's length is no number")?;
+                end = Some(source.position() + u64::from(u32::from_le_bytes(length)));
             }
-            (12, self.u32(8))
-        } else {
-            (8, self.u16(6).into())
-        };
-        self.take(header)?;
-        if length != UNDEFINED {
-            return self.take(length as usize);
+            (_, None) => return Err("its first group has no length".into()),
+            (Tag(2, 0x10), _) => syntax = Some(String::from_utf8_lossy(value).trim_end_matches(['\0', ' ']).to_owned()),
+            _ => {}
         }
-        // Undefined length: elements or items follow, up to a delimiter of group FFFE.
-        let nested = Self { explicit: self.explicit && representation != *b"UN", ..*self };
-        let before = std::mem::replace(self, nested);
-        loop {
-            if self.rest.len() < 8 {
-                return Err("a sequence has no end".into());
-            }
-            let end = self.u16(0) == 0xfffe && matches!(self.u16(2), 0xe00d | 0xe0dd);
-            self.element(depth + 1)?;
-            if end {
-                break;
-            }
-        }
-        self.explicit = before.explicit;
-        Ok(&[])
     }
+    Ok((syntax.ok_or("it names no transfer syntax")?, 132 + source.position() as usize))
 }

@@ -154,7 +154,8 @@ impl Slice {
         let object = &self.object;
         let syntax = object.inner.meta().transfer_syntax();
         let known = TransferSyntaxRegistry.get(syntax);
-        if known.is_none_or(|ts| !ts.can_decode_all()) {
+        let run_length = syntax == uids::RLE_LOSSLESS;
+        if !run_length && known.is_none_or(|ts| !ts.can_decode_all()) {
             let name = known.map_or(syntax, |ts| ts.name());
             return Err(object.wrong(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw")));
         }
@@ -166,8 +167,10 @@ impl Slice {
                 format!("it has {frames} frames, {samples} samples a pixel and {bits} bits; one grey slice of 8, 16 or 32 bits is read");
             return Err(object.wrong(fact));
         }
+        super::pixels::check(object, self.grid, bits)?;
         let options = ConvertOptions::new().with_modality_lut(ModalityLutOption::None).with_voi_lut(VoiLutOption::Identity);
-        let decoded = object.inner.decode_pixel_data().map_err(|e| object.wrong(e))?;
+        let plain = run_length.then(|| super::pixels::expanded(object, self.grid, bits)).transpose()?;
+        let decoded = plain.as_ref().unwrap_or(&object.inner).decode_pixel_data().map_err(|e| object.wrong(e))?;
         let stored: Vec<f64> = decoded.to_vec_with_options(&options).map_err(|e| object.wrong(e))?;
         let (scale, offset) = (self.scale, self.offset);
         let values: Vec<f32> = stored.into_iter().map(|v| (v * scale + offset) as f32).collect();

@@ -1,0 +1,118 @@
+//! `asyndgan data`: folders are looked at, prepared and exported by the real program.
+#![allow(missing_docs, reason = "tests")]
+
+use std::{fs, path::Path, process::Output};
+
+use asyndgan_paper::Experiment;
+use e2e::{describe, done, program, root, smoke, step};
+
+fn data(arguments: &[&str]) -> Output {
+    program().arg("data").args(arguments).output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Five tiles of 20 x 24 pixels in the layout of `MoNuSeg`.
+fn tiles(folder: &Path) {
+    let golden = root().join("data/golden/medio");
+    for part in ["Tissue Images", "Annotations"] {
+        fs::create_dir_all(folder.join(part)).expect("made");
+    }
+    for k in 0..5 {
+        fs::copy(golden.join("lzw.tif"), folder.join(format!("Tissue Images/tile-{k}.tif"))).expect("copied");
+        fs::copy(golden.join("annotation.xml"), folder.join(format!("Annotations/tile-{k}.xml"))).expect("copied");
+    }
+}
+
+#[test]
+fn a_folder_is_looked_at() {
+    let folder = tempfile::tempdir().expect("a folder");
+    tiles(folder.path());
+    let [place, picture] = [folder.path().to_path_buf(), folder.path().join("sheet.png")].map(|p| p.display().to_string());
+    let output = data(&["inspect", &place, "--picture", &picture]);
+    let said = text(&output.stdout);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for word in ["MoNuSeg", "5 cases", "tile-4: 20 x 24", "of 40 regions", "no problems"] {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+    assert!(fs::read(picture).expect("drawn").starts_with(b"\x89PNG"));
+}
+
+#[test]
+fn every_problem_of_a_folder_is_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    tiles(folder.path());
+    fs::write(folder.path().join("Tissue Images/tile-0.tif"), b"II*\0 not a picture").expect("written");
+    fs::write(folder.path().join("Annotations/tile-1.xml"), "<Annotations><Region>").expect("written");
+    fs::remove_file(folder.path().join("Annotations/tile-2.xml")).expect("removed");
+    let output = data(&["inspect", &folder.path().display().to_string(), "--picture", &folder.path().join("s.png").display().to_string()]);
+    let said = text(&output.stdout);
+    assert!(!output.status.success() && text(&output.stderr).contains("3 problems"), "{said}");
+    for word in ["tile-0.tif is unreadable", "tile-1.xml is unreadable", "tile-2.xml is missing", "tile-3: 20 x 24"] {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+}
+
+#[test]
+fn preparing_spoilt_tiles_names_the_file() {
+    for (spoilt, word) in [("Tissue Images/tile-0.tif", "tile-0.tif"), ("Annotations/tile-3.xml", "tile-3.xml")] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("tiles");
+        tiles(&place);
+        let bytes = fs::read(place.join(spoilt)).expect("there");
+        fs::write(place.join(spoilt), &bytes[..bytes.len() / 2]).expect("cut");
+        describe(folder.path(), &smoke(Experiment::Table2, Some(place)));
+        let output = step(folder.path(), &["prepare"]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(word) && !said.contains("panicked"), "{said}");
+    }
+}
+
+#[test]
+fn prepared_files_are_kept_while_nothing_changes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    let out = folder.path().join("prepared");
+    let prepare = |size: &str| {
+        let arguments = [place.display().to_string(), out.display().to_string()];
+        let rule = ["--partition", "dirichlet", "--alpha", "1"];
+        let output = data(&[&["prepare", &arguments[0], "--out", &arguments[1], "--size", size, "--sites", "2"], &rule[..]].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let mut files = Vec::new();
+        for place in fs::read_dir(&out).expect("made").map(|e| e.expect("listed").path()).filter(|p| p.is_dir()) {
+            for file in fs::read_dir(place).expect("made").map(|e| e.expect("listed")) {
+                files.push((file.path(), file.metadata().expect("there").modified().expect("a time")));
+            }
+        }
+        files.sort();
+        files
+    };
+    let first = prepare("16");
+    assert_eq!(first.len(), 5);
+    assert_eq!(prepare("16"), first);
+    let other = prepare("12");
+    assert!(other.len() == 5 && other.iter().all(|(path, _)| first.iter().all(|(old, _)| old != path)), "{other:?}");
+}
+
+#[test]
+fn synthetic_images_are_exported_and_real_ones_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    describe(folder.path(), &smoke(Experiment::Table2, None));
+    done(folder.path(), &["prepare"]);
+    let arm = ["--arm", "AsynDgan", "--seed", "0"];
+    done(folder.path(), &[&["train"], &arm[..]].concat());
+    done(folder.path(), &[&["synthesize"], &arm[..]].concat());
+    let out = folder.path().join("Dataset501_Nuclei");
+    let place = out.display().to_string();
+    done(folder.path(), &[&["data", "export"], &arm[..], &["--layout", "nnunet", "--out", &place]].concat());
+    let output = data(&["inspect", &place, "--picture", &folder.path().join("s.png").display().to_string()]);
+    assert!(output.status.success() && text(&output.stdout).contains("nnU-Net"), "{}", text(&output.stderr));
+    assert!(fs::read_to_string(out.join("README.md")).expect("a card").contains("PHANTOM"));
+    let again = step(folder.path(), &[&["data", "export"], &arm[..], &["--layout", "pairs", "--out", &place]].concat());
+    assert!(!again.status.success() && text(&again.stderr).contains("exists already"));
+    let real = step(folder.path(), &["data", "export", "--arm", "RealAll", "--seed", "0", "--layout", "pairs", "--out", "x"]);
+    assert!(!real.status.success() && text(&real.stderr).contains("only synthetic ones"));
+}
