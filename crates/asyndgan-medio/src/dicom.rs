@@ -1,9 +1,9 @@
 //! DICOM: a folder with one CT or MR series as a [`Volume`](crate::Volume), and DICOM-SEG masks on its grid.
 //!
-//! Only geometry and voxels are read. No tag that names a patient, a physician or an institution is looked at, and errors name files,
-//! never identifiers.
+//! Only elements of geometry and pixels are kept (`elements.rs` lists them): nothing that names a patient, a physician or an institution
+//! reaches memory beyond the file's bytes, and errors name files, never identifiers.
 
-mod lengths;
+mod elements;
 mod object;
 mod pixels;
 mod rle;

@@ -2,9 +2,9 @@ use std::path::{Path, PathBuf};
 
 use dicom_core::{Tag, header::HasLength};
 use dicom_dictionary_std::tags;
-use dicom_object::{DefaultDicomObject, InMemDicomObject, OpenFileOptions};
+use dicom_object::{DefaultDicomObject, InMemDicomObject};
 
-use super::lengths;
+use super::elements;
 use crate::{Error, files};
 
 /// An object's data set, with the file that it came from for errors.
@@ -29,8 +29,7 @@ impl Object {
         if bytes.get(128..132) != Some(b"DICM") {
             return Err(Error::unreadable(path, "it is no DICOM file: the mark DICM after the preamble is missing"));
         }
-        lengths::check(bytes).map_err(|fact| Error::unreadable(path, fact))?;
-        let inner = OpenFileOptions::new().from_reader(bytes).map_err(|e| Error::unreadable(path, e))?;
+        let inner = elements::parse(bytes).map_err(|fact| Error::unreadable(path, fact))?;
         Ok(Self { path: path.into(), inner })
     }
 

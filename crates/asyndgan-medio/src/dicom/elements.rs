@@ -1,0 +1,188 @@
+//! The elements of a file that are of use here, and no others: what identifies anyone never reaches memory.
+//!
+//! `dicom-object`'s own parser makes room for what an element declares before it reads it; here nothing may declare more than the file
+//! has left.
+
+use std::io::Cursor;
+
+use dicom_core::{
+    DataElement, Tag, VR,
+    header::{HasLength, Header},
+    value::{C, DataSetSequence, PixelFragmentSequence},
+};
+use dicom_dictionary_std::{tags, uids};
+use dicom_encoding::{
+    decode::{Decode, explicit_le::ExplicitVRLittleEndianDecoder},
+    transfer_syntax::TransferSyntaxIndex,
+};
+use dicom_object::{DefaultDicomObject, FileMetaTable, InMemDicomObject};
+use dicom_parser::{
+    DynStatefulDecoder,
+    dataset::{LazyDataToken, lazy_read::LazyDataSetReader},
+};
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+
+/// How deep sequences may nest.
+const DEPTH_MAX: u32 = 32;
+
+/// What is kept: geometry, how pixels are stored, and what segments are called (and in which characters).
+const KEPT: [Tag; 33] = [
+    tags::SPECIFIC_CHARACTER_SET,
+    tags::SOP_CLASS_UID,
+    tags::MODALITY,
+    tags::SERIES_INSTANCE_UID,
+    tags::IMAGE_ORIENTATION_PATIENT,
+    tags::IMAGE_POSITION_PATIENT,
+    tags::PIXEL_SPACING,
+    tags::SPACING_BETWEEN_SLICES,
+    tags::SLICE_THICKNESS,
+    tags::RESCALE_SLOPE,
+    tags::RESCALE_INTERCEPT,
+    tags::ROWS,
+    tags::COLUMNS,
+    tags::NUMBER_OF_FRAMES,
+    tags::SAMPLES_PER_PIXEL,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::PLANAR_CONFIGURATION,
+    tags::BITS_ALLOCATED,
+    tags::BITS_STORED,
+    tags::HIGH_BIT,
+    tags::PIXEL_REPRESENTATION,
+    tags::PIXEL_DATA,
+    tags::SEGMENTATION_TYPE,
+    tags::SEGMENT_SEQUENCE,
+    tags::SEGMENT_NUMBER,
+    tags::SEGMENT_LABEL,
+    tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE,
+    tags::PLANE_ORIENTATION_SEQUENCE,
+    tags::PIXEL_MEASURES_SEQUENCE,
+    tags::PLANE_POSITION_SEQUENCE,
+    tags::SEGMENT_IDENTIFICATION_SEQUENCE,
+    tags::REFERENCED_SEGMENT_NUMBER,
+];
+
+/// Reads an object that begins with preamble and `DICM`; says what is wrong with it.
+///
+/// A deflated data set cannot be bounded, and is refused.
+pub(super) fn parse(bytes: &[u8]) -> Result<DefaultDicomObject, String> {
+    let (syntax, start) = transfer_syntax(bytes)?;
+    let known = TransferSyntaxRegistry.get(&syntax).ok_or_else(|| format!("its transfer syntax {syntax} is not known"))?;
+    if known.is_unsupported() || syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
+        let name = known.name();
+        return Err(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"));
+    }
+    let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(|e| format!("its first group is damaged ({e})"))?;
+    let tokens = LazyDataSetReader::new_with_ts(Cursor::new(&bytes[start..]), known).map_err(damaged)?;
+    let object = Elements { tokens, left: bytes.len() - start }.object(0)?;
+    Ok(object.with_exact_meta(meta))
+}
+
+fn damaged(error: impl std::fmt::Display) -> String {
+    format!("its elements are damaged ({error})")
+}
+
+/// The data set's tokens, and how many bytes values may still have.
+struct Elements<'a> {
+    tokens: LazyDataSetReader<DynStatefulDecoder<Cursor<&'a [u8]>>>,
+    left: usize,
+}
+
+impl Elements<'_> {
+    /// The elements up to the end of the file, or, inside of a sequence, of the item.
+    fn object(&mut self, depth: u32) -> Result<InMemDicomObject, String> {
+        if depth > DEPTH_MAX {
+            return Err(format!("its sequences nest deeper than {DEPTH_MAX}"));
+        }
+        let mut kept = Vec::new();
+        loop {
+            let Some(token) = self.tokens.advance() else {
+                return if depth == 0 { Ok(InMemDicomObject::from_element_iter(kept)) } else { Err("it ends within a sequence".into()) };
+            };
+            match token.map_err(damaged)? {
+                LazyDataToken::ElementHeader(header) => {
+                    let value = self.tokens.advance().ok_or("an element has no value")?.map_err(damaged)?;
+                    let declared = header.length().get().ok_or("an element has no length")?;
+                    self.left = less(self.left, declared)?;
+                    if KEPT.contains(&header.tag) {
+                        kept.push(DataElement::new(header.tag, header.vr, value.into_value().map_err(damaged)?));
+                    } else {
+                        value.skip().map_err(damaged)?;
+                    }
+                }
+                LazyDataToken::SequenceStart { tag, .. } => {
+                    let items = self.items(depth)?;
+                    if KEPT.contains(&tag) {
+                        kept.push(DataElement::new(tag, VR::SQ, DataSetSequence::from(items)));
+                    }
+                }
+                LazyDataToken::PixelSequenceStart => kept.push(DataElement::new(tags::PIXEL_DATA, VR::OB, self.fragments()?)),
+                LazyDataToken::ItemEnd if depth > 0 => return Ok(InMemDicomObject::from_element_iter(kept)),
+                _ => return Err("its sequences and items are not in order".into()),
+            }
+        }
+    }
+
+    fn items(&mut self, depth: u32) -> Result<Vec<InMemDicomObject>, String> {
+        let mut items = Vec::new();
+        loop {
+            match self.tokens.advance().ok_or("it ends within a sequence")?.map_err(damaged)? {
+                LazyDataToken::ItemStart { .. } => items.push(self.object(depth + 1)?),
+                LazyDataToken::SequenceEnd => return Ok(items),
+                _ => return Err("its sequences and items are not in order".into()),
+            }
+        }
+    }
+
+    /// The pieces of compressed pixels; the table of their offsets, which comes first, is passed over.
+    fn fragments(&mut self) -> Result<PixelFragmentSequence<Vec<u8>>, String> {
+        let (mut fragments, mut item) = (C::new(), Vec::new());
+        let mut offsets = true;
+        loop {
+            match self.tokens.advance().ok_or("it ends within its pixels")?.map_err(damaged)? {
+                LazyDataToken::ItemStart { .. } => item = Vec::new(),
+                LazyDataToken::LazyItemValue { len, mut decoder } => {
+                    self.left = less(self.left, len)?;
+                    dicom_parser::StatefulDecode::read_to_vec(&mut decoder, len, &mut item).map_err(damaged)?;
+                }
+                LazyDataToken::ItemEnd => {
+                    if !std::mem::take(&mut offsets) {
+                        fragments.push(std::mem::take(&mut item));
+                    }
+                }
+                LazyDataToken::SequenceEnd => return Ok(PixelFragmentSequence::new(Vec::<u32>::new(), fragments)),
+                _ => return Err("its pixels are not in order".into()),
+            }
+        }
+    }
+}
+
+fn less(left: usize, declared: u32) -> Result<usize, String> {
+    left.checked_sub(declared as usize).ok_or_else(|| format!("an element declares {declared} bytes, the file has at most {left} more"))
+}
+
+/// The transfer syntax that the file's first group names, and where the group ends.
+fn transfer_syntax(bytes: &[u8]) -> Result<(String, usize), String> {
+    const ENDS: &str = "it ends within its first group";
+    let rest = bytes.get(132..).ok_or(ENDS)?;
+    let mut source = Cursor::new(rest);
+    let (mut end, mut syntax) = (None, None);
+    while end.is_none_or(|end| source.position() < end) {
+        let (header, _) = ExplicitVRLittleEndianDecoder::default().decode_header(&mut source).map_err(|_| ENDS)?;
+        let length = header.length().get().ok_or("an element of its first group has no length")?;
+        let from = source.position();
+        let value = rest.get(from as usize..).and_then(|r| r.get(..length as usize)).ok_or(ENDS)?;
+        source.set_position(from + u64::from(length));
+        match (header.tag(), end) {
+            // The group's length counts from behind the element that holds it.
+            (Tag(2, 0), None) => {
+                let length = <[u8; 4]>::try_from(value).map_err(|_| "its first group's length is no number")?;
+                end = Some(source.position() + u64::from(u32::from_le_bytes(length)));
+            }
+            (_, None) => return Err("its first group has no length".into()),
+            (Tag(2, 0x10), _) => syntax = Some(String::from_utf8_lossy(value).trim_end_matches(['\0', ' ']).to_owned()),
+            _ => {}
+        }
+    }
+    Ok((syntax.ok_or("it names no transfer syntax")?, 132 + source.position() as usize))
+}
