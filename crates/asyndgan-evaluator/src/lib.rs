@@ -20,6 +20,6 @@ mod train;
 
 pub use error::Error;
 pub use predict::predict;
-pub use score::{Scores, score};
+pub use score::score;
 pub use target::Task;
 pub use train::{SegmenterTraining, train_segmenter};

@@ -46,7 +46,7 @@ fn decide(task: Task, probability: ArrayView3<f32>) -> Array2<u32> {
         Task::Nuclei => {
             let (inside, outside, boundary) = (class(1), class(0), class(2));
             let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
-            let (mut labels, count) = components(found.view(), Connectivity::Four);
+            let (mut labels, count) = components(found.view(), Connectivity::Faces);
             let mut size = vec![0; count as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
             labels.mapv_inplace(|l| if size[l as usize] < NUCLEUS_PIXELS_MIN { 0 } else { l });

@@ -1,13 +1,10 @@
 use std::collections::BTreeMap;
 
 use asyndgan_medio::TestCase;
-use asyndgan_metrics::{Confusion, Undefined, aji, hd95};
+use asyndgan_metrics::{Confusion, Scores, aji, hd95};
 use ndarray::{Array3, Axis};
 
 use crate::Task;
-
-/// One case's metrics by name: the value, or why there is none.
-pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
 
 /// Scores a prediction: dice, sensitivity, specificity and hd95 (millimetres) of a tumour over the case's slices together; dice
 /// and aji of nuclei.

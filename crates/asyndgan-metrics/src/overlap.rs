@@ -1,3 +1,5 @@
+use std::{iter::Sum, ops::Add};
+
 use ndarray::{ArrayView, Dimension, Zip};
 
 use crate::Undefined;
@@ -43,6 +45,34 @@ impl Confusion {
         ratio(2 * self.true_positive, 2 * self.true_positive + self.false_positive + self.false_negative, Undefined::BothEmpty)
     }
 
+    /// Jaccard index (intersection over union), `TP / (TP + FP + FN)`.
+    ///
+    /// # Errors
+    /// [`Undefined::BothEmpty`].
+    pub fn jaccard(&self) -> Result<f64, Undefined> {
+        ratio(self.true_positive, self.true_positive + self.false_positive + self.false_negative, Undefined::BothEmpty)
+    }
+
+    /// Precision, `TP / (TP + FP)`.
+    ///
+    /// # Errors
+    /// [`Undefined::PredictionEmpty`].
+    pub fn precision(&self) -> Result<f64, Undefined> {
+        ratio(self.true_positive, self.true_positive + self.false_positive, Undefined::PredictionEmpty)
+    }
+
+    /// Volume similarity, `1 - |FN - FP| / (2 TP + FP + FN)`: compares sizes only, wherever they lie.
+    ///
+    /// # Errors
+    /// [`Undefined::BothEmpty`].
+    ///
+    /// # Reference
+    /// Taha and Hanbury, BMC Medical Imaging 15, 2015.
+    pub fn volume_similarity(&self) -> Result<f64, Undefined> {
+        let all = 2 * self.true_positive + self.false_positive + self.false_negative;
+        ratio(all - self.false_negative.abs_diff(self.false_positive), all, Undefined::BothEmpty)
+    }
+
     /// Sensitivity (recall), `TP / (TP + FN)`.
     ///
     /// # Errors
@@ -57,6 +87,25 @@ impl Confusion {
     /// [`Undefined::TruthFull`].
     pub fn specificity(&self) -> Result<f64, Undefined> {
         ratio(self.true_negative, self.true_negative + self.false_positive, Undefined::TruthFull)
+    }
+}
+
+impl Add for Confusion {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            true_positive: self.true_positive + other.true_positive,
+            false_positive: self.false_positive + other.false_positive,
+            false_negative: self.false_negative + other.false_negative,
+            true_negative: self.true_negative + other.true_negative,
+        }
+    }
+}
+
+impl Sum for Confusion {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), Add::add)
     }
 }
 

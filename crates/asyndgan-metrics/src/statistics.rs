@@ -8,6 +8,8 @@ use crate::Undefined;
 pub struct Summary {
     /// Mean of the defined values; none when there are none.
     pub mean: Option<f64>,
+    /// Median of the defined values; none when there are none.
+    pub median: Option<f64>,
     /// Sample standard deviation (denominator `n - 1`); none below two values.
     pub sd: Option<f64>,
     /// Number of defined values.
@@ -22,7 +24,10 @@ pub fn summarise(values: &[Option<f64>]) -> Summary {
     let n = defined.len();
     let mean = (n > 0).then(|| defined.iter().sum::<f64>() / n as f64);
     let sd = mean.filter(|_| n > 1).map(|m| (defined.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
-    Summary { mean, sd, n, undefined: values.len() - n }
+    let mut sorted = defined;
+    sorted.sort_by(f64::total_cmp);
+    let median = (n > 0).then(|| percentile_of_sorted(&sorted, 50.0));
+    Summary { mean, median, sd, n, undefined: values.len() - n }
 }
 
 /// A 95 % interval.
@@ -32,6 +37,24 @@ pub struct Interval {
     pub low: f64,
     /// 97.5th percentile.
     pub high: f64,
+}
+
+/// Percentile-bootstrap interval of the mean.
+///
+/// # Errors
+/// [`Undefined::NoSamples`] without a value.
+///
+/// # Reference
+/// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> Result<Interval, Undefined> {
+    let n = values.len();
+    if n == 0 {
+        return Err(Undefined::NoSamples);
+    }
+    let mut means: Vec<f64> =
+        (0..resamples.max(1)).map(|_| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64).collect();
+    means.sort_by(f64::total_cmp);
+    Ok(Interval { low: percentile_of_sorted(&means, 2.5), high: percentile_of_sorted(&means, 97.5) })
 }
 
 /// Mean of paired differences `a - b` and its percentile-bootstrap interval over the pairs.
@@ -47,15 +70,8 @@ pub struct Interval {
 pub fn bootstrap_difference(a: &[f64], b: &[f64], resamples: usize, rng: &mut impl Rng) -> Result<(f64, Interval), Undefined> {
     assert_eq!(a.len(), b.len(), "pairs are needed");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
-    let n = differences.len();
-    if n == 0 {
-        return Err(Undefined::NoSamples);
-    }
-    let mut means: Vec<f64> =
-        (0..resamples.max(1)).map(|_| (0..n).map(|_| differences[rng.random_range(0..n)]).sum::<f64>() / n as f64).collect();
-    means.sort_by(f64::total_cmp);
-    let interval = Interval { low: percentile_of_sorted(&means, 2.5), high: percentile_of_sorted(&means, 97.5) };
-    Ok((differences.iter().sum::<f64>() / n as f64, interval))
+    let interval = bootstrap_mean(&differences, resamples, rng)?;
+    Ok((differences.iter().sum::<f64>() / differences.len() as f64, interval))
 }
 
 /// A percentile of sorted values, by linear interpolation between the two nearest.

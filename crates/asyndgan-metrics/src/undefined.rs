@@ -14,6 +14,12 @@ pub enum Undefined {
     PredictionEmpty,
     /// A value is NaN or infinite.
     NotFinite,
+    /// Truth and prediction have instances, but no two of them match.
+    NoMatch,
+    /// The two are the same, so that the metric would be infinite or test nothing.
+    Identical,
+    /// The image is smaller than the window.
+    TooSmall,
     /// There is no value to summarise.
     NoSamples,
 }
@@ -26,6 +32,9 @@ impl fmt::Display for Undefined {
             Undefined::TruthFull => "the truth has no background",
             Undefined::PredictionEmpty => "the prediction is empty",
             Undefined::NotFinite => "a value is not finite",
+            Undefined::NoMatch => "no instance matches",
+            Undefined::Identical => "the two are identical",
+            Undefined::TooSmall => "the image is smaller than the window",
             Undefined::NoSamples => "no samples",
         })
     }

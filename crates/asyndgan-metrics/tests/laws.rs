@@ -91,8 +91,8 @@ proptest! {
     #[test]
     fn components_join_exactly_the_touching((t, _) in labels()) {
         let mask = t.mapv(|l| l > 0);
-        let (four, n4) = components(mask.view(), Connectivity::Four);
-        let (_, n8) = components(mask.view(), Connectivity::Eight);
+        let (four, n4) = components(mask.view(), Connectivity::Faces);
+        let (_, n8) = components(mask.view(), Connectivity::Corners);
         prop_assert!(n8 <= n4);
         for axis in 0..2 {
             for pair in four.axis_windows(Axis(axis), 2) {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
-use asyndgan_evaluator::{Scores, SegmenterTraining, predict, score, train_segmenter};
+use asyndgan_evaluator::{SegmenterTraining, predict, score, train_segmenter};
 use asyndgan_medio::CaseSet;
-use asyndgan_metrics::wasserstein_1;
+use asyndgan_metrics::{Scores, wasserstein_1};
 use asyndgan_models::{read_tensors, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
 use asyndgan_protocol::{Role, stream};

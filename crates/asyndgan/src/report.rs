@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use asyndgan_metrics::{Convention, summarise};
+use asyndgan_metrics::{Convention, Profile, summarise};
 use asyndgan_paper::{Arm, ArmScores, Data, Experiment, MetricSummary, Row, Step, Table, TrainRecord};
 
 use crate::{
@@ -104,5 +104,5 @@ fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
         Experiment::Table1 => "a volume: from its first to its last slice with at least 10 tumour pixels, on the original grid",
         Experiment::Table2 => "a tile, on the original grid",
     };
-    Ok(serde_json::from_value(serde_json::to_value(Convention::standard(case))?)?)
+    Ok(serde_json::from_value(serde_json::to_value(Convention::of(Profile::Standard, case))?)?)
 }

@@ -1,0 +1,88 @@
+use std::collections::BTreeMap;
+
+use ndarray::{ArrayView, Dimension};
+
+use crate::{Confusion, Convention, Overlaps, SurfaceDistances, Undefined};
+
+/// One case's metrics by name: the value, or why there is none.
+pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
+
+/// All metrics of a mask: dice, jaccard, sensitivity, specificity, precision, `volume_similarity`, and in millimetres hausdorff, hd95,
+/// assd, and nsd at the tolerance.
+///
+/// # Shapes
+/// Both masks of one shape, of one to three axes; one spacing per axis.
+///
+/// # Units
+/// Millimetres.
+///
+/// # Panics
+/// As [`SurfaceDistances::of`].
+///
+/// # Example
+/// ```
+/// use asyndgan_metrics::{Convention, Profile, score_masks};
+/// let truth = ndarray::arr2(&[[true, true, false]]);
+/// let prediction = ndarray::arr2(&[[false, true, false]]);
+/// let scores = score_masks(truth.view(), prediction.view(), &[1.0, 1.0], 1.0, &Convention::of(Profile::Standard, "tile"));
+/// assert_eq!((scores["dice"], scores["hausdorff"], scores["nsd"]), (Ok(2.0 / 3.0), Ok(1.0), Ok(1.0)));
+/// ```
+pub fn score_masks<D: Dimension>(
+    truth: ArrayView<bool, D>,
+    prediction: ArrayView<bool, D>,
+    spacing_mm: &[f64],
+    tolerance_mm: f64,
+    convention: &Convention,
+) -> Scores {
+    let overlap = Confusion::of(truth.view(), prediction.view());
+    let surfaces = SurfaceDistances::of(truth, prediction, spacing_mm);
+    let far = |value: &dyn Fn(&SurfaceDistances) -> f64| surfaces.as_ref().map(value).map_err(|reason| *reason);
+    // One of the surfaces is missing: none of it lies near the other.
+    let near = match far(&|s| s.surface_dice(tolerance_mm)) {
+        Err(Undefined::TruthEmpty | Undefined::PredictionEmpty) => Ok(0.0),
+        other => other,
+    };
+    BTreeMap::from([
+        ("dice", convention.settle(overlap.dice())),
+        ("jaccard", convention.settle(overlap.jaccard())),
+        ("sensitivity", overlap.sensitivity()),
+        ("specificity", overlap.specificity()),
+        ("precision", overlap.precision()),
+        ("volume_similarity", convention.settle(overlap.volume_similarity())),
+        ("hausdorff", far(&SurfaceDistances::hausdorff)),
+        ("hd95", far(&|s| s.percentile(95.0, convention.percentiles))),
+        ("assd", far(&SurfaceDistances::average)),
+        ("nsd", convention.settle(near)),
+    ])
+}
+
+/// All metrics of instances: aji, `aji_plus`, pq, sq, f1 (at an intersection over union of 0.5) and `object_dice`.
+///
+/// # Shapes
+/// Both label maps of one shape; 0 is background.
+///
+/// # Panics
+/// If the shapes differ.
+///
+/// # Example
+/// ```
+/// use asyndgan_metrics::{Convention, Profile, score_instances};
+/// let labels = ndarray::arr2(&[[1, 0, 2]]);
+/// let scores = score_instances(labels.view(), labels.view(), &Convention::of(Profile::Standard, "tile"));
+/// assert!(scores.values().all(|value| *value == Ok(1.0)));
+/// ```
+pub fn score_instances<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>, convention: &Convention) -> Scores {
+    let overlaps = Overlaps::of(truth, prediction);
+    let matching = overlaps.matching(0.5);
+    BTreeMap::from([
+        ("aji", overlaps.aji().value()),
+        ("aji_plus", overlaps.aji_plus().value()),
+        ("pq", matching.pq()),
+        ("sq", matching.sq()),
+        ("f1", matching.f1()),
+        ("object_dice", overlaps.object_dice()),
+    ])
+    .into_iter()
+    .map(|(name, value)| (name, convention.settle(value)))
+    .collect()
+}
