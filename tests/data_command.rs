@@ -22,19 +22,23 @@ fn tiles(folder: &Path) {
     }
     for k in 0..5 {
         fs::copy(golden.join("lzw.tif"), folder.join(format!("Tissue Images/tile-{k}.tif"))).expect("copied");
-        fs::copy(golden.join("annotation.xml"), folder.join(format!("Annotations/tile-{k}.xml"))).expect("copied");
+        let region =
+            |x: usize| format!("<Region><Vertex X=\"{x}\" Y=\"2\"/><Vertex X=\"{}\" Y=\"3\"/><Vertex X=\"{x}\" Y=\"12\"/></Region>", x + 5);
+        let xml = format!("<Annotations>{}{}{}</Annotations>", region(1), region(9), region(15));
+        fs::write(folder.join(format!("Annotations/tile-{k}.xml")), xml).expect("written");
     }
 }
 
 #[test]
 fn a_folder_is_looked_at() {
     let folder = tempfile::tempdir().expect("a folder");
-    tiles(folder.path());
-    let [place, picture] = [folder.path().to_path_buf(), folder.path().join("sheet.png")].map(|p| p.display().to_string());
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    let [place, picture] = [place, folder.path().join("sheet.png")].map(|p| p.display().to_string());
     let output = data(&["inspect", &place, "--picture", &picture]);
     let said = text(&output.stdout);
     assert!(output.status.success(), "{}", text(&output.stderr));
-    for word in ["MoNuSeg", "5 cases", "tile-4: 20 x 24", "of 40 regions", "no problems"] {
+    for word in ["MoNuSeg", "5 cases", "tile-4: 20 x 24", "of 3 regions", "no problems"] {
         assert!(said.contains(word), "{word} is not in: {said}");
     }
     assert!(fs::read(picture).expect("drawn").starts_with(b"\x89PNG"));
@@ -43,14 +47,16 @@ fn a_folder_is_looked_at() {
 #[test]
 fn every_problem_of_a_folder_is_listed() {
     let folder = tempfile::tempdir().expect("a folder");
-    tiles(folder.path());
-    fs::write(folder.path().join("Tissue Images/tile-0.tif"), b"II*\0 not a picture").expect("written");
-    fs::write(folder.path().join("Annotations/tile-1.xml"), "<Annotations><Region>").expect("written");
-    fs::remove_file(folder.path().join("Annotations/tile-2.xml")).expect("removed");
-    let output = data(&["inspect", &folder.path().display().to_string(), "--picture", &folder.path().join("s.png").display().to_string()]);
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    fs::write(place.join("Tissue Images/tile-0.tif"), b"II*\0 not a picture").expect("written");
+    fs::write(place.join("Annotations/tile-1.xml"), "<Annotations><Region>").expect("written");
+    fs::remove_file(place.join("Annotations/tile-2.xml")).expect("removed");
+    fs::copy(root().join("data/golden/medio/annotation.xml"), place.join("Annotations/tile-4.xml")).expect("copied");
+    let output = data(&["inspect", &place.display().to_string(), "--picture", &folder.path().join("s.png").display().to_string()]);
     let said = text(&output.stdout);
-    assert!(!output.status.success() && text(&output.stderr).contains("3 problems"), "{said}");
-    for word in ["tile-0.tif is unreadable", "tile-1.xml is unreadable", "tile-2.xml is missing", "tile-3: 20 x 24"] {
+    assert!(!output.status.success() && text(&output.stderr).contains("4 problems"), "{said}");
+    for word in ["tile-0.tif is unreadable", "tile-1.xml is unreadable", "tile-2.xml is missing", "tile-3: 20 x 24", "another picture's"] {
         assert!(said.contains(word), "{word} is not in: {said}");
     }
 }
@@ -93,8 +99,41 @@ fn prepared_files_are_kept_while_nothing_changes() {
     let first = prepare("16");
     assert_eq!(first.len(), 5);
     assert_eq!(prepare("16"), first);
+    let unrelated = out.join("test/notes.txt");
+    fs::write(&unrelated, "mine").expect("written");
     let other = prepare("12");
+    assert!(unrelated.exists());
+    fs::remove_file(unrelated).expect("removed");
+    let other: Vec<_> = other.into_iter().filter(|(path, _)| !path.ends_with("notes.txt")).collect();
     assert!(other.len() == 5 && other.iter().all(|(path, _)| first.iter().all(|(old, _)| old != path)), "{other:?}");
+}
+
+#[test]
+fn own_lists_must_fit_and_leave_nothing_behind() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    let (out, lists) = (folder.path().join("prepared"), folder.path().join("lists.toml"));
+    let prepare = |text: &str, sites: &str| {
+        fs::write(&lists, text).expect("written");
+        let [place, out, lists] = [&place, &out, &lists].map(|p| p.display().to_string());
+        data(&["prepare", &place, "--out", &out, "--size", "16", "--sites", sites, "--lists", &lists])
+    };
+    let three = "a = [\"tile-0\"]\nb = [\"tile-1\"]\nc = [\"tile-2\", \"tile-3\"]\ntest = [\"tile-4\"]";
+    assert!(prepare(three, "3").status.success());
+    let two = "a = [\"tile-0\", \"tile-3\"]\nb = [\"tile-1\", \"tile-2\"]\ntest = [\"tile-4\"]";
+    assert!(prepare(two, "3").status.success());
+    assert_eq!(fs::read_dir(out.join("site-3")).expect("made").count(), 0, "nobody is left at a site that is no more");
+    for (text, sites, word) in [
+        (three, "2", "--sites 3"),
+        ("a = [\"tile-0\", \"tile-9\"]", "2", "tile-9"),
+        ("a = 3", "2", "lists.toml"),
+        ("test = [\"tile-0\", \"tile-1\", \"tile-2\", \"tile-3\", \"tile-4\"]", "2", "held out"),
+    ] {
+        let output = prepare(text, sites);
+        let said = self::text(&output.stderr);
+        assert!(!output.status.success() && said.contains(word), "{word}: {said}");
+    }
 }
 
 #[test]

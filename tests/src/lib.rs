@@ -22,7 +22,8 @@ pub fn program() -> Command {
     let path = BUILT.get_or_init(|| {
         let built = Command::new("cargo").args(["build", "--quiet", "--release", "--package", "asyndgan"]).current_dir(root()).status();
         assert!(built.is_ok_and(|status| status.success()), "asyndgan cannot be built");
-        root().join("target/release/asyndgan")
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |place| root().join(place));
+        target.join("release/asyndgan")
     });
     let mut command = Command::new(path);
     command.env("ASYNDGAN_PROGRESS", "lines");

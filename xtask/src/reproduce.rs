@@ -12,7 +12,7 @@ use asyndgan_paper::{Experiment, Prepared, Profile, Run, Settings, Step};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::{cargo, root, run_json, setup, succeed};
+use crate::{cargo, root, run_json, setup, succeed, target};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -100,7 +100,7 @@ pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
     setup::ensure_libtorch()?;
     eprintln!("building asyndgan ...");
     succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    let runner = Runner { program: root().join("target/release/asyndgan"), folder: &folder, run: &run };
+    let runner = Runner { program: target().join("release/asyndgan"), folder: &folder, run: &run };
     runner.all()?;
     let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
     eprintln!("results: {}", folder.display());

@@ -27,11 +27,11 @@ pub struct SegmenterTraining {
 
 /// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done.
 ///
-/// # Errors
-/// [`Error::NoCases`], [`Error::Diverged`], [`Error::Medio`].
-///
 /// # Panics
 /// If a case is smaller than a crop.
+///
+/// # Errors
+/// [`Error::NoCases`], [`Error::Diverged`], [`Error::Medio`].
 pub fn train_segmenter(
     training: &SegmenterTraining,
     task: Task,

@@ -10,6 +10,8 @@ use crate::{Error, files};
 
 /// Annotation files beyond this are refused.
 const BYTES_MAX: usize = 256 << 20;
+/// Edges of one region that cross rows, each counted for each row, beyond this are refused: 16 bytes each are needed.
+const CROSSINGS_MAX: usize = 1 << 24;
 
 /// The nuclei that an annotation draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,12 +26,14 @@ pub struct Annotations {
     pub overlapping: usize,
     /// Regions that later ones covered wholly, so that no pixel is left to them.
     pub hidden: usize,
+    /// Regions marked as excluded (`NegativeROA`): what lies in them becomes background again.
+    pub excluded: usize,
 }
 
 /// Reads the regions of an Aperio `ImageScope` annotation as instance labels.
 ///
 /// X is the column, Y the row; a pixel belongs to a region when its centre lies inside (even-odd rule); where regions overlap
-/// the later one wins.
+/// the later one wins. All layers of the file are drawn, one after the other.
 ///
 /// # Shapes
 /// `[rows, columns]` of the picture that was annotated.
@@ -50,7 +54,7 @@ pub fn read_annotations(path: &Path, rows: usize, columns: usize) -> Result<Anno
 /// As [`read_annotations`].
 pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize) -> Result<Annotations, Error> {
     if bytes.len() > BYTES_MAX {
-        return Err(Error::unreadable(path, format!("it has {} bytes, at most {BYTES_MAX} are read", bytes.len())));
+        return Err(Error::unsupported(path, format!("it has {} bytes, at most {BYTES_MAX} are read; split it", bytes.len())));
     }
     let text = std::str::from_utf8(bytes).map_err(|e| Error::unreadable(path, e))?;
     let mut reader = Reader::from_str(text);
@@ -59,6 +63,7 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize)
     let mut labels = Array2::zeros((rows, columns));
     let (mut regions, mut degenerate, mut overlapping) = (0, 0, 0);
     let (mut drawn, mut depth) = (0, 0_usize);
+    let (mut negative, mut excluded) = (false, 0);
     // The vertices of the region at hand.
     let mut open: Option<Vec<(f64, f64)>> = None;
     loop {
@@ -68,6 +73,7 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize)
                 depth += 1;
                 if tag.name().as_ref() == "Region" {
                     regions += 1;
+                    negative = tag.try_get_attribute("NegativeROA").ok().flatten().is_some_and(|a| a.value.trim() == "1");
                     if open.replace(Vec::new()).is_some() {
                         return Err(Error::unreadable(path, format!("region {regions} lies within another")));
                     }
@@ -79,6 +85,15 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize)
             Event::End(tag) => {
                 depth -= 1;
                 if let Some(polygon) = open.take_if(|_| tag.name().as_ref() == "Region") {
+                    if crossings(&polygon, rows) > CROSSINGS_MAX {
+                        let fact = format!("region {regions} goes up and down more than {CROSSINGS_MAX} rows; draw it anew");
+                        return Err(Error::unsupported(path, fact));
+                    }
+                    if negative {
+                        fill(&mut labels, &polygon, 0);
+                        excluded += 1;
+                        continue;
+                    }
                     let (covered, taken) = fill(&mut labels, &polygon, drawn + 1);
                     drawn += u32::from(covered > 0);
                     degenerate += usize::from(covered == 0);
@@ -91,10 +106,10 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize)
         }
     }
     if regions == 0 {
-        return Err(Error::unreadable(path, "it holds no Region"));
+        return Err(Error::unsupported(path, "it holds no Region; leave it out if nothing was drawn"));
     }
     let left = close_gaps(&mut labels, drawn);
-    Ok(Annotations { labels, regions, degenerate, overlapping, hidden: (drawn - left) as usize })
+    Ok(Annotations { labels, regions, degenerate, overlapping, hidden: (drawn - left) as usize, excluded })
 }
 
 /// Column and row of a vertex.
@@ -128,6 +143,12 @@ fn close_gaps(labels: &mut Array2<u32>, drawn: u32) -> u32 {
         labels.mapv_inplace(|l| number[l as usize]);
     }
     next
+}
+
+/// How often a polygon's edges cross a row's middle, at most.
+fn crossings(polygon: &[(f64, f64)], rows: usize) -> usize {
+    let row = |y: f64| y.clamp(0.0, rows as f64) as usize;
+    polygon.iter().zip(polygon.iter().cycle().skip(1)).map(|(a, b)| row(a.1).abs_diff(row(b.1)) + 1).sum()
 }
 
 /// Fills a polygon by scan lines through pixel centres; says how many pixels it covers, and how many it took from others.
@@ -183,7 +204,7 @@ mod tests {
         ]);
         let found = parse_annotations(Path::new("a.xml"), text.as_bytes(), 4, 6).expect("valid");
         let expected = ndarray::arr2(&[[0, 1, 1, 1, 1, 0], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 2, 2], [0, 0, 0, 0, 2, 2]]);
-        assert_eq!(found, Annotations { labels: expected, regions: 4, degenerate: 2, overlapping: 1, hidden: 0 });
+        assert_eq!(found, Annotations { labels: expected, regions: 4, degenerate: 2, overlapping: 1, hidden: 0, excluded: 0 });
     }
 
     #[test]

@@ -100,7 +100,7 @@ impl DataSet {
             (Layout::NnUnet, nnunet::fits(folder)),
             (Layout::Pairs, pairs::fits(folder)),
             (Layout::Monuseg, monuseg::fits(&entries)),
-            (Layout::Brats, brats::fits(&entries)?),
+            (Layout::Brats, brats::fits(folder, &entries)?),
         ] {
             if fits {
                 candidates.push(layout);
@@ -122,10 +122,7 @@ impl DataSet {
             return Err(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR });
         }
         if let Some(twice) = found.cases.windows(2).find(|pair| pair[0].id == pair[1].id) {
-            return Err(Error::Twice {
-                name: twice[0].id.clone(),
-                places: twice.iter().map(|c| c.images[0].display().to_string()).collect(),
-            });
+            return Err(Error::Twice { name: twice[0].id.clone(), places: twice.iter().map(|c| format!("{:?}", c.images)).collect() });
         }
         Ok(found)
     }
@@ -151,6 +148,16 @@ impl DataSet {
     pub fn channel(&self, name: &str) -> Result<usize, Error> {
         let at = self.channels.iter().position(|c| c.eq_ignore_ascii_case(name));
         at.ok_or_else(|| Error::Channel { path: self.folder.clone(), wanted: name.into(), found: self.channels.join(", ") })
+    }
+}
+
+/// Who a case is of, as far as its name tells: `BraTS-GLI-00000-000` is a visit of `BraTS-GLI-00000`, `TCGA-18-5592-01Z-00-DX1` a slide
+/// of `TCGA-18-5592`.
+fn patient(id: &str) -> String {
+    let parts: Vec<&str> = id.split('-').collect();
+    match parts[0] {
+        "BraTS" | "TCGA" if parts.len() > 3 => parts[..3].join("-"),
+        _ => id.to_owned(),
     }
 }
 

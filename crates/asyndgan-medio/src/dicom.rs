@@ -1,7 +1,8 @@
 //! DICOM: a folder with one CT or MR series as a [`Volume`](crate::Volume), and DICOM-SEG masks on its grid.
 //!
-//! Only elements of geometry and pixels are kept (`elements.rs` lists them): nothing that names a patient, a physician or an institution
-//! reaches memory beyond the file's bytes, and errors name files, never identifiers.
+//! Only elements of geometry and pixels are kept of a data set, and the series' identifier to tell series apart (`elements.rs` lists
+//! them): no name or number of a patient, a physician or an institution. Nothing but voxels and geometry is handed out, and errors
+//! name files, never values that identify.
 
 mod elements;
 mod object;

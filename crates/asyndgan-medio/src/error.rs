@@ -5,12 +5,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot read or write {path}: {source}")]
+    #[error("cannot read or write {path}: {cause}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The file is not what its name promises, or broken.
     #[error("{path} is unreadable: {fact}; replace it with an intact copy")]
@@ -18,6 +18,22 @@ pub enum Error {
         /// The file.
         path: PathBuf,
         /// What was found.
+        fact: String,
+    },
+    /// The file may be whole, but is not of a kind that is read.
+    #[error("{path} is not supported: {fact}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What was found, and the way out.
+        fact: String,
+    },
+    /// What is to be written does not fit the format.
+    #[error("{path} cannot be written: {fact}")]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
         fact: String,
     },
     /// A file that belongs to a case is not there.
@@ -59,7 +75,7 @@ pub enum Error {
         known: Vec<u32>,
     },
     /// A channel that the images do not have.
-    #[error("{path} has no channel {wanted}, it has {found}")]
+    #[error("{path} has no channel {wanted}, it has {found}; take one of those, or rename one")]
     Channel {
         /// The folder.
         path: PathBuf,
@@ -112,10 +128,18 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
-        |source| Self::Io { path: path.into(), source }
+        |cause| Self::Io { path: path.into(), cause }
     }
 
     pub(crate) fn unreadable(path: &std::path::Path, fact: impl std::fmt::Display) -> Self {
         Self::Unreadable { path: path.into(), fact: fact.to_string() }
+    }
+
+    pub(crate) fn unsupported(path: &std::path::Path, fact: impl std::fmt::Display) -> Self {
+        Self::Unsupported { path: path.into(), fact: fact.to_string() }
+    }
+
+    pub(crate) fn unwritable(path: &std::path::Path, fact: impl std::fmt::Display) -> Self {
+        Self::Unwritable { path: path.into(), fact: fact.to_string() }
     }
 }

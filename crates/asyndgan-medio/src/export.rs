@@ -15,7 +15,7 @@ use crate::{Affine, CaseSet, Description, Error, Volume, files, write_instances,
 pub struct Export {
     /// Names of the image's channels: one (written as NIfTI, intensities from 0 to 2) or red, green and blue (written as PNG).
     pub channels: Vec<String>,
-    /// Labels by number, from 1 without gaps; condition codes beyond them become background.
+    /// Labels by number (nnU-Net wants them from 1 without gaps); other condition codes become background.
     pub labels: BTreeMap<u32, String>,
     /// What the set is, how it was made and what it is not: becomes its README.md.
     pub card: String,
@@ -26,11 +26,11 @@ impl Export {
     ///
     /// The folder's name must be nnU-Net's, `DatasetNNN_NAME`, for nnU-Net to find it; here it may be any.
     ///
-    /// # Errors
-    /// [`Error::Io`], also when the folder exists.
-    ///
     /// # Panics
     /// If images have neither one channel nor three.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the folder exists.
     ///
     /// # Reference
     /// nnU-Net version 2, `documentation/dataset_format.md`.
@@ -44,7 +44,7 @@ impl Export {
                 num_training: cases.len(),
                 file_ending: self.ending().into(),
             };
-            let text = serde_json::to_string_pretty(&description).map_err(|e| Error::unreadable(place, e))?;
+            let text = serde_json::to_string_pretty(&description).map_err(|e| Error::unwritable(place, e))?;
             files::write(&place.join("dataset.json"), text.as_bytes())?;
             files::write(&place.join("README.md"), self.card.as_bytes())
         })
@@ -52,11 +52,11 @@ impl Export {
 
     /// Writes cases as a folder of images, one of masks and a `pairs.toml`.
     ///
-    /// # Errors
-    /// [`Error::Io`], also when the folder exists.
-    ///
     /// # Panics
     /// If images have neither one channel nor three.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also when the folder exists.
     pub fn write_pairs(&self, folder: &Path, cases: &CaseSet, progress: impl FnMut(usize)) -> Result<(), Error> {
         whole(folder, |place| {
             self.write_cases(&place.join("images"), &place.join("masks"), "", cases, progress)?;
@@ -116,6 +116,10 @@ fn whole(folder: &Path, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result
     }
     let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let beside: PathBuf = folder.with_file_name(format!(".{name}.partial"));
+    // What an export that was killed left is no part of this one.
+    if beside.exists() {
+        fs::remove_dir_all(&beside).map_err(Error::io(&beside))?;
+    }
     fs::create_dir_all(&beside).map_err(Error::io(&beside))?;
     let done = make(&beside).and_then(|()| fs::rename(&beside, folder).map_err(Error::io(folder)));
     if done.is_err() {

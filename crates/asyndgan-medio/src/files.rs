@@ -13,10 +13,10 @@ const BYTES_MAX: u64 = 4 << 30;
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let about = fs::metadata(path).map_err(Error::io(path))?;
     if !about.is_file() {
-        return Err(Error::unreadable(path, "it is no regular file"));
+        return Err(Error::unsupported(path, "it is no regular file; give a file"));
     }
     if about.len() > BYTES_MAX {
-        return Err(Error::unreadable(path, format!("it has {} bytes, at most {BYTES_MAX} are read", about.len())));
+        return Err(Error::unsupported(path, format!("it has {} bytes, at most {BYTES_MAX} are read; split or compress it", about.len())));
     }
     fs::read(path).map_err(Error::io(path))
 }

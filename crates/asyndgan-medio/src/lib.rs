@@ -18,8 +18,8 @@
 //! **Invariant:** labels are only ever resampled to the nearest neighbour.
 //! **Invariant:** no image type can be serialised into a message: none implements `Serialize`.
 //! **Invariant:** nothing is random but through the generator that the caller passes.
-//! **Invariant:** somebody else's file is an error, never a panic, and nothing is allocated that the file's size does not warrant.
-//! **Invariant:** no tag of a DICOM file that identifies anyone is looked at.
+//! **Invariant:** somebody else's broken file is an error, never a panic, and room is made for no more than its size can hold.
+//! **Invariant:** of a DICOM data set no element that names a patient, a physician or an institution is kept, and no identifier leaves.
 
 mod affine;
 mod aperio;

@@ -20,8 +20,9 @@ const DEFLATE_RATIO_MAX: u64 = 1032;
 /// The affine is the sform's if there is one, else the qform's, else the spacing about the centre, as nibabel decides.
 ///
 /// # Errors
-/// [`Error::Unreadable`] for a truncated file, NIfTI-2, a pair of header and image files, colours and complex numbers, more than
-/// 512 Mi voxels, more than three dimensions, a geometry that spans no space, and voxels that are not finite.
+/// [`Error::Unreadable`] for a truncated file, a geometry that spans no space, and voxels that are not finite;
+/// [`Error::Unsupported`] for NIfTI-2, a pair of header and image files, colours and complex numbers, more than 512 Mi voxels, more than
+/// three dimensions, and units other than millimetres.
 pub fn read_volume(path: &Path) -> Result<Volume, Error> {
     parse_volume(path, &files::read(path)?)
 }
@@ -61,7 +62,7 @@ pub fn parse_labels(path: &Path, bytes: &[u8]) -> Result<Volume<u32>, Error> {
 /// Writes a `.nii` or `.nii.gz` volume, as the name ends, whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unreadable`] for an axis beyond 65,535.
+/// [`Error::Io`], [`Error::Unwritable`] for an axis beyond 32,767.
 pub fn write_volume(path: &Path, volume: &Volume) -> Result<(), Error> {
     write(path, volume)
 }
@@ -80,7 +81,7 @@ pub fn write_labels(path: &Path, labels: &Volume<u32>) -> Result<(), Error> {
 fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>) -> Result<(), Error> {
     let (slices, rows, columns) = volume.voxels.dim();
     if slices.max(rows).max(columns) > i16::MAX as usize {
-        return Err(Error::unreadable(path, format!("NIfTI-1 has axes of at most 32767 voxels, this has {:?}", volume.voxels.dim())));
+        return Err(Error::unwritable(path, format!("NIfTI-1 has axes of at most 32767 voxels, this has {:?}", volume.voxels.dim())));
     }
     let [k, j, i] = volume.spacing_mm();
     let [srow_x, srow_y, srow_z] = volume.affine.0.map(|row| row.map(|v| v as f32));
@@ -92,11 +93,12 @@ fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>)
         let stem = beside.file_name().unwrap_or_default().to_string_lossy().replace('.', "_");
         let named = beside.with_file_name(stem + if compressed { ".nii.gz" } else { ".nii" });
         let array = volume.voxels.view().reversed_axes();
-        WriterOptions::new(&named)
-            .reference_header(&header)
-            .compress(compressed)
-            .write_nifti(&array)
-            .map_err(|e| Error::unreadable(path, e))?;
+        let written = WriterOptions::new(&named).reference_header(&header).compress(compressed).write_nifti(&array);
+        if let Err(error) = written {
+            // The first error is the one that matters.
+            std::fs::remove_file(&named).ok();
+            return Err(Error::unwritable(path, error));
+        }
         std::fs::rename(&named, beside).map_err(Error::io(path))
     })
 }
@@ -156,29 +158,36 @@ struct Layout {
 impl Layout {
     fn of(path: &Path, start: &[u8]) -> Result<Self, Error> {
         let wrong = |fact: String| Error::unreadable(path, fact);
+        let other = |fact: String| Error::unsupported(path, fact);
         match start.get(..4).map(|b| i32::from_le_bytes([b[0], b[1], b[2], b[3]])) {
-            Some(540 | 0x1c02_0000) => return Err(wrong("it is NIfTI-2, NIfTI-1 is read; convert it, for example with nibabel".into())),
+            Some(540 | 0x1c02_0000) => return Err(other("it is NIfTI-2, NIfTI-1 is read; convert it, for example with nibabel".into())),
             Some(348 | 0x5c01_0000) if start.len() == HEADER_BYTES => {}
             _ => return Err(wrong("it is no NIfTI-1 file: it does not begin with a header of 348 bytes".into())),
         }
         let header = NiftiHeader::from_reader(Cursor::new(start)).map_err(|e| wrong(e.to_string()))?;
         if &header.magic != b"n+1\0" {
-            return Err(wrong("it is half of a .hdr and .img pair; convert it to one .nii file".into()));
+            return Err(other("it is half of a .hdr and .img pair; convert it to one .nii file".into()));
         }
         let dim = header.dim().map_err(|e| wrong(e.to_string()))?;
         let count = dim.iter().try_fold(1_u64, |n, &d| n.checked_mul(d.into())).unwrap_or(u64::MAX);
         if count == 0 || count > VOXELS_MAX {
-            return Err(wrong(format!("its header declares {dim:?} voxels, supported are 1 to {VOXELS_MAX} in all")));
+            return Err(other(format!(
+                "its header declares {dim:?} voxels, supported are 1 to {VOXELS_MAX} in all; crop it, or correct the header"
+            )));
         }
         if dim.len() < 2 || dim.iter().skip(3).any(|&d| d > 1) {
-            return Err(wrong(format!("it has shape {dim:?}; one image of two or three dimensions is needed, so split it")));
+            return Err(other(format!("it has shape {dim:?}; one image of two or three dimensions is needed, so split it")));
         }
         let shape = std::array::from_fn(|axis| dim.get(axis).map_or(1, |&d| d as usize));
         let kind = header.data_type().map_err(|e| wrong(e.to_string()))?;
         if width(kind) == 0 {
-            return Err(wrong(format!("its voxels are {kind:?}; integers and floats up to 64 bits are read")));
+            return Err(other(format!("its voxels are {kind:?}; integers and floats up to 64 bits are read, so convert it")));
         }
-        let affine = affine(&header, shape);
+        // Metres and micrometres; without a unit, files are in millimetres.
+        if matches!(header.xyzt_units & 7, 1 | 3) {
+            return Err(other("its lengths are not in millimetres; convert it".into()));
+        }
+        let affine = affine(&header, shape, dim.len());
         if !affine.is_usable() {
             return Err(wrong(format!("its geometry is unusable: spacing {:?} mm, affine {:?}", affine.spacing_mm(), affine.0)));
         }
@@ -239,8 +248,9 @@ fn width(kind: NiftiType) -> usize {
     }
 }
 
-fn affine(header: &NiftiHeader, shape: [usize; 3]) -> Affine {
-    let spacing = [1, 2, 3].map(|axis| f64::from(header.pixdim[axis]));
+fn affine(header: &NiftiHeader, shape: [usize; 3], axes: usize) -> Affine {
+    // A picture has no third spacing.
+    let spacing = [1, 2, 3].map(|axis| if axis <= axes { f64::from(header.pixdim[axis]) } else { 1.0 });
     if header.sform_code > 0 {
         return Affine([header.srow_x, header.srow_y, header.srow_z].map(|row| row.map(f64::from)));
     }

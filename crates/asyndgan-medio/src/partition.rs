@@ -59,7 +59,7 @@ pub fn partition_by_group(groups: &[impl AsRef<str>]) -> Vec<(String, Vec<usize>
 /// If `sites` is 0, `alpha` is not positive and finite, or groups and patients differ in number.
 ///
 /// # Reference
-/// Hsu et al., "Measuring the effects of non-identical data distribution for federated visual classification", 2019.
+/// Yurochkin et al., "Bayesian nonparametric federated learning of neural networks", ICML 2019.
 pub fn partition_dirichlet(
     groups: &[impl AsRef<str>],
     patients: &[impl AsRef<str>],

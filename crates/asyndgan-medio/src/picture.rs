@@ -3,7 +3,7 @@ use std::{
     path::Path,
 };
 
-use image::{DynamicImage, ImageEncoder, ImageReader, Limits};
+use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
 use tiff::{
     ColorType,
@@ -15,8 +15,10 @@ use crate::{Error, files, labels::integer};
 
 /// The longest side of a picture.
 const SIDE_MAX: u32 = 1 << 15;
-/// What a picture may take when it is decoded.
-const DECODED_BYTES_MAX: u64 = 1 << 30;
+/// The most pixels of a picture: in 32-bit floats, three a pixel, they take 1.5 GiB.
+const PIXELS_MAX: u64 = 1 << 27;
+/// No picture's file is smaller than its pixels by more than this (deflate 1032, LZW 1365).
+const RATIO_MAX: u64 = 1400;
 
 /// Reads a PNG or TIFF picture (strips or tiles; LZW, deflate or `PackBits`, with or without predictor); transparency is dropped.
 ///
@@ -24,7 +26,7 @@ const DECODED_BYTES_MAX: u64 = 1 << 30;
 /// `[3, rows, columns]`, values in 0..=255.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] also for a picture of more than 32,768 pixels a side or 1 GiB.
+/// [`Error::Io`], or [`Error::Unreadable`] also for a picture of more than 32,768 pixels a side or 2^27 in all.
 pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
     parse_rgb(path, &files::read(path)?)
 }
@@ -35,9 +37,9 @@ pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
 /// As [`read_rgb`].
 pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
     let rgb = decode(path, bytes)?.into_rgb8();
-    let (width, height) = rgb.dimensions();
-    let pixels = Array3::from_shape_vec((height as usize, width as usize, 3), rgb.into_raw()).map_err(|e| Error::unreadable(path, e))?;
-    Ok(pixels.permuted_axes([2, 0, 1]).mapv(f32::from).as_standard_layout().into_owned())
+    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
+    let raw = rgb.into_raw();
+    Ok(Array3::from_shape_fn((3, height, width), |(k, r, c)| raw[3 * (r * width + c) + k].into()))
 }
 
 /// Reads instance labels or class labels: a PNG of one grey channel with 8 or 16 bits, or a TIFF with 8, 16 or 32.
@@ -62,7 +64,7 @@ pub fn parse_instances(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> 
         match decode(path, bytes)? {
             DynamicImage::ImageLuma16(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
             DynamicImage::ImageLuma8(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
-            other => return Err(Error::unreadable(path, format!("its pixels are {:?}, labels are one grey channel", other.color()))),
+            other => return Err(Error::unsupported(path, format!("its pixels are {:?}; labels are one grey channel", other.color()))),
         }
     };
     Array2::from_shape_vec((height as usize, width as usize), labels).map_err(|e| Error::unreadable(path, e))
@@ -74,38 +76,38 @@ pub fn parse_instances(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> 
 /// `[3, rows, columns]`.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Unreadable`].
+/// [`Error::Io`] or [`Error::Unwritable`].
 pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
     let (_, height, width) = rgb.dim();
     let pixels: Vec<u8> = rgb.permuted_axes([1, 2, 0]).iter().copied().collect();
-    write_png(path, &pixels, width, height, image::ExtendedColorType::Rgb8)
+    write_png(path, &pixels, width, height, ExtendedColorType::Rgb8)
 }
 
 /// Writes labels as a 16-bit grey PNG, or, where the name ends in `.tif` or `.tiff`, a 32-bit TIFF; whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unreadable`] for a label beyond what the format holds.
+/// [`Error::Io`], [`Error::Unwritable`] for a label beyond what the format holds.
 pub fn write_instances(path: &Path, labels: ArrayView2<u32>) -> Result<(), Error> {
     let (height, width) = labels.dim();
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff")) {
         let pixels: Vec<u32> = labels.iter().copied().collect();
         let mut content = Cursor::new(Vec::new());
         let encoded = TiffEncoder::new(&mut content).and_then(|mut e| e.write_image::<Gray32>(width as u32, height as u32, &pixels));
-        encoded.map_err(|e| Error::unreadable(path, e))?;
+        encoded.map_err(|e| Error::unwritable(path, e))?;
         return files::write(path, content.get_ref());
     }
     if let Some(label) = labels.iter().find(|&&l| l > u16::MAX.into()) {
-        return Err(Error::unreadable(path, format!("label {label} does not fit 16 bits; name the file .tif")));
+        return Err(Error::unwritable(path, format!("label {label} does not fit 16 bits; name the file .tif")));
     }
     // The encoder takes samples in the machine's own order.
     let pixels: Vec<u8> = labels.iter().flat_map(|&l| (l as u16).to_ne_bytes()).collect();
-    write_png(path, &pixels, width, height, image::ExtendedColorType::L16)
+    write_png(path, &pixels, width, height, ExtendedColorType::L16)
 }
 
-fn write_png(path: &Path, pixels: &[u8], width: usize, height: usize, kind: image::ExtendedColorType) -> Result<(), Error> {
+fn write_png(path: &Path, pixels: &[u8], width: usize, height: usize, kind: ExtendedColorType) -> Result<(), Error> {
     let mut content = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut content);
-    encoder.write_image(pixels, width as u32, height as u32, kind).map_err(|e| Error::unreadable(path, e))?;
+    encoder.write_image(pixels, width as u32, height as u32, kind).map_err(|e| Error::unwritable(path, e))?;
     files::write(path, &content)
 }
 
@@ -117,16 +119,33 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     if bytes.is_empty() {
         return Err(Error::unreadable(path, "it is empty"));
     }
-    let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io(path))?;
-    let mut limits = Limits::default();
-    (limits.max_image_width, limits.max_image_height) = (Some(SIDE_MAX), Some(SIDE_MAX));
-    limits.max_alloc = Some(DECODED_BYTES_MAX);
-    reader.limits(limits);
-    let picture = reader.decode().map_err(|e| Error::unreadable(path, e))?;
-    if picture.width() == 0 || picture.height() == 0 {
-        return Err(Error::unreadable(path, format!("it has {} x {} pixels", picture.width(), picture.height())));
+    let wrong = |e: ImageError| Error::unreadable(path, e);
+    let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io(path))?.into_decoder().map_err(wrong)?;
+    check_size(path, bytes, decoder.dimensions(), decoder.total_bytes())?;
+    let kind = decoder.original_color_type();
+    if matches!(kind, ExtendedColorType::L1 | ExtendedColorType::L2 | ExtendedColorType::L4) {
+        return Err(Error::unsupported(path, "its pixels have fewer than 8 bits; convert it to 8 or 16 bits a pixel"));
     }
-    Ok(picture)
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(4 * decoder.total_bytes() + (64 << 20));
+    decoder.set_limits(limits).map_err(wrong)?;
+    DynamicImage::from_decoder(decoder).map_err(wrong)
+}
+
+/// Refuses pictures of no size or of too much, and headers that declare more than the file can hold, before room is made.
+fn check_size(path: &Path, bytes: &[u8], (width, height): (u32, u32), decoded: u64) -> Result<(), Error> {
+    let pixels = u64::from(width) * u64::from(height);
+    if width.max(height) > SIDE_MAX || pixels == 0 || pixels > PIXELS_MAX {
+        let fact = format!("it has {width} x {height} pixels; supported are 1 to {SIDE_MAX} a side and {PIXELS_MAX} in all");
+        return Err(Error::unsupported(path, fact));
+    }
+    if decoded / RATIO_MAX > bytes.len() as u64 {
+        return Err(Error::unreadable(
+            path,
+            format!("its header declares {width} x {height} pixels, more than its {} bytes can hold", bytes.len()),
+        ));
+    }
+    Ok(())
 }
 
 /// The `image` crate reads no 32-bit integers, so labels come straight from its TIFF decoder.
@@ -135,12 +154,9 @@ fn tiff_labels(path: &Path, bytes: &[u8]) -> Result<(u32, u32, Vec<u32>), Error>
     let mut decoder = open_tiff(Cursor::new(bytes)).map_err(wrong)?;
     let (width, height) = decoder.dimensions().map_err(wrong)?;
     let kind = decoder.colortype().map_err(wrong)?;
-    let pixels = u64::from(width) * u64::from(height);
-    if width.max(height) > SIDE_MAX || pixels == 0 || pixels > DECODED_BYTES_MAX / 4 {
-        return Err(Error::unreadable(path, format!("it has {width} x {height} pixels, supported are 1 to {SIDE_MAX} a side")));
-    }
+    check_size(path, bytes, (width, height), (u64::from(width) * u64::from(height)).saturating_mul(kind.bit_depth().into()) / 8)?;
     if !matches!(kind, ColorType::Gray(_)) {
-        return Err(Error::unreadable(path, format!("its pixels are {kind:?}, labels are one grey channel")));
+        return Err(Error::unsupported(path, format!("its pixels are {kind:?}; labels are one grey channel")));
     }
     let labels: Option<Vec<u32>> = match decoder.read_image().map_err(wrong)? {
         DecodingResult::U8(v) => Some(v.into_iter().map(u32::from).collect()),
@@ -149,15 +165,15 @@ fn tiff_labels(path: &Path, bytes: &[u8]) -> Result<(u32, u32, Vec<u32>), Error>
         DecodingResult::I16(v) => v.into_iter().map(|v| integer(v.into())).collect(),
         DecodingResult::I32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
         DecodingResult::F32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
-        _ => None,
+        _ => return Err(Error::unsupported(path, format!("its pixels are {kind:?}; convert labels to 8, 16 or 32 bits"))),
     };
-    let labels = labels.ok_or_else(|| Error::unreadable(path, "it holds values that are no whole numbers from 0"))?;
+    let labels = labels.ok_or_else(|| Error::unsupported(path, "it holds values that are no whole numbers from 0; labels are"))?;
     Ok((width, height, labels))
 }
 
 fn open_tiff<R: std::io::Read + Seek>(source: R) -> Result<Decoder<R>, tiff::TiffError> {
     let mut limits = tiff::decoder::Limits::default();
-    limits.decoding_buffer_size = DECODED_BYTES_MAX as usize;
-    limits.intermediate_buffer_size = DECODED_BYTES_MAX as usize;
+    limits.decoding_buffer_size = 8 * PIXELS_MAX as usize;
+    limits.intermediate_buffer_size = 8 * PIXELS_MAX as usize;
     Ok(Decoder::new(source)?.with_limits(limits))
 }

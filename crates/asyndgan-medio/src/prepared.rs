@@ -76,11 +76,11 @@ impl CaseSet {
 
     /// Reads one case.
     ///
-    /// # Errors
-    /// [`Error::Io`] when the file cannot be read any more.
-    ///
     /// # Panics
     /// If there is no such case.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when the file cannot be read any more.
     pub fn read(&self, case: usize) -> Result<Case, Error> {
         let (file, number, id) = &self.cases[case];
         let image = self.files[*file].part("images", *number, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))?;
@@ -89,11 +89,11 @@ impl CaseSet {
 
     /// Reads one case's condition alone.
     ///
-    /// # Errors
-    /// [`Error::Io`].
-    ///
     /// # Panics
     /// If there is no such case.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
     pub fn condition(&self, case: usize) -> Result<ndarray::Array2<u8>, Error> {
         let (file, number, _) = &self.cases[case];
         self.files[*file].part("conditions", *number, 1, |b| b[0])
@@ -125,11 +125,11 @@ impl TestSet {
 
     /// Reads one case.
     ///
-    /// # Errors
-    /// [`Error::Io`], [`Error::Unreadable`].
-    ///
     /// # Panics
     /// If there is no such case.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Unreadable`].
     pub fn read(&self, case: usize) -> Result<TestCase, Error> {
         let stored = Stored::open(&self.0[case])?;
         let id = stored.ids.first().cloned().ok_or_else(|| Error::unreadable(&self.0[case], "it names no case"))?;
@@ -147,11 +147,11 @@ impl TestSet {
 
 /// Writes cases of one shape into one safetensors file (`images`, `conditions`), whole or not at all.
 ///
-/// # Errors
-/// [`Error::Io`].
-///
 /// # Panics
 /// If the cases differ in shape or there is none.
+///
+/// # Errors
+/// [`Error::Io`].
 pub fn write_cases(path: &Path, cases: &[Case]) -> Result<(), Error> {
     let images: Vec<_> = cases.iter().map(|c| c.image.view()).collect();
     let images = ndarray::stack(Axis(0), &images).expect("cases of one shape");
@@ -191,11 +191,10 @@ fn listed(places: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     Ok(found)
 }
 
-/// An open file and where its tensors lie.
+/// A file and where its tensors lie; it is open only while something is read, for there may be more files than a process may open.
 #[derive(Debug)]
 struct Stored {
     path: PathBuf,
-    file: File,
     metadata: Metadata,
     data_start: u64,
     ids: Vec<String>,
@@ -218,15 +217,15 @@ impl Stored {
         let metadata: Metadata = serde_json::from_slice(&start[8..]).map_err(|e| Error::unreadable(path, e))?;
         let data_start = 8 + header;
         let end = metadata.tensors().values().map(|t| t.data_offsets.1).max().unwrap_or(0);
-        if data_start + end as u64 != length {
+        if data_start.checked_add(end as u64) != Some(length) {
             return Err(Error::unreadable(
                 path,
-                format!("it ends early or late: {} bytes were promised, it has {length}", data_start + end as u64),
+                format!("it ends early or late: its tensors end at byte {end} behind the header, it has {length} bytes"),
             ));
         }
         let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it names no cases"))?;
         let ids = ids.lines().map(str::to_owned).collect();
-        Ok(Self { path: path.into(), file, metadata, data_start, ids })
+        Ok(Self { path: path.into(), metadata, data_start, ids })
     }
 
     /// The shape of a tensor of this type and number of axes.
@@ -244,11 +243,14 @@ impl Stored {
     /// One element along the first axis, read from the disk.
     fn part<T, D: Dimension>(&self, name: &str, number: usize, width: usize, value: impl Fn(&[u8]) -> T) -> Result<Array<T, D>, Error> {
         let info = self.metadata.info(name).ok_or_else(|| Error::unreadable(&self.path, format!("it has no tensor {name}")))?;
-        let shape = &info.shape[1..];
+        let (&count, shape) = info.shape.split_first().unwrap_or((&0, &[]));
+        if number >= count {
+            return Err(Error::unreadable(&self.path, format!("it holds {count} of {name}, number {number} was looked for")));
+        }
         let length = shape.iter().product::<usize>() * width;
         let start = self.data_start + info.data_offsets.0 as u64 + number as u64 * length as u64;
         let mut bytes = vec![0; length];
-        let mut file = &self.file;
+        let mut file = File::open(&self.path).map_err(Error::io(&self.path))?;
         file.seek(SeekFrom::Start(start)).and_then(|_| file.read_exact(&mut bytes)).map_err(Error::io(&self.path))?;
         let values = bytes.chunks_exact(width).map(value).collect();
         let array = ndarray::ArrayD::from_shape_vec(shape, values).ok().and_then(|a| a.into_dimensionality().ok());
@@ -283,6 +285,6 @@ fn raw<T: Copy, D: Dimension>(dtype: Dtype, array: &Array<T, D>, bytes: impl Fn(
 
 fn write(path: &Path, tensors: &BTreeMap<&str, Raw>, ids: String) -> Result<(), Error> {
     let notes = [("ids".to_owned(), ids)].into();
-    let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::unreadable(path, e))?;
+    let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::unwritable(path, e))?;
     files::write(path, &bytes)
 }

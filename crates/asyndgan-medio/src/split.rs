@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 use crate::Error;
 
@@ -16,12 +16,12 @@ pub struct PublishedSplit {
     pub test: Vec<String>,
 }
 
-/// Reads a split: keys that begin with `test` are held out, the others are sites in the order of the file.
+/// Reads the text of a split; `path` only names it in errors. Keys that begin with `test` are held out, the others are sites in the order of the file.
 ///
 /// # Errors
-/// [`Error::Unreadable`] when the text is no table of lists of names, or a name stands twice.
-pub fn published_split(text: &str) -> Result<PublishedSplit, Error> {
-    let wrong = |fact: String| Error::unreadable(std::path::Path::new("the split"), fact);
+/// [`Error::Unsupported`] when the text is no table of lists of names, or a name stands twice.
+pub fn published_split(path: &Path, text: &str) -> Result<PublishedSplit, Error> {
+    let wrong = |fact: String| Error::unsupported(path, format!("{fact}; correct it"));
     let lists: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
     let mut seen = BTreeMap::new();
     let mut split = PublishedSplit { sites: Vec::new(), test: Vec::new() };
@@ -47,15 +47,15 @@ mod tests {
 
     #[test]
     fn the_published_lists_are_whole() {
-        let brats = published_split(BRATS_2018).expect("valid");
+        let brats = published_split(Path::new(""), BRATS_2018).expect("valid");
         assert_eq!((brats.sites.len(), brats.sites.iter().map(|s| s.1.len()).sum::<usize>(), brats.test.len()), (10, 168, 42));
-        let kumar = published_split(KUMAR).expect("valid");
+        let kumar = published_split(Path::new(""), KUMAR).expect("valid");
         let names: Vec<&str> = kumar.sites.iter().map(|s| s.0.as_str()).collect();
         assert_eq!((names, kumar.test.len()), (vec!["breast", "liver", "kidney", "prostate"], 14));
     }
 
     #[test]
     fn a_case_in_two_sites_is_refused() {
-        assert!(published_split("a = [\"x\"]\ntest = [\"x\"]").is_err());
+        assert!(published_split(Path::new(""), "a = [\"x\"]\ntest = [\"x\"]").is_err());
     }
 }

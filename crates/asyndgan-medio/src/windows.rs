@@ -51,7 +51,7 @@ impl Windows {
         let mut sum = Array3::<f32>::zeros((channels, self.rows, self.columns));
         let mut seen = Array2::<f32>::zeros((self.rows, self.columns));
         let mut merged = 0;
-        for (&(top, left), window) in self.starts.iter().zip(windows) {
+        for (&(top, left), window) in self.starts.iter().zip(windows.by_ref()) {
             let range = |start: usize| Slice::from(start..start + self.size);
             let mut place = sum.slice_axis_mut(Axis(1), range(top));
             let mut place = place.slice_axis_mut(Axis(2), range(left));
@@ -61,7 +61,7 @@ impl Windows {
             place += 1.0;
             merged += 1;
         }
-        assert_eq!(merged, self.starts.len(), "a window for every start");
+        assert!(merged == self.starts.len() && windows.next().is_none(), "a window for every start");
         sum / seen.insert_axis(Axis(0))
     }
 }

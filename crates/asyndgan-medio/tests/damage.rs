@@ -8,7 +8,7 @@ use std::{
 
 use asyndgan_medio::{
     Affine, CaseSet, DataSet, Error, TestSet, Volume,
-    dicom::{parse_slice, read_segmentation, read_series},
+    dicom::{parse_segmentation, parse_slice, read_segmentation, read_series},
     parse_annotations, parse_instances, parse_labels, parse_rgb, parse_volume, read_volume, write_cases, write_labels, write_volume,
 };
 use ndarray::{Array2, Array3};
@@ -89,6 +89,20 @@ proptest! {
     }
 
     #[test]
+    fn a_spoilt_slice_of_a_series_and_a_spoilt_segmentation_are_read_or_refused(slice in 0..4_usize, damage in prop::collection::vec(damage(), 1..4)) {
+        let folder = tempfile::tempdir().expect("a folder");
+        copy_series(folder.path());
+        let path = folder.path().join(["a", "b", "c", "d"][slice]);
+        let mut bytes = fs::read(&path).expect("there");
+        spoil(&mut bytes, &damage);
+        fs::write(&path, &bytes).expect("written");
+        let series = read_series(folder.path()).or_else(|_| read_series(&golden().join("series"))).expect("the golden series");
+        let mut bytes = fs::read(golden().join("segmentation.dcm")).expect("there");
+        spoil(&mut bytes, &damage);
+        drop(parse_segmentation(Path::new("s.dcm"), &bytes, &series));
+    }
+
+    #[test]
     fn a_spoilt_set_of_cases_is_read_or_refused(damage in prop::collection::vec(damage(), 1..4)) {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.safetensors");
@@ -102,6 +116,16 @@ proptest! {
         }
         TestSet::open(folder.path()).expect("listed").read(0).expect_err("no held-out case");
     }
+}
+
+#[test]
+fn tensors_of_no_elements_reserve_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shapes = r#""images":{"dtype":"F32","shape":[0,1099511627776,64,1,1],"data_offsets":[0,0]},"truth":{"dtype":"U32","shape":[0,1,1,1],"data_offsets":[0,0]}"#;
+    let header = format!(r#"{{"__metadata__":{{"ids":"a"}},{shapes}}}"#);
+    fs::write(folder.path().join("a.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
+        .expect("written");
+    assert!(complaint(TestSet::open(folder.path()).expect("listed").read(0)).contains("holds 0 of images"));
 }
 
 /// A good volume's bytes with some overwritten.
@@ -125,14 +149,15 @@ fn volumes_say_what_is_wrong_with_them() {
         (b"not a volume".to_vec(), "no NIfTI-1 file"),
         (patched(0, &540_i32.to_le_bytes()), "NIfTI-2"),
         (patched(344, b"ni1\0"), ".hdr and .img"),
-        (patched(344, b"xyz\0"), "v.nii"),
+        (patched(344, b"xyz\0"), "Invalid NIfTI-1"),
         (patched(40, &shorts(&[3, i16::MAX, i16::MAX, i16::MAX])), "declares [32767, 32767, 32767] voxels"),
         (patched(40, &shorts(&[3, 512, 512, 512])), "ends early"),
-        (patched(40, &shorts(&[3, 0, 4, 3])), "v.nii"),
-        (patched(40, &shorts(&[3, -5, 4, 3])), "v.nii"),
+        (patched(40, &shorts(&[3, 0, 4, 3])), "must be positive"),
+        (patched(40, &shorts(&[3, -5, 4, 3])), "ends early"),
         (patched(40, &shorts(&[4, 5, 2, 1, 6])), "so split it"),
         (patched(70, &shorts(&[32, 64])), "integers and floats"),
-        (patched(70, &shorts(&[999])), "v.nii"),
+        (patched(70, &shorts(&[999])), "999"),
+        (patched(123, &[3]), "not in millimetres"),
         (patched(80, &0.0_f32.to_le_bytes()), "spacing"),
         (patched(80, &f32::NAN.to_le_bytes()), "geometry is unusable"),
         (patched(108, &f32::INFINITY.to_le_bytes()), "begin at byte"),
@@ -194,7 +219,7 @@ fn png(width: u32, height: u32) -> Vec<u8> {
 
 #[test]
 fn pictures_of_no_size_or_of_too_much_are_refused() {
-    for (width, height) in [(0, 0), (0, 5), (100_000, 100_000), (u32::MAX, u32::MAX), (30_000, 30_000)] {
+    for (width, height) in [(0, 0), (0, 5), (100_000, 100_000), (u32::MAX, u32::MAX), (30_000, 30_000), (9000, 9000)] {
         for bytes in [tiff(width, height), png(width, height)] {
             assert!(complaint(parse_rgb(Path::new("p.tif"), &bytes)).contains("p.tif"));
             assert!(complaint(parse_instances(Path::new("p.tif"), &bytes)).contains("p.tif"));
@@ -218,7 +243,8 @@ fn annotations_say_what_is_wrong_with_them() {
         ("<Region><Vertex X=\"1\" Y=\"nan\"/></Region>", "finite X or Y"),
         ("<Region><Vertex X=\"1\"/></Region>", "finite X or Y"),
         ("<!DOCTYPE a [<!ENTITY b SYSTEM \"file:///etc/passwd\">]><a>&b;</a>", "DTD"),
-        (&nested, "a.xml"),
+        (&nested, "no Region"),
+        ("<a><Region><Region/></Region></a>", "within another"),
     ] {
         let said = complaint(parse_annotations(Path::new("a.xml"), text.as_bytes(), 5, 5));
         assert!(said.contains(fact), "{fact}: {said}");
@@ -226,10 +252,97 @@ fn annotations_say_what_is_wrong_with_them() {
 }
 
 #[test]
+fn a_region_that_goes_up_and_down_without_end_takes_no_memory() {
+    let vertices = "<Vertex X=\"1\" Y=\"0\"/><Vertex X=\"2\" Y=\"4000\"/>".repeat(3000);
+    let said = complaint(parse_annotations("a.xml".as_ref(), format!("<Region>{vertices}</Region>").as_bytes(), 4000, 5));
+    assert!(said.contains("goes up and down"), "{said}");
+}
+
+#[test]
+fn an_excluded_region_becomes_background_again() {
+    let square = |a: i32, b: i32| {
+        format!("<Vertex X=\"{a}\" Y=\"{a}\"/><Vertex X=\"{b}\" Y=\"{a}\"/><Vertex X=\"{b}\" Y=\"{b}\"/><Vertex X=\"{a}\" Y=\"{b}\"/>")
+    };
+    let xml = format!("<a><Region NegativeROA=\"0\">{}</Region><Region NegativeROA=\"1\">{}</Region></a>", square(0, 4), square(1, 3));
+    let found = parse_annotations("a.xml".as_ref(), xml.as_bytes(), 4, 4).expect("read");
+    assert_eq!((found.labels.iter().filter(|&&l| l == 1).count(), found.excluded, found.labels[[1, 1]]), (12, 1, 0));
+}
+
+#[test]
 fn a_vertex_light_years_away_takes_no_memory() {
     let text = "<Region><Vertex X=\"-1e300\" Y=\"-1e300\"/><Vertex X=\"1e300\" Y=\"-1e300\"/><Vertex X=\"0\" Y=\"1e300\"/></Region>";
     let found = parse_annotations(Path::new("a.xml"), text.as_bytes(), 5, 5).expect("read");
     assert_eq!(found.labels.dim(), (5, 5));
+}
+
+/// A plain slice with one element's text replaced.
+fn with_element(name: &str, tag: [u8; 4], text: &str) -> Vec<u8> {
+    let mut bytes = fs::read(golden().join("series").join(name)).expect("there");
+    let at = bytes.windows(4).position(|w| w == tag).expect("the element");
+    let length = usize::from(u16::from_le_bytes([bytes[at + 6], bytes[at + 7]]));
+    let text = if text.len().is_multiple_of(2) { text.to_owned() } else { format!("{text} ") };
+    bytes.splice(at + 6..at + 8 + length, [&(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat());
+    bytes
+}
+
+const RESCALE_SLOPE: [u8; 4] = [0x28, 0, 0x53, 0x10];
+const POSITION: [u8; 4] = [0x20, 0, 0x32, 0];
+const ORIENTATION: [u8; 4] = [0x20, 0, 0x37, 0];
+
+#[test]
+fn slices_with_a_wrong_scale_or_place_are_refused() {
+    for (tag, text, fact) in [
+        (RESCALE_SLOPE, "xx", "RescaleSlope"),
+        (RESCALE_SLOPE, "1e300", "not finite"),
+        (ORIENTATION, "1.6\\1.2\\0\\-0.72\\0.96\\1.6", "orthogonal unit vectors"),
+    ] {
+        let said = complaint(parse_slice(Path::new("c"), &with_element("c", tag, text)));
+        assert!(said.contains(fact), "{fact}: {said}");
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_series(folder.path());
+    // 40 mm to the side, along a row: the distance along the normal stays.
+    let slice = fs::read(golden().join("series/d")).expect("there");
+    let at = slice.windows(4).position(|w| w == POSITION).expect("a position");
+    let length = usize::from(slice[at + 6]);
+    let text = String::from_utf8_lossy(&slice[at + 8..at + 8 + length]).into_owned();
+    let mm: Vec<f64> = text.trim_end_matches([' ', '\0']).split('\\').map(|v| v.trim().parse().expect("a number")).collect();
+    let moved = format!("{:.4}\\{:.4}\\{:.4}", mm[0] + 32.0, mm[1] + 24.0, mm[2]);
+    fs::write(folder.path().join("d"), with_element("d", POSITION, &moved)).expect("written");
+    let said = complaint(read_series(folder.path()));
+    assert!(said.contains("off the line"), "{said}");
+}
+
+#[test]
+fn a_slice_that_is_damaged_is_not_passed_over() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for cut in [0, 100, 140] {
+        copy_series(folder.path());
+        let last = folder.path().join("b");
+        let bytes = fs::read(&last).expect("there");
+        fs::write(&last, &bytes[..cut]).expect("cut");
+        let said = complaint(read_series(folder.path()));
+        assert!(said.contains(&*last.to_string_lossy()), "{cut}: {said}");
+    }
+    copy_series(folder.path());
+    fs::write(folder.path().join("notes.txt"), "no slice").expect("written");
+    assert_eq!(read_series(folder.path()).expect("passed over").voxels.dim().0, 4);
+}
+
+#[test]
+fn a_jpeg_of_another_size_than_declared_is_refused_wherever_it_hides() {
+    let bytes = fs::read(golden().join("baseline.dcm")).expect("there");
+    let rows = bytes.windows(4).position(|w| w == [0x28, 0, 0x10, 0]).expect("rows");
+    let mut smaller = bytes.clone();
+    smaller[rows + 8] = 8;
+    let pixels = smaller.windows(4).position(|w| w == [0xe0, 0x7f, 0x10, 0]).expect("pixels") + 12;
+    let item = 8 + u32::from_le_bytes([smaller[pixels + 4], smaller[pixels + 5], smaller[pixels + 6], smaller[pixels + 7]]) as usize;
+    let mut behind_an_empty_item = smaller.clone();
+    behind_an_empty_item.splice(pixels + item..pixels + item, [0xfe, 0xff, 0, 0xe0, 0, 0, 0, 0]);
+    for bytes in [smaller, behind_an_empty_item] {
+        let said = complaint(parse_slice(Path::new("j.dcm"), &bytes));
+        assert!(said.contains("JPEG picture is not"), "{said}");
+    }
 }
 
 fn copy_series(to: &Path) {
@@ -301,16 +414,25 @@ fn what_fuzzing_found_is_refused() {
 #[test]
 fn no_error_tells_a_patients_name() {
     let folder = tempfile::tempdir().expect("a folder");
+    let bytes = fs::read(golden().join("series/c")).expect("there");
+    let name = bytes.windows(6).position(|w| w == b"Nobody").expect("the file names its patient");
     copy_series(folder.path());
-    let bytes = fs::read(golden().join("series/a")).expect("there");
-    assert!(bytes.windows(14).any(|w| w == b"Nobody^Phantom"), "the file names its patient");
-    for cut in (0..bytes.len()).step_by(7) {
-        fs::write(folder.path().join("a"), &bytes[..cut]).expect("written");
-        if let Err(error) = read_series(folder.path()) {
-            let said = format!("{error} {error:?}");
-            assert!(!said.contains("Nobody") && !said.contains("phantom\""), "{said}");
+    let mut errors = 0;
+    // Every byte of the name's element and its neighbours, and cuts within them.
+    for at in name - 16..name + 40 {
+        for value in [0, 1, 0x20, 0x7f, 0xff] {
+            let mut spoilt = bytes.clone();
+            spoilt[at] = value;
+            spoilt.truncate(if value == 1 { at } else { bytes.len() });
+            fs::write(folder.path().join("c"), &spoilt).expect("written");
+            if let Err(error) = read_series(folder.path()) {
+                errors += 1;
+                let said = format!("{error} {error:?}");
+                assert!(!said.contains("obody") && !said.contains("Phantom"), "{said}");
+            }
         }
     }
+    assert!(errors > 50, "{errors}");
 }
 
 #[test]
@@ -350,6 +472,43 @@ fn folders_that_hold_nothing_or_too_much_or_themselves() {
     fs::create_dir_all(folder.path().join("Tissue Images")).expect("made");
     let said = complaint(DataSet::find(folder.path()));
     assert!(said.contains("BraTS") && said.contains("MoNuSeg"), "{said}");
+}
+
+#[test]
+fn descriptions_that_describe_nothing_are_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for part in ["imagesTr", "labelsTr"] {
+        fs::create_dir(folder.path().join(part)).expect("made");
+    }
+    let write = |channels: &str, labels: &str| {
+        let text = format!(r#"{{"channel_names": {channels}, "labels": {labels}, "numTraining": 1, "file_ending": ".png"}}"#);
+        fs::write(folder.path().join("dataset.json"), text).expect("written");
+        DataSet::find(folder.path())
+    };
+    fs::copy(golden().join("labels16.png"), folder.path().join("imagesTr/a_0000.png")).expect("copied");
+    fs::copy(golden().join("labels16.png"), folder.path().join("labelsTr/a.png")).expect("copied");
+    assert!(complaint(write("{}", "{}")).contains("name the channels"));
+    assert!(complaint(write(r#"{"0": "a"}"#, r#"{"x": 4294967297}"#)).contains("label x is 4294967297"));
+    assert!(complaint(write(r#"{"x": "a"}"#, "{}")).contains("no number"));
+    let regions = write(r#"{"0": "a"}"#, r#"{"background": 0, "whole": [1, 2], "core": [2]}"#).expect("found");
+    assert_eq!(regions.labels.into_iter().collect::<Vec<_>>(), [(1, "whole".to_owned()), (2, "core, whole".to_owned())]);
+    let classes = write(r#"{"0": "a"}"#, r#"{"background": 0}"#).expect("found");
+    assert!(complaint(classes.read(&classes.cases[0], 0)).contains("described are []"));
+    fs::copy(golden().join("labels16.png"), folder.path().join("imagesTr/a_0001.png")).expect("copied");
+    let several = write(r#"{"0": "a", "1": "b"}"#, r#"{"background": 0}"#).expect("found");
+    assert!(complaint(several.read(&several.cases[0], 1)).contains("join them into one picture"));
+    assert!(complaint(several.read(&several.cases[0], 7)).contains("no channel number 7"));
+}
+
+#[test]
+fn a_dangling_link_is_a_missing_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let patient = folder.path().join("P");
+    fs::create_dir(&patient).expect("made");
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere", patient.join("P_t2.nii.gz")).expect("linked");
+    fs::write(patient.join("P_seg.nii.gz"), "").expect("written");
+    assert!(complaint(DataSet::complete(folder.path())).contains("P_t2.nii.gz"));
 }
 
 #[test]

@@ -29,22 +29,35 @@ impl Recipe {
         match patient {
             Patient::Brain(brain) => Ok(prepare::brain_cases(brain, self.size)),
             Patient::Tile(tile) => {
-                let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
-                ensure!(
-                    side >= needed,
-                    "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches",
-                    tile.id
-                );
+                self.check(tile)?;
                 Ok(prepare::tile_cases(tile, self.size, self.shrink))
             }
         }
     }
 
-    pub(crate) fn test_case(self, patient: &Patient) -> TestCase {
+    pub(crate) fn test_case(self, patient: &Patient) -> Result<TestCase> {
         match patient {
-            Patient::Brain(brain) => prepare::brain_test_case(brain, self.size),
-            Patient::Tile(tile) => prepare::tile_test_case(tile, self.shrink),
+            Patient::Brain(brain) => Ok(prepare::brain_test_case(brain, self.size)),
+            Patient::Tile(tile) => {
+                self.check(tile)?;
+                Ok(prepare::tile_test_case(tile, self.shrink))
+            }
         }
+    }
+
+    fn check(self, tile: &Tile) -> Result<()> {
+        let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
+        ensure!(
+            side >= needed,
+            "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches",
+            tile.id
+        );
+        Ok(())
+    }
+
+    /// A phantom has no file that a digest could be of.
+    pub(crate) fn phantom_stem(self, name: &str) -> String {
+        format!("{name}-{}x{}", self.size, self.shrink)
     }
 
     /// Changes whenever preparation makes something else of the same files.
@@ -61,14 +74,14 @@ pub(crate) struct RealData {
 }
 
 impl RealData {
-    /// Opens a folder that must be complete; of volumes it takes the T2 channel, or the only one.
-    pub(crate) fn open(folder: &Path) -> Result<Self> {
+    /// Opens a folder that must be complete; of volumes with several channels it takes the named one.
+    pub(crate) fn open(folder: &Path, channel: &str) -> Result<Self> {
         let mut set = DataSet::complete(folder)?;
         // Held-out images without labels are of no use here.
         set.cases.retain(|c| c.labels.is_some());
         ensure!(!set.cases.is_empty(), "{}: no case has labels", folder.display());
         let pictures = matches!(set.read(&set.cases[0], 0)?, Subject::Picture { .. });
-        let channel = if pictures || set.channels.len() == 1 { 0 } else { set.channel("t2")? };
+        let channel = if pictures || set.channels.len() == 1 { 0 } else { set.channel(channel)? };
         Ok(Self { set, channel, volumes: !pictures })
     }
 

@@ -1,17 +1,18 @@
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-use asyndgan_medio::{BRATS_2018, KUMAR, published_split};
+use anyhow::{Context, Result, ensure};
+use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, published_split};
 use clap::{Subcommand, ValueEnum};
 
 use crate::{Which, data::RealData, data::Recipe, export, inspect, prepare, run_folder::write_json, sources::Rule};
 
 const INSPECT: &str = "Examples:
   asyndgan data inspect data/monuseg
-  asyndgan data inspect /data/Task501_Hip --picture hip.png";
+  asyndgan data inspect /data/Dataset501_Hip --picture hip.png";
 const PREPARE: &str = "Examples:
   asyndgan data prepare data/brats2018 --out prepared --size 286
   asyndgan data prepare /data/hips --out prepared --partition dirichlet --alpha 0.5 --sites 4
+  asyndgan data prepare /data/hips --out prepared --partition size --sites 4 --channel CT
   asyndgan data prepare /data/hips --out prepared --lists hospitals.toml
 
 A file of lists names cases: north = [\"hip_1\"], south = [\"hip_2\"], test = [\"hip_3\"]; one name a site, those with test in front are held out.";
@@ -44,6 +45,9 @@ pub(crate) enum DataCommand {
         /// Shrink tiles by this first.
         #[arg(long, default_value_t = 1)]
         shrink: usize,
+        /// Of volumes with several channels, the one to take.
+        #[arg(long, default_value = "t2")]
+        channel: String,
         /// At most so many sites.
         #[arg(long, default_value_t = 10)]
         sites: usize,
@@ -51,7 +55,7 @@ pub(crate) enum DataCommand {
         #[arg(long, value_enum, default_value_t = Partition::Lists)]
         partition: Partition,
         /// Lists of cases by site; else the published ones of BraTS 2018 and Kumar et al.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "partition")]
         lists: Option<PathBuf>,
         /// How alike the sites' mixtures of sizes are (dirichlet): 0.1 hardly, 100 very.
         #[arg(long, default_value_t = 0.5)]
@@ -94,24 +98,53 @@ pub(crate) enum ExportLayout {
 
 pub(crate) fn run(command: DataCommand) -> Result<()> {
     match command {
-        DataCommand::Inspect { dir, picture } => inspect::inspect(&dir, &picture),
+        DataCommand::Inspect { dir, picture } => {
+            ensure!(picture.extension().is_some_and(|e| e == "png"), "{} must end in .png", picture.display());
+            ensure!(!lies_in(&picture, &dir), "{} lies in the folder that is looked at; choose another place", picture.display());
+            inspect::inspect(&dir, &picture)
+        }
         DataCommand::Export { which, layout, out } => export::export(which, layout, &out),
-        DataCommand::Prepare { dir, out, size, shrink, sites, partition, lists, alpha, seed } => {
-            anyhow::ensure!(size > 0 && shrink > 0 && sites > 0, "size, shrink and sites must be at least 1");
-            anyhow::ensure!(alpha > 0.0 && alpha.is_finite(), "alpha must be above 0");
-            let data = RealData::open(&dir)?;
-            let text = match &lists {
-                Some(path) => std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?,
-                None => if data.volumes { BRATS_2018 } else { KUMAR }.to_owned(),
+        DataCommand::Prepare { dir, out, size, shrink, channel, sites, partition, lists, alpha, seed } => {
+            ensure!((1..=4096).contains(&size) && shrink > 0 && sites > 0, "size must be from 1 to 4096, shrink and sites at least 1");
+            ensure!(!lies_in(&out, &dir), "{} lies in the folder that is read; choose another place", out.display());
+            ensure!(alpha > 0.0 && alpha.is_finite(), "alpha must be above 0");
+            let data = RealData::open(&dir, &channel)?;
+            let lists = match &lists {
+                Some(path) => own_lists(path, &data, sites)?,
+                None => published_split("the published lists".as_ref(), if data.volumes { BRATS_2018 } else { KUMAR })?,
             };
-            let lists = published_split(&text)?;
             let rule = match partition {
                 Partition::Lists => Rule::Lists,
                 Partition::Size => Rule::Size,
                 Partition::Dirichlet => Rule::Dirichlet { alpha, seed },
             };
             let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule)?;
+            for (n, site) in (1..).zip(&prepared.sites) {
+                eprintln!("site-{n}: {}, {} patients or tiles, {} cases", site.name, site.patients.len(), site.cases);
+            }
+            eprintln!("test: {}", prepared.test.join(", "));
             write_json(&out.join("prepared.json"), &prepared)
         }
     }
+}
+
+/// Whether a place that need not exist yet lies in a folder.
+fn lies_in(place: &Path, folder: &Path) -> bool {
+    let Ok(folder) = folder.canonicalize() else { return false };
+    let there = std::path::absolute(place).unwrap_or_default();
+    there.ancestors().find_map(|a| a.canonicalize().ok()).is_some_and(|a| a.starts_with(&folder))
+}
+
+/// A consortium's own lists: every name must be a case's, and every list gets a site.
+fn own_lists(path: &Path, data: &RealData, sites: usize) -> Result<PublishedSplit> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let lists = published_split(path, &text)?;
+    let listed = lists.sites.iter().flat_map(|site| &site.1).chain(&lists.test);
+    for name in listed {
+        let known = data.set.cases.iter().any(|c| c.id == *name);
+        ensure!(known, "{} lists {name}, which is no case of {}; correct it", path.display(), data.set.folder.display());
+    }
+    let found = lists.sites.len();
+    ensure!(found <= sites, "{} lists {found} sites, at most {sites} are to be made; say --sites {found}", path.display());
+    Ok(lists)
 }

@@ -15,18 +15,31 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
         Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
     };
-    let cases = CaseSet::open(&[folder.proof(Step::Synthesize(which.arm, which.seed))])?;
+    let arms = folder.run.experiment.arms(folder.prepared()?.sites.len() as u32);
+    let made = folder.proof(Step::Synthesize(which.arm, which.seed));
+    ensure!(
+        made.is_file(),
+        "{} holds no synthetic images of {} under seed {}: it has the seeds {:?} and the arms {}, each after its train and synthesize steps",
+        which.at.run.display(),
+        which.arm,
+        which.seed,
+        folder.run.seeds,
+        arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
+    );
+    let cases = CaseSet::open(&[made])?;
     let set = Export {
         channels: channels.iter().map(|&c| c.to_owned()).collect(),
         labels: labels.iter().map(|&(l, name)| (l, name.to_owned())).collect::<BTreeMap<_, _>>(),
         card: card(&folder, which.arm, which.seed, &cases)?,
     };
+    let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);
     let progress = |done| bar.set(done as u64);
     match layout {
         ExportLayout::Nnunet => set.write_nnunet(out, &cases, progress)?,
         ExportLayout::Pairs => set.write_pairs(out, &cases, progress)?,
     }
+    eprintln!("{}: {count} synthetic images", out.display());
     Ok(())
 }
 
@@ -37,7 +50,9 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
     run.data = None;
     let sites = prepared.sites.len();
     let learnt = match arm {
-        Arm::AsynDgan => format!("discriminators of {sites} sites, none of which gave an image away (AsynDGAN, Chang et al., CVPR 2020)"),
+        Arm::AsynDgan => {
+            format!("discriminators of {sites} sites, which hand out gradients and no images (AsynDGAN, Chang et al., CVPR 2020)")
+        }
         Arm::SynSubset(site) => format!("one discriminator with the images of site {site} alone"),
         _ => format!("one discriminator with the images of all {sites} sites together"),
     };
@@ -52,7 +67,7 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
         "# Synthetic {what}\n\n\
          Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are those of the training cases, or put together from them.\n\n\
          - How many: {} images of {shape} (channels, rows, columns), {} per mask.\n\
-         - How made: a generator trained against {learnt}; {} rounds, seed {seed}, profile {}, L1 weight {}.\n\
+         - How made: a generator trained against {learnt}; {} rounds, seed {seed}, profile {}, L1 weight {} (above 0, a site's gradients give its images away to the server).\n\
          - Learnt from: {}.\n\
          - Which run: run.json below.\n\n\
          {spacing}\

@@ -31,7 +31,7 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
             Ok((line, first)) => {
                 writeln!(out, "  {line}")?;
                 if shown.len() < SHEET_ROWS {
-                    shown.push((case.id.clone(), first));
+                    shown.push(first.shown());
                 }
             }
             Err(error) if case.missing.is_empty() => problems.push(format!("{}: {error:#}", case.id)),
@@ -43,7 +43,7 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
     print(&out);
     if !shown.is_empty() {
         contact_sheet(&shown, picture).with_context(|| format!("cannot draw {}", picture.display()))?;
-        print(&format!("contact sheet: {}\n", picture.display()));
+        print(&format!("contact sheet: {} (it shows the images themselves)\n", picture.display()));
     }
     if problems.is_empty() {
         print("no problems\n");
@@ -79,6 +79,10 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
     }
     if let (Some(path), [rows, columns]) = (case.labels.as_ref().filter(|p| p.extension().is_some_and(|e| e == "xml")), &grid(&first)[..]) {
         let found = read_annotations(path, *rows, *columns)?;
+        if 2 * found.degenerate > found.regions {
+            let (lost, all) = (found.degenerate, found.regions);
+            bail!("{}: {lost} of {all} regions lie outside of the picture or cover nothing; is it another picture's?", path.display());
+        }
         write!(
             line,
             ", of {} regions {} degenerate, {} over others, {} covered",

@@ -27,10 +27,10 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
     let prepared = match &run.data {
         None => phantoms(&place, brains, &run.settings, recipe)?,
         Some(path) => {
-            let data = RealData::open(path)?;
+            let data = RealData::open(path, "t2")?;
             let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
             ensure!(wanted == found, "{} holds {found}, {} is of {wanted}; give it another folder", path.display(), run.experiment.name());
-            real(&place, &data, recipe, &published_split(lists)?, run.settings.sites as usize, Rule::Lists)?
+            real(&place, &data, recipe, &published_split("the published lists".as_ref(), lists)?, run.settings.sites as usize, Rule::Lists)?
         }
     };
     write_json(&folder.proof(Step::Prepare), &prepared)
@@ -51,6 +51,10 @@ pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &Publis
         items.push(data.item(case)?);
         step();
     }
+    let nothing: Vec<&str> = items.iter().filter(|item| item.size == 0.0).map(|item| item.case.as_str()).collect();
+    if !nothing.is_empty() {
+        eprintln!("note: nothing is labelled in {}: there is nothing to learn from it", nothing.join(", "));
+    }
     let SharedOut { sites, test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
     disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
@@ -66,7 +70,7 @@ pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &Publis
     let mut held_out = Vec::new();
     for &i in &test {
         let stem = data.stem(&cases[i], recipe)?;
-        if shelf.put_test_case(&stem, || Ok(recipe.test_case(&data.read(&cases[i])?)))? {
+        if shelf.put_test_case(&stem, || recipe.test_case(&data.read(&cases[i])?))? {
             held_out.push(cases[i].id.clone());
         }
         step();
@@ -89,7 +93,7 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe) -> 
         let mut names = Vec::new();
         for number in 0..each {
             let name = phantom_name(site, number, 0);
-            shelf.put_cases(&name, || recipe.cases(&phantom_patient(brains, site, number, 0, recipe)))?;
+            shelf.put_cases(&recipe.phantom_stem(&name), || recipe.cases(&phantom_patient(brains, site, number, 0, recipe)))?;
             names.push(name);
             bar.set((site * each + number) as u64 + 1);
         }
@@ -99,7 +103,7 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe) -> 
     for i in 0..held_out {
         let (site, number) = (i % sites, i / sites);
         let name = phantom_name(site, number, HELD_OUT);
-        shelf.put_test_case(&name, || Ok(recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe))))?;
+        shelf.put_test_case(&recipe.phantom_stem(&name), || recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe)))?;
         test.push(name);
         bar.set((sites * each + i) as u64 + 1);
     }

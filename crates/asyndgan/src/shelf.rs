@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
 use asyndgan_paper::{DataKind, Prepared, PreparedSite};
 
+/// How the names of prepared files end: no other file is ever removed.
+const ENDING: &str = ".prepared.safetensors";
+
 /// Prepared cases on the disk: a folder a site and one of held-out cases, a file a patient.
 pub(crate) struct Shelf {
     place: PathBuf,
@@ -77,15 +80,27 @@ impl Shelf {
     /// Ends the held-out cases, and all.
     pub(crate) fn finish(mut self, kind: DataKind, test: Vec<String>) -> Result<Prepared> {
         self.clear(&test_folder(&self.place))?;
+        // An earlier preparation may have had more sites, with patients who are elsewhere now.
+        for site in self.sites.len() + 1.. {
+            let folder = site_folder(&self.place, site);
+            if !folder.is_dir() {
+                break;
+            }
+            self.clear(&folder)?;
+        }
         Ok(Prepared { kind, sites: self.sites, test })
     }
 
-    /// Removes what an earlier preparation of other files left.
+    /// Removes what an earlier preparation of other files left; nothing else.
     fn clear(&mut self, folder: &Path) -> Result<()> {
         let kept = std::mem::take(&mut self.kept);
+        if !folder.is_dir() {
+            return Ok(());
+        }
         for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
             let path = entry?.path();
-            if !kept.contains(&path) {
+            let ours = path.file_name().is_some_and(|n| n.to_string_lossy().ends_with(ENDING));
+            if ours && !kept.contains(&path) {
                 fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
             }
         }
@@ -95,5 +110,5 @@ impl Shelf {
 
 fn file(folder: &Path, stem: &str) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    Ok(folder.join(format!("{stem}.safetensors")))
+    Ok(folder.join(format!("{stem}{ENDING}")))
 }

@@ -66,6 +66,7 @@ pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, ru
         }
     };
     let shared: Vec<_> = parts.into_iter().filter(|s| !s.1.is_empty()).collect();
+    ensure!(test.len() < items.len(), "{}: all {} cases are held out; leave some to learn from", folder.display(), items.len());
     ensure!(!test.is_empty() && !shared.is_empty(), Error::TooFew { path: folder.into(), expected: 3, found: items.len() });
     test.sort_unstable();
     Ok(SharedOut { sites: shared, test })
@@ -126,7 +127,7 @@ mod tests {
     use super::*;
 
     fn split(text: &str) -> PublishedSplit {
-        asyndgan_medio::published_split(text).expect("valid")
+        asyndgan_medio::published_split(Path::new("lists"), text).expect("valid")
     }
 
     fn items(cases: &[(&str, f64)]) -> Vec<Item> {

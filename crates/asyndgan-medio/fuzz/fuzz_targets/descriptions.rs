@@ -16,9 +16,11 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     for (place, file) in [("n", "dataset.json"), ("p", "pairs.toml")] {
         let place = FOLDER.path().join(place);
         std::fs::write(place.join(file), bytes).expect("written");
-        drop(DataSet::find(&place));
+        if let Ok(set) = DataSet::find(&place) {
+            set.cases.iter().for_each(|case| drop(set.read(case, 0)));
+        }
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        drop(asyndgan_medio::published_split(text));
+        drop(asyndgan_medio::published_split(Path::new("f"), text));
     }
 });

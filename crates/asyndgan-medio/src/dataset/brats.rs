@@ -1,6 +1,9 @@
 //! `BraTS` 2018 to 2021 name files `CASE_t2.nii.gz`, 2023 `CASE-t2w.nii.gz`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use super::{CaseFiles, DataSet, Layout, NIFTI, Split, ends};
 use crate::{Error, files};
@@ -12,10 +15,10 @@ const MODALITIES: [(&str, [&str; 2]); 4] =
 const DEPTH_MAX: usize = 3;
 
 /// Whether a patient's folder lies at the top, or below one that bears no other mark.
-pub(super) fn fits(entries: &[PathBuf]) -> Result<bool, Error> {
-    let mut found = Vec::new();
+pub(super) fn fits(folder: &Path, entries: &[PathBuf]) -> Result<bool, Error> {
+    let (mut found, mut seen) = (Vec::new(), itself(folder)?);
     for entry in entries {
-        patients(entry, DEPTH_MAX, &mut found)?;
+        patients(entry, DEPTH_MAX, &mut seen, &mut found)?;
         if !found.is_empty() {
             return Ok(true);
         }
@@ -24,13 +27,13 @@ pub(super) fn fits(entries: &[PathBuf]) -> Result<bool, Error> {
 }
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
-    let mut found = Vec::new();
+    let (mut found, mut seen) = (Vec::new(), itself(folder)?);
     for entry in files::entries(folder)? {
-        patients(&entry, DEPTH_MAX, &mut found)?;
+        patients(&entry, DEPTH_MAX, &mut seen, &mut found)?;
     }
     let cases: Vec<CaseFiles> = found.iter().map(|patient| case(patient)).collect::<Result<_, _>>()?;
     // A modality that no case has is one that this download left out; one that some have is missing in the others.
-    let has = |k: usize| cases.iter().any(|c| c.images[k].is_file());
+    let has = |k: usize| cases.iter().any(|c| c.images[k].symlink_metadata().is_ok());
     let kept: Vec<usize> = (0..MODALITIES.len()).filter(|&k| has(k)).collect();
     let cases = cases
         .into_iter()
@@ -50,9 +53,13 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     })
 }
 
-/// Links are not followed, so that a folder that contains itself ends.
-fn patients(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Error> {
-    if depth == 0 || folder.is_symlink() && depth < DEPTH_MAX || !folder.is_dir() {
+fn itself(folder: &Path) -> Result<BTreeSet<PathBuf>, Error> {
+    Ok([folder.canonicalize().map_err(Error::io(folder))?].into())
+}
+
+/// Links are followed, but no folder is entered twice, so that one that contains itself ends.
+fn patients(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut Vec<PathBuf>) -> Result<(), Error> {
+    if depth == 0 || !folder.is_dir() || !seen.insert(folder.canonicalize().map_err(Error::io(folder))?) {
         return Ok(());
     }
     let entries = files::entries(folder)?;
@@ -67,7 +74,7 @@ fn patients(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(),
         found.push(folder.into());
         return Ok(());
     }
-    entries.iter().try_for_each(|entry| patients(entry, depth - 1, found))
+    entries.iter().try_for_each(|entry| patients(entry, depth - 1, seen, found))
 }
 
 fn case(folder: &Path) -> Result<CaseFiles, Error> {
@@ -77,7 +84,8 @@ fn case(folder: &Path) -> Result<CaseFiles, Error> {
         let names: Vec<String> =
             by_year.iter().flat_map(|s| NIFTI.iter().rev().map(|e| format!("{id}{s}{e}")).collect::<Vec<_>>()).collect();
         let there = names.iter().map(|n| folder.join(n)).find(|p| p.is_file());
-        there.unwrap_or_else(|| folder.join(&names[0]))
+        let odd = || names.iter().map(|n| folder.join(n)).find(|p| p.symlink_metadata().is_ok());
+        there.or_else(odd).unwrap_or_else(|| folder.join(&names[0]))
     };
     let images = MODALITIES.iter().map(|(_, by_year)| place(by_year)).collect();
     let usual = place(&["_seg", "-seg"]);
@@ -91,9 +99,7 @@ fn case(folder: &Path) -> Result<CaseFiles, Error> {
         None
     };
     let missing = if labels.is_none() { vec![usual] } else { Vec::new() };
-    // BraTS-GLI-00000-000 is the first visit of patient BraTS-GLI-00000.
-    let patient = if id.starts_with("BraTS-") { id.rsplit_once('-').map_or(&*id, |(patient, _)| patient).to_owned() } else { id.clone() };
-    Ok(CaseFiles { id, patient, split: Split::Train, images, labels, missing })
+    Ok(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images, labels, missing })
 }
 
 fn name(path: &Path) -> String {

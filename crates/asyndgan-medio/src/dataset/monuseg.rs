@@ -23,10 +23,7 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
         let maps = PICTURES.iter().map(|e| folder.join("Instance Labels").join(format!("{id}{e}")));
         let labels = maps.chain([annotation.clone()]).find(|p| p.is_file());
         let missing = if labels.is_none() { vec![annotation] } else { Vec::new() };
-        // TCGA-18-5592-01Z-00-DX1 is a slide of patient TCGA-18-5592.
-        let parts: Vec<&str> = id.split('-').collect();
-        let patient = if parts[0] == "TCGA" && parts.len() > 3 { parts[..3].join("-") } else { id.clone() };
-        cases.push(CaseFiles { id, patient, split: Split::Train, images: vec![image], labels, missing });
+        cases.push(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images: vec![image], labels, missing });
     }
     let channels = ["red", "green", "blue"].map(str::to_owned).to_vec();
     Ok(DataSet { folder: folder.into(), layout: Layout::Monuseg, channels, labels: [].into(), cases })

@@ -30,14 +30,20 @@ pub(super) fn fits(folder: &Path) -> bool {
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let path = folder.join("dataset.json");
-    let description: Description = serde_json::from_slice(&files::read(&path)?).map_err(|e| Error::unreadable(&path, e))?;
+    let description: Description = serde_json::from_slice(&files::read(&path)?).map_err(|e| {
+        Error::unsupported(&path, format!("{e}; it must be as nnU-Net version 2 has it (version 1 has \"modality\": convert it)"))
+    })?;
     let mut channels: Vec<(usize, String)> = Vec::new();
     for (number, name) in &description.channel_names {
-        let number =
-            number.parse().map_err(|_| Error::unreadable(&path, format!("channel_names has the key {number}, which is no number")))?;
+        let number = number.parse().map_err(|_| {
+            Error::unsupported(&path, format!("channel_names has the key {number}, which is no number; number channels from 0"))
+        })?;
         channels.push((number, name.clone()));
     }
     channels.sort();
+    if channels.is_empty() {
+        return Err(Error::unsupported(&path, "its channel_names are empty; name the channels"));
+    }
     let mut cases = Vec::new();
     for (images, labels, split) in [("imagesTr", "labelsTr", Split::Train), ("imagesTs", "labelsTs", Split::Test)] {
         if folder.join(images).is_dir() {
@@ -46,17 +52,20 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     }
     let trained = cases.iter().filter(|c| c.split == Split::Train).count();
     if trained != description.num_training {
-        let fact = format!("numTraining is {}, imagesTr has {trained} cases", description.num_training);
-        return Err(Error::unreadable(&path, fact));
+        let fact = format!("numTraining is {}, imagesTr has {trained} cases; correct one", description.num_training);
+        return Err(Error::unsupported(&path, fact));
     }
-    let labels = description.labels.iter().filter_map(|(name, value)| Some((value.as_u64().filter(|&l| l > 0)? as u32, name.clone())));
-    Ok(DataSet {
-        folder: folder.into(),
-        layout: Layout::NnUnet,
-        labels: labels.collect(),
-        channels: channels.into_iter().map(|c| c.1).collect(),
-        cases,
-    })
+    let mut labels: BTreeMap<u32, String> = BTreeMap::new();
+    for (name, value) in &description.labels {
+        // A region is a list of labels.
+        for label in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+            let fact = || Error::unsupported(&path, format!("its label {name} is {label}; labels are whole numbers from 0"));
+            let label = label.as_u64().and_then(|l| u32::try_from(l).ok()).ok_or_else(fact)?;
+            labels.entry(label).and_modify(|names| names.extend([", ", name])).or_insert_with(|| name.clone());
+        }
+    }
+    labels.remove(&0);
+    Ok(DataSet { folder: folder.into(), layout: Layout::NnUnet, labels, channels: channels.into_iter().map(|c| c.1).collect(), cases })
 }
 
 fn part(folder: &Path, ending: &str, channels: usize, (images, labels): (&str, &str), split: Split) -> Result<Vec<CaseFiles>, Error> {
@@ -80,7 +89,7 @@ fn part(folder: &Path, ending: &str, channels: usize, (images, labels): (&str, &
         if !there && split == Split::Train {
             missing.push(truth.clone());
         }
-        CaseFiles { patient: id.clone(), id, split, images, labels: there.then_some(truth), missing }
+        CaseFiles { patient: super::patient(&id), id, split, images, labels: there.then_some(truth), missing }
     };
     Ok(by_case.into_iter().map(case).collect())
 }

@@ -7,6 +7,9 @@
 //!
 //! [labels]                # leave out if labels count instances
 //! tumour = 1
+//!
+//! [patients]              # where the name does not tell whose image it is: cases of one patient stay together
+//! scan_17 = "patient 4"
 //! ```
 
 use std::{collections::BTreeMap, path::Path};
@@ -24,6 +27,8 @@ struct Description {
     channels: Vec<String>,
     #[serde(default)]
     labels: BTreeMap<String, u32>,
+    #[serde(default)]
+    patients: BTreeMap<String, String>,
 }
 
 pub(super) fn fits(folder: &Path) -> bool {
@@ -33,7 +38,11 @@ pub(super) fn fits(folder: &Path) -> bool {
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let path = folder.join("pairs.toml");
     let text = String::from_utf8(files::read(&path)?).map_err(|e| Error::unreadable(&path, e))?;
-    let description: Description = toml::from_str(&text).map_err(|e| Error::unreadable(&path, e))?;
+    let description: Description =
+        toml::from_str(&text).map_err(|e| Error::unsupported(&path, format!("{}; correct it", e.to_string().trim())))?;
+    if description.channels.is_empty() {
+        return Err(Error::unsupported(&path, "its channels are empty; name the image's channel, or red, green and blue"));
+    }
     let masks = files::entries(&folder.join(&description.masks))?;
     let mut cases = Vec::new();
     for image in files::entries(&folder.join(&description.images))? {
@@ -50,7 +59,14 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         }
         let labels = found.pop();
         let missing = if labels.is_none() { vec![folder.join(&description.masks).join(&id)] } else { Vec::new() };
-        cases.push(CaseFiles { patient: id.clone(), id, split: Split::Train, images: vec![image], labels, missing });
+        cases.push(CaseFiles {
+            patient: description.patients.get(&id).cloned().unwrap_or_else(|| super::patient(&id)),
+            id,
+            split: Split::Train,
+            images: vec![image],
+            labels,
+            missing,
+        });
     }
     let labels = description.labels.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
     Ok(DataSet { folder: folder.into(), layout: Layout::Pairs, channels: description.channels, labels, cases })

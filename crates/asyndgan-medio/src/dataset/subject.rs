@@ -35,8 +35,19 @@ impl DataSet {
         if let Some(missing) = case.missing.first() {
             return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
         }
-        let image = if case.images.len() == 1 { &case.images[0] } else { &case.images[channel] };
-        if ends(image, &PICTURES) { self.picture(case, image) } else { self.volume(case, image) }
+        let image = if case.images.len() == 1 { case.images.first() } else { case.images.get(channel) };
+        let image = image.ok_or_else(|| Error::Channel {
+            path: self.folder.clone(),
+            wanted: format!("number {channel}"),
+            found: self.channels.join(", "),
+        })?;
+        if !ends(image, &PICTURES) {
+            return self.volume(case, image);
+        }
+        if case.images.len() > 1 {
+            return Err(Error::unsupported(image, "it is one of several pictures of a case; join them into one picture of three channels"));
+        }
+        self.picture(case, image)
     }
 
     fn picture(&self, case: &CaseFiles, image: &Path) -> Result<Subject, Error> {
@@ -52,6 +63,10 @@ impl DataSet {
     }
 
     fn volume(&self, case: &CaseFiles, path: &Path) -> Result<Subject, Error> {
+        if case.images.len() < self.channels.len() {
+            let fact = format!("it is one channel, {} are described; name the one it is", self.channels.len());
+            return Err(Error::unsupported(path, fact));
+        }
         let image = if path.is_dir() { dicom::read_series(path)? } else { read_volume(path)? };
         let Some(path) = &case.labels else { return Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: None }) };
         let mut labels = if ends(path, &NIFTI) { read_labels(path)? } else { dicom::read_segmentation(path, &image)?.labels };
@@ -68,9 +83,14 @@ impl DataSet {
         Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: Some(labels.oriented(Orientation::LPS)) })
     }
 
+    /// Whether labels number instances; else they are classes.
+    fn counts_instances(&self) -> bool {
+        self.layout == Layout::Monuseg || self.layout == Layout::Pairs && self.labels.is_empty()
+    }
+
     /// Where labels are classes, each must be described.
     fn known(&self, path: &Path, labels: impl Iterator<Item = u32>) -> Result<(), Error> {
-        let known = |l: &u32| *l == 0 || self.labels.is_empty() || self.labels.contains_key(l);
+        let known = |l: &u32| *l == 0 || self.counts_instances() || self.labels.contains_key(l);
         let mut odd = labels.filter(|l| !known(l));
         odd.next().map_or(Ok(()), |label| Err(Error::Label { path: path.into(), label, known: self.labels.keys().copied().collect() }))
     }
@@ -80,12 +100,12 @@ impl Subject {
     /// The subject as a brain with labels 1 to 3.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] for a picture, one without labels, or a label above 3.
+    /// [`Error::Unsupported`] naming the case for a picture, one without labels, or a label above 3.
     pub fn into_brain(self, id: &str) -> Result<Brain, Error> {
-        let wrong = |fact: &str| Error::unreadable(Path::new(id), fact);
-        let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is no volume with labels")) };
+        let wrong = |fact: &str| Error::unsupported(Path::new(id), fact);
+        let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is no volume with labels; leave it out")) };
         if labels.voxels.iter().any(|&l| l > 3) {
-            return Err(wrong("it has labels above 3; conditions of volumes hold up to three labels"));
+            return Err(wrong("it has labels above 3; conditions of volumes hold up to three labels, so join some"));
         }
         let spacing_mm = image.spacing_mm();
         Ok(Brain { id: id.into(), t2: image.voxels, labels: labels.voxels.mapv(|l| l as u8), spacing_mm })
@@ -94,10 +114,10 @@ impl Subject {
     /// The subject as a tile with instances.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] for a volume, or one without labels.
+    /// [`Error::Unsupported`] naming the case for a volume, or one without labels.
     pub fn into_tile(self, id: &str) -> Result<Tile, Error> {
         let Self::Picture { rgb, labels: Some(instances) } = self else {
-            return Err(Error::unreadable(Path::new(id), "it is no picture with labels"));
+            return Err(Error::unsupported(Path::new(id), "it is no picture with labels; leave it out"));
         };
         Ok(Tile { id: id.into(), rgb, instances })
     }
@@ -113,8 +133,8 @@ impl Subject {
         }
     }
 
-    /// Rows and columns of the middle slice or of the picture in 0..=255, with its labels: for looking at.
-    pub fn middle(&self) -> (Array3<u8>, Option<ndarray::Array2<u32>>) {
+    /// For looking at: the picture, or the slice that shows most of what is labelled, in 0..=255, with its labels.
+    pub fn shown(&self) -> (Array3<u8>, Option<ndarray::Array2<u32>>) {
         match self {
             Self::Picture { rgb, labels } => (rgb.mapv(|v| v as u8), labels.clone()),
             Self::Volume { image, labels } => {

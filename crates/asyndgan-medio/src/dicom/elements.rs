@@ -1,4 +1,5 @@
-//! The elements of a file that are of use here, and no others: what identifies anyone never reaches memory.
+//! The elements of a file that are of use here, and no others: what names a patient, a physician or an
+//! institution is passed over.
 //!
 //! `dicom-object`'s own parser makes room for what an element declares before it reads it; here nothing may declare more than the file
 //! has left.
@@ -26,10 +27,9 @@ use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 const DEPTH_MAX: u32 = 32;
 
 /// What is kept: geometry, how pixels are stored, and what segments are called (and in which characters).
-const KEPT: [Tag; 33] = [
+const KEPT: [Tag; 32] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::SOP_CLASS_UID,
-    tags::MODALITY,
     tags::SERIES_INSTANCE_UID,
     tags::IMAGE_ORIENTATION_PATIENT,
     tags::IMAGE_POSITION_PATIENT,

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use dicom_core::{Tag, header::HasLength};
 use dicom_dictionary_std::tags;
@@ -13,11 +16,15 @@ pub(super) struct Object {
     pub(super) inner: DefaultDicomObject,
 }
 
-/// Whether a file has the preamble and mark of DICOM's file format.
-pub(super) fn is_dicom(path: &Path) -> bool {
-    use std::io::Read as _;
-    let mut start = [0; 132];
-    std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut start)).is_ok() && &start[128..] == b"DICM"
+/// Whether a file is to be read as a slice: it has DICOM's mark, or a name that promises it (none, numbers, `.dcm`), so that a damaged slice
+/// is an error and notes lying beside are none.
+pub(super) fn is_dicom(path: &Path) -> Result<bool, Error> {
+    let mut start = Vec::new();
+    let file = std::fs::File::open(path).map_err(Error::io(path))?;
+    file.take(132).read_to_end(&mut start).map_err(Error::io(path))?;
+    let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
+    let promised = ending.is_none_or(|e| e == "dcm" || e == "ima" || e.bytes().all(|b| b.is_ascii_digit()));
+    Ok(promised || start.get(128..) == Some(b"DICM"))
 }
 
 impl Object {
@@ -37,6 +44,10 @@ impl Object {
         Error::unreadable(&self.path, fact)
     }
 
+    pub(super) fn unsupported(&self, fact: impl std::fmt::Display) -> Error {
+        Error::unsupported(&self.path, fact)
+    }
+
     pub(super) fn text(&self, tag: Tag, name: &str) -> Result<String, Error> {
         text(&self.inner, tag).ok_or_else(|| self.wrong(format!("it has no {name}")))
     }
@@ -53,7 +64,7 @@ impl Object {
     pub(super) fn grid(&self) -> Result<(usize, usize), Error> {
         let grid = (self.count(tags::ROWS, "Rows")?, self.count(tags::COLUMNS, "Columns")?);
         if grid.0 == 0 || grid.1 == 0 || grid.0 * grid.1 > 1 << 26 {
-            return Err(self.wrong(format!("it has {} x {} pixels, supported are 1 to {}", grid.0, grid.1, 1 << 26)));
+            return Err(self.unsupported(format!("it has {} x {} pixels; supported are 1 to {} in all", grid.0, grid.1, 1 << 26)));
         }
         Ok(grid)
     }

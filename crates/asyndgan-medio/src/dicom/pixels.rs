@@ -1,7 +1,7 @@
 //! Whether a slice's pixel data can be what its header says, looked at before a decoder makes room for them.
 
 use dicom_core::{DataElement, PrimitiveValue, VR, value::Value};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
 use dicom_object::DefaultDicomObject;
 use dicom_transfer_syntax_registry::entries::EXPLICIT_VR_LITTLE_ENDIAN;
 
@@ -19,8 +19,7 @@ pub(super) fn check(object: &Object, (rows, columns): (usize, usize), bits: usiz
         Value::Primitive(value) => value.calculate_byte_len(),
         Value::PixelSequence(sequence) => {
             let fragments = sequence.fragments();
-            let first = fragments.first().map_or(&[][..], |f| &f[..]);
-            if first.starts_with(&[0xff, 0xd8]) {
+            if object.inner.meta().transfer_syntax() != uids::RLE_LOSSLESS {
                 let found = frame_header(&fragments.concat());
                 let precise = |p: u8| if bits == 8 { p <= 8 } else { p > 8 };
                 if found.is_none_or(|(r, c, precision, components)| (r, c, components) != (rows, columns, 1) || !precise(precision)) {
@@ -52,9 +51,10 @@ pub(super) fn expanded(object: &Object, (rows, columns): (usize, usize), bits: u
 
 /// Rows, columns, bits and components of a JPEG picture, where its segments follow each other as they should.
 fn frame_header(bytes: &[u8]) -> Option<(usize, usize, u8, u8)> {
-    let mut rest = bytes.get(2..)?;
+    let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
     loop {
-        let [0xff, marker, high, low, ..] = *rest else { return None };
+        // Markers without a length, and what is no marker, have no business before a frame.
+        let [0xff, marker @ (0xc0..=0xcf | 0xda..=0xfe), high, low, ..] = *rest else { return None };
         let length = usize::from(u16::from_be_bytes([high, low]));
         let segment = rest.get(4..2 + length)?;
         // C4, C8 and CC define tables; the others of their row begin a frame.

@@ -25,8 +25,10 @@ pub struct Segmentation {
 
 /// Reads a binary DICOM-SEG object onto the grid of its series.
 ///
+/// Only where its frames lie is compared, not whose series it says it is of: another patient's series on the very same grid would be taken.
+///
 /// # Errors
-/// [`Error::Unreadable`] for another kind of object, fractional segments, more pixels than the file holds, or a frame that does not lie
+/// [`Error::Unsupported`] for another kind of object and fractional segments; [`Error::Unreadable`] for more pixels than the file holds, or a frame that does not lie
 /// on a slice of the series.
 pub fn read_segmentation(path: &Path, series: &Volume) -> Result<Segmentation, Error> {
     parse_segmentation(path, &files::read(path)?, series)
@@ -40,11 +42,11 @@ pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<
     let object = Object::parse(path, bytes)?;
     let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
     if class != uids::SEGMENTATION_STORAGE {
-        return Err(object.wrong("it is no DICOM-SEG object"));
+        return Err(object.unsupported("it is no DICOM-SEG object; give one"));
     }
     let kind = object.text(tags::SEGMENTATION_TYPE, "SegmentationType")?;
     if kind != "BINARY" {
-        return Err(object.wrong(format!("its segments are {kind}, BINARY is read")));
+        return Err(object.unsupported("its segments are not BINARY; write them as such"));
     }
     let (_, rows, columns) = series.voxels.dim();
     if object.grid()? != (rows, columns) {

@@ -1,6 +1,6 @@
 use std::path::Path;
 
-use dicom_core::Tag;
+use dicom_core::{Length, Tag, header::HasLength};
 use dicom_dictionary_std::{tags, uids};
 use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_pixeldata::{ConvertOptions, ModalityLutOption, PixelDecoder, VoiLutOption};
@@ -14,10 +14,13 @@ use crate::{Affine, Error, Volume, files};
 const SAME_PLACE_MM: f64 = 1e-3;
 /// Slices, in millimetres or as a part of their distance, may lie this far from where equal distances put them.
 const UNEVEN_MAX: f64 = 0.01;
+/// How far direction cosines may be from orthogonal unit vectors.
+const SKEW_MAX: f64 = 1e-3;
 /// Together, at most 512 Mi voxels.
 const VOXELS_MAX: usize = 1 << 29;
 
-/// Reads a folder that holds the slices of one CT or MR series, in any order and under any names; what is not DICOM is passed over.
+/// Reads a folder that holds the slices of one CT or MR series, in any order and under any names; notes and tables lying beside are passed
+/// over.
 ///
 /// # Shapes
 /// `[slices, rows, columns]`: slices by their position along the normal, against which nothing in names or numbers counts.
@@ -26,12 +29,13 @@ const VOXELS_MAX: usize = 1 << 29;
 /// Voxels after rescaling: Hounsfield units in CT. The affine is in RAS+ millimetres (DICOM itself counts to the left and back).
 ///
 /// # Errors
-/// [`Error::Empty`], or [`Error::Unreadable`] naming the file that is broken, of another series, orientation, spacing or size than the
-/// first, in another transfer syntax than can be read, at the same place as another, or after a gap.
+/// [`Error::Empty`]; [`Error::Unreadable`] naming the file that is broken, of another series, orientation, spacing or size than the
+/// first, at the same place as another, off the line of the others, or after a gap; [`Error::Unsupported`] for what is no CT or MR image, and
+/// for a transfer syntax that is not read.
 pub fn read_series(folder: &Path) -> Result<Volume, Error> {
     let mut slices = Vec::new();
     for path in files::entries(folder)? {
-        if is_dicom(&path) && path.file_name().is_some_and(|n| n != "DICOMDIR") {
+        if path.is_file() && path.file_name().is_some_and(|n| n != "DICOMDIR") && is_dicom(&path)? {
             slices.push(Slice::of(Object::read(&path)?)?);
         }
     }
@@ -83,7 +87,14 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
         return Err(slices[at + 1].object.wrong(fact));
     }
     let steps = (slices.len() - 1) as f64;
-    Ok(std::array::from_fn(|k| (last.position[k] - slices[0].position[k]) / steps))
+    let step: [f64; 3] = std::array::from_fn(|k| (last.position[k] - slices[0].position[k]) / steps);
+    for (n, slice) in slices.iter().enumerate() {
+        let off: [f64; 3] = std::array::from_fn(|k| slice.position[k] - slices[0].position[k] - n as f64 * step[k]);
+        if dot(off, off).sqrt() > UNEVEN_MAX * usual.max(1.0) {
+            return Err(slice.object.wrong(format!("it lies {:.3} mm off the line of the others", dot(off, off).sqrt())));
+        }
+    }
+    Ok(step)
 }
 
 /// One slice: where it lies, and what has yet to be decoded.
@@ -103,12 +114,16 @@ impl Slice {
     pub(super) fn of(object: Object) -> Result<Self, Error> {
         let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
         if class != uids::CT_IMAGE_STORAGE && class != uids::MR_IMAGE_STORAGE {
-            let modality = object.text(tags::MODALITY, "Modality").unwrap_or_else(|_| "without modality".into());
-            return Err(object.wrong(format!("it is no CT or MR image (it is {modality}); move it out of the folder")));
+            return Err(object.unsupported("it is no CT or MR image of one slice; move it out of the folder"));
         }
-        let optional = |tag: Tag, or: f64| super::object::numbers::<1>(&object.inner, tag).map_or(or, |[v]| v);
-        let thickness_mm = optional(tags::SPACING_BETWEEN_SLICES, optional(tags::SLICE_THICKNESS, 1.0)).abs();
-        let (scale, offset) = (optional(tags::RESCALE_SLOPE, 1.0), optional(tags::RESCALE_INTERCEPT, 0.0));
+        let optional = |tag: Tag, name: &str| match object.inner.element_opt(tag) {
+            Ok(Some(element)) if element.length() != Length(0) => object.numbers::<1>(tag, name).map(|[v]| Some(v)),
+            _ => Ok(None),
+        };
+        let apart = optional(tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices")?;
+        let thickness_mm = apart.or(optional(tags::SLICE_THICKNESS, "SliceThickness")?).unwrap_or(1.0).abs();
+        let scale = optional(tags::RESCALE_SLOPE, "RescaleSlope")?.unwrap_or(1.0);
+        let offset = optional(tags::RESCALE_INTERCEPT, "RescaleIntercept")?.unwrap_or(0.0);
         let slice = Self {
             grid: object.grid()?,
             series: object.text(tags::SERIES_INSTANCE_UID, "SeriesInstanceUID")?,
@@ -122,6 +137,14 @@ impl Slice {
         };
         if slice.spacing_mm.iter().any(|s| *s <= 0.0) {
             return Err(slice.object.wrong(format!("its PixelSpacing is {:?} mm", slice.spacing_mm)));
+        }
+        let (row, column): ([f64; 3], [f64; 3]) =
+            (std::array::from_fn(|k| slice.orientation[k]), std::array::from_fn(|k| slice.orientation[3 + k]));
+        let off = [dot(row, row) - 1.0, dot(column, column) - 1.0, dot(row, column)];
+        if off.iter().any(|v| v.abs() > SKEW_MAX) {
+            return Err(slice
+                .object
+                .wrong(format!("its ImageOrientationPatient {:?} is no pair of orthogonal unit vectors", slice.orientation)));
         }
         Ok(slice)
     }
@@ -157,7 +180,9 @@ impl Slice {
         let run_length = syntax == uids::RLE_LOSSLESS;
         if !run_length && known.is_none_or(|ts| !ts.can_decode_all()) {
             let name = known.map_or(syntax, |ts| ts.name());
-            return Err(object.wrong(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw")));
+            return Err(
+                object.unsupported(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"))
+            );
         }
         let frames = super::object::count(&object.inner, tags::NUMBER_OF_FRAMES).unwrap_or(1);
         let samples = object.count(tags::SAMPLES_PER_PIXEL, "SamplesPerPixel")?;
@@ -174,6 +199,9 @@ impl Slice {
         let stored: Vec<f64> = decoded.to_vec_with_options(&options).map_err(|e| object.wrong(e))?;
         let (scale, offset) = (self.scale, self.offset);
         let values: Vec<f32> = stored.into_iter().map(|v| (v * scale + offset) as f32).collect();
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(object.wrong(format!("its rescaled voxels are not finite: slope {scale}, intercept {offset}")));
+        }
         let found = values.len();
         let (rows, columns) = self.grid;
         Array2::from_shape_vec(self.grid, values)
