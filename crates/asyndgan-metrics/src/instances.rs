@@ -106,8 +106,9 @@ impl Overlaps {
                 2.0 * pair.2 as f64 / (self.truth_sizes[pair.0 as usize] + self.prediction_sizes[pair.1 as usize]) as f64
             };
             let total: u64 = sizes.iter().sum();
-            let weighed = |(size, pair): (&u64, Option<&(u32, u32, u64)>)| *size as f64 / total as f64 * pair.map_or(0.0, dice);
-            sizes.iter().zip(best).map(weighed).sum::<f64>()
+            let weighed = |(size, pair): (&u64, Option<&(u32, u32, u64)>)| *size as f64 * pair.map_or(0.0, dice);
+            // Rounding may not take it above 1; without an instance there is nothing to divide by.
+            (sizes.iter().zip(best).map(weighed).sum::<f64>() / total.max(1) as f64).min(1.0)
         };
         Ok(f64::midpoint(side(|pair| pair.0, sizes[0]), side(|pair| pair.1, sizes[1])))
     }

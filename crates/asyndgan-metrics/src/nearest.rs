@@ -1,8 +1,9 @@
 //! Exact distances from one surface to another.
 //!
-//! Along rows, how many steps the nearest element of the other surface is away; in every plane, by the lower envelope of parabolas, the
-//! steps along rows and columns to the nearest in the plane; then, for the elements of the first surface alone, outwards over the
-//! planes until none can be nearer. Steps are whole numbers, so that they take little room and distances are exact.
+//! Along rows, how many steps the nearest element of the other surface is away; then, for every element of the first surface, outwards
+//! over the rows of its plane and over the planes until none can be nearer. Surfaces lie near each other as a rule, and the search is
+//! short; a plane that was searched for long has its answers worked out once for all elements, by the lower envelope of parabolas, so
+//! that the whole stays linear. Steps are whole numbers: they take little room, and distances are exact.
 
 use crate::boundary::Boundary;
 
@@ -44,27 +45,8 @@ pub(crate) fn distances(from: &Boundary, to: &Boundary, spacing_mm: [f64; 3]) ->
 
 fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 3]) -> Vec<f64> {
     let [planes, rows, columns] = to.size();
-    let squares = |n: usize, step: f64| (0..n).map(|k| (k as f64 * step).powi(2)).collect::<Vec<f64>>();
-    let (down, across) = (squares(rows, high), squares(columns, wide));
-    let mut steps = vec![(S::of(S::FAR), S::of(S::FAR)); planes * rows * columns];
     let mut line = vec![false; columns];
-    let mut envelope = Envelope::new(rows, high);
-    let mut filled = Vec::with_capacity(planes);
-    for (z, plane) in steps.chunks_exact_mut(rows * columns).enumerate() {
-        let mut any = false;
-        for (y, row) in plane.chunks_exact_mut(columns).enumerate() {
-            if to.surface_row(z, y, &mut line) {
-                along_row(&line, row);
-                any = true;
-            }
-        }
-        if any {
-            for x in 0..columns {
-                envelope.along_column(plane, columns, x, &across);
-            }
-        }
-        filled.push(any);
-    }
+    let mut there = Planes::<S>::of(to, high, wide, &mut line);
     let mut found = Vec::new();
     for z in 0..planes {
         for y in 0..rows {
@@ -72,20 +54,14 @@ fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 
                 continue;
             }
             for (x, _) in line.iter().enumerate().filter(|(_, on)| **on) {
-                let in_plane = |z: usize| {
-                    let (a, b) = steps[(z * rows + y) * columns + x];
-                    across[a.get()] + down[b.get()]
-                };
-                let mut best = if filled[z] { in_plane(z) } else { f64::INFINITY };
+                let mut best = there.nearest(z, y, x, f64::INFINITY);
                 for away in 1..planes {
                     let beyond = (away as f64 * thick).powi(2);
                     if beyond >= best {
                         break;
                     }
-                    for z in [z.checked_sub(away), Some(z + away)].into_iter().flatten() {
-                        if z < planes && filled[z] {
-                            best = best.min(beyond + in_plane(z));
-                        }
+                    for z in [z.checked_sub(away), Some(z + away).filter(|&z| z < planes)].into_iter().flatten() {
+                        best = best.min(beyond + there.nearest(z, y, x, best - beyond));
                     }
                 }
                 found.push(best.sqrt());
@@ -93,6 +69,96 @@ fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 
         }
     }
     found
+}
+
+/// Looking up an element may cost so many looks at rows before its plane is worked out.
+const LOOKS: usize = 8;
+
+/// A surface's planes: where the nearest element is, as far as that is known yet.
+struct Planes<S> {
+    rows: usize,
+    columns: usize,
+    /// For each element the steps along its row, and, once its plane is worked out, along columns and row to the nearest in the plane.
+    steps: Vec<(S, S)>,
+    states: Vec<State>,
+    /// Squares of so many steps along a row and along a column.
+    across: Vec<f64>,
+    down: Vec<f64>,
+    envelope: Envelope,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    /// Nothing of the surface is in it.
+    Empty,
+    /// Rows are known, and so many were looked at.
+    Rows(usize),
+    /// Every element's nearest is known.
+    Known,
+}
+
+impl<S: Steps> Planes<S> {
+    fn of(to: &Boundary, high: f64, wide: f64, line: &mut [bool]) -> Self {
+        let [planes, rows, columns] = to.size();
+        let squares = |n: usize, step: f64| (0..n).map(|k| (k as f64 * step).powi(2)).collect::<Vec<f64>>();
+        let far = S::of(S::FAR);
+        let mut steps = vec![(far, far); planes * rows * columns];
+        let mut states = vec![State::Empty; planes];
+        for (r, row) in steps.chunks_exact_mut(columns).enumerate() {
+            if to.surface_row(r / rows, r % rows, line) {
+                along_row(line, row);
+                states[r / rows] = State::Rows(0);
+            }
+        }
+        Self {
+            rows,
+            columns,
+            steps,
+            states,
+            across: squares(columns, wide),
+            down: squares(rows, high),
+            envelope: Envelope::new(rows, high),
+        }
+    }
+
+    /// The square of the distance to the nearest element in a plane, if it is below `limit`.
+    fn nearest(&mut self, z: usize, y: usize, x: usize, limit: f64) -> f64 {
+        let plane = z * self.rows * self.columns..(z + 1) * self.rows * self.columns;
+        let looked = match self.states[z] {
+            State::Empty => return f64::INFINITY,
+            State::Rows(looked) if looked > LOOKS * plane.len() => {
+                for x in 0..self.columns {
+                    self.envelope.along_column(&mut self.steps[plane.clone()], self.columns, x, &self.across);
+                }
+                self.states[z] = State::Known;
+                0
+            }
+            State::Rows(looked) => looked,
+            State::Known => 0,
+        };
+        let plane = &self.steps[plane];
+        if self.states[z] == State::Known {
+            let (a, b) = plane[y * self.columns + x];
+            return self.across[a.get()] + self.down[b.get()];
+        }
+        let in_row = |y: usize| {
+            let steps = plane[y * self.columns + x].0.get();
+            if steps == S::FAR { f64::INFINITY } else { self.across[steps] }
+        };
+        let mut best = in_row(y).min(limit);
+        let mut away = 1;
+        while away < self.rows && self.down[away] < best {
+            if away <= y {
+                best = best.min(self.down[away] + in_row(y - away));
+            }
+            if y + away < self.rows {
+                best = best.min(self.down[away] + in_row(y + away));
+            }
+            away += 1;
+        }
+        self.states[z] = State::Rows(looked + 2 * away);
+        best
+    }
 }
 
 /// Steps along a row to its nearest element that is on the surface.

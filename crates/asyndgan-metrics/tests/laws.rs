@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_metrics::{
-    Confusion, Connectivity, Undefined, aji, bootstrap_difference, components, hd95, squared_distance_to, summarise, wasserstein_1,
+    Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, components, fid, hd95, holm, psnr,
+    squared_distance_to, ssim, summarise, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -55,6 +56,127 @@ proptest! {
         for value in [ab.dice(), ab.sensitivity(), ab.specificity()].into_iter().flatten() {
             prop_assert!((0.0..=1.0).contains(&value));
         }
+    }
+
+    #[test]
+    fn surface_distances_are_those_of_brute_force((a, b) in masks()) {
+        let on_surface = |m: &Array3<bool>| {
+            let (d, h, w) = m.dim();
+            let marked = |z: usize, y: usize, x: usize| z < d && y < h && x < w && m[[z, y, x]];
+            let inner = |[z, y, x]: [usize; 3]| {
+                [(z.wrapping_sub(1), y, x), (z + 1, y, x), (z, y.wrapping_sub(1), x), (z, y + 1, x), (z, y, x.wrapping_sub(1)), (z, y, x + 1)]
+                    .into_iter()
+                    .all(|(z, y, x)| marked(z, y, x))
+            };
+            points(m).into_iter().filter(|p| !inner(p.map(|v| v as usize))).collect::<Vec<_>>()
+        };
+        let (from, to) = (on_surface(&a), on_surface(&b));
+        let mm = |p: &[f64; 3], q: &[f64; 3]| p.iter().zip(q).zip(SPACING_MM).map(|((a, b), s)| ((a - b) * s).powi(2)).sum::<f64>().sqrt();
+        let directed = |from: &[[f64; 3]], to: &[[f64; 3]]| -> Vec<f64> {
+            from.iter().map(|p| to.iter().map(|q| mm(p, q)).fold(f64::INFINITY, f64::min)).collect()
+        };
+        match SurfaceDistances::of(a.view(), b.view(), &SPACING_MM) {
+            Err(_) => prop_assert!(from.is_empty() || to.is_empty()),
+            Ok(found) => {
+                let all = [directed(&from, &to), directed(&to, &from)].concat();
+                let mean = all.iter().sum::<f64>() / all.len() as f64;
+                prop_assert!((found.hausdorff() - all.iter().copied().fold(0.0, f64::max)).abs() < 1e-9);
+                prop_assert!((found.average() - mean).abs() < 1e-9);
+                let near = all.iter().filter(|d| **d <= 1.3).count() as f64 / all.len() as f64;
+                prop_assert!((found.surface_dice(1.3) - near).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn what_moves_together_scores_the_same((a, b) in masks(), away in 0_usize..4) {
+        let moved = |m: &Array3<bool>| {
+            let (d, h, w) = m.dim();
+            let mut out = Array3::from_elem((d + 2 * away, h + away, w + 3), false);
+            for ((z, y, x), &on) in m.indexed_iter() {
+                out[[z + away, y + away, x + 1]] = on;
+            }
+            out
+        };
+        let (forth, back) = (SurfaceDistances::of(a.view(), b.view(), &SPACING_MM), SurfaceDistances::of(moved(&a).view(), moved(&b).view(), &SPACING_MM));
+        // Surfaces at the border of the array are surfaces inside of it, too.
+        prop_assert_eq!(forth, back);
+        let overlap = |a: &Array3<bool>, b: &Array3<bool>| Confusion::of(a.view(), b.view());
+        prop_assert_eq!(overlap(&a, &b).dice(), overlap(&moved(&a), &moved(&b)).dice());
+        if let (Ok(jaccard), Ok(dice)) = (overlap(&a, &b).jaccard(), overlap(&a, &b).dice()) {
+            prop_assert!((jaccard - dice / (2.0 - dice)).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_smaller_prediction_within_the_truth_scores_no_better((truth, other) in masks()) {
+        // Within the truth, what is marked less is found less.
+        let within = ndarray::Zip::from(&truth).and(&other).map_collect(|&t, &o| t && o);
+        let (all, part) = (Confusion::of(truth.view(), truth.view()), Confusion::of(truth.view(), within.view()));
+        if let (Ok(all), Ok(part)) = (all.dice(), part.dice()) {
+            prop_assert!(part <= all);
+        }
+        prop_assert!(part.specificity().is_ok_and(|s| s == 1.0) || part.specificity().is_err());
+    }
+
+    #[test]
+    fn instance_metrics_are_bounded_symmetric_and_blind_to_names((t, p) in labels()) {
+        let of = |t: &Array2<u32>, p: &Array2<u32>| {
+            let overlaps = Overlaps::of(t.view(), p.view());
+            let matching = overlaps.matching(0.3);
+            [overlaps.aji().value(), overlaps.aji_plus().value(), matching.pq(), matching.f1(), overlaps.object_dice()]
+        };
+        let found = of(&t, &p);
+        for value in found.into_iter().flatten() {
+            prop_assert!((0.0..=1.0).contains(&value));
+        }
+        let renamed = p.mapv(|l| if l == 0 { 0 } else { 90_000 - 1000 * l });
+        let close = |a: Result<f64, Undefined>, b: Result<f64, Undefined>| a.is_err() == b.is_err() && a.ok().zip(b.ok()).is_none_or(|(a, b)| (a - b).abs() < 1e-9);
+        // Ties may be broken the other way by other names; without them nothing changes.
+        let other = of(&t, &renamed);
+        prop_assert!(close(found[2], other[2]) && close(found[3], other[3]));
+        let turned = of(&p, &t);
+        prop_assert!(close(found[2], turned[2]) && close(found[4], turned[4]));
+        if let (Ok(plus), Ok(plain)) = (found[1], found[0]) {
+            prop_assert!(plus <= 1.0 && plain <= 1.0);
+        }
+    }
+
+    #[test]
+    fn the_assignment_is_the_best_of_all((t, p) in labels()) {
+        let overlaps = Overlaps::of(t.view(), p.view());
+        let found = overlaps.matching(0.0).iou;
+        let size = |m: &Array2<u32>, l: u32| m.iter().filter(|&&v| v == l).count() as f64;
+        let shared = |a: u32, b: u32| ndarray::Zip::from(&t).and(&p).fold(0.0, |n, &x, &y| n + f64::from(u8::from(x == a && y == b)));
+        let iou = |a: u32, b: u32| if shared(a, b) == 0.0 { 0.0 } else { shared(a, b) / (size(&t, a) + size(&p, b) - shared(a, b)) };
+        let mut best = 0.0_f64;
+        for order in [[1, 2, 3], [1, 3, 2], [2, 1, 3], [2, 3, 1], [3, 1, 2], [3, 2, 1]] {
+            best = best.max((0..3).map(|k| iou(k as u32 + 1, order[k])).sum());
+        }
+        prop_assert!((found - best).abs() < 1e-9, "{found} {best}");
+    }
+
+    #[test]
+    fn an_image_is_most_like_itself(values in proptest::collection::vec(0.0..255.0_f64, 144), noise in proptest::collection::vec(-9.0..9.0_f64, 144)) {
+        let a = Array2::from_shape_vec((12, 12), values).expect("shape");
+        let b = &a + &Array2::from_shape_vec((12, 12), noise).expect("shape");
+        for window in [Window::Uniform(7), Window::Gaussian(1.5)] {
+            let (same, forth, back) = (ssim(a.view(), a.view(), 255.0, window), ssim(a.view(), b.view(), 255.0, window), ssim(b.view(), a.view(), 255.0, window));
+            prop_assert!(same.is_ok_and(|s| (s - 1.0).abs() < 1e-9) && forth.is_ok_and(|s| s <= 1.0));
+            prop_assert!(forth.ok().zip(back.ok()).is_some_and(|(a, b)| (a - b).abs() < 1e-9));
+        }
+        prop_assert_eq!(psnr(a.view(), a.view(), 255.0), Err(Undefined::Identical));
+        prop_assert!(fid(a.view(), a.view()).is_ok_and(|d| d < 1e-6) && fid(a.view(), b.view()).is_ok_and(|d| d >= 0.0));
+    }
+
+    #[test]
+    fn holm_keeps_the_order_and_never_lowers(p_values in proptest::collection::vec(0.0..1.0_f64, 1..9)) {
+        let corrected = holm(&p_values);
+        for (i, p) in p_values.iter().enumerate() {
+            prop_assert!(corrected[i] >= *p && corrected[i] <= 1.0);
+            prop_assert!(p_values.iter().zip(&corrected).all(|(other, c)| other < p || *c >= corrected[i] - 1e-12));
+        }
+        prop_assert!((wilcoxon(&p_values, &p_values.iter().map(|p| p + 1.0).collect::<Vec<_>>()).expect("pairs") - 2.0 / 2_f64.powi(p_values.len() as i32)).abs() < 1e-12);
     }
 
     #[test]

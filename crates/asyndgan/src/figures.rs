@@ -1,15 +1,17 @@
 //! Pictures of a run.
 
+mod boxes;
 mod canvas;
 mod grids;
 mod histogram;
 mod sheet;
 
+pub(crate) use boxes::box_plot;
 pub(crate) use grids::{predictions, synthetic};
 pub(crate) use histogram::histograms;
 pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 
-use std::sync::Once;
+use std::{path::Path, sync::Once};
 
 use anyhow::{Result, anyhow};
 use plotters::style::{FontStyle, register_font};
@@ -23,4 +25,12 @@ fn with_font() -> Result<()> {
             register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).map_err(|_| anyhow!("the font is broken"));
     });
     done
+}
+
+/// Draws beside the place and renames into it; the backends choose the format by the extension, so that stays last.
+fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let beside = path.with_file_name(format!("partial-{name}"));
+    draw(&beside)?;
+    std::fs::rename(&beside, path).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
 }

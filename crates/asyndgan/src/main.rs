@@ -12,6 +12,7 @@ mod prepare;
 mod progress;
 mod report;
 mod run_folder;
+mod score;
 mod shelf;
 mod sources;
 mod synthesize;
@@ -72,6 +73,8 @@ enum Command {
     Evaluate(Which),
     /// Make the table and the pictures.
     Report(Where),
+    /// Score segmentations, whoever made them, against their truth.
+    Score(score::ScoreArguments),
     /// Look at image folders, prepare them, and hand on synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Synthesize(which) => RunFolder::open(&which.at.run).and_then(|run| synthesize::synthesize(&run, which.arm, which.seed)),
         Command::Evaluate(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
         Command::Report(at) => RunFolder::open(&at.run).and_then(|run| report::report(&run)),
+        Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data_command::run(command),
     };
     match done {

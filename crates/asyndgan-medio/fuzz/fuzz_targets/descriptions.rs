@@ -1,4 +1,6 @@
 #![no_main]
+use std::path::Path;
+
 use asyndgan_medio::DataSet;
 use std::sync::LazyLock;
 

@@ -1,6 +1,6 @@
 //! Figure 5: what each arm's generator draws, against the true mixture.
 
-use std::{fmt::Display, path::Path};
+use std::fmt::Display;
 
 use anyhow::{Result, anyhow};
 use asyndgan_paper::{Arm, Table};
@@ -36,20 +36,12 @@ pub(crate) fn histograms(folder: &RunFolder, table: &Table) -> Result<()> {
         let title = distance.map_or_else(|| row.arm.to_string(), |d| format!("{}: W1 {d:.3}", row.arm));
         panels.push(Panel { title, density: density(&drawn(folder, row.arm)?) });
     }
-    save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))?;
-    save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))
+    super::save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))?;
+    super::save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))
 }
 
 fn drawn(folder: &RunFolder, arm: Arm) -> Result<Vec<f64>> {
     toy_values(folder, arm, folder.run.seeds[0])
-}
-
-/// Draws beside the place and renames into it; the backends choose the format by the extension, so that stays last.
-fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = path.with_file_name(format!("partial-{name}"));
-    draw(&beside)?;
-    std::fs::rename(&beside, path).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
 }
 
 fn density(values: &[f64]) -> Vec<f64> {

@@ -1,0 +1,209 @@
+//! `asyndgan score`: anybody's segmentations against their truth.
+
+mod pairs;
+mod table;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+    path::PathBuf,
+    sync::Mutex,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_instances, score_masks};
+use clap::Args;
+use rayon::prelude::*;
+
+use self::{
+    pairs::{Labels, Pair},
+    table::{CaseRow, Report},
+};
+use crate::{figures::box_plot, progress::Progress, run_folder::write_text};
+
+/// Classes beyond this are taken for instances by mistake.
+const CLASSES_MAX: usize = 64;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  asyndgan score --truth labelsTs --prediction nnunet-output --out scores.json --plot scores.png
+  asyndgan score --truth truth --prediction predicted --instances --out scores.csv
+  asyndgan score --truth truth --prediction predicted --convention medpy --tolerance-mm 2
+
+Files match by name (endings aside): NIfTI, PNG or TIFF masks. Every label above 0 is a class of its own, or, with --instances, an instance.
+Distances are in millimetres where the file has a spacing, in pixels where it has none.")]
+pub(crate) struct ScoreArguments {
+    /// Folder of true masks.
+    #[arg(long)]
+    truth: PathBuf,
+    /// Folder of predicted masks, one for each true one.
+    #[arg(long)]
+    prediction: PathBuf,
+    /// Labels number instances: AJI, AJI+, PQ, SQ, F1 and object Dice.
+    #[arg(long)]
+    instances: bool,
+    /// What is decided where implementations disagree: standard, paper, monai or medpy.
+    #[arg(long, default_value = "standard")]
+    convention: Profile,
+    /// How far surfaces may lie apart and still agree (normalised surface distance).
+    #[arg(long, default_value_t = 1.0)]
+    tolerance_mm: f64,
+    /// Where to write all numbers: .json or .csv.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Where to draw a box plot of every metric: .png or .svg.
+    #[arg(long)]
+    plot: Option<PathBuf>,
+}
+
+pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
+    let ends = |path: &Option<PathBuf>, endings: [&str; 2]| {
+        path.as_ref().is_none_or(|p| endings.iter().any(|e| p.extension().is_some_and(|x| x == *e)))
+    };
+    ensure!(ends(&arguments.out, ["json", "csv"]), "--out must end in .json or .csv");
+    ensure!(ends(&arguments.plot, ["png", "svg"]), "--plot must end in .png or .svg");
+    ensure!(arguments.tolerance_mm >= 0.0 && arguments.tolerance_mm.is_finite(), "--tolerance-mm must be 0 or more");
+    let pairs = pairs::find(&arguments.truth, &arguments.prediction)?;
+    let classes = check(&pairs)?;
+    ensure!(
+        arguments.instances || classes.len() <= CLASSES_MAX,
+        "{} different labels: if they number instances, say --instances",
+        classes.len()
+    );
+    let convention = Convention::of(arguments.convention, "a file");
+    let bar = Mutex::new((Progress::new("score", pairs.len() as u64), 0));
+    let scored: Vec<(Vec<CaseRow>, Pooled)> = pairs
+        .par_iter()
+        .map(|pair| {
+            let (truth, prediction) = pair.read()?;
+            let all = if arguments.instances {
+                Scored::instances(&truth, &prediction, &convention)
+            } else {
+                Scored::classes(&truth, &prediction, &classes, arguments.tolerance_mm, &convention)
+            };
+            if let Ok(mut bar) = bar.lock() {
+                bar.1 += 1;
+                let done = bar.1;
+                bar.0.set(done);
+            }
+            Ok((all.rows.into_iter().map(|(class, scores)| CaseRow::new(&pair.case, class, &scores)).collect(), all.pooled))
+        })
+        .collect::<Result<_>>()?;
+    drop(bar);
+    let (mut rows, mut pooled) = (Vec::new(), Pooled::default());
+    for (of_case, counts) in scored {
+        rows.extend(of_case);
+        pooled.add(counts);
+    }
+    let report = Report::new(rows, pooled.values(&convention), convention, arguments.tolerance_mm);
+    // Whoever closes the pipe has seen enough.
+    std::io::stdout().write_all(report.text().as_bytes()).ok();
+    if let Some(path) = &arguments.out {
+        let text = if path.extension().is_some_and(|e| e == "json") { serde_json::to_string_pretty(&report)? + "\n" } else { report.csv() };
+        write_text(path, &text)?;
+    }
+    if let Some(path) = &arguments.plot {
+        box_plot(&report.by_metric(), path).with_context(|| format!("cannot draw {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Looks at every pair before any is scored; returns the classes of all.
+fn check(pairs: &[Pair]) -> Result<BTreeSet<u32>> {
+    let found: Vec<BTreeSet<u32>> = pairs
+        .par_iter()
+        .map(|pair| {
+            let (truth, prediction) = pair.read()?;
+            let (expected, found) = (truth.voxels.shape(), prediction.voxels.shape());
+            if expected != found {
+                bail!("{} has shape {found:?}, its truth {expected:?}; both must be of one grid", pair.prediction.display());
+            }
+            let apart = truth.spacing_mm.iter().zip(&prediction.spacing_mm).any(|(a, b)| (a - b).abs() > 1e-3 * a);
+            if apart {
+                let (expected, found) = (&truth.spacing_mm, &prediction.spacing_mm);
+                bail!("{} has a spacing of {found:?} mm, its truth of {expected:?}; correct one", pair.prediction.display());
+            }
+            // Neighbours are mostly alike: only changes are looked up.
+            let mut labels = BTreeSet::new();
+            for map in [&truth.voxels, &prediction.voxels] {
+                let mut last = 0;
+                for &label in map {
+                    if label != last {
+                        labels.insert(label);
+                        last = label;
+                    }
+                }
+            }
+            labels.remove(&0);
+            Ok(labels)
+        })
+        .collect::<Result<_>>()?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// One case's numbers, and what it adds to the pooled ones.
+struct Scored {
+    rows: Vec<(String, Scores)>,
+    pooled: Pooled,
+}
+
+impl Scored {
+    fn classes(truth: &Labels, prediction: &Labels, classes: &BTreeSet<u32>, tolerance_mm: f64, convention: &Convention) -> Self {
+        let mut scored = Self { rows: Vec::new(), pooled: Pooled::default() };
+        for &class in classes {
+            let (truth_mask, prediction_mask) = (truth.voxels.mapv(|l| l == class), prediction.voxels.mapv(|l| l == class));
+            let scores = score_masks(truth_mask.view(), prediction_mask.view(), &truth.spacing_mm, tolerance_mm, convention);
+            scored.rows.push((class.to_string(), scores));
+            scored.pooled.overlap.insert(class.to_string(), Confusion::of(truth_mask.view(), prediction_mask.view()));
+        }
+        scored
+    }
+
+    fn instances(truth: &Labels, prediction: &Labels, convention: &Convention) -> Self {
+        let scores = score_instances(truth.voxels.view(), prediction.voxels.view(), convention);
+        let overlaps = Overlaps::of(truth.voxels.view(), prediction.voxels.view());
+        let counts = (overlaps.aji(), overlaps.aji_plus(), overlaps.matching(0.5));
+        Self { rows: vec![("instances".into(), scores)], pooled: Pooled { overlap: BTreeMap::new(), instances: vec![counts] } }
+    }
+}
+
+/// Counts that add up over cases.
+#[derive(Default)]
+struct Pooled {
+    overlap: BTreeMap<String, Confusion>,
+    instances: Vec<(asyndgan_metrics::Aggregate, asyndgan_metrics::Aggregate, asyndgan_metrics::Matching)>,
+}
+
+impl Pooled {
+    fn add(&mut self, other: Self) {
+        for (class, counts) in other.overlap {
+            let sum = self.overlap.entry(class).or_default();
+            *sum = *sum + counts;
+        }
+        self.instances.extend(other.instances);
+    }
+
+    /// By class: the metrics of all cases taken together.
+    fn values(&self, convention: &Convention) -> BTreeMap<String, Scores> {
+        let of_counts = |n: &Confusion| {
+            let values = [
+                ("dice", n.dice()),
+                ("jaccard", n.jaccard()),
+                ("sensitivity", n.sensitivity()),
+                ("specificity", n.specificity()),
+                ("precision", n.precision()),
+            ];
+            values.into_iter().map(|(name, value)| (name, convention.settle(value))).collect()
+        };
+        let mut values: BTreeMap<String, Scores> = self.overlap.iter().map(|(class, n)| (class.clone(), of_counts(n))).collect();
+        if !self.instances.is_empty() {
+            let aji: asyndgan_metrics::Aggregate = self.instances.iter().map(|i| i.0).sum();
+            let aji_plus: asyndgan_metrics::Aggregate = self.instances.iter().map(|i| i.1).sum();
+            let matching: asyndgan_metrics::Matching = self.instances.iter().map(|i| i.2).sum();
+            let all =
+                [("aji", aji.value()), ("aji_plus", aji_plus.value()), ("pq", matching.pq()), ("sq", matching.sq()), ("f1", matching.f1())];
+            values.insert("instances".into(), all.into_iter().collect());
+        }
+        values
+    }
+}

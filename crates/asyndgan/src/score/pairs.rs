@@ -1,0 +1,76 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_medio::{read_instances, read_labels};
+use ndarray::{ArrayD, Axis};
+
+const ENDINGS: [&str; 5] = [".nii.gz", ".nii", ".png", ".tif", ".tiff"];
+
+/// A true mask and the prediction for it.
+pub(super) struct Pair {
+    pub(super) case: String,
+    pub(super) truth: PathBuf,
+    pub(super) prediction: PathBuf,
+}
+
+/// A mask's labels on its grid: three axes of a volume, two of a picture or a volume of one slice.
+pub(super) struct Labels {
+    pub(super) voxels: ArrayD<u32>,
+    pub(super) spacing_mm: Vec<f64>,
+}
+
+impl Pair {
+    pub(super) fn read(&self) -> Result<(Labels, Labels)> {
+        Ok((read(&self.truth)?, read(&self.prediction)?))
+    }
+}
+
+/// Matches the masks of two folders by their names; anything else in them is passed over.
+pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
+    let (truths, mut predictions) = (masks(truth)?, masks(prediction)?);
+    ensure!(!truths.is_empty(), "{} holds no mask: looked for *{}", truth.display(), ENDINGS.join(", *"));
+    let mut pairs = Vec::new();
+    let mut alone: Vec<String> = Vec::new();
+    for (case, truth) in truths {
+        match predictions.remove(&case) {
+            Some(prediction) => pairs.push(Pair { case, truth, prediction }),
+            None => alone.push(truth.display().to_string()),
+        }
+    }
+    alone.extend(predictions.values().map(|p| p.display().to_string()));
+    if !alone.is_empty() {
+        bail!("without a partner of the same name: {}; add it, or take the file away", alone.join(", "));
+    }
+    Ok(pairs)
+}
+
+fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some(case) = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).filter(|_| !name.starts_with('.')) else { continue };
+        if let Some(other) = found.insert(case.to_owned(), path.clone()) {
+            bail!("{} and {} are of one name; take one away", path.display(), PathBuf::from(&other).display());
+        }
+    }
+    Ok(found)
+}
+
+fn read(path: &Path) -> Result<Labels> {
+    if path.to_string_lossy().contains(".nii") {
+        let labels = read_labels(path)?;
+        let spacing_mm = labels.spacing_mm().to_vec();
+        let voxels = labels.voxels.into_dyn();
+        // One slice has no neighbours above and below, rather than unmarked ones.
+        if voxels.len_of(Axis(0)) == 1 {
+            return Ok(Labels { voxels: voxels.remove_axis(Axis(0)), spacing_mm: spacing_mm[1..].to_vec() });
+        }
+        return Ok(Labels { voxels, spacing_mm });
+    }
+    Ok(Labels { voxels: read_instances(path)?.into_dyn(), spacing_mm: vec![1.0; 2] })
+}
