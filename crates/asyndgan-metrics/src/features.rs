@@ -33,7 +33,7 @@ pub fn fid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
     let (mean_b, root_b, trace_b) = gaussian(b);
     let apart: f64 = mean_a.iter().zip(&mean_b).map(|(x, y)| (x - y) * (x - y)).sum();
     let shared: f64 = (root_a * root_b.transpose()).singular_values().iter().sum();
-    Ok((apart + trace_a + trace_b - 2.0 * shared).max(0.0))
+    finite((apart + trace_a + trace_b - 2.0 * shared).max(0.0))
 }
 
 /// Kernel distance of two samples of features: the unbiased estimate of the squared maximum mean discrepancy under the kernel
@@ -67,7 +67,7 @@ pub fn kid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
         (k.sum() - k.diag().sum()) / (n * (n - 1.0))
     };
     let across = kernel(a, b).mean().unwrap_or(0.0);
-    Ok(within(a) + within(b) - 2.0 * across)
+    finite(within(a) + within(b) - 2.0 * across)
 }
 
 fn check(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<(), Undefined> {
@@ -76,6 +76,11 @@ fn check(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<(), Undefined> {
         return Err(Undefined::NoSamples);
     }
     if a.iter().chain(b.iter()).any(|v| !v.is_finite()) { Err(Undefined::NotFinite) } else { Ok(()) }
+}
+
+/// Features may be finite and their squares not.
+fn finite(value: f64) -> Result<f64, Undefined> {
+    if value.is_finite() { Ok(value) } else { Err(Undefined::NotFinite) }
 }
 
 /// The mean, a root of the covariance with as few rows as there can be, and the covariance's trace.

@@ -18,9 +18,9 @@ pub struct Summary {
     pub undefined: usize,
 }
 
-/// Summarises values of which some may be undefined.
+/// Summarises values of which some may be undefined; what is not finite counts as such.
 pub fn summarise(values: &[Option<f64>]) -> Summary {
-    let defined: Vec<f64> = values.iter().copied().flatten().collect();
+    let defined: Vec<f64> = values.iter().copied().flatten().filter(|v| v.is_finite()).collect();
     let n = defined.len();
     let mean = (n > 0).then(|| defined.iter().sum::<f64>() / n as f64);
     let sd = mean.filter(|_| n > 1).map(|m| (defined.iter().map(|v| (v - m).powi(2)).sum::<f64>() / (n - 1) as f64).sqrt());
@@ -42,7 +42,7 @@ pub struct Interval {
 /// Percentile-bootstrap interval of the mean.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] without a value.
+/// [`Undefined::NoSamples`] without a value, [`Undefined::NotFinite`].
 ///
 /// # Reference
 /// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -50,6 +50,9 @@ pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> R
     let n = values.len();
     if n == 0 {
         return Err(Undefined::NoSamples);
+    }
+    if values.iter().any(|v| !v.is_finite()) {
+        return Err(Undefined::NotFinite);
     }
     let mut means: Vec<f64> =
         (0..resamples.max(1)).map(|_| (0..n).map(|_| values[rng.random_range(0..n)]).sum::<f64>() / n as f64).collect();
@@ -60,7 +63,7 @@ pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> R
 /// Mean of paired differences `a - b` and its percentile-bootstrap interval over the pairs.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] without a pair.
+/// [`Undefined::NoSamples`] without a pair, [`Undefined::NotFinite`].
 ///
 /// # Panics
 /// If the two differ in length.

@@ -40,13 +40,14 @@ impl SurfaceDistances {
     /// Both masks of one shape, of one to three axes; one spacing per axis.
     ///
     /// # Panics
-    /// If the shapes differ, there are more than three axes, or the number of spacings is not the number of axes.
+    /// If the shapes differ, there are more than three axes, the number of spacings is not the number of axes, or one is not above 0.
     ///
     /// # Errors
     /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or [`Undefined::PredictionEmpty`].
     pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         assert_eq!(spacing_mm.len(), truth.ndim(), "one spacing per axis");
+        assert!(spacing_mm.iter().all(|s| s.is_finite() && *s > 0.0), "spacings are above 0, these are {spacing_mm:?}");
         let (truth, prediction) = (truth.as_standard_layout(), prediction.as_standard_layout());
         let shape = truth.shape();
         let in_order = "standard layout is in memory order";
