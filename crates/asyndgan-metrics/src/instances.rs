@@ -53,6 +53,14 @@ impl Overlaps {
     ///
     /// # Reference
     /// Graham et al., Medical Image Analysis 58, 2019 (`HoVer`-Net), `get_fast_aji_plus`.
+    ///
+    /// # Example
+    /// ```
+    /// // One prediction covers two truths: it serves both in AJI, and one in AJI+.
+    /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 2]]), ndarray::arr2(&[[5, 5, 5]]));
+    /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+    /// assert_eq!((overlaps.aji().value(), overlaps.aji_plus().value()), (Ok(0.5), Ok(0.5)));
+    /// ```
     pub fn aji_plus(&self) -> Aggregate {
         self.aggregate(&self.matched(0.0))
     }
@@ -89,6 +97,15 @@ impl Overlaps {
     ///
     /// # Reference
     /// Sirinukunwattana et al., Medical Image Analysis 35, 2017 (the `GlaS` contest). Of equal ones the smaller label is taken.
+    ///
+    /// # Example
+    /// ```
+    /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 0, 2]]), ndarray::arr2(&[[5, 5, 0, 0]]));
+    /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+    /// // Two thirds of the truth are met wholly, and all of the prediction.
+    /// assert!((overlaps.object_dice()? - 5.0 / 6.0).abs() < 1e-12);
+    /// # Ok::<(), asyndgan_metrics::Undefined>(())
+    /// ```
     pub fn object_dice(&self) -> Result<f64, Undefined> {
         let sizes = [&self.truth_sizes, &self.prediction_sizes];
         if sizes.iter().all(|s| s.is_empty()) {

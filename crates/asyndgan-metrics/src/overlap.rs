@@ -5,6 +5,16 @@ use ndarray::{ArrayView, Dimension, Zip};
 use crate::Undefined;
 
 /// Counts of agreeing and disagreeing elements of two masks; counts of several cases add up to a pooled one.
+///
+/// # Example
+/// ```
+/// use asyndgan_metrics::Confusion;
+/// let (truth, prediction) = (ndarray::arr1(&[true, true, false, false]), ndarray::arr1(&[true, false, true, true]));
+/// let n = Confusion::of(truth.view(), prediction.view());
+/// assert_eq!((n.dice(), n.jaccard(), n.volume_similarity()), (Ok(0.4), Ok(0.25), Ok(0.8)));
+/// assert_eq!((n.sensitivity(), n.specificity(), n.precision()), (Ok(0.5), Ok(0.0), Ok(1.0 / 3.0)));
+/// assert_eq!((n + n).dice(), n.dice());
+/// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Confusion {
     /// Marked in both.

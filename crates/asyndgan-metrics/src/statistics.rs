@@ -19,6 +19,12 @@ pub struct Summary {
 }
 
 /// Summarises values of which some may be undefined; what is not finite counts as such.
+///
+/// # Example
+/// ```
+/// let summary = asyndgan_metrics::summarise(&[Some(0.8), None, Some(0.6), Some(0.7)]);
+/// assert_eq!((summary.median, summary.n, summary.undefined), (Some(0.7), 3, 1));
+/// ```
 pub fn summarise(values: &[Option<f64>]) -> Summary {
     let defined: Vec<f64> = values.iter().copied().flatten().filter(|v| v.is_finite()).collect();
     let n = defined.len();
@@ -46,6 +52,14 @@ pub struct Interval {
 ///
 /// # Reference
 /// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+///
+/// # Example
+/// ```
+/// use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+/// let interval = asyndgan_metrics::bootstrap_mean(&[0.7, 0.8, 0.9], 1000, &mut ChaCha8Rng::seed_from_u64(1))?;
+/// assert!(interval.low < 0.8 && interval.high > 0.8);
+/// # Ok::<(), asyndgan_metrics::Undefined>(())
+/// ```
 pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> Result<Interval, Undefined> {
     let n = values.len();
     if n == 0 {

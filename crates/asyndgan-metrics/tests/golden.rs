@@ -155,6 +155,24 @@ fn masks_score_as_in_medpy_and_monai() {
     assert_eq!(seen, 400 * 13);
 }
 
+/// `DeepMind`'s surface runs between elements and weighs by area: the largest distance is mostly the same and never more than an element away,
+/// percentiles and shares are other numbers.
+#[test]
+fn deepmind_measures_another_surface() {
+    let (mut cases, mut same_largest, mut same_percentile) = (0, 0, 0);
+    for (i, expected) in golden("masks").iter().enumerate() {
+        let (truth, prediction, spacing) = mask_case(i);
+        let Ok(found) = SurfaceDistances::of(truth.view(), prediction.view(), &spacing) else { continue };
+        let of = |name: &str| expected["deepmind"][name].as_f64().expect("both mark something");
+        let apart = (found.hausdorff() - of("hausdorff")).abs();
+        assert!(apart <= spacing.iter().copied().fold(0.0, f64::max), "case {i}: {apart}");
+        cases += 1;
+        same_largest += usize::from(apart < 1e-6);
+        same_percentile += usize::from(near(found.percentile(95.0, asyndgan_metrics::Directions::Separate), of("hd95"), 1e-6));
+    }
+    assert_eq!((cases, same_largest, same_percentile), (342, 261, 50));
+}
+
 #[test]
 fn components_are_scipys() {
     for (i, expected) in golden("masks").iter().enumerate() {

@@ -2,7 +2,8 @@
 
     python references.py data/golden/metrics.json
 
-The golden numbers were made with medpy 0.5.2, MONAI 1.6.1, SciPy 1.17.1, scikit-image 0.26.0 and NumPy as of November 2026. Cases come from
+The golden numbers were made with medpy 0.5.2, MONAI 1.6.1, SciPy 1.17.1, scikit-image 0.26.0, DeepMind's surface-distance 0.1 and
+NumPy as of November 2026. Cases come from
 whole numbers alone (splitmix64), so that both sides make the very same arrays and none has to be stored.
 """
 
@@ -13,7 +14,7 @@ import warnings
 
 import numpy as np
 
-MASKS, INSTANCES, IMAGES, SAMPLES = 400, 320, 60, 120
+MASKS, INSTANCES, IMAGES, SAMPLES = 400, 320, 300, 300
 SPACINGS = [0.5, 0.75, 1.0, 1.25, 2.5, 3.0]
 
 
@@ -129,6 +130,19 @@ def of_monai(truth, prediction, spacing):
     }
 
 
+def of_deepmind(truth, prediction, spacing):
+    import surface_distance
+
+    if not truth.any() or not prediction.any():
+        return None
+    found = surface_distance.compute_surface_distances(truth, prediction, spacing)
+    return {
+        "hausdorff": or_none(surface_distance.compute_robust_hausdorff(found, 100)),
+        "hd95": or_none(surface_distance.compute_robust_hausdorff(found, 95)),
+        "nsd": or_none(surface_distance.compute_surface_dice_at_tolerance(found, 1.5)),
+    }
+
+
 def of_scipy(truth):
     from scipy import ndimage
 
@@ -217,6 +231,7 @@ if __name__ == "__main__":
     for i in range(MASKS):
         truth, prediction, spacing = mask_case(i)
         masks.append({"medpy": of_medpy(truth, prediction, spacing), "monai": of_monai(truth, prediction, spacing), "components": of_scipy(truth)})
+        masks[-1]["deepmind"] = of_deepmind(truth, prediction, spacing)
     golden = {
         "masks": masks,
         "instances": [of_definitions(*instance_case(i)) for i in range(INSTANCES)],
