@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Output};
 use e2e::{program, root};
 use serde_json::Value;
 
-/// Two folders with the same two masks; one prediction has a pixel less.
+/// Two folders with the same two masks.
 fn folders(place: &Path) {
     let golden = root().join("data/golden/medio");
     for part in ["truth", "prediction"] {
@@ -53,6 +53,7 @@ fn what_is_undefined_is_null_with_its_reason() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let report: Value = serde_json::from_str(&fs::read_to_string(out).expect("written")).expect("JSON");
     let case = &report["cases"][0];
+    assert!(report["summary"].as_array().is_some_and(|s| s.iter().any(|row| row["metric"] == "dice" && row["pooled"] == 0.0)));
     assert!(case["metrics"]["hd95"].is_null() && case["metrics"]["dice"] == 0.0);
     assert_eq!(case["undefined"]["hd95"], "the prediction is empty");
 }
@@ -63,6 +64,8 @@ fn what_does_not_fit_is_named_before_anything_is_scored() {
         ("alone", ["without a partner", "extra.png"]),
         ("shape", ["tile.nii has shape", "both must be of one grid"]),
         ("spacing", ["volume.nii has a spacing", "correct one"]),
+        ("turned", ["volume.nii.gz lies elsewhere", "resample"]),
+        ("kind", ["extra.nrrd", "convert it"]),
         ("broken", ["tile.tif is unreadable", "intact copy"]),
         ("ending", ["--out must end", ".csv"]),
     ] {
@@ -80,6 +83,8 @@ fn what_does_not_fit_is_named_before_anything_is_scored() {
                 fs::remove_file(prediction.join("volume.nii.gz")).expect("removed");
                 fs::copy(golden.join("neither.nii"), prediction.join("volume.nii")).expect("copied");
             }
+            "turned" => drop(fs::copy(root().join("data/golden/score/turned.nii.gz"), prediction.join("volume.nii.gz")).expect("copied")),
+            "kind" => fs::write(prediction.join("extra.nrrd"), "NRRD").expect("written"),
             "broken" => fs::write(prediction.join("tile.tif"), b"II*\0").expect("written"),
             _ => out = "s.txt".into(),
         }

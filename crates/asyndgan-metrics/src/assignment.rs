@@ -20,13 +20,15 @@ fn groups(pairs: &[(u32, u32, f64)]) -> Vec<Vec<usize>> {
         let [a, b] = [of_left.get(&left).copied(), of_right.get(&right).copied()];
         let own = match (a, b) {
             (Some(a), Some(b)) if a != b => {
-                let moved = std::mem::take(&mut groups[b]);
+                // The smaller moves, so that no pair moves often.
+                let (kept, other) = if groups[a].len() < groups[b].len() { (b, a) } else { (a, b) };
+                let moved = std::mem::take(&mut groups[other]);
                 for &j in &moved {
-                    of_left.insert(pairs[j].0, a);
-                    of_right.insert(pairs[j].1, a);
+                    of_left.insert(pairs[j].0, kept);
+                    of_right.insert(pairs[j].1, kept);
                 }
-                groups[a].extend(moved);
-                a
+                groups[kept].extend(moved);
+                kept
             }
             (Some(a), _) | (None, Some(a)) => a,
             (None, None) => {
@@ -46,9 +48,6 @@ fn groups(pairs: &[(u32, u32, f64)]) -> Vec<Vec<usize>> {
 /// # Reference
 /// Jonker and Volgenant, Computing 38, 1987.
 fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
-    if group.len() < 2 {
-        return group.to_vec();
-    }
     let side = |of: fn(&(u32, u32, f64)) -> u32| {
         let mut names: Vec<u32> = group.iter().map(|&i| of(&pairs[i])).collect();
         names.sort_unstable();
@@ -56,12 +55,19 @@ fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
         names
     };
     let (lefts, rights) = (side(|p| p.0), side(|p| p.1));
-    // A row may stay alone: as many columns of weight 0 stand by.
+    if lefts.len() == 1 || rights.len() == 1 {
+        // Of equal ones the first.
+        return group.iter().copied().reduce(|best, i| if pairs[i].2 > pairs[best].2 { i } else { best }).into_iter().collect();
+    }
+    // The shorter side is placed one by one, and each may stay alone: as many columns of weight 0 stand by.
+    let turned = rights.len() < lefts.len();
+    let (lefts, rights) = if turned { (rights, lefts) } else { (lefts, rights) };
     let (n, m) = (lefts.len(), rights.len() + lefts.len());
     let mut cost = vec![0.0; n * m];
     let mut pair = BTreeMap::new();
     for &i in group {
-        let (l, r) = (lefts.partition_point(|&n| n < pairs[i].0), rights.partition_point(|&n| n < pairs[i].1));
+        let (own, other) = if turned { (pairs[i].1, pairs[i].0) } else { (pairs[i].0, pairs[i].1) };
+        let (l, r) = (lefts.partition_point(|&n| n < own), rights.partition_point(|&n| n < other));
         cost[l * m + r] = -pairs[i].2;
         pair.insert((l, r), i);
     }

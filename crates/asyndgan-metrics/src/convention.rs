@@ -14,7 +14,7 @@ pub struct Convention {
     pub name: Profile,
     /// What one scored case is: a volume, a slice or a tile.
     pub case: String,
-    /// Dice, Jaccard, normalised surface distance and the instance metrics when truth and prediction are both empty.
+    /// Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics when truth and prediction are both empty.
     pub both_empty: BothEmpty,
     /// Percentiles of surface distances, HD95 among them: of each direction, then the larger; or of both together.
     pub percentiles: Directions,

@@ -15,7 +15,7 @@ use crate::Undefined;
 /// If the numbers of features differ.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] below two samples, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] below two samples or without a feature, [`Undefined::NotFinite`].
 ///
 /// # Reference
 /// Heusel et al., `NeurIPS` 2017. Covariances have denominator n - 1.
@@ -32,8 +32,10 @@ pub fn fid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
     let (mean_a, root_a, trace_a) = gaussian(a);
     let (mean_b, root_b, trace_b) = gaussian(b);
     let apart: f64 = mean_a.iter().zip(&mean_b).map(|(x, y)| (x - y) * (x - y)).sum();
-    let shared: f64 = (root_a * root_b.transpose()).singular_values().iter().sum();
-    finite((apart + trace_a + trace_b - 2.0 * shared).max(0.0))
+    let product = root_a * root_b.transpose();
+    finite(apart + trace_a + trace_b + product.sum())?;
+    let shared: f64 = product.singular_values().iter().sum();
+    Ok(finite(apart + trace_a + trace_b - 2.0 * shared)?.max(0.0))
 }
 
 /// Kernel distance of two samples of features: the unbiased estimate of the squared maximum mean discrepancy under the kernel
@@ -72,7 +74,7 @@ pub fn kid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
 
 fn check(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<(), Undefined> {
     assert_eq!(a.ncols(), b.ncols(), "the samples have different features");
-    if a.nrows() < 2 || b.nrows() < 2 {
+    if a.nrows() < 2 || b.nrows() < 2 || a.ncols() == 0 {
         return Err(Undefined::NoSamples);
     }
     if a.iter().chain(b.iter()).any(|v| !v.is_finite()) { Err(Undefined::NotFinite) } else { Ok(()) }

@@ -11,7 +11,7 @@ use crate::Undefined;
 /// `range` is the largest difference that two values can have: 255 for bytes, 2 for images in [-1, 1].
 ///
 /// # Panics
-/// If the shapes differ.
+/// If the shapes differ, or the range is not above 0.
 ///
 /// # Errors
 /// [`Undefined::Identical`] (the ratio is infinite), [`Undefined::NotFinite`], [`Undefined::NoSamples`].
@@ -27,6 +27,7 @@ use crate::Undefined;
 /// ```
 pub fn psnr<D: Dimension>(a: ArrayView<f64, D>, b: ArrayView<f64, D>, range: f64) -> Result<f64, Undefined> {
     assert_eq!(a.shape(), b.shape(), "the images differ in shape");
+    assert!(range > 0.0 && range.is_finite(), "a range is above 0, this is {range}");
     if a.is_empty() {
         return Err(Undefined::NoSamples);
     }
@@ -58,7 +59,7 @@ pub enum Window {
 /// `range` as for [`psnr`]; K1 is 0.01, K2 0.03.
 ///
 /// # Panics
-/// If the shapes differ, or a uniform window is even.
+/// If the shapes differ, a uniform window is even, or a Gaussian one has no positive standard deviation.
 ///
 /// # Errors
 /// [`Undefined::TooSmall`] where the window does not fit, [`Undefined::NotFinite`].
@@ -82,6 +83,7 @@ pub fn ssim(a: ArrayView2<f64>, b: ArrayView2<f64>, range: f64, window: Window) 
             (vec![1.0 / size as f64; size], if size > 1 { n / (n - 1.0) } else { 1.0 })
         }
         Window::Gaussian(sd) => {
+            assert!(sd > 0.0 && sd < 1e6, "a standard deviation is above 0, this is {sd}");
             let reach = (3.5 * sd + 0.5) as i64;
             let raw: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sd).powi(2)).exp()).collect();
             let total: f64 = raw.iter().sum();

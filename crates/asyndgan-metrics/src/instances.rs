@@ -56,10 +56,10 @@ impl Overlaps {
     ///
     /// # Example
     /// ```
-    /// // One prediction covers two truths: it serves both in AJI, and one in AJI+.
-    /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 2]]), ndarray::arr2(&[[5, 5, 5]]));
+    /// // One prediction covers two truths and a pixel beside: it serves both in AJI, and one in AJI+.
+    /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 2, 0]]), ndarray::arr2(&[[5, 5, 5, 5]]));
     /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
-    /// assert_eq!((overlaps.aji().value(), overlaps.aji_plus().value()), (Ok(0.5), Ok(0.5)));
+    /// assert_eq!((overlaps.aji().value(), overlaps.aji_plus().value()), (Ok(3.0 / 8.0), Ok(2.0 / 5.0)));
     /// ```
     pub fn aji_plus(&self) -> Aggregate {
         self.aggregate(&self.matched(0.0))
@@ -86,7 +86,7 @@ impl Overlaps {
             true_positive: n as u64,
             false_positive: (self.predictions() - n) as u64,
             false_negative: (self.truths() - n) as u64,
-            iou: matched.iter().map(|pair| self.iou(pair)).sum(),
+            iou: matched.iter().map(|pair| self.iou(pair)).fold(0.0, Add::add),
         }
     }
 
@@ -175,8 +175,9 @@ impl Matching {
     /// Segmentation quality: the mean intersection over union of the matching pairs.
     ///
     /// # Errors
-    /// [`Undefined::NoMatch`].
+    /// [`Undefined::BothEmpty`], [`Undefined::NoMatch`].
     pub fn sq(&self) -> Result<f64, Undefined> {
+        self.f1()?;
         if self.true_positive == 0 { Err(Undefined::NoMatch) } else { Ok(self.iou / self.true_positive as f64) }
     }
 

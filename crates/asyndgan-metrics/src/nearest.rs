@@ -2,8 +2,8 @@
 //!
 //! Along rows, how many steps the nearest element of the other surface is away; then, for every element of the first surface, outwards
 //! over the rows of its plane and over the planes until none can be nearer. Surfaces lie near each other as a rule, and the search is
-//! short; a plane that was searched for long has its answers worked out once for all elements, by the lower envelope of parabolas, so
-//! that the whole stays linear. Steps are whole numbers: they take little room, and distances are exact.
+//! short; a plane that was searched for long has its answers worked out once for all elements, by the lower envelope of parabolas. At
+//! worst every element looks at every plane once. Steps are whole numbers: they take little room.
 
 use crate::boundary::Boundary;
 
@@ -47,6 +47,7 @@ fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 
     let [planes, rows, columns] = to.size();
     let mut line = vec![false; columns];
     let mut there = Planes::<S>::of(to, high, wide, &mut line);
+    let filled: Vec<usize> = (0..planes).filter(|&z| there.states[z] != State::Empty).collect();
     let mut found = Vec::new();
     for z in 0..planes {
         for y in 0..rows {
@@ -55,13 +56,19 @@ fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 
             }
             for (x, _) in line.iter().enumerate().filter(|(_, on)| **on) {
                 let mut best = there.nearest(z, y, x, f64::INFINITY);
-                for away in 1..planes {
-                    let beyond = (away as f64 * thick).powi(2);
-                    if beyond >= best {
-                        break;
-                    }
-                    for z in [z.checked_sub(away), Some(z + away).filter(|&z| z < planes)].into_iter().flatten() {
-                        best = best.min(beyond + there.nearest(z, y, x, best - beyond));
+                // Outwards on both sides, over planes that hold anything.
+                let first = filled.partition_point(|&other| other < z);
+                for part in [&mut filled[..first].iter().rev() as &mut dyn Iterator<Item = &usize>, &mut filled[first..].iter()] {
+                    for &other in part.filter(|&&other| other != z) {
+                        let beyond = (z.abs_diff(other) as f64 * thick).powi(2);
+                        if beyond >= best {
+                            break;
+                        }
+                        let limit = best - beyond;
+                        let nearer = there.nearest(other, y, x, limit);
+                        if nearer < limit {
+                            best = best.min(beyond + nearer);
+                        }
                     }
                 }
                 found.push(best.sqrt());

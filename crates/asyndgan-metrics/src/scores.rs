@@ -8,7 +8,7 @@ use crate::{Confusion, Convention, Overlaps, SurfaceDistances, Undefined};
 pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
 
 /// All metrics of a mask: dice, jaccard, sensitivity, specificity, precision, `volume_similarity`, and in millimetres hausdorff, hd95,
-/// assd, and nsd at the tolerance.
+/// assd, and nsd at the tolerance. Where only one side is empty the distances are undefined and nsd is 0: nothing lies near anything.
 ///
 /// # Shapes
 /// Both masks of one shape, of one to three axes; one spacing per axis.

@@ -94,11 +94,12 @@ pub fn bootstrap_difference(a: &[f64], b: &[f64], resamples: usize, rng: &mut im
 /// A percentile of sorted values, by linear interpolation between the two nearest.
 ///
 /// # Panics
-/// If there are no values.
+/// If there are no values, or the percentage is not from 0 to 100.
 pub fn percentile_of_sorted(sorted: &[f64], percent: f64) -> f64 {
     assert!(!sorted.is_empty(), "a percentile of nothing");
+    assert!((0.0..=100.0).contains(&percent), "percentages are from 0 to 100, this is {percent}");
     let place = percent / 100.0 * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
     let above = place.ceil() as usize;
-    sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64)
+    if below == above { sorted[below] } else { sorted[below] + (sorted[above] - sorted[below]) * (place - below as f64) }
 }

@@ -33,21 +33,21 @@ pub struct SurfaceDistances {
 }
 
 impl SurfaceDistances {
-    /// Measures two masks, within the box that holds both: at most 2 bytes an element of it where its sides are below 255, 4 where
-    /// they are below 65,535, and 8 bytes for every distance.
+    /// Measures two masks within the box that holds both. An element of the box takes 2 bytes where its rows and columns are below 255, 4
+    /// below 65,535 and 8 beyond, a distance 8 bytes; masks that are not in memory order are copied first.
     ///
     /// # Shapes
     /// Both masks of one shape, of one to three axes; one spacing per axis.
     ///
     /// # Panics
-    /// If the shapes differ, there are more than three axes, the number of spacings is not the number of axes, or one is not above 0.
+    /// If the shapes differ, there are more than three axes, the number of spacings is not the number of axes, or one is not from 1e-9 to 1e9.
     ///
     /// # Errors
     /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or [`Undefined::PredictionEmpty`].
     pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         assert_eq!(spacing_mm.len(), truth.ndim(), "one spacing per axis");
-        assert!(spacing_mm.iter().all(|s| s.is_finite() && *s > 0.0), "spacings are above 0, these are {spacing_mm:?}");
+        assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings are from 1e-9 to 1e9 mm, these are {spacing_mm:?}");
         let (truth, prediction) = (truth.as_standard_layout(), prediction.as_standard_layout());
         let shape = truth.shape();
         let in_order = "standard layout is in memory order";

@@ -14,7 +14,7 @@ pub enum Undefined {
     PredictionEmpty,
     /// A value is NaN or infinite.
     NotFinite,
-    /// Truth and prediction have instances, but no two of them match.
+    /// No instance of the truth matches one of the prediction.
     NoMatch,
     /// The two are the same, so that the metric would be infinite or test nothing.
     Identical,

@@ -27,5 +27,5 @@ pub fn wasserstein_1(a: &[f64], b: &[f64]) -> Result<f64, Undefined> {
         ahead += pair[0].1;
         area += ahead.abs() * (pair[1].0 - pair[0].0);
     }
-    Ok(area)
+    if area.is_finite() { Ok(area) } else { Err(Undefined::NotFinite) }
 }

@@ -77,6 +77,9 @@ fn normal(n: f64, positive: f64, ties: f64) -> f64 {
 
 /// Holm's correction of p-values for having tested several hypotheses, in the order given.
 ///
+/// # Panics
+/// If one is not from 0 to 1: leave out tests that could not be made.
+///
 /// # Reference
 /// Holm, Scandinavian Journal of Statistics 6(2), 1979.
 ///
@@ -85,6 +88,7 @@ fn normal(n: f64, positive: f64, ties: f64) -> f64 {
 /// assert_eq!(asyndgan_metrics::holm(&[0.03, 0.01, 0.5]), [0.06, 0.03, 0.5]);
 /// ```
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    assert!(p_values.iter().all(|p| (0.0..=1.0).contains(p)), "p-values are from 0 to 1, these are {p_values:?}");
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     let mut corrected = vec![0.0; p_values.len()];

@@ -31,7 +31,7 @@ const CLASSES_MAX: usize = 64;
   asyndgan score --truth truth --prediction predicted --convention medpy --tolerance-mm 2
 
 Files match by name (endings aside): NIfTI, PNG or TIFF masks. Every label above 0 is a class of its own, or, with --instances, an instance.
-Distances are in millimetres where the file has a spacing, in pixels where it has none.")]
+Distances are in millimetres; a PNG or TIFF has none, so there they are in pixels. A volume of one slice is scored as a picture.")]
 pub(crate) struct ScoreArguments {
     /// Folder of true masks.
     #[arg(long)]
@@ -64,7 +64,15 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     ensure!(ends(&arguments.plot, ["png", "svg"]), "--plot must end in .png or .svg");
     ensure!(arguments.tolerance_mm >= 0.0 && arguments.tolerance_mm.is_finite(), "--tolerance-mm must be 0 or more");
     let pairs = pairs::find(&arguments.truth, &arguments.prediction)?;
-    let classes = check(&pairs)?;
+    for path in arguments.out.iter().chain(&arguments.plot) {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+        ensure!(folder.is_none_or(std::path::Path::is_dir), "{} lies in no folder that exists; make it first", path.display());
+    }
+    let mut classes = check(&pairs)?;
+    if classes.is_empty() {
+        // Nothing is marked anywhere: the cases still count.
+        classes.insert(1);
+    }
     ensure!(
         arguments.instances || classes.len() <= CLASSES_MAX,
         "{} different labels: if they number instances, say --instances",
@@ -122,6 +130,13 @@ fn check(pairs: &[Pair]) -> Result<BTreeSet<u32>> {
             if apart {
                 let (expected, found) = (&truth.spacing_mm, &prediction.spacing_mm);
                 bail!("{} has a spacing of {found:?} mm, its truth of {expected:?}; correct one", pair.prediction.display());
+            }
+            if let (Some((expected, grid)), Some((found, _))) = (&truth.affine, &prediction.affine) {
+                ensure!(
+                    found.agrees_with(expected, *grid),
+                    "{} lies elsewhere in the patient than its truth, or the other way round; resample one of them",
+                    pair.prediction.display()
+                );
             }
             // Neighbours are mostly alike: only changes are looked up.
             let mut labels = BTreeSet::new();
@@ -192,6 +207,7 @@ impl Pooled {
                 ("sensitivity", n.sensitivity()),
                 ("specificity", n.specificity()),
                 ("precision", n.precision()),
+                ("volume_similarity", n.volume_similarity()),
             ];
             values.into_iter().map(|(name, value)| (name, convention.settle(value))).collect()
         };
@@ -202,7 +218,7 @@ impl Pooled {
             let matching: asyndgan_metrics::Matching = self.instances.iter().map(|i| i.2).sum();
             let all =
                 [("aji", aji.value()), ("aji_plus", aji_plus.value()), ("pq", matching.pq()), ("sq", matching.sq()), ("f1", matching.f1())];
-            values.insert("instances".into(), all.into_iter().collect());
+            values.insert("instances".into(), all.into_iter().map(|(name, value)| (name, convention.settle(value))).collect());
         }
         values
     }

@@ -5,10 +5,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_medio::{read_instances, read_labels};
+use asyndgan_medio::{Affine, read_instances, read_labels};
 use ndarray::{ArrayD, Axis};
 
 const ENDINGS: [&str; 5] = [".nii.gz", ".nii", ".png", ".tif", ".tiff"];
+
+/// Images of other kinds: a mask must not be passed over in silence.
+const OTHERS: [&str; 10] = [".nrrd", ".mha", ".mhd", ".jpg", ".jpeg", ".bmp", ".gif", ".dcm", ".npy", ".hdr"];
 
 /// A true mask and the prediction for it.
 pub(super) struct Pair {
@@ -21,6 +24,8 @@ pub(super) struct Pair {
 pub(super) struct Labels {
     pub(super) voxels: ArrayD<u32>,
     pub(super) spacing_mm: Vec<f64>,
+    /// Where it lies in the patient, with the slices, rows and columns of the file; a picture lies nowhere.
+    pub(super) affine: Option<(Affine, (usize, usize, usize))>,
 }
 
 impl Pair {
@@ -53,7 +58,14 @@ fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(case) = ENDINGS.iter().find_map(|e| name.strip_suffix(e)).filter(|_| !name.starts_with('.')) else { continue };
+        let small = name.to_ascii_lowercase();
+        let Some(case) =
+            ENDINGS.iter().find(|e| small.ends_with(**e)).map(|e| &name[..name.len() - e.len()]).filter(|_| !name.starts_with('.'))
+        else {
+            let image = OTHERS.iter().any(|e| small.ends_with(e));
+            ensure!(!image, "{} is of a kind that is not read; convert it to one of *{}", path.display(), ENDINGS.join(", *"));
+            continue;
+        };
         if let Some(other) = found.insert(case.to_owned(), path.clone()) {
             bail!("{} and {} are of one name; take one away", path.display(), PathBuf::from(&other).display());
         }
@@ -62,15 +74,18 @@ fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
 }
 
 fn read(path: &Path) -> Result<Labels> {
-    if path.to_string_lossy().contains(".nii") {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if ENDINGS[..2].iter().any(|e| name.ends_with(e)) {
         let labels = read_labels(path)?;
-        let spacing_mm = labels.spacing_mm().to_vec();
-        let voxels = labels.voxels.into_dyn();
-        // One slice has no neighbours above and below, rather than unmarked ones.
-        if voxels.len_of(Axis(0)) == 1 {
-            return Ok(Labels { voxels: voxels.remove_axis(Axis(0)), spacing_mm: spacing_mm[1..].to_vec() });
+        let (mut spacing_mm, affine) = (labels.spacing_mm().to_vec(), Some((labels.affine, labels.voxels.dim())));
+        ensure!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "{} has a spacing of {spacing_mm:?} mm; correct it", path.display());
+        let mut voxels = labels.voxels.into_dyn();
+        // One slice has no neighbours on either side, rather than unmarked ones.
+        if let Some(axis) = voxels.shape().iter().position(|&n| n == 1) {
+            voxels = voxels.remove_axis(Axis(axis));
+            spacing_mm.remove(axis);
         }
-        return Ok(Labels { voxels, spacing_mm });
+        return Ok(Labels { voxels, spacing_mm, affine });
     }
-    Ok(Labels { voxels: read_instances(path)?.into_dyn(), spacing_mm: vec![1.0; 2] })
+    Ok(Labels { voxels: read_instances(path)?.into_dyn(), spacing_mm: vec![1.0; 2], affine: None })
 }

@@ -58,6 +58,8 @@ impl Report {
             }
         }
         let mut summary = Vec::new();
+        let mut values: Vec<_> = values.into_iter().collect();
+        values.sort_by_key(|((class, _), _)| class.parse().unwrap_or(u32::MAX));
         for ((class, metric), values) in values {
             let s = summarise(&values);
             let defined: Vec<f64> = values.iter().flatten().copied().collect();
