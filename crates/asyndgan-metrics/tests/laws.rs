@@ -302,3 +302,49 @@ fn what_is_too_large_to_square_is_no_number() {
     assert_eq!(fid(far.view(), far.view()), Err(Undefined::NotFinite));
     assert_eq!(wasserstein_1(&[-1.7e308], &[1.7e308]), Err(Undefined::NotFinite));
 }
+
+proptest! {
+    #[test]
+    fn components_are_those_of_a_flood(mask in mask()) {
+        for (connectivity, reach) in [(Connectivity::Faces, 1), (Connectivity::Edges, 2), (Connectivity::Corners, 3)] {
+            let mut expected = Array3::<u32>::zeros(mask.dim());
+            let mut count = 0;
+            for (start, _) in mask.indexed_iter().filter(|(_, m)| **m) {
+                if expected[start] > 0 {
+                    continue;
+                }
+                count += 1;
+                let mut open = vec![start];
+                while let Some(at) = open.pop() {
+                    expected[at] = count;
+                    for (other, _) in mask.indexed_iter().filter(|(_, m)| **m) {
+                        let apart = [at.0.abs_diff(other.0), at.1.abs_diff(other.1), at.2.abs_diff(other.2)];
+                        if expected[other] == 0 && apart.iter().all(|&d| d <= 1) && apart.iter().sum::<usize>() <= reach {
+                            open.push(other);
+                        }
+                    }
+                }
+            }
+            prop_assert_eq!(components(mask.view(), connectivity), (expected, count));
+        }
+    }
+
+    #[test]
+    fn ranks_with_ties_are_counted_out(differences in proptest::collection::vec(-4_i32..=4, 1..13)) {
+        let a: Vec<f64> = differences.iter().map(|&d| f64::from(d)).collect();
+        let some: Vec<f64> = a.iter().copied().filter(|d| *d != 0.0).collect();
+        if some.is_empty() {
+            prop_assert_eq!(wilcoxon(&a, &vec![0.0; a.len()]), Err(Undefined::Identical));
+            return Ok(());
+        }
+        let count = |of: &dyn Fn(f64) -> bool| some.iter().filter(|o| of(o.abs())).count() as f64;
+        let rank = |d: f64| count(&|o| o < d.abs()) + f64::midpoint(count(&|o| o == d.abs()), 1.0);
+        let ranks: Vec<f64> = some.iter().map(|&d| rank(d)).collect();
+        let positive: f64 = some.iter().zip(&ranks).filter(|(d, _)| **d > 0.0).map(|(_, r)| r).sum();
+        let sums: Vec<f64> = (0..1_u32 << some.len()).map(|signs| (0..some.len()).filter(|k| signs >> k & 1 == 1).map(|k| ranks[k]).sum()).collect();
+        let share = |of: &dyn Fn(f64) -> bool| sums.iter().filter(|s| of(**s)).count() as f64 / sums.len() as f64;
+        let expected = (2.0 * share(&|s| s <= positive).min(share(&|s| s >= positive))).min(1.0);
+        let found = wilcoxon(&a, &vec![0.0; a.len()]).expect("differences");
+        prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    }
+}
