@@ -72,17 +72,21 @@ pub fn score_masks<D: Dimension>(
 /// assert!(scores.values().all(|value| *value == Ok(1.0)));
 /// ```
 pub fn score_instances<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>, convention: &Convention) -> Scores {
-    let overlaps = Overlaps::of(truth, prediction);
-    let matching = overlaps.matching(0.5);
-    BTreeMap::from([
-        ("aji", overlaps.aji().value()),
-        ("aji_plus", overlaps.aji_plus().value()),
-        ("pq", matching.pq()),
-        ("sq", matching.sq()),
-        ("f1", matching.f1()),
-        ("object_dice", overlaps.object_dice()),
-    ])
-    .into_iter()
-    .map(|(name, value)| (name, convention.settle(value)))
-    .collect()
+    Overlaps::of(truth, prediction).scores(convention)
+}
+
+impl Overlaps {
+    /// All metrics of instances, as [`score_instances`] has them.
+    pub fn scores(&self, convention: &Convention) -> Scores {
+        let matching = self.matching(0.5);
+        let all = [
+            ("aji", self.aji().value()),
+            ("aji_plus", self.aji_plus().value()),
+            ("pq", matching.pq()),
+            ("sq", matching.sq()),
+            ("f1", matching.f1()),
+            ("object_dice", self.object_dice()),
+        ];
+        all.into_iter().map(|(name, value)| (name, convention.settle(value))).collect()
+    }
 }

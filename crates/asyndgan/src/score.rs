@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_instances, score_masks};
+use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_masks};
 use clap::Args;
 use rayon::prelude::*;
 
@@ -175,10 +175,12 @@ impl Scored {
     }
 
     fn instances(truth: &Labels, prediction: &Labels, convention: &Convention) -> Self {
-        let scores = score_instances(truth.voxels.view(), prediction.voxels.view(), convention);
         let overlaps = Overlaps::of(truth.voxels.view(), prediction.voxels.view());
         let counts = (overlaps.aji(), overlaps.aji_plus(), overlaps.matching(0.5));
-        Self { rows: vec![("instances".into(), scores)], pooled: Pooled { overlap: BTreeMap::new(), instances: vec![counts] } }
+        Self {
+            rows: vec![("instances".into(), overlaps.scores(convention))],
+            pooled: Pooled { overlap: BTreeMap::new(), instances: vec![counts] },
+        }
     }
 }
 
