@@ -41,9 +41,14 @@ fn killed_and_continued_is_the_same_to_the_byte() {
     done(alone.path(), &TRAIN);
 
     let mut child = program().args(TRAIN).arg("--run").arg(killed.path()).stdout(std::process::Stdio::null()).spawn().expect("starts");
-    let checkpoint = arm(killed.path()).join("checkpoints/server-00000010.safetensors");
+    let checkpoints = arm(killed.path()).join("checkpoints");
+    // In the one folder of the run.
+    let is_there = || {
+        fs::read_dir(&checkpoints)
+            .is_ok_and(|mut runs| runs.any(|r| r.is_ok_and(|r| r.path().join("server-00000010.safetensors").exists())))
+    };
     for _ in 0..6000 {
-        if checkpoint.exists() {
+        if is_there() {
             break;
         }
         thread::sleep(Duration::from_millis(10));

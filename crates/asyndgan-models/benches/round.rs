@@ -19,7 +19,8 @@ fn round(c: &mut Criterion) {
     c.bench_function("one site's round, batch 4, 64x64, width 16", |b| {
         b.iter(|| {
             let synthetic = generator.forward(&condition, &mut Noise::new(vec![(4, rng.clone())]));
-            let (on_real, on_synthetic) = discriminator.forward_both(&condition, &real, &synthetic.detach());
+            let on_real = discriminator.forward(&condition, &real);
+            let on_synthetic = discriminator.forward(&condition, &synthetic.detach());
             let loss = loss::discriminator(&on_real, &on_synthetic);
             adams[1].step(&discriminator.parameters, &discriminator.parameters.gradient(&loss), 1.0);
             let loss = loss::adversarial(&discriminator.forward(&condition, &synthetic), true);

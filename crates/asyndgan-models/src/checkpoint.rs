@@ -1,11 +1,15 @@
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
 
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// Writes named tensors as a safetensors file, whole or not at all: beside its place, then renamed into it.
+/// Where a file's digest stands in its header.
+const DIGEST: &str = "sha256";
+
+/// Writes named tensors as a safetensors file with a digest in its header, whole or not at all: beside its place, then renamed into it.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -17,7 +21,9 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
     let views = held
         .iter()
         .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes of that shape")));
-    let bytes = safetensors::serialize(views, None).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
+    let digest = digest(views.clone());
+    let bytes = safetensors::serialize(views, Some([(DIGEST.to_owned(), digest)].into()))
+        .map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
     let beside = path.with_extension("partial");
     let save = || {
         let mut file = fs::File::create(&beside)?;
@@ -25,7 +31,21 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
         file.sync_all()?;
         fs::rename(&beside, path)
     };
-    save().map_err(|source| Error::Io { path: path.into(), source })
+    save().map_err(|source| {
+        // Half a file is of no use, and takes room from the next.
+        let _ = fs::remove_file(&beside);
+        Error::Io { path: path.into(), source }
+    })
+}
+
+/// SHA-256 over names, types, shapes and elements, in the order of the names.
+fn digest<'a>(tensors: impl Iterator<Item = (&'a str, TensorView<'a>)>) -> String {
+    let mut hash = Sha256::new();
+    for (name, view) in tensors {
+        hash.update(format!("{name} {:?} {:?}\n", view.dtype(), view.shape()));
+        hash.update(view.data());
+    }
+    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>, Vec<u8>) {
@@ -56,11 +76,18 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 /// Reads a safetensors file of 32-bit floats, 64-bit integers and bytes, onto the CPU.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] for a broken file or another element type.
+/// [`Error::Io`], or [`Error::Unreadable`] for a broken file, one that does not match its digest, or another element type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    if let Some(expected) = header.metadata().as_ref().and_then(|m| m.get(DIGEST)) {
+        let views: BTreeMap<String, TensorView> = tensors.tensors().into_iter().collect();
+        if digest(views.iter().map(|(name, view)| (name.as_str(), view.clone()))) != *expected {
+            return Err(unreadable("its content does not match its digest".into()));
+        }
+    }
     let one = |(name, view): (String, TensorView)| {
         let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
         let kind = match view.dtype() {

@@ -14,8 +14,6 @@ use crate::{
 #[derive(Debug)]
 pub struct Discriminator {
     layers: Sequential,
-    /// Whether samples of one batch leave each other alone.
-    samples_are_independent: bool,
     /// The weights.
     pub parameters: Parameters,
 }
@@ -32,8 +30,7 @@ impl Discriminator {
             ),
         };
         let layers = Sequential::new("model", plans, &mut layout, fan_in);
-        let samples_are_independent = !matches!(config, DiscriminatorConfig::Patch { norm: Norm::Batch, .. });
-        Self { layers, samples_are_independent, parameters: layout.build(device, rng) }
+        Self { layers, parameters: layout.build(device, rng) }
     }
 
     /// Logits, higher for real.
@@ -43,19 +40,6 @@ impl Discriminator {
     /// `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
         self.layers.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, Mode::Train, &mut Noise::off())
-    }
-
-    /// Logits of real and of synthetic images under the same conditions: in one pass where that gives the same.
-    ///
-    /// # Shapes
-    /// As [`Discriminator::forward`], twice.
-    pub fn forward_both(&self, condition: &Tensor, real: &Tensor, synthetic: &Tensor) -> (Tensor, Tensor) {
-        if !self.samples_are_independent {
-            return (self.forward(condition, real), self.forward(condition, synthetic));
-        }
-        let batch = condition.size()[0];
-        let both = self.forward(&Tensor::cat(&[condition, condition], 0), &Tensor::cat(&[real, synthetic], 0));
-        (both.narrow(0, 0, batch), both.narrow(0, batch, batch))
     }
 }
 

@@ -1,7 +1,7 @@
 use crate::{MessageKind, SiteId};
 
 /// What can go wrong between a server and its sites.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Bytes that are no message of this protocol.
@@ -24,20 +24,40 @@ pub enum Error {
         /// Bytes that came.
         found: usize,
     },
-    /// A tensor of other dimensions than the round asks for.
-    #[error("{site} sent a tensor of dimensions {found:?} in round {round}, {expected:?} were expected")]
+    /// A site's frame that cannot be taken for what it should be.
+    #[error("{site} sent in round {round}: {fact}")]
+    Frame {
+        /// Who sent it.
+        site: SiteId,
+        /// The round that was under way.
+        round: u64,
+        /// What is wrong with it.
+        fact: String,
+    },
+    /// A tensor of other dimensions or element type than the round asks for.
+    #[error("{site} sent a tensor of {found} in round {round}, {expected} was expected")]
     PayloadDims {
         /// Who sent it.
         site: SiteId,
         /// In which round.
         round: u64,
         /// What was expected.
-        expected: Vec<u32>,
+        expected: String,
         /// What came.
-        found: Vec<u32>,
+        found: String,
     },
-    /// A round that asks for cases or crops that the site does not have.
-    #[error("the server asks {site} in round {round} for cases or crops that it does not have; restart the run on both ends")]
+    /// Feedback that is no number, or too large to be a gradient.
+    #[error("{site} sent feedback in round {round} that is {fact}; a sound discriminator's stays far below: see that site's log")]
+    Absurd {
+        /// Who sent it.
+        site: SiteId,
+        /// In which round.
+        round: u64,
+        /// What is wrong with it.
+        fact: String,
+    },
+    /// A round that asks for other cases or crops than the seed does.
+    #[error("the server asks {site} in round {round} for cases or crops that the run's seed does not draw; are both ends of one version")]
     Draw {
         /// Which site.
         site: SiteId,
@@ -56,13 +76,35 @@ pub enum Error {
         /// What the run needs.
         crop: u32,
     },
-    /// A message that has no place in the present state.
-    #[error("{site} sent {kind:?} while {state}; restart the run on both ends")]
-    OutOfTurn {
-        /// Who sent it.
+    /// A site that came back with other data than it joined with.
+    #[error("{site} had {expected} when it joined and came back with {found}; give it its first data again, or begin a new run")]
+    Changed {
+        /// Which site.
         site: SiteId,
-        /// What it sent.
+        /// Cases and masks at first.
+        expected: String,
+        /// Cases and masks now.
+        found: String,
+    },
+    /// More masks than a server takes.
+    #[error("{site} has masks of {found} bytes, at most {limit} are taken; let it join with fewer cases")]
+    TooMany {
+        /// Which site.
+        site: SiteId,
+        /// Bytes of its masks.
+        found: u64,
+        /// The largest number.
+        limit: u64,
+    },
+    /// A message that has no place in the present state.
+    #[error("{site} sent {kind} while {state} in round {round}; restart it")]
+    OutOfTurn {
+        /// Who sent it, or to whom a server did.
+        site: SiteId,
+        /// What was sent.
         kind: MessageKind,
+        /// The round that was under way.
+        round: u64,
         /// What was going on.
         state: &'static str,
     },
@@ -82,19 +124,31 @@ pub enum Error {
         /// Which site.
         site: SiteId,
     },
-    /// A site left or was lost while it was needed.
-    #[error("{site} left in round {round}: {reason}; mend it and start again, the run goes on from its last checkpoint")]
+    /// A site left or was lost.
+    #[error("{site} left in round {round}: {reason}")]
     SiteLeft {
         /// Which site.
         site: SiteId,
         /// The round that was under way.
         round: u64,
-        /// What it said.
+        /// What it, or the carrier, said.
         reason: String,
     },
-    /// Sites that kept silent too long.
-    #[error("no word from {sites:?} for {waited_ms} ms in round {round}; see whether they still run")]
+    /// A site that is connected, yet does not answer.
+    #[error("{site} has not answered for {waited_ms} ms in round {round}; see whether it still computes")]
     Silent {
+        /// Which site.
+        site: SiteId,
+        /// The round that was under way.
+        round: u64,
+        /// How long the server waited.
+        waited_ms: u64,
+    },
+    /// Sites without which the run cannot go on, and that stay away too long.
+    #[error(
+        "{sites:?} stayed away for {waited_ms} ms in round {round}; start them, then the server: the run goes on from its last checkpoint"
+    )]
+    Away {
         /// Which sites.
         sites: Vec<SiteId>,
         /// The round that was under way.
@@ -103,9 +157,19 @@ pub enum Error {
         waited_ms: u64,
     },
     /// The site's own policy does not allow the run.
-    #[error("the site's policy refuses the run: {fact}; change the policy or the run's description")]
+    #[error("the site's policy refuses the run {run}: {fact}; change the policy or the run")]
     Refused {
+        /// Which run.
+        run: String,
         /// Which rule.
         fact: String,
     },
+}
+
+impl Error {
+    /// Whether a site that is dismissed for this must be mended before it comes back; a site that was lost, or silent for too long,
+    /// may come back by itself.
+    pub fn is_fault(&self) -> bool {
+        !matches!(self, Error::SiteLeft { .. } | Error::Silent { .. })
+    }
 }

@@ -22,7 +22,9 @@ mod batches;
 mod error;
 mod message;
 mod payload;
+mod policy;
 mod run;
+mod seat;
 mod server;
 mod site;
 mod stream;
@@ -30,13 +32,14 @@ mod work;
 
 pub use batches::{Augmentation, draw_augmentations, draw_cases};
 pub use error::Error;
-pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary};
+pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
 pub use payload::{Dtype, Payload};
-pub use run::{RunDescription, SitePolicy, Weighting};
-pub use server::{Server, ServerAction, ServerEvent};
+pub use policy::{ConditionPolicy, SitePolicy};
+pub use run::{Draw, RunDescription, Waiting, Weighting};
+pub use server::{CHECKPOINTS_KEPT, CONDITION_BYTES_MAX, FEEDBACK_MAGNITUDE_MAX, Patience, Server, ServerAction, ServerEvent};
 pub use site::{Site, SiteAction, SiteEvent};
 pub use stream::{Role, Stream, stream};
-pub use work::{ServerWork, SiteWork};
+pub use work::{Contribution, ServerWork, SiteWork};
 
 /// A site's place in the run, from 0: sums over sites are always taken in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]

@@ -6,20 +6,29 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Augmentation, Error, Payload, RunDescription};
+use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
 /// Both ends must speak the same.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 
-/// What a site tells about its data on joining: counts and shapes.
+/// What a site tells about its data on joining: counts, shapes, and a digest by which its masks are known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteSummary {
     /// Number of cases.
     pub cases: u32,
     /// Dimensions of one image, `[channels, rows, columns]`, or `[values]` for data that are no images.
     pub image_dims: Vec<u32>,
+    /// SHA-256 of the conditions that the site is ready to hand out.
+    pub conditions_sha256: [u8; 32],
+}
+
+/// Where a site stands in a run that it may have worked on before.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Standing {
     /// Rounds for which the site holds a checkpoint of this run, ascending.
     pub checkpoints: Vec<u64>,
+    /// Rounds done by the networks in its memory, if it worked on this run just now.
+    pub in_memory: Option<u64>,
 }
 
 /// The discriminator's and the adversarial loss of one site in one round.
@@ -34,30 +43,42 @@ pub struct Losses {
 /// Whatever travels between a server and a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Site to server: wants to join.
+    /// Site to server: wants to join, for the first time or again. Who it is comes from the carrier, never from a message.
     Join {
         /// The site's protocol version.
         protocol_version: u32,
         /// Counts and shapes.
         summary: SiteSummary,
     },
-    /// Server to site: what the run is.
+    /// Server to site: what the run is, and whether the site's conditions are still to be sent.
     Describe {
+        /// The site's place in the run.
+        site: SiteId,
         /// The description; the site's policy decides.
         run: RunDescription,
+        /// Whether the server lacks the site's conditions.
+        conditions_wanted: bool,
     },
-    /// Site to server: accepts, with its masks, once. `[cases, rows, columns]` of condition codes.
-    Conditions {
-        /// Condition codes of every case.
-        codes: Payload,
+    /// Site to server: accepts, with its masks if they were wanted: once a run.
+    Accept {
+        /// What the site has of this run.
+        standing: Standing,
+        /// Condition codes of every case, `[cases, rows, columns]`.
+        conditions: Option<Payload>,
     },
-    /// Server to site: everybody is here.
+    /// Server to site: take part from this round on.
     Start {
-        /// Rounds already done; both ends go on from their checkpoint of that round.
-        rounds_done: u64,
+        /// Counts how often the run was set back; what belongs to an earlier attempt is dropped.
+        attempt: u32,
+        /// The next round.
+        round: u64,
+        /// The checkpoint to restore, 0 for first weights; none to go on with what is in memory.
+        restore: Option<u64>,
     },
     /// Server to site: the synthetic images of a round.
     Round {
+        /// Of which attempt.
+        attempt: u32,
         /// Which round, from 0.
         round: u64,
         /// Indices of the site's cases.
@@ -69,6 +90,8 @@ pub enum Message {
     },
     /// Site to server: the gradient of its generator loss with respect to the synthetic images. Nothing else.
     Feedback {
+        /// Of which attempt.
+        attempt: u32,
         /// Which round.
         round: u64,
         /// The gradient, of the shape of the synthetic images.
@@ -87,16 +110,30 @@ pub enum Message {
 
 /// A message's kind, for counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the variants are those of Message")]
 pub enum MessageKind {
     Join,
     Describe,
-    Conditions,
+    Accept,
     Start,
     Round,
     Feedback,
     Finish,
     Leave,
+}
+
+impl MessageKind {
+    /// Whether a site sends it; a [`Message::Leave`] goes either way.
+    pub fn leaves_a_site(self) -> bool {
+        matches!(self, MessageKind::Join | MessageKind::Accept | MessageKind::Feedback | MessageKind::Leave)
+    }
+}
+
+impl std::fmt::Display for MessageKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(&format!("{self:?}").to_lowercase())
+    }
 }
 
 impl Message {
@@ -105,7 +142,7 @@ impl Message {
         match self {
             Message::Join { .. } => MessageKind::Join,
             Message::Describe { .. } => MessageKind::Describe,
-            Message::Conditions { .. } => MessageKind::Conditions,
+            Message::Accept { .. } => MessageKind::Accept,
             Message::Start { .. } => MessageKind::Start,
             Message::Round { .. } => MessageKind::Round,
             Message::Feedback { .. } => MessageKind::Feedback,
@@ -114,12 +151,27 @@ impl Message {
         }
     }
 
+    /// The round that the message is about, if it is about one.
+    pub fn round(&self) -> Option<u64> {
+        match self {
+            Message::Start { round, .. } | Message::Round { round, .. } | Message::Feedback { round, .. } => Some(*round),
+            _ => None,
+        }
+    }
+
     /// The message as bytes (postcard).
     ///
     /// # Panics
     /// Never: every message can be encoded.
     pub fn encode(&self) -> Vec<u8> {
-        postcard::to_stdvec(self).expect("messages hold nothing that cannot be encoded")
+        let payload = match self {
+            Message::Round { synthetic: payload, .. }
+            | Message::Feedback { feedback: payload, .. }
+            | Message::Accept { conditions: Some(payload), .. } => payload.bytes.len(),
+            _ => 0,
+        };
+        // Room for everything at once: a payload of megabytes must not be copied as it grows.
+        postcard::to_extend(self, Vec::with_capacity(payload + 1024)).expect("messages hold nothing that cannot be encoded")
     }
 
     /// The message that bytes hold; never allocates beyond their length.
@@ -133,7 +185,7 @@ impl Message {
             return Err(malformed(format!("{} bytes too many", rest.len())));
         }
         match &message {
-            Message::Conditions { codes: payload }
+            Message::Accept { conditions: Some(payload), .. }
             | Message::Round { synthetic: payload, .. }
             | Message::Feedback { feedback: payload, .. } => payload.check()?,
             _ => {}

@@ -1,9 +1,11 @@
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::{Augmentation, Dtype, SiteId, SiteSummary, draw_augmentations, draw_cases};
 
 /// How sites are weighted against each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Weighting {
     /// Every site weighs its share of all cases (equation 2).
     Proportional,
@@ -25,9 +27,46 @@ impl Weighting {
     }
 }
 
+/// Whom a round waits for.
+///
+/// # Reference
+/// The paper waits for all; the other two are our extensions, and what they end with depends on who was quick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Waiting {
+    /// Every site, however long it takes: the same seed gives the same generator.
+    All,
+    /// Every site that is here, until the deadline; then those who answered, if they are enough. Late answers are dropped.
+    Quorum {
+        /// How many sites make a round.
+        sites: u32,
+        /// How long the others are waited for.
+        deadline_ms: u64,
+    },
+    /// So many answers, fresh or late; but nobody who is here falls back by more than so many rounds. Late answers count.
+    Staleness {
+        /// How many answers make a round.
+        sites: u32,
+        /// How many rounds an answer may be late.
+        rounds: u64,
+    },
+}
+
+impl Waiting {
+    /// How many of `sites` sites must be here for the run to go on.
+    pub fn needed(self, sites: u32) -> u32 {
+        match self {
+            Waiting::All => sites,
+            Waiting::Quorum { sites: k, .. } | Waiting::Staleness { sites: k, .. } => k.clamp(1, sites),
+        }
+    }
+}
+
 /// What a server tells every site about the run before it begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunDescription {
+    /// What the consortium calls it.
+    pub name: String,
     /// Seed of every stream.
     pub seed: u64,
     /// Rounds of the whole run.
@@ -47,38 +86,27 @@ pub struct RunDescription {
     pub l1_weight: f64,
     /// Both ends keep a checkpoint after every so many rounds, and after the last.
     pub checkpoint_every: u64,
+    /// Whom a round waits for.
+    pub waiting: Waiting,
+    /// How synthetic images travel.
+    pub synthetic_dtype: Dtype,
+    /// How feedback travels.
+    pub feedback_dtype: Dtype,
+    /// Threads of one operation at a site: sums depend on it.
+    pub site_threads: u32,
+    /// The sites' network and optimiser, as whoever computes understands it.
+    pub networks: String,
 }
 
-/// What a site allows; its owner decides, whatever the server describes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SitePolicy {
-    /// Whether feedback may hold the gradient of an L1 term, which gives real images away.
-    pub allow_l1: bool,
-    /// The largest number of rounds.
-    pub rounds_max: u64,
-}
-
-impl Default for SitePolicy {
-    /// Adversarial feedback only, for at most a million rounds.
-    fn default() -> Self {
-        Self { allow_l1: false, rounds_max: 1_000_000 }
-    }
-}
-
-impl SitePolicy {
-    /// Whether a run may use this site's data.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the rule.
-    pub fn check(&self, run: &RunDescription) -> Result<(), Error> {
-        if run.l1_weight != 0.0 && !self.allow_l1 {
-            return Err(Error::Refused { fact: format!("an L1 term of weight {} gives real images away", run.l1_weight) });
-        }
-        if run.rounds > self.rounds_max {
-            return Err(Error::Refused { fact: format!("{} rounds, at most {} are allowed", run.rounds, self.rounds_max) });
-        }
-        Ok(())
-    }
+/// A site's part of one round's draws.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Draw {
+    /// Whose.
+    pub site: SiteId,
+    /// Indices of the site's cases.
+    pub cases: Vec<u32>,
+    /// Crop and flips of each.
+    pub augmentations: Vec<Augmentation>,
 }
 
 impl RunDescription {
@@ -93,5 +121,31 @@ impl RunDescription {
             [channels, ..] if image_dims.len() == 3 => vec![self.batch, channels, self.crop, self.crop],
             _ => [&[self.batch], image_dims].concat(),
         }
+    }
+
+    /// What a round shows of a site's cases: both ends work it out for themselves.
+    pub fn draw(&self, site: SiteId, round: u64, summary: &SiteSummary) -> Draw {
+        let margin = match summary.image_dims[..] {
+            [_, rows, columns] => [rows.saturating_sub(self.crop), columns.saturating_sub(self.crop)],
+            _ => [0, 0],
+        };
+        let cases = draw_cases(self.seed, site.0, round, self.batch, summary.cases);
+        let augmentations = draw_augmentations(self.seed, site.0, round, self.batch, margin, self.flips);
+        Draw { site, cases, augmentations }
+    }
+
+    /// A short name by which checkpoints of this run are told from those of any other.
+    ///
+    /// # Panics
+    /// Never: every description can be encoded.
+    pub fn id(&self) -> String {
+        let bytes = postcard::to_stdvec(self).expect("descriptions hold nothing that cannot be encoded");
+        Sha256::digest(bytes)[..8].iter().map(|b| format!("{b:02x}")).collect()
+    }
+
+    /// Bytes of one site's synthetic images, and of its feedback, in a round.
+    pub fn round_bytes(&self, image_dims: &[u32]) -> (u64, u64) {
+        let elements: u64 = self.batch_dims(image_dims).iter().map(|&d| u64::from(d)).product();
+        (elements * self.synthetic_dtype.bytes(), elements * self.feedback_dtype.bytes())
     }
 }

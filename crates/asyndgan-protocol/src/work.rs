@@ -1,26 +1,59 @@
-use crate::{Augmentation, Losses, Payload, RunDescription, SiteId, SiteSummary};
+use crate::{Draw, Losses, Payload, RunDescription, SiteId, SiteSummary};
+
+/// One site's answer, as the generator's step takes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contribution {
+    /// The round whose synthetic images were answered: the present one, or under bounded staleness an earlier one.
+    pub round: u64,
+    /// Whose, and of which of its cases.
+    pub draw: Draw,
+    /// The weight pi of the site among those that contribute.
+    pub weight: f64,
+    /// The gradient.
+    pub feedback: Payload,
+    /// Scalar losses.
+    pub losses: Losses,
+}
 
 /// The computing that a server's actions ask for; whoever drives a [`crate::Server`] hands it such a worker.
 pub trait ServerWork {
     /// What the worker can fail with.
     type Error: std::fmt::Display;
-    /// Rounds for which a checkpoint is held, ascending.
-    fn checkpoints(&mut self) -> Vec<u64>;
-    /// Takes the run's sites, in order: their condition codes and weights; restores the checkpoint of `rounds_done` unless 0.
+    /// Rounds for which a sound checkpoint is held, ascending.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn begin(&mut self, conditions: Vec<Payload>, weights: &[f64], rounds_done: u64) -> Result<(), Self::Error>;
-    /// Makes one synthetic batch for every site.
+    fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error>;
+    /// Sites whose conditions are held from before.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn synthesize(&mut self, round: u64, draws: &[(Vec<u32>, Vec<Augmentation>)]) -> Result<Vec<Payload>, Self::Error>;
+    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
+    /// Keeps a site's conditions for the whole run.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<(), Self::Error>;
+    /// Makes the generator, or restores the checkpoint of `rounds_done` unless 0.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn begin(&mut self, rounds_done: u64) -> Result<(), Self::Error>;
+    /// Gets ready what the next round will need, while sites work; changes no result.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Self::Error>;
+    /// Makes one synthetic batch for every draw.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn synthesize(&mut self, round: u64, draws: &[Draw]) -> Result<Vec<Payload>, Self::Error>;
     /// One generator step on the weighted feedback, in site order.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn update(&mut self, round: u64, feedback: &[Payload], losses: &[Losses]) -> Result<(), Self::Error>;
+    fn update(&mut self, round: u64, contributions: &[Contribution]) -> Result<(), Self::Error>;
     /// Keeps a checkpoint after `rounds_done` rounds.
     ///
     /// # Errors
@@ -32,26 +65,30 @@ pub trait ServerWork {
 pub trait SiteWork {
     /// What the worker can fail with.
     type Error: std::fmt::Display;
-    /// Counts and shapes of the site's cases, and its checkpoints.
+    /// Counts and shapes of the site's cases.
     fn summary(&mut self) -> SiteSummary;
     /// The condition codes of every case, `[cases, rows, columns]`.
     fn conditions(&mut self) -> Payload;
-    /// Takes the run's description and place; restores the checkpoint of `rounds_done` unless 0.
+    /// Rounds for which a sound checkpoint of this run is held, ascending.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Self::Error>;
+    /// Makes networks, or restores the checkpoint of `rounds_done` unless 0.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Self::Error>;
+    /// Does what a round asks for before its synthetic images are here; changes no result.
+    ///
+    /// # Errors
+    /// Whatever stops the worker.
+    fn prepare(&mut self, round: u64, draw: &Draw) -> Result<(), Self::Error>;
     /// One discriminator step, then the feedback of the updated discriminator.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn step(
-        &mut self,
-        round: u64,
-        cases: &[u32],
-        augmentations: &[Augmentation],
-        synthetic: &Payload,
-    ) -> Result<(Payload, Losses), Self::Error>;
+    fn step(&mut self, round: u64, draw: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Self::Error>;
     /// Keeps a checkpoint after `rounds_done` rounds.
     ///
     /// # Errors

@@ -9,21 +9,45 @@ use tch::Tensor;
 
 use crate::Error;
 
-/// One role's checkpoints in a folder: `ROLE-ROUND.safetensors`, the last two kept.
+/// One role's checkpoints in a folder: `ROLE-ROUND.safetensors`, the last few kept.
 #[derive(Debug)]
 pub(crate) struct Checkpoints {
     folder: PathBuf,
     role: String,
+    kept: usize,
+    damaged: Vec<PathBuf>,
 }
 
 impl Checkpoints {
-    pub(crate) fn open(folder: &Path, role: String) -> Result<Self, Error> {
+    pub(crate) fn open(folder: &Path, role: String, kept: usize) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
-        Ok(Self { folder: folder.into(), role })
+        Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
-    /// Rounds of which there is a checkpoint, ascending.
-    pub(crate) fn rounds(&self) -> Vec<u64> {
+    /// Rounds of which there is a sound checkpoint, ascending; a damaged one is set aside.
+    pub(crate) fn sound(&mut self) -> Result<Vec<u64>, Error> {
+        let mut sound = Vec::new();
+        for round in self.rounds() {
+            let path = self.path(round);
+            match read_tensors(&path) {
+                Ok(_) => sound.push(round),
+                Err(asyndgan_models::Error::Unreadable { .. }) => {
+                    let aside = path.with_extension("damaged");
+                    fs::rename(&path, &aside).map_err(|source| Error::Io { path, source })?;
+                    self.damaged.push(aside);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(sound)
+    }
+
+    /// Checkpoints that were found damaged, where they lie now.
+    pub(crate) fn damaged(&self) -> &[PathBuf] {
+        &self.damaged
+    }
+
+    fn rounds(&self) -> Vec<u64> {
         let prefix = format!("{}-", self.role);
         let round = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().ok()?;
@@ -37,7 +61,7 @@ impl Checkpoints {
     pub(crate) fn write(&self, round: u64, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         write_tensors(&self.path(round), tensors)?;
         let rounds = self.rounds();
-        for &old in &rounds[..rounds.len().saturating_sub(2)] {
+        for &old in &rounds[..rounds.len().saturating_sub(self.kept)] {
             let path = self.path(old);
             fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
         }

@@ -1,6 +1,8 @@
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig};
 use serde::{Deserialize, Serialize};
 
+use crate::Error;
+
 /// What the networks of a run are and how they learn; both ends need the same.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GanConfig {
@@ -14,6 +16,33 @@ pub struct GanConfig {
     pub discriminator_adam: AdamConfig,
     /// Condition codes besides 0: planes of the condition.
     pub codes: u8,
+}
+
+/// The largest width that a site builds on a server's word.
+const WIDTH_MAX: i64 = 1024;
+
+impl GanConfig {
+    /// The configuration as a run's description carries it.
+    ///
+    /// # Panics
+    /// Never: every configuration can be written.
+    pub fn description(&self) -> String {
+        serde_json::to_string(self).expect("plain data")
+    }
+
+    /// The configuration that a run's description carries.
+    ///
+    /// # Errors
+    /// [`Error::Networks`] when it is none, or asks for networks of no sensible size.
+    pub fn described(text: &str) -> Result<Self, Error> {
+        let config: Self = serde_json::from_str(text).map_err(|e| Error::Networks { fact: e.to_string() })?;
+        let (DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width }) =
+            config.discriminator;
+        if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
+            return Err(Error::Networks { fact: format!("{channels} channels and width {width}, at most {WIDTH_MAX} are built") });
+        }
+        Ok(config)
+    }
 }
 
 /// Factor on the learning rates in a round: 1 for the first half, then linearly to zero.

@@ -30,6 +30,12 @@ pub enum Error {
     /// Work was asked for before the run began.
     #[error("the run has not begun")]
     NotBegun,
+    /// A run whose networks cannot be built here.
+    #[error("the run's networks cannot be built: {fact}; are both ends of one version")]
+    Networks {
+        /// What is wrong with them.
+        fact: String,
+    },
     /// The loss is no number any more.
     #[error("the loss or gradient of round {round} is not finite; lower the learning rate")]
     Diverged {

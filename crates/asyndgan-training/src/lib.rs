@@ -14,6 +14,7 @@
 //! **Invariant:** on a CPU the same seed gives the same generator bytes, whatever order sites answer in, stopped and continued or not.
 
 mod checkpoints;
+mod conditions;
 mod config;
 mod error;
 mod pairs;
@@ -29,4 +30,4 @@ pub use pairs::Pairs;
 pub use server::ServerTrainer;
 pub use site::SiteTrainer;
 pub use synthesize::synthesize;
-pub use tensors::{condition_planes, payload_of, tensor_of};
+pub use tensors::{condition_planes, payload_as, payload_of, tensor_of};

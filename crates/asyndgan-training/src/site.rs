@@ -1,40 +1,80 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use asyndgan_models::{Adam, Discriminator, loss};
-use asyndgan_protocol::{Augmentation, Losses, Payload, Role, RunDescription, SiteId, SiteSummary, SiteWork, stream};
-use tch::{Device, Tensor};
+use asyndgan_protocol::{CHECKPOINTS_KEPT, Draw, Losses, Payload, Role, RunDescription, SiteId, SiteSummary, SiteWork, stream};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error, GanConfig, Pairs,
     checkpoints::Checkpoints,
     config::learning_rate_scale,
-    tensors::{condition_planes, payload_of, tensor_of},
+    tensors::{choose, condition_planes, payload_as, payload_of, tensor_of},
 };
 
 /// A site's work: holds its own cases and its discriminator, neither of which ever leaves.
 #[derive(Debug)]
 pub struct SiteTrainer {
-    config: GanConfig,
     pairs: Pairs,
+    /// The condition codes that may leave: the pairs' own, or re-combined ones of the same number.
+    shared: Tensor,
+    summary: SiteSummary,
+    feedback_norm_max: Option<f32>,
     device: Device,
-    checkpoints: Checkpoints,
+    folder: PathBuf,
+    checkpoints: Option<Checkpoints>,
     begun: Option<Begun>,
 }
 
 #[derive(Debug)]
 struct Begun {
+    config: GanConfig,
     run: RunDescription,
     discriminator: Discriminator,
     adam: Adam,
+    prepared: Option<Prepared>,
+}
+
+/// A round's real images, and what the discriminator says of them: known before the synthetic ones are here.
+#[derive(Debug)]
+struct Prepared {
+    round: u64,
+    draw: Draw,
+    real: Tensor,
+    on_real: Tensor,
+    /// The condition of the synthetic images.
+    condition: Tensor,
 }
 
 impl SiteTrainer {
-    /// A trainer for one site's cases, with checkpoints in a folder.
+    /// A trainer for one site's cases, with checkpoints of each run in a folder of their own.
     ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn new(config: GanConfig, pairs: Pairs, site: SiteId, folder: &Path, device: Device) -> Result<Self, Error> {
-        Ok(Self { config, pairs, device, checkpoints: Checkpoints::open(folder, format!("site-{}", site.0 + 1))?, begun: None })
+    /// `shared` are the condition codes that leave instead of the pairs' own. Feedback for one image that is longer than
+    /// `feedback_norm_max` is shortened to it.
+    ///
+    /// # Panics
+    /// If `shared` has another shape than the pairs' codes.
+    pub fn new(pairs: Pairs, shared: Option<Tensor>, feedback_norm_max: Option<f32>, folder: &Path, device: Device) -> Self {
+        let shared = shared.unwrap_or_else(|| pairs.codes().shallow_clone());
+        assert_eq!(shared.size(), pairs.codes().size(), "a shared condition for every own");
+        let conditions_sha256 = payload_of(&shared.squeeze_dim(1)).sha256();
+        let summary = SiteSummary { cases: pairs.count() as u32, image_dims: pairs.image_dims(), conditions_sha256 };
+        Self { pairs, shared, summary, feedback_norm_max, device, folder: folder.into(), checkpoints: None, begun: None }
+    }
+
+    /// Counts and shapes of the site's cases.
+    pub fn data(&self) -> &SiteSummary {
+        &self.summary
+    }
+
+    /// Checkpoints that were found damaged and set aside.
+    pub fn damaged(&self) -> &[PathBuf] {
+        self.checkpoints.as_ref().map_or(&[], Checkpoints::damaged)
+    }
+
+    fn checkpoints_of(&mut self, site: SiteId, run: &RunDescription) -> Result<&mut Checkpoints, Error> {
+        // A site may be a round ahead of the server, and so keeps one more.
+        let opened = Checkpoints::open(&self.folder.join(run.id()), format!("site-{}", site.0 + 1), CHECKPOINTS_KEPT + 1)?;
+        Ok(self.checkpoints.insert(opened))
     }
 }
 
@@ -42,35 +82,57 @@ impl SiteWork for SiteTrainer {
     type Error = Error;
 
     fn summary(&mut self) -> SiteSummary {
-        SiteSummary { cases: self.pairs.count() as u32, image_dims: self.pairs.image_dims(), checkpoints: self.checkpoints.rounds() }
+        self.summary.clone()
     }
 
     fn conditions(&mut self) -> Payload {
-        payload_of(&self.pairs.codes().squeeze_dim(1))
+        payload_of(&self.shared.squeeze_dim(1))
+    }
+
+    fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Error> {
+        self.checkpoints_of(site, run)?.sound()
     }
 
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Error> {
+        let config = GanConfig::described(&run.networks)?;
         let mut weights = stream(run.seed, Role::DiscriminatorWeights, site.0, 0);
-        let mut discriminator = Discriminator::new(&self.config.discriminator, self.device, &mut weights);
-        let mut adam = Adam::new(self.config.discriminator_adam, &discriminator.parameters);
-        if rounds_done > 0 {
-            let tensors = self.checkpoints.read(rounds_done)?;
+        let mut discriminator = Discriminator::new(&config.discriminator, self.device, &mut weights);
+        let mut adam = Adam::new(config.discriminator_adam, &discriminator.parameters);
+        if self.checkpoints.is_none() {
+            self.checkpoints_of(site, run)?;
+        }
+        if let Some(checkpoints) = self.checkpoints.as_ref().filter(|_| rounds_done > 0) {
+            let tensors = checkpoints.read(rounds_done)?;
             discriminator.parameters.load(&tensors)?;
             adam.restore("adam", &tensors)?;
         }
-        self.begun = Some(Begun { run: run.clone(), discriminator, adam });
+        asyndgan_models::set_threads(run.site_threads);
+        self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, prepared: None });
         Ok(())
     }
 
-    fn step(&mut self, round: u64, cases: &[u32], augmentations: &[Augmentation], synthetic: &Payload) -> Result<(Payload, Losses), Error> {
-        let Begun { run, discriminator, adam } = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let (real, codes) = self.pairs.choose(cases, augmentations, run.crop)?;
-        let (real, condition) = (real.to_device(self.device), condition_planes(&codes.to_device(self.device), self.config.codes));
+    fn prepare(&mut self, round: u64, draw: &Draw) -> Result<(), Error> {
+        let Begun { config, run, discriminator, prepared, .. } = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let (real, own) = self.pairs.choose(&draw.cases, &draw.augmentations, run.crop)?;
+        let shared = choose(&self.shared, &draw.cases, &draw.augmentations, run.crop);
+        let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
+        let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
+        let on_real = discriminator.forward(&own, &real);
+        *prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition });
+        Ok(())
+    }
+
+    fn step(&mut self, round: u64, draw: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Error> {
+        let ready = self.begun.as_ref().and_then(|b| b.prepared.as_ref()).is_some_and(|p| p.round == round && p.draw == *draw);
+        if !ready {
+            self.prepare(round, draw)?;
+        }
+        let Begun { run, discriminator, adam, prepared, .. } = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let Prepared { real, on_real, condition, .. } = prepared.take().ok_or(Error::NotBegun)?;
         let synthetic = tensor_of(synthetic, self.device)?;
         let parameters = &discriminator.parameters;
 
-        let (on_real, on_synthetic) = discriminator.forward_both(&condition, &real, &synthetic);
-        let discriminator_loss = loss::discriminator(&on_real, &on_synthetic);
+        let discriminator_loss = loss::discriminator(&on_real, &discriminator.forward(&condition, &synthetic));
         adam.step(parameters, &parameters.gradient(&discriminator_loss), learning_rate_scale(round, run.rounds));
 
         let synthetic = synthetic.set_requires_grad(true);
@@ -82,17 +144,30 @@ impl SiteWork for SiteTrainer {
         if !(losses.discriminator + losses.generator).is_finite() {
             return Err(Error::Diverged { round });
         }
-        Ok((payload_of(&feedback), losses))
+        let feedback = self.feedback_norm_max.map_or_else(|| feedback.shallow_clone(), |limit| shortened(&feedback, limit));
+        Ok((payload_as(&feedback, run.feedback_dtype), losses))
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {
-        let Begun { discriminator, adam, .. } = self.begun.as_ref().ok_or(Error::NotBegun)?;
+        let (Some(Begun { discriminator, adam, .. }), Some(checkpoints)) = (&self.begun, &self.checkpoints) else {
+            return Err(Error::NotBegun);
+        };
         let mut tensors = discriminator.parameters.named();
         tensors.extend(adam.state("adam"));
-        self.checkpoints.write(rounds_done, &tensors)
+        checkpoints.write(rounds_done, &tensors)
     }
 }
 
 fn scalar(loss: &Tensor) -> f32 {
     loss.double_value(&[]) as f32
+}
+
+/// Each image's gradient with a Euclidean norm of at most `limit`.
+fn shortened(feedback: &Tensor, limit: f32) -> Tensor {
+    let batch = feedback.size()[0];
+    let norms = feedback.view([batch, -1]).square().sum_dim_intlist([1].as_slice(), false, Kind::Float).sqrt();
+    let factor = (norms.clamp_min(1e-30).reciprocal() * f64::from(limit)).clamp_max(1.0);
+    let mut shape = vec![1; feedback.dim()];
+    shape[0] = batch;
+    feedback * factor.view(&shape[..])
 }

@@ -3,33 +3,50 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// A tensor as a payload of 32-bit floats or bytes.
+/// A tensor as a payload: bytes as condition codes, all else as 32-bit floats.
 pub fn payload_of(tensor: &Tensor) -> Payload {
-    let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-    let dims = tensor.size().iter().map(|&d| d as u32).collect();
-    let n = tensor.numel();
-    if tensor.kind() == Kind::Uint8 {
-        let mut bytes = vec![0_u8; n];
-        tensor.copy_data(&mut bytes, n);
-        return Payload { dims, dtype: Dtype::U8, bytes };
-    }
-    let mut values = vec![0_f32; n];
-    tensor.to_kind(Kind::Float).copy_data(&mut values, n);
-    Payload { dims, dtype: Dtype::F32, bytes: values.into_iter().flat_map(f32::to_le_bytes).collect() }
+    payload_as(tensor, if tensor.kind() == Kind::Uint8 { Dtype::U8 } else { Dtype::F32 })
 }
 
-/// A payload as a tensor.
+/// A tensor as a payload of an element type.
+pub fn payload_as(tensor: &Tensor, dtype: Dtype) -> Payload {
+    let tensor = tensor.detach().to_device(Device::Cpu);
+    let tensor = match dtype {
+        Dtype::Q8 => ((tensor + 1.0) * LEVELS).round().clamp(0.0, 255.0),
+        _ => tensor,
+    };
+    let tensor = tensor.to_kind(kind(dtype)).contiguous();
+    let dims = tensor.size().iter().map(|&d| d as u32).collect();
+    let mut bytes = vec![0_u8; tensor.numel() * dtype.bytes() as usize];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    Payload::new(dims, dtype, bytes)
+}
+
+/// Half the levels of an 8-bit image in [-1, 1].
+const LEVELS: f64 = 127.5;
+
+fn kind(dtype: Dtype) -> Kind {
+    match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F16 => Kind::Half,
+        Dtype::Bf16 => Kind::BFloat16,
+        Dtype::Q8 | Dtype::U8 => Kind::Uint8,
+    }
+}
+
+/// A payload as a tensor: condition codes as bytes, all else as 32-bit floats.
 ///
 /// # Errors
 /// [`Error::Protocol`] when bytes and dimensions do not fit.
 pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
-    payload.check()?;
+    let payload = payload.clone().unpacked()?;
     let dims: Vec<i64> = payload.dims.iter().map(|&d| i64::from(d)).collect();
-    let kind = match payload.dtype {
-        Dtype::F32 => Kind::Float,
-        Dtype::U8 => Kind::Uint8,
-    };
-    Ok(Tensor::f_from_data_size(&payload.bytes, &dims, kind)?.to_device(device))
+    let tensor = Tensor::f_from_data_size(&payload.bytes, &dims, kind(payload.dtype))?.to_device(device);
+    Ok(match payload.dtype {
+        Dtype::U8 => tensor,
+        Dtype::Q8 => tensor.to_kind(Kind::Float) / LEVELS - 1.0,
+        Dtype::F32 | Dtype::F16 | Dtype::Bf16 => tensor.to_kind(Kind::Float),
+    })
 }
 
 /// A window of an image, flipped as told; values that are no image stay as they are.

@@ -2,7 +2,10 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, loss};
-use asyndgan_protocol::{Augmentation, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Weighting, draw_cases, stream};
+use asyndgan_protocol::{
+    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Waiting, Weighting,
+    draw_cases, stream,
+};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -22,6 +25,7 @@ fn config() -> GanConfig {
 
 fn description(rounds: u64, batch: u32) -> RunDescription {
     RunDescription {
+        name: "equations".into(),
         seed: 11,
         rounds,
         batch,
@@ -30,6 +34,11 @@ fn description(rounds: u64, batch: u32) -> RunDescription {
         weighting: Weighting::Proportional,
         l1_weight: 1.0,
         checkpoint_every: 2,
+        waiting: Waiting::All,
+        synthetic_dtype: Dtype::F32,
+        feedback_dtype: Dtype::F32,
+        site_threads: 1,
+        networks: config().description(),
     }
 }
 
@@ -126,32 +135,42 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
     assert!(far(&gradient(&[(0, 3, 1.0)]), &gradient(&[(0, 1, 1.0 / 3.0), (1, 2, 2.0 / 3.0)])) < 1e-4);
 }
 
-/// Plays rounds with real trainers; sites answer in the given order, and both ends may be stopped after some rounds.
-fn play(folder: &std::path::Path, rounds: u64, from: u64, to: u64, order: &[usize]) -> Tensor {
+/// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and both ends may
+/// be stopped after some rounds.
+fn play(folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
     let run = description(rounds, 2);
     let cases = [3_i64, 5, 4];
-    let mut server = ServerTrainer::new(config(), run.clone(), folder, Device::Cpu).expect("server");
-    let mut sites: Vec<SiteTrainer> = cases
-        .iter()
-        .enumerate()
-        .map(|(j, &n)| SiteTrainer::new(config(), pairs(j, n), SiteId(j as u32), folder, Device::Cpu).expect("site"))
-        .collect();
-    let conditions: Vec<Payload> = sites.iter_mut().map(SiteWork::conditions).collect();
-    for (j, site) in sites.iter_mut().enumerate() {
-        site.begin(SiteId(j as u32), &run, from).expect("site begins");
+    let mut server = ServerTrainer::new(config(), run.clone(), 3, folder, Device::Cpu).expect("server");
+    let mut sites: Vec<SiteTrainer> =
+        cases.iter().enumerate().map(|(j, &n)| SiteTrainer::new(pairs(j, n), None, None, folder, Device::Cpu)).collect();
+    for (id, site) in (0..).map(SiteId).zip(&mut sites) {
+        site.begin(id, &run, from).expect("site begins");
+        let summary = site.summary();
+        server.keep(id, &summary, site.conditions()).expect("kept");
     }
-    server.begin(conditions, &run.weighting.weights(&[3, 5, 4]), from).expect("server begins");
+    let weights = run.weighting.weights(&[3, 5, 4]);
+    server.begin(from).expect("server begins");
     for round in from..to {
         let plain = Augmentation { top: 0, left: 0, flip_columns: round % 2 == 0, flip_rows: false };
-        let draws: Vec<(Vec<u32>, Vec<Augmentation>)> =
-            (0..3).map(|j| (draw_cases(run.seed, j, round, run.batch, cases[j as usize] as u32), vec![plain; 2])).collect();
+        let draw = |j: u32| {
+            let cases = draw_cases(run.seed, j, round, run.batch, cases[j as usize] as u32);
+            Draw { site: SiteId(j), cases, augmentations: vec![plain; 2] }
+        };
+        let draws: Vec<Draw> = (0..3).map(draw).collect();
         let synthetic = server.synthesize(round, &draws).expect("synthetic");
         let mut answers: Vec<Option<(Payload, Losses)>> = vec![None, None, None];
         for &j in order {
-            answers[j] = Some(sites[j].step(round, &draws[j].0, &draws[j].1, &synthetic[j]).expect("step"));
+            if early {
+                sites[j].prepare(round, &draws[j]).expect("prepared");
+            }
+            answers[j] = Some(sites[j].step(round, &draws[j], &synthetic[j]).expect("step"));
         }
-        let (feedback, losses): (Vec<Payload>, Vec<Losses>) = answers.into_iter().flatten().unzip();
-        server.update(round, &feedback, &losses).expect("update");
+        let contribution = |((draw, answer), &weight): ((Draw, Option<(Payload, Losses)>), &f64)| {
+            let (feedback, losses) = answer.expect("answered");
+            Contribution { round, draw, weight, feedback, losses }
+        };
+        let contributions: Vec<Contribution> = draws.into_iter().zip(answers).zip(&weights).map(contribution).collect();
+        server.update(round, &contributions).expect("update");
         if run.is_checkpoint(round + 1) {
             for site in &mut sites {
                 site.checkpoint(round + 1).expect("site keeps");
@@ -166,12 +185,12 @@ fn play(folder: &std::path::Path, rounds: u64, from: u64, to: u64, order: &[usiz
 fn order_and_interruption_change_no_bit() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
-    let straight = play(folder().path(), 6, 0, 6, &[0, 1, 2]);
-    assert_eq!(straight, play(folder().path(), 6, 0, 6, &[2, 0, 1]));
+    let straight = play(folder().path(), [6, 0, 6], &[0, 1, 2], false);
+    assert_eq!(straight, play(folder().path(), [6, 0, 6], &[2, 0, 1], true));
     let stopped = folder();
     // Stopped after five rounds: the checkpoint of round four is the last.
-    let _ = play(stopped.path(), 6, 0, 5, &[1, 2, 0]);
-    assert_eq!(straight, play(stopped.path(), 6, 4, 6, &[0, 2, 1]));
+    let _ = play(stopped.path(), [6, 0, 5], &[1, 2, 0], true);
+    assert_eq!(straight, play(stopped.path(), [6, 4, 6], &[0, 2, 1], false));
     // And the test could fail: another stopping point is another generator.
-    assert_ne!(straight, play(folder().path(), 6, 0, 5, &[0, 1, 2]));
+    assert_ne!(straight, play(folder().path(), [6, 0, 5], &[0, 1, 2], false));
 }

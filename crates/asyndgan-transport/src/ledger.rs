@@ -1,7 +1,14 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    fs::{File, OpenOptions},
+    io::{BufRead as _, BufReader, Write as _},
+    path::{Path, PathBuf},
+};
 
 use asyndgan_protocol::{MessageKind, SiteId};
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// Messages of one kind and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,20 +19,97 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// What travelled between the server and each site, by kind of message.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Ledger(BTreeMap<(SiteId, MessageKind), Traffic>);
+/// One message as the ledger's file has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LedgerLine {
+    /// Whose, or for whom.
+    pub site: SiteId,
+    /// Of which kind.
+    pub kind: MessageKind,
+    /// About which round, if about one.
+    pub round: Option<u64>,
+    /// How large, as encoded.
+    pub bytes: u64,
+}
+
+/// What travelled between the server and each site, by kind of message; in a file also by round.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    totals: BTreeMap<(SiteId, MessageKind), Traffic>,
+    file: Option<(PathBuf, File)>,
+}
+
+const HEADING: &str = "site,kind,round,bytes\n";
 
 impl Ledger {
-    /// Counts one message.
-    pub fn count(&mut self, site: SiteId, kind: MessageKind, bytes: usize) {
-        let traffic = self.0.entry((site, kind)).or_default();
-        traffic.messages += 1;
-        traffic.bytes += bytes as u64;
+    /// A ledger that writes every message as a line of a CSV file, and goes on with what is there.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn kept_in(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Record { path: path.into(), source };
+        let mut ledger = Self::default();
+        if path.exists() {
+            for line in Self::lines(path)? {
+                ledger.add(line);
+            }
+        }
+        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
+        if file.metadata().map_err(io)?.len() == 0 {
+            file.write_all(HEADING.as_bytes()).map_err(io)?;
+        }
+        ledger.file = Some((path.into(), file));
+        Ok(ledger)
     }
 
-    /// All entries, by site and kind.
-    pub fn entries(&self) -> impl Iterator<Item = (SiteId, MessageKind, Traffic)> {
-        self.0.iter().map(|(&(site, kind), &traffic)| (site, kind, traffic))
+    /// The lines of a ledger's file; one that was being written when its process was killed is left out.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
+        let io = |source| Error::Record { path: path.into(), source };
+        let mut lines = Vec::new();
+        for line in BufReader::new(File::open(path).map_err(io)?).lines() {
+            lines.extend(parse(&line.map_err(io)?));
+        }
+        Ok(lines)
     }
+
+    /// Counts one message.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when the file cannot be written.
+    pub fn count(&mut self, line: LedgerLine) -> Result<(), Error> {
+        self.add(line);
+        if let Some((path, file)) = &mut self.file {
+            let LedgerLine { site, kind, round, bytes } = line;
+            let round = round.map_or(String::new(), |r| r.to_string());
+            // In one piece: a process that is killed leaves whole lines, but for the last.
+            file.write_all(format!("{},{kind},{round},{bytes}\n", site.0 + 1).as_bytes())
+                .map_err(|source| Error::Record { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, line: LedgerLine) {
+        let traffic = self.totals.entry((line.site, line.kind)).or_default();
+        traffic.messages += 1;
+        traffic.bytes += line.bytes;
+    }
+
+    /// All totals, by site and kind.
+    pub fn entries(&self) -> impl Iterator<Item = (SiteId, MessageKind, Traffic)> {
+        self.totals.iter().map(|(&(site, kind), &traffic)| (site, kind, traffic))
+    }
+}
+
+fn parse(line: &str) -> Option<LedgerLine> {
+    let mut parts = line.split(',');
+    let site = SiteId(parts.next()?.parse::<u32>().ok()?.checked_sub(1)?);
+    let kind = serde_json::from_value(parts.next()?.into()).ok()?;
+    let round = match parts.next()? {
+        "" => None,
+        round => Some(round.parse().ok()?),
+    };
+    Some(LedgerLine { site, kind, round, bytes: parts.next()?.parse().ok()? })
 }

@@ -7,26 +7,34 @@
 //!
 //! ```
 //! use asyndgan_protocol::{Message, SiteId};
-//! use asyndgan_transport::{Incoming, ServerLink, SiteLink, in_memory};
+//! use asyndgan_transport::{Frame, Incoming, ServerLink, SiteLink, in_memory};
 //! use std::time::Duration;
 //! let (mut server, mut sites) = in_memory(2);
-//! sites[1].send(Message::Finish.encode()).unwrap();
+//! sites[1].send(Frame { number: 0, bytes: Message::Finish.encode().into() });
 //! let Some((site, Incoming::Frame(frame))) = server.receive(Some(Duration::from_secs(1))) else { panic!() };
-//! assert_eq!((site, Message::decode(&frame)), (SiteId(1), Ok(Message::Finish)));
+//! assert_eq!((site, Message::decode(&frame.bytes)), (SiteId(1), Ok(Message::Finish)));
 //! ```
 //!
 //! **Invariant:** only encoded [`asyndgan_protocol::Message`]s travel, also in memory.
+//! **Invariant:** nothing leaves a site that keeps a [`Journal`] before it is written there.
 
 mod error;
+mod grpc;
+mod journal;
+mod keys;
 mod ledger;
 mod link;
 mod memory;
+mod numbers;
 mod server;
 mod site;
 
 pub use error::Error;
-pub use ledger::{Ledger, Traffic};
-pub use link::{Incoming, ServerLink, SiteLink};
+pub use grpc::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Look};
+pub use journal::{Journal, JournalEntry};
+pub use keys::{Authority, CertificateFacts, Identity, Issued};
+pub use ledger::{Ledger, LedgerLine, Traffic};
+pub use link::{Frame, Incoming, ServerLink, SiteLink};
 pub use memory::{MemoryServerLink, MemorySiteLink, in_memory};
-pub use server::run_server;
-pub use site::run_site;
+pub use server::{ServerNews, run_server};
+pub use site::{SiteNews, SiteRecords, run_site};

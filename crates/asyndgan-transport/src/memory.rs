@@ -5,12 +5,12 @@ use std::{
 
 use asyndgan_protocol::SiteId;
 
-use crate::{Error, Incoming, ServerLink, SiteLink};
+use crate::{Error, Frame, Incoming, ServerLink, SiteLink};
 
 /// The server's end of an in-memory carrier.
 #[derive(Debug)]
 pub struct MemoryServerLink {
-    sites: Vec<Sender<Vec<u8>>>,
+    sites: Vec<Option<Sender<Frame>>>,
     inbox: Receiver<(SiteId, Incoming)>,
 }
 
@@ -18,8 +18,9 @@ pub struct MemoryServerLink {
 #[derive(Debug)]
 pub struct MemorySiteLink {
     site: SiteId,
+    connected: bool,
     server: Sender<(SiteId, Incoming)>,
-    inbox: Receiver<Vec<u8>>,
+    inbox: Receiver<Frame>,
 }
 
 /// Joins a server and so many sites of one process.
@@ -28,16 +29,24 @@ pub fn in_memory(sites: u32) -> (MemoryServerLink, Vec<MemorySiteLink>) {
     let (outboxes, links) = (0..sites)
         .map(|site| {
             let (outbox, inbox) = channel();
-            (outbox, MemorySiteLink { site: SiteId(site), server: server.clone(), inbox })
+            (Some(outbox), MemorySiteLink { site: SiteId(site), connected: false, server: server.clone(), inbox })
         })
         .unzip();
     (MemoryServerLink { sites: outboxes, inbox }, links)
 }
 
 impl ServerLink for MemoryServerLink {
-    fn send(&mut self, site: SiteId, frame: Vec<u8>) -> Result<(), Error> {
-        let outbox = self.sites.get(site.0 as usize);
-        outbox.and_then(|o| o.send(frame).ok()).ok_or_else(|| Error::Disconnected { peer: site.to_string() })
+    fn send(&mut self, site: SiteId, frame: Frame) {
+        if let Some(Some(outbox)) = self.sites.get(site.0 as usize) {
+            // A site that is gone has said so.
+            let _ = outbox.send(frame);
+        }
+    }
+
+    fn close(&mut self, site: SiteId) {
+        if let Some(outbox) = self.sites.get_mut(site.0 as usize) {
+            *outbox = None;
+        }
     }
 
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
@@ -49,12 +58,17 @@ impl ServerLink for MemoryServerLink {
 }
 
 impl SiteLink for MemorySiteLink {
-    fn send(&mut self, frame: Vec<u8>) -> Result<(), Error> {
-        self.server.send((self.site, Incoming::Frame(frame))).map_err(|_| Error::Disconnected { peer: "server".into() })
+    fn send(&mut self, frame: Frame) {
+        // Whether the server is gone, the next receive tells.
+        let _ = self.server.send((self.site, Incoming::Frame(frame)));
     }
 
-    fn receive(&mut self) -> Result<Vec<u8>, Error> {
-        self.inbox.recv().map_err(|_| Error::Disconnected { peer: "server".into() })
+    fn receive(&mut self) -> Result<Incoming, Error> {
+        if !std::mem::replace(&mut self.connected, true) {
+            let _ = self.server.send((self.site, Incoming::Connected));
+            return Ok(Incoming::Connected);
+        }
+        self.inbox.recv().map(Incoming::Frame).map_err(|_| Error::Disconnected { peer: "server".into() })
     }
 }
 

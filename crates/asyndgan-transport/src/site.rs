@@ -1,51 +1,172 @@
-use asyndgan_protocol::{Message, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteWork};
+use asyndgan_protocol::{Message, MessageKind, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteWork};
 
-use crate::{Error, SiteLink};
+use crate::{Error, Incoming, Journal, Ledger, LedgerLine, SiteLink, numbers::Numbers};
 
-/// Plays a site's part of a run to its end.
+/// What a site writes down of its part in a run.
+#[derive(Debug, Default)]
+pub struct SiteRecords {
+    /// What travelled, either way.
+    pub ledger: Ledger,
+    /// What left; what it cannot write down does not leave.
+    pub journal: Option<Journal>,
+}
+
+/// What people may want to see of a site's part.
+#[derive(Debug)]
+pub enum SiteNews<'a> {
+    /// There is a connection.
+    Connected,
+    /// The connection is gone; the site tries again.
+    Lost(&'a str),
+    /// The run is allowed by the policy.
+    Accepted(&'a RunDescription),
+    /// The run goes on from here.
+    Begun {
+        /// Rounds already done.
+        rounds_done: u64,
+    },
+    /// A round is done.
+    Round {
+        /// Rounds done.
+        rounds_done: u64,
+    },
+}
+
+/// Plays a site's part of a run to its end, over as many connections as it takes; `watch` hears what happens.
 ///
 /// # Errors
-/// Whatever ends the site's part early; the server has been told then.
-pub fn run_site<W: SiteWork>(id: SiteId, policy: SitePolicy, link: &mut impl SiteLink, work: &mut W) -> Result<(), Error> {
-    let mut site = Site::new(id, policy);
-    let mut event = SiteEvent::Ready { summary: work.summary(), conditions: work.conditions() };
-    let mut refusal = None;
+/// Whatever ends the site's part early; the server has been told then, if it could be.
+pub fn run_site<W: SiteWork>(
+    policy: SitePolicy,
+    link: &mut impl SiteLink,
+    work: &mut W,
+    records: &mut SiteRecords,
+    mut watch: impl FnMut(SiteNews<'_>, &W),
+) -> Result<(), Error> {
+    let mut driver =
+        Driver { site: Site::new(policy, work.summary()), id: None, early: Vec::new(), link, records, numbers: None, refusal: None };
     loop {
-        if let Err(error) = site.handle_event(event) {
-            refusal.get_or_insert(Error::Protocol(error));
-        }
-        let mut next = None;
-        while let Some(action) = site.poll_action() {
+        while let Some(action) = driver.site.poll_action() {
             let done = match action {
                 SiteAction::Send(message) => {
-                    link.send(message.encode())?;
+                    driver.send(&message)?;
                     continue;
                 }
-                SiteAction::Begin { run, rounds_done } => work.begin(id, &run, rounds_done).map(|()| Some(SiteEvent::Begun)),
-                SiteAction::Step { round, cases, augmentations, synthetic } => work
-                    .step(round, &cases, &augmentations, &synthetic)
-                    .map(|(feedback, losses)| Some(SiteEvent::Stepped { round, feedback, losses })),
-                SiteAction::Checkpoint { rounds_done } => work.checkpoint(rounds_done).map(|()| None),
-                SiteAction::Finished => return Ok(()),
-                SiteAction::Ended { reason } => return Err(refusal.unwrap_or(Error::Ended { reason })),
+                SiteAction::Recall { site, run, conditions_wanted } => {
+                    driver.is(site)?;
+                    watch(SiteNews::Accepted(&run), work);
+                    work.checkpoints(site, &run).map(|checkpoints| {
+                        let conditions = conditions_wanted.then(|| work.conditions().packed());
+                        Some(SiteEvent::Recalled { checkpoints, conditions })
+                    })
+                }
+                SiteAction::Begin { site, run, rounds_done } => work.begin(site, &run, rounds_done).map(|()| {
+                    watch(SiteNews::Begun { rounds_done }, work);
+                    Some(SiteEvent::Begun)
+                }),
+                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|()| None),
+                SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
+                    watch(SiteNews::Round { rounds_done: round + 1 }, work);
+                    Some(SiteEvent::Stepped { feedback, losses })
+                }),
+                SiteAction::Checkpoint { rounds_done } => {
+                    let kept = work.checkpoint(rounds_done);
+                    if let Some(journal) = &mut driver.records.journal {
+                        journal.sync()?;
+                    }
+                    kept.map(|()| None)
+                }
+                SiteAction::Finished => {
+                    return driver.records.journal.as_mut().map_or(Ok(()), Journal::sync);
+                }
+                SiteAction::Ended { reason } => return Err(driver.refusal.take().unwrap_or(Error::Ended { reason })),
             };
             match done {
-                Ok(Some(done)) => next = Some(done),
+                Ok(Some(event)) => driver.handle(event),
                 Ok(None) => {}
-                Err(error) => {
-                    // What was to follow counted on this: the machine drops it.
-                    next = Some(SiteEvent::Failed { reason: error.to_string() });
-                    break;
+                // What was to follow counted on this: the machine drops it.
+                Err(error) => driver.handle(SiteEvent::Failed { reason: error.to_string() }),
+            }
+        }
+        driver.receive(&mut |news| watch(news, work))?;
+    }
+}
+
+struct Driver<'a, L> {
+    site: Site,
+    id: Option<SiteId>,
+    /// What travelled before the server said which site this is.
+    early: Vec<(MessageKind, u64)>,
+    link: &'a mut L,
+    records: &'a mut SiteRecords,
+    /// While there is a connection.
+    numbers: Option<Numbers>,
+    refusal: Option<Error>,
+}
+
+impl<L: SiteLink> Driver<'_, L> {
+    fn send(&mut self, message: &Message) -> Result<(), Error> {
+        // Without a connection nothing leaves, and nothing is written down.
+        let Some(numbers) = &mut self.numbers else { return Ok(()) };
+        let frame = numbers.frame(message.encode());
+        let (kind, round) = (message.kind(), message.round());
+        if let Some(journal) = &mut self.records.journal {
+            journal.append(kind, round, &frame.bytes)?;
+        }
+        self.count(kind, round, frame.bytes.len() as u64)?;
+        self.link.send(frame);
+        Ok(())
+    }
+
+    fn is(&mut self, site: SiteId) -> Result<(), Error> {
+        self.id = Some(site);
+        std::mem::take(&mut self.early).into_iter().try_for_each(|(kind, bytes)| self.count(kind, None, bytes))
+    }
+
+    fn count(&mut self, kind: MessageKind, round: Option<u64>, bytes: u64) -> Result<(), Error> {
+        match self.id {
+            Some(site) => self.records.ledger.count(LedgerLine { site, kind, round, bytes }),
+            None => {
+                self.early.push((kind, bytes));
+                Ok(())
+            }
+        }
+    }
+
+    fn handle(&mut self, event: SiteEvent) {
+        if let Err(error) = self.site.handle_event(event) {
+            self.refusal.get_or_insert(Error::Protocol(error));
+        }
+    }
+
+    fn receive(&mut self, watch: &mut impl FnMut(SiteNews<'_>)) -> Result<(), Error> {
+        match self.link.receive()? {
+            Incoming::Connected => {
+                self.numbers = Some(Numbers::default());
+                watch(SiteNews::Connected);
+                self.handle(SiteEvent::Connected);
+            }
+            Incoming::Lost(reason) => {
+                self.numbers = None;
+                watch(SiteNews::Lost(&reason));
+            }
+            Incoming::Frame(frame) => {
+                let failed = |fact: String| SiteEvent::Failed { reason: format!("the server's frames cannot be read: {fact}") };
+                if let Some(Err(fact)) = self.numbers.as_mut().map(|n| n.take(frame)) {
+                    self.handle(failed(fact));
+                }
+                while let Some(bytes) = self.numbers.as_mut().and_then(Numbers::next) {
+                    match Message::decode(&bytes) {
+                        Ok(message) => {
+                            let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
+                            self.count(kind, round, bytes)?;
+                            self.handle(SiteEvent::Message(message));
+                        }
+                        Err(error) => self.handle(failed(error.to_string())),
+                    }
                 }
             }
         }
-        event = match next {
-            Some(event) => event,
-            None => match link.receive().and_then(|frame| Ok(Message::decode(&frame)?)) {
-                Ok(message) => SiteEvent::Message(message),
-                Err(Error::Protocol(error)) => SiteEvent::Failed { reason: error.to_string() },
-                Err(gone) => return Err(gone),
-            },
-        };
+        Ok(())
     }
 }

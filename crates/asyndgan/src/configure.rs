@@ -4,7 +4,7 @@ use asyndgan_evaluator::{SegmenterTraining, Task};
 use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig};
 use asyndgan_paper::{Arm, Experiment, Run, Settings};
-use asyndgan_protocol::{RunDescription, Weighting};
+use asyndgan_protocol::{Dtype, RunDescription, Waiting, Weighting};
 use asyndgan_training::{GanConfig, toy};
 
 fn image_channels(experiment: Experiment) -> i64 {
@@ -41,6 +41,7 @@ pub(crate) fn gan(run: &Run) -> GanConfig {
 pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDescription {
     let s = &run.settings;
     RunDescription {
+        name: format!("{} {arm}", run.experiment.name()),
         seed,
         rounds: s.rounds,
         batch: if arm == Arm::AsynDgan { s.batch } else { s.batch * sites },
@@ -49,6 +50,12 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
         l1_weight: s.l1_weight,
         checkpoint_every: s.checkpoint_every,
+        waiting: Waiting::All,
+        synthetic_dtype: Dtype::F32,
+        feedback_dtype: Dtype::F32,
+        // A GAN on all data has no other site to share the processor with.
+        site_threads: if arm == Arm::AsynDgan { s.site_threads } else { s.server_threads },
+        networks: gan(run).description(),
     }
 }
 

@@ -1,14 +1,18 @@
 //! Pictures of a run.
 
+mod bars;
 mod boxes;
 mod canvas;
 mod grids;
 mod histogram;
+mod latest;
 mod sheet;
 
+pub(crate) use bars::bars;
 pub(crate) use boxes::box_plot;
 pub(crate) use grids::{predictions, synthetic};
 pub(crate) use histogram::histograms;
+pub(crate) use latest::latest;
 pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 
 use std::{path::Path, sync::Once};

@@ -1,7 +1,9 @@
-//! `asyndgan`: the steps of an experiment, one subcommand each. `cargo xtask reproduce` calls them in order.
+//! `asyndgan`: the steps of an experiment, one subcommand each, which `cargo xtask reproduce` calls in order; and the programs of a run
+//! over several hospitals.
 
 mod claims;
 mod configure;
+mod consortium;
 mod data;
 mod data_command;
 mod evaluate;
@@ -10,6 +12,7 @@ mod figures;
 mod inspect;
 mod prepare;
 mod progress;
+mod recombine;
 mod report;
 mod run_folder;
 mod score;
@@ -22,6 +25,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use asyndgan_paper::Arm;
 use clap::{Args, Parser, Subcommand};
+use consortium::{InitCommand, JournalCommand, KeysCommand};
 use data_command::DataCommand;
 use run_folder::RunFolder;
 
@@ -32,6 +36,21 @@ const EXAMPLES: &str = "Examples:
   asyndgan data inspect data/brats2018             what a folder of images holds
 
 A step goes on where it was when it is started again; every step leaves its results in the run's folder.";
+
+const SERVER: &str = "Examples:
+  asyndgan init server && asyndgan keys init --server gan.example.org && asyndgan keys issue north
+  asyndgan server --config run.toml
+
+Started again after whatever ended it, it goes on from its last checkpoint.";
+const SITE: &str = "Examples:
+  asyndgan init site && asyndgan doctor --config site.toml
+  asyndgan site --config site.toml
+
+Started again after whatever ended it, it goes on. While the server is away it tries again.";
+const KEYS: &str = "Examples:
+  asyndgan keys init --server gan.example.org 192.0.2.7
+  asyndgan keys issue north
+  asyndgan keys revoke north";
 
 #[derive(Parser)]
 #[command(version, about = "Learn from medical images that never leave their hospitals", after_help = EXAMPLES)]
@@ -75,6 +94,43 @@ enum Command {
     Report(Where),
     /// Score segmentations, whoever made them, against their truth.
     Score(score::ScoreArguments),
+    /// Serve a run over several hospitals: own the generator, wait for sites to dial in.
+    #[command(after_help = SERVER)]
+    Server {
+        /// The server's configuration; `asyndgan init server` writes one.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Take part in a run as a hospital: hold data and discriminator, dial the server.
+    #[command(after_help = SITE)]
+    Site {
+        /// The site's configuration; `asyndgan init site` writes one.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// Write a commented configuration.
+    #[command(subcommand)]
+    Init(InitCommand),
+    /// The consortium's certificates.
+    #[command(subcommand, after_help = KEYS)]
+    Keys(KeysCommand),
+    /// Check a site before the day: data, certificate, clock, the way to the server, disk, libtorch, policy, bytes and hours.
+    Doctor {
+        /// The site's configuration.
+        #[arg(long)]
+        config: PathBuf,
+    },
+    /// What travelled in a server's or a site's run, beside what other ways would have moved.
+    Ledger {
+        /// The folder of the run, as the configuration names it.
+        folder: PathBuf,
+        /// Also draw it, as PNG or SVG.
+        #[arg(long)]
+        plot: Option<PathBuf>,
+    },
+    /// A site's journal of everything that left.
+    #[command(subcommand)]
+    Journal(JournalCommand),
     /// Look at image folders, prepare them, and hand on synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
@@ -90,6 +146,13 @@ fn main() -> ExitCode {
         Command::Report(at) => RunFolder::open(&at.run).and_then(|run| report::report(&run)),
         Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data_command::run(command),
+        Command::Server { config } => consortium::server(&config),
+        Command::Site { config } => consortium::site(&config),
+        Command::Init(command) => consortium::init(command),
+        Command::Keys(command) => consortium::keys(command),
+        Command::Doctor { config } => consortium::doctor(&config),
+        Command::Ledger { folder, plot } => consortium::ledger(&folder, plot.as_deref()),
+        Command::Journal(command) => consortium::journal(command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,6 +21,14 @@ impl Progress {
         Self::Bar(ProgressBar::new(total).with_style(style).with_message(label.to_owned()))
     }
 
+    /// A line for people, above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        match self {
+            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
+            Self::Lines { .. } => eprintln!("{text}"),
+        }
+    }
+
     pub(crate) fn set(&mut self, done: u64) {
         match self {
             Self::Bar(bar) => bar.set_position(done),

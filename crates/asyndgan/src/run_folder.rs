@@ -24,15 +24,7 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let run: Run = read_json(&path.join("run.json"))?;
-        let device = match run.device.as_str() {
-            "cpu" => Device::Cpu,
-            "auto" => Device::cuda_if_available(),
-            "cuda" if tch::Cuda::is_available() => Device::Cuda(0),
-            "cuda" => bail!(
-                "this libtorch has no CUDA, or the machine no GPU that it can use: run `cargo xtask setup --cuda`, or take --device cpu"
-            ),
-            other => bail!("{other} is no device: take auto, cpu or cuda"),
-        };
+        let device = device(&run.device)?;
         let lock = fs::File::create(path.join("run.lock")).with_context(|| format!("cannot write into {}", path.display()))?;
         lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", path.display()))?;
         asyndgan_models::set_threads(run.settings.server_threads);
@@ -62,6 +54,19 @@ impl RunFolder {
     /// The prepared held-out cases.
     pub(crate) fn test(&self) -> Result<TestSet> {
         Ok(TestSet::open(&shelf::test_folder(&self.path.join("prepared")))?)
+    }
+}
+
+/// The device of a name.
+pub(crate) fn device(name: &str) -> Result<Device> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(Device::cuda_if_available()),
+        "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
+        "cuda" => {
+            bail!("this libtorch has no CUDA, or the machine no GPU that it can use: run `cargo xtask setup --cuda`, or take device cpu")
+        }
+        other => bail!("{other} is no device: take auto, cpu or cuda"),
     }
 }
 

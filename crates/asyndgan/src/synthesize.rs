@@ -55,7 +55,7 @@ fn toy_codes(count: usize, arm: Arm) -> Tensor {
     Tensor::from_slice(&(0..count).map(code).collect::<Vec<_>>()).unsqueeze(1)
 }
 
-fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
+pub(crate) fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
     let size = codes.size();
     let mut values = vec![0_u8; codes.numel()];
     codes.copy_data(&mut values, codes.numel());
@@ -86,7 +86,7 @@ fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array
     chosen
 }
 
-fn image(tensor: &Tensor) -> Array3<f32> {
+pub(crate) fn image(tensor: &Tensor) -> Array3<f32> {
     let size = tensor.size();
     let mut values = vec![0.0; tensor.numel()];
     tensor.contiguous().copy_data(&mut values, tensor.numel());

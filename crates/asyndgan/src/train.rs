@@ -11,9 +11,9 @@ use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::CaseSet;
 use asyndgan_models::{set_threads, write_tensors};
 use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
-use asyndgan_protocol::{Role, RunDescription, SiteId, SitePolicy, stream};
+use asyndgan_protocol::{Patience, Role, RunDescription, SiteId, SitePolicy, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, toy};
-use asyndgan_transport::{Ledger, MemorySiteLink, in_memory, run_server, run_site};
+use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
 use crate::{
@@ -22,8 +22,9 @@ use crate::{
     run_folder::{RunFolder, write_json, write_text},
 };
 
-/// A site that says nothing for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes.
-const SILENCE_MAX: Duration = Duration::from_hours(1);
+/// A site that does not answer for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes. One that
+/// is gone never comes back: its thread has ended.
+const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
 
 /// Where one site finds its own data, and nothing else.
 enum Source {
@@ -64,7 +65,6 @@ struct Job {
     run: RunDescription,
     device: Device,
     server_threads: u32,
-    site_threads: u32,
     checkpoints: PathBuf,
 }
 
@@ -75,8 +75,6 @@ fn job(folder: &RunFolder, arm: Arm, seed: u64, sites: u32, checkpoints: PathBuf
         run: configure::description(&folder.run, arm, seed, sites),
         device: folder.device,
         server_threads: settings.server_threads,
-        // A GAN on all data has no other site to share the processor with.
-        site_threads: if arm == Arm::AsynDgan { settings.site_threads } else { settings.server_threads },
         checkpoints,
     }
 }
@@ -92,19 +90,24 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         first.get_or_insert(round);
         bar.set(round);
     })?;
-    write_tensors(&place.join("generator.safetensors"), &server.generator().parameters.named())?;
-    let conditions = server.conditions().iter().enumerate().map(|(site, codes)| (format!("site-{:04}", site + 1), codes.shallow_clone()));
-    write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?;
-    write_text(&place.join("losses.csv"), &losses(&server))?;
+    write_results(&place, &server)?;
     let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
     write_json(&folder.proof(Step::Train(arm, seed)), &record)
 }
 
+/// What a trained arm leaves: the generator, the masks that it may be given, and the losses.
+pub(crate) fn write_results(place: &Path, server: &ServerTrainer) -> Result<()> {
+    write_tensors(&place.join("generator.safetensors"), &server.generator().parameters.named())?;
+    let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
+    write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?;
+    write_text(&place.join("losses.csv"), &losses(server))
+}
+
 /// Plays server and sites to the end of the run.
-fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(ServerTrainer, Ledger)> {
+fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64)) -> Result<(ServerTrainer, Ledger)> {
     let sites = sources.len() as u32;
     let (mut link, site_links) = in_memory(sites);
-    let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), &job.checkpoints, job.device)?;
+    let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), sites, &job.checkpoints, job.device)?;
     thread::scope(|scope| {
         let threads: Vec<_> = site_links
             .into_iter()
@@ -113,7 +116,11 @@ fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(S
             .map(|(i, (link, source))| scope.spawn(move || play_site(job, SiteId(i as u32), source, link)))
             .collect();
         set_threads(job.server_threads);
-        let served = run_server(&job.run, sites, SILENCE_MAX, &mut link, &mut server, progress);
+        let mut ledger = Ledger::default();
+        let served = run_server(&job.run, sites, PATIENCE, &mut link, &mut server, &mut ledger, |news, _, _| match news {
+            ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => progress(rounds_done),
+            _ => {}
+        });
         drop(link);
         // What a site says of itself tells more than that it is gone.
         let mut site_errors = BTreeMap::new();
@@ -124,7 +131,7 @@ fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(S
             }
         }
         match served {
-            Ok(ledger) => Ok((server, ledger)),
+            Ok(()) => Ok((server, ledger)),
             Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { site, round, reason })) => {
                 let own = site_errors.remove(&site).map(|error| error.context(site));
                 Err(own.unwrap_or_else(|| asyndgan_protocol::Error::SiteLeft { site, round, reason }.into()))
@@ -135,15 +142,15 @@ fn play(job: &Job, sources: Vec<Source>, progress: impl FnMut(u64)) -> Result<(S
 }
 
 fn play_site(job: &Job, id: SiteId, source: Source, mut link: MemorySiteLink) -> Result<()> {
-    set_threads(job.site_threads);
-    let pairs = source.load(job.run.seed)?;
-    let mut site = SiteTrainer::new(job.config.clone(), pairs, id, &job.checkpoints, job.device)?;
+    set_threads(job.run.site_threads);
+    let pairs = source.load(job.run.seed).with_context(|| id.to_string())?;
+    let mut site = SiteTrainer::new(pairs, None, None, &job.checkpoints, job.device);
     // In one process all data are in one place already: an L1 term gives nothing away that was not there.
     let policy = SitePolicy { allow_l1: true, ..SitePolicy::default() };
-    Ok(run_site(id, policy, &mut link, &mut site)?)
+    Ok(run_site(policy, &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
 }
 
-fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {
+pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {
     let mut all = BTreeMap::<String, asyndgan_paper::SiteTraffic>::new();
     for (site, kind, t) in ledger.entries() {
         let kinds = all.entry(format!("site-{}", site.0 + 1)).or_default();
@@ -153,10 +160,11 @@ fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {
 }
 
 fn losses(server: &ServerTrainer) -> String {
-    let sites = server.conditions().len();
+    let sites = server.losses().first().map_or(0, |row| row.len() / 2);
     let names: Vec<String> = (1..=sites).map(|s| format!("site_{s}_discriminator,site_{s}_generator")).collect();
-    let row =
-        |(round, values): (usize, &Vec<f32>)| format!("{round},{}\n", values.iter().map(f32::to_string).collect::<Vec<_>>().join(","));
+    // A site that a round went on without has no losses in it.
+    let cell = |value: &f32| if value.is_nan() { String::new() } else { value.to_string() };
+    let row = |(round, values): (usize, &Vec<f32>)| format!("{round},{}\n", values.iter().map(cell).collect::<Vec<_>>().join(","));
     format!("round,{}\n{}", names.join(","), server.losses().iter().enumerate().map(row).collect::<String>())
 }
 

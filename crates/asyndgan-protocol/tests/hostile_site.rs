@@ -1,0 +1,136 @@
+//! Whatever one site sends, the server neither panics nor ends the run, and nothing of it reaches the generator unless it is finite
+//! feedback of the right form.
+#![allow(missing_docs, reason = "tests")]
+
+mod simulation;
+
+use asyndgan_protocol::{
+    Dtype, Error, FEEDBACK_MAGNITUDE_MAX, Losses, Message, Payload, ServerEvent, SiteId, SiteSummary, Standing, Waiting,
+};
+use proptest::prelude::*;
+use simulation::{World, codes, run, summary};
+
+fn payload() -> impl Strategy<Value = Payload> {
+    let dims = prop_oneof![Just(vec![1, 1, 2, 2]), Just(vec![2, 3, 3]), proptest::collection::vec(0_u32..5, 0..5), Just(vec![u32::MAX; 4])];
+    let dtype = prop_oneof![Just(Dtype::F32), Just(Dtype::U8), Just(Dtype::F16), Just(Dtype::Q8)];
+    let values = prop_oneof![Just(0.5_f32), Just(f32::NAN), Just(f32::INFINITY), Just(1e9), any::<f32>()];
+    (dims, dtype, any::<bool>(), proptest::collection::vec(values, 0..5)).prop_map(|(dims, dtype, packed, values)| {
+        let bytes: Vec<u8> = values.into_iter().flat_map(f32::to_le_bytes).collect();
+        Payload { dims, dtype, packed, bytes: bytes.into() }
+    })
+}
+
+fn message() -> impl Strategy<Value = Message> {
+    let losses = prop_oneof![Just(0.5_f32), Just(f32::NAN)].prop_map(|l| Losses { discriminator: l, generator: 0.1 });
+    prop_oneof![
+        (
+            2_u32..4,
+            prop_oneof![Just(2_u32), any::<u32>()],
+            prop_oneof![Just(vec![1, 3, 3]), Just(vec![1, u32::MAX, u32::MAX]), Just(vec![])]
+        )
+            .prop_map(|(protocol_version, cases, image_dims)| Message::Join {
+                protocol_version,
+                summary: SiteSummary { cases, image_dims, ..summary(0, 2) }
+            }),
+        (
+            proptest::option::of(prop_oneof![Just(codes(0, 2)), payload()]),
+            proptest::option::of(0_u64..9),
+            proptest::collection::vec(0_u64..9, 0..3)
+        )
+            .prop_map(|(conditions, in_memory, checkpoints)| Message::Accept { standing: Standing { checkpoints, in_memory }, conditions }),
+        (0_u32..3, 0_u64..9, payload(), losses).prop_map(|(attempt, round, feedback, losses)| Message::Feedback {
+            attempt,
+            round,
+            feedback,
+            losses
+        }),
+        Just(Message::Finish),
+        Just(Message::Leave { reason: "why not".into() }),
+        Just(Message::Start { attempt: 9, round: 9, restore: None }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn nothing_that_a_site_sends_ends_the_run(seed: u64, messages in proptest::collection::vec((message(), any::<bool>()), 1..40)) {
+        let waiting = Waiting::Quorum { sites: 1, deadline_ms: 100 };
+        let mut world = World::new(run(4, waiting), &[2, 2]);
+        // The first site is played by an enemy; the second must come to its end.
+        world.kill_site(0);
+        world.gone[0] = true;
+        for (message, work) in messages {
+            world.tell_server(ServerEvent::Message { site: SiteId(0), message });
+            world.connect(1);
+            while work && (world.deliver_to_server(1) || world.deliver_to_site(1) || world.work_site(1) || world.work_server()) {}
+        }
+        world.play(seed, 0);
+        for (_, contributions) in &world.updates {
+            for c in contributions {
+                prop_assert_eq!(&c.feedback.dims, &[1, 1, 2, 2]);
+                prop_assert!(c.feedback.magnitude().is_some_and(|m| m <= FEEDBACK_MAGNITUDE_MAX));
+                prop_assert!(c.losses.discriminator.is_finite());
+            }
+        }
+        let named = world.dismissed.iter().all(|(site, error)| error.to_string().contains(&site.to_string()));
+        prop_assert!(named, "{:?}", world.dismissed);
+    }
+
+    #[test]
+    fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        if let Ok(message) = Message::decode(&bytes) {
+            prop_assert_eq!(Message::decode(&message.encode()).expect("round trip").encode(), message.encode());
+        }
+    }
+}
+
+/// What the server says of a site that joins honestly and then sends this.
+fn complaint(waiting: Waiting, message: Message) -> Error {
+    let mut world = World::new(run(4, waiting), &[2, 2]);
+    for i in 0..2 {
+        world.connect(i);
+    }
+    while (0..2).any(|i| {
+        world.deliver_to_server(i) || world.deliver_to_site(i) || i == 1 && world.work_site(i) || world.work_site_unless_stepping(i)
+    }) || world.work_server()
+    {}
+    world.tell_server(ServerEvent::Message { site: SiteId(0), message });
+    let (site, error) = world.dismissed.pop().expect("dismissed");
+    assert_eq!(site, SiteId(0));
+    error
+}
+
+fn feedback(round: u64, value: f32, dims: Vec<u32>) -> Message {
+    let n = dims.iter().product::<u32>() as usize;
+    let bytes: Vec<u8> = std::iter::repeat_n(value, n).flat_map(f32::to_le_bytes).collect();
+    Message::Feedback {
+        attempt: 0,
+        round,
+        feedback: Payload::new(dims, Dtype::F32, bytes),
+        losses: Losses { discriminator: 0.0, generator: 0.0 },
+    }
+}
+
+#[test]
+fn each_fault_has_its_own_error() {
+    let right = vec![1, 1, 2, 2];
+    let check = |message: Message, fits: fn(&Error) -> bool| {
+        for waiting in [Waiting::All, Waiting::Quorum { sites: 1, deadline_ms: 1000 }] {
+            let error = complaint(waiting, message.clone());
+            assert!(fits(&error), "{error}");
+        }
+    };
+    check(feedback(0, f32::NAN, right.clone()), |e| matches!(e, Error::Absurd { .. }));
+    check(feedback(0, 1e6, right.clone()), |e| matches!(e, Error::Absurd { .. }));
+    check(feedback(0, 0.1, vec![1, 1, 2, 3]), |e| matches!(e, Error::PayloadDims { .. }));
+    check(feedback(7, 0.1, right), |e| matches!(e, Error::OutOfTurn { .. }));
+    check(Message::Join { protocol_version: 1, summary: summary(0, 2) }, |e| matches!(e, Error::Version { .. }));
+    check(Message::Join { protocol_version: 2, summary: summary(0, 9) }, |e| matches!(e, Error::Changed { .. }));
+    check(Message::Join { protocol_version: 2, summary: SiteSummary { cases: 0, ..summary(0, 2) } }, |e| {
+        matches!(e, Error::NoCases { .. })
+    });
+    let enormous = SiteSummary { image_dims: vec![1, 100_000, 100_000], ..summary(0, 2) };
+    check(Message::Join { protocol_version: 2, summary: enormous }, |e| matches!(e, Error::TooMany { .. } | Error::Changed { .. }));
+    check(Message::Finish, |e| matches!(e, Error::OutOfTurn { .. }));
+}

@@ -1,0 +1,11 @@
+//! The carrier for other machines: gRPC over HTTP/2, mutual TLS.
+
+mod chunks;
+mod listener;
+mod server;
+mod site;
+mod wire;
+
+pub use chunks::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};
+pub use server::{GrpcServer, GrpcServerLink};
+pub use site::{GrpcSite, GrpcSiteLink, Look};

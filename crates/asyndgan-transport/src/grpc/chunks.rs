@@ -1,0 +1,96 @@
+use bytes::{Bytes, BytesMut};
+
+use super::wire::Chunk;
+use crate::Frame;
+
+/// The largest part of a frame that travels in one piece.
+pub const CHUNK_BYTES_MAX: usize = 1 << 20;
+/// The largest frame that is taken: a batch of 64 images of 1024 x 1024 in 32-bit floats, or masks of far more than a gigabyte.
+pub const FRAME_BYTES_MAX: usize = 256 << 20;
+
+/// A frame in parts that share its bytes.
+pub(super) fn chunks(frame: Frame) -> impl Iterator<Item = Chunk> {
+    let Frame { number, mut bytes } = frame;
+    let mut ended = false;
+    std::iter::from_fn(move || {
+        if ended {
+            return None;
+        }
+        let part = bytes.split_to(bytes.len().min(CHUNK_BYTES_MAX));
+        ended = bytes.is_empty();
+        Some(Chunk { frame: number, last: ended, bytes: part })
+    })
+}
+
+/// Puts frames together again; holds what has arrived of one frame, never more.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    number: u64,
+    parts: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Assembly {
+    /// Takes a part, and gives the frame that it ends.
+    pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<Frame>, String> {
+        if self.parts.is_empty() {
+            self.number = chunk.frame;
+        } else if chunk.frame != self.number {
+            return Err(format!("a part of frame {} within frame {}", chunk.frame, self.number));
+        }
+        self.bytes += chunk.bytes.len();
+        if chunk.bytes.len() > CHUNK_BYTES_MAX || self.bytes > FRAME_BYTES_MAX {
+            return Err(format!("a frame of more than {FRAME_BYTES_MAX} bytes, or a part of more than {CHUNK_BYTES_MAX}"));
+        }
+        if chunk.bytes.is_empty() && !chunk.last {
+            return Err("a part of nothing".into());
+        }
+        self.parts.push(chunk.bytes);
+        if !chunk.last {
+            return Ok(None);
+        }
+        let mut parts = std::mem::take(&mut self.parts);
+        let size = std::mem::take(&mut self.bytes);
+        let bytes = if parts.len() == 1 {
+            parts.swap_remove(0)
+        } else {
+            let mut whole = BytesMut::with_capacity(size);
+            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            whole.freeze()
+        };
+        Ok(Some(Frame { number: self.number, bytes }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through(frame: &Frame) -> Result<Vec<Frame>, String> {
+        let mut assembly = Assembly::default();
+        chunks(frame.clone()).filter_map(|chunk| assembly.take(chunk).transpose()).collect()
+    }
+
+    #[test]
+    fn frames_of_any_size_come_through_whole() {
+        for size in [0, 1, CHUNK_BYTES_MAX - 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX + 7] {
+            let bytes: Vec<u8> = (0..size).map(|k| (k % 251) as u8).collect();
+            let frame = Frame { number: 5, bytes: bytes.into() };
+            assert_eq!(through(&frame), Ok(vec![frame]));
+        }
+    }
+
+    #[test]
+    fn mixed_endless_and_empty_parts_are_refused() {
+        let part = |frame, size: usize| Chunk { frame, last: false, bytes: vec![0; size].into() };
+        let mut mixed = Assembly::default();
+        assert_eq!(mixed.take(part(0, 1)), Ok(None));
+        assert!(mixed.take(part(1, 1)).is_err());
+        assert!(Assembly::default().take(part(0, 0)).is_err());
+        assert!(Assembly::default().take(part(0, CHUNK_BYTES_MAX + 1)).is_err());
+        let mut endless = Assembly::default();
+        let shared = part(0, CHUNK_BYTES_MAX);
+        let taken = (0..).take_while(|_| endless.take(shared.clone()).is_ok()).count();
+        assert_eq!(taken, FRAME_BYTES_MAX / CHUNK_BYTES_MAX);
+    }
+}

@@ -1,0 +1,325 @@
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, mpsc as blocking},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use asyndgan_protocol::{Message, RunDescription, SiteId};
+use bytes::Bytes;
+use tokio::{
+    runtime::Runtime,
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+};
+use tokio_stream::{
+    Stream, StreamExt as _,
+    wrappers::{ReceiverStream, UnboundedReceiverStream},
+};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    listener::{Notice, Peer, accept},
+    wire::{
+        Chunk, LookReply, LookRequest,
+        carrier_server::{Carrier, CarrierServer},
+    },
+};
+use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
+
+/// Whole frames of one site that wait for the server; the next one waits in the network.
+const FRAMES_WAITING: usize = 2;
+/// How often the list of revoked certificates is looked at for sites that are connected.
+const REVOKED_EVERY: Duration = Duration::from_secs(2);
+
+/// Where a server listens, and whom it lets in.
+#[derive(Debug)]
+pub struct GrpcServer {
+    /// The address; port 0 for any free one.
+    pub listen: SocketAddr,
+    /// The server's key and certificate.
+    pub identity: Identity,
+    /// The list of revoked certificates.
+    pub revoked: PathBuf,
+    /// The names of the run's sites, in order.
+    pub sites: Vec<String>,
+    /// What those who only look are shown.
+    pub run: RunDescription,
+    /// How often a quiet connection is tried; one that does not answer for as long is lost.
+    pub keep_alive: Duration,
+}
+
+/// The server's end of the carrier. Memory for what arrives: a site's frame in the making and [`FRAMES_WAITING`] whole ones, of at
+/// most [`super::FRAME_BYTES_MAX`] bytes each; before that 256 handshakes.
+pub struct GrpcServerLink {
+    inbox: blocking::Receiver<Arrival>,
+    sessions: Vec<Option<Session>>,
+    address: SocketAddr,
+    /// Dropping it ends all connections.
+    _runtime: Runtime,
+}
+
+impl std::fmt::Debug for GrpcServerLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrpcServerLink").field("address", &self.address).finish_non_exhaustive()
+    }
+}
+
+/// A connection of one site.
+struct Session {
+    number: u64,
+    outbox: mpsc::UnboundedSender<Result<Chunk, Status>>,
+}
+
+struct Arrival {
+    site: SiteId,
+    session: u64,
+    what: What,
+}
+
+enum What {
+    Connected(mpsc::UnboundedSender<Result<Chunk, Status>>),
+    Frame(Frame, OwnedSemaphorePermit),
+    Lost(String),
+}
+
+impl GrpcServer {
+    /// Listens; `notice` hears of connections that were refused.
+    ///
+    /// # Errors
+    /// [`Error::Listen`], or what is wrong with the keys.
+    pub fn start(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Result<GrpcServerLink, Error> {
+        let listen = |source| Error::Listen { address: self.listen, source };
+        let socket = TcpListener::bind(self.listen).map_err(listen)?;
+        socket.set_nonblocking(true).map_err(listen)?;
+        let address = socket.local_addr().map_err(listen)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
+        let tls = Arc::new(Mutex::new(Tls::new(self.identity, &self.revoked)?));
+        let (inbox_of, inbox) = blocking::channel();
+        let sessions = self.sites.iter().map(|_| None).collect();
+        let places = Arc::new(Places { sites: self.sites.iter().map(|_| Mutex::new(Place::default())).collect() });
+        let service = Service { names: self.sites, run: self.run, places: Arc::clone(&places), inbox: inbox_of };
+        let notice: Notice = Arc::new(notice);
+        let (peers_of, peers) = mpsc::channel(16);
+        let router = tonic::transport::Server::builder()
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20)
+            .max_frame_size(CHUNK_BYTES_MAX as u32)
+            .max_concurrent_streams(4)
+            .http2_keepalive_interval(Some(self.keep_alive))
+            .http2_keepalive_timeout(Some(self.keep_alive));
+        runtime.spawn({
+            let tls = Arc::clone(&tls);
+            async move {
+                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+                accept(listener, tls, peers_of, notice).await;
+            }
+        });
+        runtime.spawn(async move {
+            let (reporter, health) = tonic_health::server::health_reporter();
+            reporter.set_serving::<CarrierServer<Service>>().await;
+            let carrier = CarrierServer::new(service).max_decoding_message_size(CHUNK_BYTES_MAX + 1024);
+            let mut router = router;
+            // It ends with the runtime.
+            let _ = router.add_service(carrier).add_service(health).serve_with_incoming(ReceiverStream::new(peers)).await;
+        });
+        runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(REVOKED_EVERY).await;
+                places.cut_revoked(&tls);
+            }
+        });
+        Ok(GrpcServerLink { inbox, sessions, address, _runtime: runtime })
+    }
+}
+
+impl GrpcServerLink {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn taken(&mut self, arrival: Arrival) -> Option<(SiteId, Incoming)> {
+        let Arrival { site, session, what } = arrival;
+        let place = self.sessions.get_mut(site.0 as usize)?;
+        let current = place.as_ref().is_some_and(|s| s.number == session);
+        match what {
+            What::Connected(outbox) => {
+                *place = Some(Session { number: session, outbox });
+                Some((site, Incoming::Connected))
+            }
+            // Of an earlier connection: nobody waits for it any more.
+            _ if !current => None,
+            What::Frame(frame, _permit) => Some((site, Incoming::Frame(frame))),
+            What::Lost(reason) => {
+                *place = None;
+                Some((site, Incoming::Lost(reason)))
+            }
+        }
+    }
+}
+
+impl ServerLink for GrpcServerLink {
+    fn send(&mut self, site: SiteId, frame: Frame) {
+        if let Some(Some(session)) = self.sessions.get(site.0 as usize) {
+            for chunk in chunks(frame) {
+                // A connection that is gone says so itself.
+                let _ = session.outbox.send(Ok(chunk));
+            }
+        }
+    }
+
+    fn close(&mut self, site: SiteId) {
+        if let Some(place) = self.sessions.get_mut(site.0 as usize) {
+            // The stream ends once all that was sent is out.
+            *place = None;
+        }
+    }
+
+    fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
+        let until = wait.map(|wait| now() + wait);
+        loop {
+            let arrival = match until {
+                Some(until) => self.inbox.recv_timeout(until.saturating_duration_since(now())).ok()?,
+                None => self.inbox.recv().ok()?,
+            };
+            if let Some(taken) = self.taken(arrival) {
+                return Some(taken);
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+/// Who is connected for each site: at most one process.
+struct Places {
+    sites: Vec<Mutex<Place>>,
+}
+
+#[derive(Default)]
+struct Place {
+    sessions: u64,
+    present: Option<Present>,
+}
+
+struct Present {
+    session: u64,
+    instance: String,
+    serial: String,
+    cut: Arc<Notify>,
+}
+
+impl Places {
+    fn of(&self, site: SiteId) -> std::sync::MutexGuard<'_, Place> {
+        self.sites[site.0 as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a new connection the site's place, unless another process holds it.
+    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, Arc<Notify>), Status> {
+        let mut place = self.of(site);
+        if let Some(present) = &place.present {
+            if present.instance != instance {
+                return Err(Status::already_exists("another program with this site's certificate is connected; end one of the two"));
+            }
+            // The same process again: it knows better than we that the old connection is gone.
+            present.cut.notify_one();
+        }
+        place.sessions += 1;
+        let (session, cut) = (place.sessions, Arc::new(Notify::new()));
+        place.present = Some(Present { session, instance: instance.into(), serial: serial.into(), cut: Arc::clone(&cut) });
+        Ok((session, cut))
+    }
+
+    fn leave(&self, site: SiteId, session: u64) {
+        let mut place = self.of(site);
+        if place.present.as_ref().is_some_and(|p| p.session == session) {
+            place.present = None;
+        }
+    }
+
+    fn cut_revoked(&self, tls: &Mutex<Tls>) {
+        let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
+        let _ = tls.config();
+        for place in &self.sites {
+            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(present) = place.present.as_ref().filter(|p| tls.is_revoked(&p.serial)) {
+                present.cut.notify_one();
+            }
+        }
+    }
+}
+
+struct Service {
+    names: Vec<String>,
+    run: RunDescription,
+    places: Arc<Places>,
+    inbox: blocking::Sender<Arrival>,
+}
+
+impl Service {
+    fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer), Status> {
+        let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        let name = &peer.facts.name;
+        let place = self.names.iter().position(|n| n == name);
+        let place =
+            place.ok_or_else(|| Status::permission_denied(format!("{name} is none of this run's sites; ask the server's keeper")))?;
+        Ok((SiteId(place as u32), peer.clone()))
+    }
+}
+
+#[tonic::async_trait]
+impl Carrier for Service {
+    type JoinStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
+
+    async fn join(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::JoinStream>, Status> {
+        let (site, peer) = self.site(&request)?;
+        let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        let (session, cut) = self.places.enter(site, &instance, &peer.facts.serial)?;
+        let (outbox, outgoing) = mpsc::unbounded_channel();
+        // The receiver goes with the link; then nobody listens any more.
+        let _ = self.inbox.send(Arrival { site, session, what: What::Connected(outbox) });
+        let (inbox, places) = (self.inbox.clone(), Arc::clone(&self.places));
+        tokio::spawn(async move {
+            let reason = tokio::select! {
+                reason = receive(request.into_inner(), site, session, &inbox) => reason,
+                () = cut.notified() => "its certificate was revoked, or it connected anew".into(),
+            };
+            places.leave(site, session);
+            let _ = inbox.send(Arrival { site, session, what: What::Lost(reason) });
+        });
+        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
+    }
+
+    async fn look(&self, request: Request<LookRequest>) -> Result<Response<LookReply>, Status> {
+        let (site, _) = self.site(&request)?;
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
+        let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode().into();
+        Ok(Response::new(LookReply { unix_ms, describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
+    }
+}
+
+/// Takes a connection's frames until it ends, and says why it did.
+async fn receive(mut stream: Streaming<Chunk>, site: SiteId, session: u64, inbox: &blocking::Sender<Arrival>) -> String {
+    let waiting = Arc::new(Semaphore::new(FRAMES_WAITING));
+    let mut assembly = Assembly::default();
+    loop {
+        let chunk = match stream.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(status)) => return format!("the connection broke: {}", status.message()),
+            None => return "it closed the connection".into(),
+        };
+        match assembly.take(chunk) {
+            Ok(Some(frame)) => {
+                let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else { return "the server ends".into() };
+                let _ = inbox.send(Arrival { site, session, what: What::Frame(frame, permit) });
+            }
+            Ok(None) => {}
+            Err(fact) => return fact,
+        }
+    }
+}

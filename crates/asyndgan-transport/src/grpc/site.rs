@@ -1,0 +1,373 @@
+use std::{
+    error::Error as StdError,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, mpsc as blocking},
+    task::{Context, Poll},
+    thread,
+    time::{Duration, Instant},
+};
+
+use asyndgan_protocol::Message;
+use bytes::Bytes;
+use hyper_util::rt::TokioIo;
+use rand::Rng as _;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::mpsc,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{
+        self, ClientConfig,
+        pki_types::ServerName,
+        time_provider::{DefaultTimeProvider, TimeProvider},
+    },
+};
+use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+use tonic::{
+    Code, Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    wire::{Chunk, LookRequest, carrier_client::CarrierClient},
+};
+use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
+
+/// How long one attempt to connect may take.
+const ATTEMPT_MAX: Duration = Duration::from_secs(15);
+/// The pause after a failed attempt, at first and at most.
+const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
+
+/// Where a site's server is, and how long it is tried.
+#[derive(Debug)]
+pub struct GrpcSite {
+    /// Host and port.
+    pub server: String,
+    /// The site's key and certificate.
+    pub identity: Identity,
+    /// How long a server that is not there is waited for.
+    pub patience: Duration,
+    /// How often a quiet connection is tried; one that does not answer for as long is lost.
+    pub keep_alive: Duration,
+    /// The clock that certificates are looked at by; the machine's own unless given.
+    pub clock: Option<Arc<dyn TimeProvider>>,
+}
+
+/// What a server tells a site that only looks.
+#[derive(Debug)]
+pub struct Look {
+    /// The server's clock, in milliseconds since 1970, when half of `round_trip` was over.
+    pub unix_ms: u64,
+    /// What the site would be told on joining.
+    pub describe: Message,
+    /// How long a question and its answer took.
+    pub round_trip: Duration,
+    /// Bytes a second, there and back.
+    pub bytes_per_second: f64,
+}
+
+/// A site's end of the carrier: it dials out, and dials again when the connection is gone.
+#[derive(Debug)]
+pub struct GrpcSiteLink {
+    inbox: blocking::Receiver<Arrival>,
+    outbox: Option<mpsc::UnboundedSender<Chunk>>,
+    /// Why no connection will come any more.
+    ended: Option<Error>,
+}
+
+#[derive(Debug)]
+enum Arrival {
+    Connected(mpsc::UnboundedSender<Chunk>),
+    Frame(Frame),
+    Lost(String),
+    Ended(Error),
+}
+
+impl GrpcSite {
+    /// Begins to dial; what comes of it, the link tells.
+    ///
+    /// # Errors
+    /// What is wrong with the keys or the server's name.
+    pub fn start(self) -> Result<GrpcSiteLink, Error> {
+        let dialler = Dialler::new(self)?;
+        let (inbox_of, inbox) = blocking::sync_channel(4);
+        let spawned = thread::Builder::new().name("dial".into()).spawn(move || {
+            let ended = match runtime() {
+                Ok(runtime) => runtime.block_on(dialler.dial(&inbox_of)),
+                Err(error) => error,
+            };
+            // The link may be gone.
+            let _ = inbox_of.send(Arrival::Ended(ended));
+        });
+        spawned.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))?;
+        Ok(GrpcSiteLink { inbox, outbox: None, ended: None })
+    }
+
+    /// Connects once, and asks what joining would bring.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub fn look(self) -> Result<Look, Error> {
+        let dialler = Dialler::new(self)?;
+        runtime()?.block_on(async {
+            let mut client = dialler.client().await.map_err(Failure::error)?;
+            let ask = |probe: usize| Request::new(LookRequest { probe: Bytes::from(vec![0; probe]) });
+            let failed = |status: Status| dialler.failure(&status).error();
+            let asked = now();
+            let reply = client.look(ask(0)).await.map_err(failed)?.into_inner();
+            let round_trip = asked.elapsed();
+            let asked = now();
+            client.look(ask(CHUNK_BYTES_MAX)).await.map_err(failed)?;
+            let bytes_per_second = 2.0 * CHUNK_BYTES_MAX as f64 / asked.elapsed().as_secs_f64();
+            Ok(Look { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
+        })
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+    built.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl SiteLink for GrpcSiteLink {
+    fn send(&mut self, frame: Frame) {
+        if let Some(outbox) = &self.outbox {
+            for chunk in chunks(frame) {
+                // A connection that is gone says so itself.
+                let _ = outbox.send(chunk);
+            }
+        }
+    }
+
+    fn receive(&mut self) -> Result<Incoming, Error> {
+        match self.inbox.recv() {
+            Ok(Arrival::Connected(outbox)) => {
+                self.outbox = Some(outbox);
+                Ok(Incoming::Connected)
+            }
+            Ok(Arrival::Frame(frame)) => Ok(Incoming::Frame(frame)),
+            Ok(Arrival::Lost(reason)) => {
+                self.outbox = None;
+                Ok(Incoming::Lost(reason))
+            }
+            Ok(Arrival::Ended(error)) => Err(error),
+            Err(_) => Err(self.ended.take().unwrap_or(Error::Disconnected { peer: "server".into() })),
+        }
+    }
+}
+
+/// Why an attempt or a connection failed.
+enum Failure {
+    /// It may go better next time.
+    Passing(String),
+    /// Another program has the site's place; perhaps it is our own former self, and the server has not noticed yet.
+    Taken(Error),
+    /// It will never go better.
+    Final(Error),
+}
+
+impl Failure {
+    fn error(self) -> Error {
+        match self {
+            Failure::Passing(fact) => Error::Work(fact),
+            Failure::Taken(error) | Failure::Final(error) => error,
+        }
+    }
+}
+
+struct Dialler {
+    site: GrpcSite,
+    host: String,
+    config: Arc<ClientConfig>,
+    instance: String,
+    /// What TLS said last: the layers above keep it to themselves.
+    heard: Heard,
+}
+
+type Heard = Arc<Mutex<Option<rustls::Error>>>;
+
+/// A connection whose TLS errors are noted as they pass.
+struct Overheard {
+    stream: TlsStream<TcpStream>,
+    heard: Heard,
+}
+
+impl Overheard {
+    fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(Err(error)) = &polled
+            && let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
+        {
+            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls.clone());
+        }
+        polled
+    }
+}
+
+impl AsyncRead for Overheard {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.note(polled)
+    }
+}
+
+impl AsyncWrite for Overheard {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(polled)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Dialler {
+    fn new(site: GrpcSite) -> Result<Self, Error> {
+        let host = site.server.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned());
+        let host = host.ok_or_else(|| Error::Keys { fact: format!("{} is no server: say host:port", site.server) })?;
+        let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
+        let config = client_config(&site.identity, clock)?;
+        let instance = format!("{:032x}", rand::rng().random::<u128>());
+        Ok(Self { site, host, config, instance, heard: Heard::default() })
+    }
+
+    /// Connects again and again, and says in the end why no more.
+    async fn dial(&self, inbox: &blocking::SyncSender<Arrival>) -> Error {
+        let (mut pause, mut last_connected, mut taken_since) = (PAUSES[0], now(), None);
+        loop {
+            let failure = match tokio::time::timeout(ATTEMPT_MAX, self.client()).await {
+                Ok(Ok(client)) => {
+                    let before = now();
+                    let failure = self.connection(client, inbox).await;
+                    if let Ok(()) = failure {
+                        return Error::Disconnected { peer: "server".into() };
+                    }
+                    if before.elapsed() > PAUSES[1] {
+                        (pause, last_connected) = (PAUSES[0], now());
+                    }
+                    failure.err().unwrap_or(Failure::Passing(String::new()))
+                }
+                Ok(Err(failure)) => failure,
+                Err(_) => Failure::Passing(format!("no answer within {} s", ATTEMPT_MAX.as_secs())),
+            };
+            let fact = match failure {
+                Failure::Final(error) => return error,
+                Failure::Taken(error) => {
+                    if taken_since.get_or_insert_with(now).elapsed() > 3 * self.site.keep_alive {
+                        return error;
+                    }
+                    error.to_string()
+                }
+                Failure::Passing(fact) => {
+                    taken_since = None;
+                    fact
+                }
+            };
+            if last_connected.elapsed() > self.site.patience {
+                let waited_s = last_connected.elapsed().as_secs();
+                return Error::Unreachable { server: self.site.server.clone(), waited_s, fact };
+            }
+            if inbox.send(Arrival::Lost(fact)).is_err() {
+                return Error::Disconnected { peer: "server".into() };
+            }
+            // Not all sites at once when the server comes back.
+            let jitter: f64 = rand::rng().random_range(0.5..1.0);
+            tokio::time::sleep(pause.mul_f64(jitter)).await;
+            pause = (2 * pause).min(PAUSES[1]);
+        }
+    }
+
+    /// One connection, from its first frame to its end. No error: nobody wants frames any more.
+    async fn connection(&self, mut client: CarrierClient<Channel>, inbox: &blocking::SyncSender<Arrival>) -> Result<(), Failure> {
+        let (outbox, outgoing) = mpsc::unbounded_channel();
+        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+        let instance = self.instance.parse().map_err(|_| Failure::Passing("no metadata".into()))?;
+        request.metadata_mut().insert("asyndgan-instance", instance);
+        let mut stream = client.join(request).await.map_err(|status| self.failure(&status))?.into_inner();
+        if inbox.send(Arrival::Connected(outbox)).is_err() {
+            return Ok(());
+        }
+        let mut assembly = Assembly::default();
+        loop {
+            let chunk = match stream.next().await {
+                Some(Ok(chunk)) => chunk,
+                Some(Err(status)) => return Err(self.failure(&status)),
+                None => return Err(Failure::Passing("the server closed the connection".into())),
+            };
+            if let Some(frame) = assembly.take(chunk).map_err(Failure::Passing)?
+                && inbox.send(Arrival::Frame(frame)).is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// A channel over one TLS connection that is made first, so that what is wrong with it can be told.
+    async fn client(&self) -> Result<CarrierClient<Channel>, Failure> {
+        let stream = Overheard { stream: self.connect().await?, heard: Arc::clone(&self.heard) };
+        let stream = Arc::new(Mutex::new(Some(stream)));
+        let connector = tower::service_fn(move |_| {
+            let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
+            async move { taken.map(TokioIo::new).ok_or_else(|| io::Error::other("the connection is used up")) }
+        });
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.site.server)).map_err(|e| self.keys(&e))?;
+        let endpoint = endpoint
+            .initial_stream_window_size(8 << 20)
+            .initial_connection_window_size(16 << 20)
+            .max_frame_size(CHUNK_BYTES_MAX as u32)
+            .http2_keep_alive_interval(self.site.keep_alive)
+            .keep_alive_timeout(self.site.keep_alive)
+            .keep_alive_while_idle(true);
+        let channel = endpoint.connect_with_connector(connector).await.map_err(|e| self.classified(None, &e.to_string()))?;
+        Ok(CarrierClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX + 1024))
+    }
+
+    async fn connect(&self) -> Result<TlsStream<TcpStream>, Failure> {
+        let passing = |e: io::Error| Failure::Passing(format!("{}: {e}", self.site.server));
+        let tcp = TcpStream::connect(&self.site.server).await.map_err(passing)?;
+        tcp.set_nodelay(true).map_err(passing)?;
+        let name = ServerName::try_from(self.host.clone()).map_err(|e| self.keys(&e))?;
+        let connector = TlsConnector::from(Arc::clone(&self.config));
+        connector.connect(name, tcp).await.map_err(|e| self.classified(Some(&e), &e.to_string()))
+    }
+
+    fn keys(&self, error: &dyn StdError) -> Failure {
+        Failure::Final(Error::Keys { fact: format!("{}: {error}", self.site.server) })
+    }
+
+    fn failure(&self, status: &Status) -> Failure {
+        let refused = || Error::Rejected { server: self.site.server.clone(), fact: status.message().into() };
+        match status.code() {
+            Code::PermissionDenied | Code::Unauthenticated => Failure::Final(refused()),
+            Code::AlreadyExists => Failure::Taken(refused()),
+            _ => self.classified(None, status.message()),
+        }
+    }
+
+    /// What TLS says is final; all else may pass.
+    fn classified(&self, own: Option<&io::Error>, words: &str) -> Failure {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inner = own.and_then(io::Error::get_ref).and_then(|e| e.downcast_ref::<rustls::Error>());
+        let (server, tls) = (self.site.server.clone(), heard.as_ref().or(inner));
+        let fact = tls.map_or_else(|| words.to_owned(), rustls::Error::to_string);
+        match tls {
+            Some(rustls::Error::AlertReceived(_)) => Failure::Final(Error::Rejected { server, fact }),
+            Some(rustls::Error::InvalidCertificate(_)) => Failure::Final(Error::Untrusted { server, fact }),
+            _ => Failure::Passing(fact),
+        }
+    }
+}

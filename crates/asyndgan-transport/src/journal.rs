@@ -1,0 +1,155 @@
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use asyndgan_protocol::MessageKind;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::Error;
+
+/// One thing that left the site.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalEntry {
+    /// Counts from 0.
+    pub number: u64,
+    /// Milliseconds since 1970, by the site's clock.
+    pub unix_ms: u64,
+    /// What it was.
+    pub kind: MessageKind,
+    /// About which round, if about one.
+    pub round: Option<u64>,
+    /// How large.
+    pub bytes: u64,
+    /// SHA-256 of what left.
+    pub sha256: String,
+    /// SHA-256 of this entry and of the link before it: whoever changes or removes an entry breaks the chain after it.
+    pub link: String,
+}
+
+impl JournalEntry {
+    fn linked(mut self, before: &str) -> Self {
+        self.link = before.into();
+        let text = serde_json::to_string(&self).unwrap_or_default();
+        self.link = hex(&Sha256::digest(text));
+        self
+    }
+}
+
+/// A site's record of everything that left it: append-only, every entry chained to the one before, and written before it leaves.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    number: u64,
+    link: String,
+}
+
+impl Journal {
+    /// Opens or begins a journal. An entry that was being written when the site was killed, and so never left, is cut off.
+    ///
+    /// # Errors
+    /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Record { path: path.into(), source };
+        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(io)?;
+        let whole = text.rfind('\n').map_or(0, |end| end + 1);
+        file.set_len(whole as u64).map_err(io)?;
+        let entries = chained(path, &text[..whole])?;
+        let link = entries.last().map_or(String::new(), |e| e.link.clone());
+        let journal = Self { path: path.into(), file, number: entries.len() as u64, link };
+        Self::check_head(path, &entries)?;
+        Ok(journal)
+    }
+
+    /// Checks a journal and returns its entries.
+    ///
+    /// # Errors
+    /// [`Error::Record`], or [`Error::Journal`] that names the first entry that was changed or is missing.
+    pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
+        let entries = chained(path, &text)?;
+        Self::check_head(path, &entries)?;
+        Ok(entries)
+    }
+
+    /// Entries at the end can be missing without a broken chain: what was there at the last checkpoint lies beside.
+    fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
+        let Ok(text) = std::fs::read_to_string(head_path(path)) else { return Ok(()) };
+        let Some((count, link)) = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link))) else {
+            return Ok(());
+        };
+        let found = count.checked_sub(1).and_then(|last| entries.get(last)).map_or("", |e| e.link.as_str());
+        if found == link {
+            return Ok(());
+        }
+        let entry = entries.len().min(count.saturating_sub(1)) as u64;
+        Err(Error::Journal {
+            path: path.into(),
+            entry,
+            fact: format!("there were {count} entries at the last checkpoint, and this one ended otherwise or is missing"),
+        })
+    }
+
+    /// Writes down what is about to leave.
+    ///
+    /// # Errors
+    /// [`Error::Record`]: then it must not leave.
+    pub fn append(&mut self, kind: MessageKind, round: Option<u64>, what: &[u8]) -> Result<(), Error> {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
+        let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
+        let entry = JournalEntry { number, unix_ms, kind, round, bytes, sha256, link: String::new() }.linked(&self.link);
+        let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
+        self.file.write_all(line.as_bytes()).map_err(|source| Error::Record { path: self.path.clone(), source })?;
+        self.number += 1;
+        self.link = entry.link;
+        Ok(())
+    }
+
+    /// Makes sure that the entries so far survive a power failure, and notes how many there are.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn sync(&mut self) -> Result<(), Error> {
+        let head = head_path(&self.path);
+        let beside = head.with_extension("partial");
+        let save = || {
+            self.file.sync_data()?;
+            let mut file = File::create(&beside)?;
+            file.write_all(format!("{} {}\n", self.number, self.link).as_bytes())?;
+            file.sync_all()?;
+            std::fs::rename(&beside, &head)
+        };
+        save().map_err(|source| Error::Record { path: self.path.clone(), source })
+    }
+}
+
+fn head_path(path: &Path) -> PathBuf {
+    path.with_extension("head")
+}
+
+fn chained(path: &Path, text: &str) -> Result<Vec<JournalEntry>, Error> {
+    let mut entries: Vec<JournalEntry> = Vec::new();
+    for (number, line) in (0..).zip(text.lines()) {
+        let broken = |fact: &str| Error::Journal { path: path.into(), entry: number, fact: fact.into() };
+        let entry: JournalEntry = serde_json::from_str(line).map_err(|_| broken("it is no entry"))?;
+        let before = entries.last().map_or("", |e| e.link.as_str());
+        if entry.number != number {
+            return Err(broken("it, or one before it, is missing or out of place"));
+        }
+        if entry.clone().linked(before) != entry {
+            return Err(broken("it was changed, or does not belong to the one before it"));
+        }
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

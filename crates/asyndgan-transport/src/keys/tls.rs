@@ -1,0 +1,104 @@
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::SystemTime,
+};
+
+use tokio_rustls::rustls::{
+    ClientConfig, RootCertStore, ServerConfig,
+    crypto::{CryptoProvider, ring},
+    pki_types::{CertificateRevocationListDer, pem::PemObject as _},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
+    time_provider::TimeProvider,
+    version::TLS13,
+};
+use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
+
+use super::{Identity, identity::hex};
+use crate::Error;
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+/// What a server asks of whoever connects: TLS 1.3, and a certificate of its authority that was not revoked. The list of revoked
+/// ones is read again when it has changed.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    identity: Identity,
+    revoked: PathBuf,
+    read_at: Option<SystemTime>,
+    config: Arc<ServerConfig>,
+    serials: Vec<String>,
+}
+
+impl Tls {
+    pub(crate) fn new(identity: Identity, revoked: &Path) -> Result<Self, Error> {
+        let (config, serials) = server_config(&identity, revoked)?;
+        Ok(Self { identity, revoked: revoked.into(), read_at: changed(revoked), config, serials })
+    }
+
+    /// The configuration by the present list. A list that cannot be read now leaves the last one in force.
+    pub(crate) fn config(&mut self) -> Arc<ServerConfig> {
+        let changed = changed(&self.revoked);
+        if changed != self.read_at {
+            if let Ok((config, serials)) = server_config(&self.identity, &self.revoked) {
+                (self.config, self.serials) = (config, serials);
+                self.read_at = changed;
+            }
+        }
+        Arc::clone(&self.config)
+    }
+
+    pub(crate) fn is_revoked(&self, serial: &str) -> bool {
+        self.serials.iter().any(|s| s == serial)
+    }
+}
+
+fn changed(path: &Path) -> Option<SystemTime> {
+    fs::metadata(path).and_then(|m| m.modified()).ok()
+}
+
+fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfig>, Vec<String>), Error> {
+    let broken = |fact: String| Error::Bundle { path: revoked.into(), fact };
+    let text = fs::read(revoked).map_err(|source| Error::Record { path: revoked.into(), source })?;
+    let list = CertificateRevocationListDer::from_pem_slice(&text).map_err(|e| broken(e.to_string()))?;
+    let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|e| broken(e.to_string()))?;
+    let serials = parsed.iter_revoked_certificates().map(|c| hex(c.raw_serial())).collect();
+    let tls = |e: &dyn std::fmt::Display| Error::Keys { fact: e.to_string() };
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots(identity)?), provider())
+        .with_crls([list.clone()])
+        .build()
+        .map_err(|e| tls(&e))?;
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|e| tls(&e))?
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .map_err(|e| tls(&e))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    // Nobody resumes a session: a certificate is looked at whenever somebody connects.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok((Arc::new(config), serials))
+}
+
+/// What a site asks of its server: TLS 1.3, and a certificate of the authority for the host's name.
+pub(crate) fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Result<Arc<ClientConfig>, Error> {
+    let tls = |e: &dyn std::fmt::Display| Error::Keys { fact: e.to_string() };
+    let mut config = ClientConfig::builder_with_details(provider(), clock)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|e| tls(&e))?
+        .with_root_certificates(roots(identity)?)
+        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .map_err(|e| tls(&e))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn roots(identity: &Identity) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(identity.authority.clone()).map_err(|e| Error::Keys { fact: format!("the authority's certificate: {e}") })?;
+    Ok(roots)
+}

@@ -1,0 +1,67 @@
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::Frame;
+
+/// How many frames may wait for one before them.
+const HELD_MAX: usize = 8;
+
+/// Numbers the frames of one end of one connection, and takes the other end's once and in order, whatever the carrier does.
+#[derive(Debug, Default)]
+pub(crate) struct Numbers {
+    sent: u64,
+    taken: u64,
+    held: BTreeMap<u64, Bytes>,
+}
+
+impl Numbers {
+    pub(crate) fn frame(&mut self, bytes: impl Into<Bytes>) -> Frame {
+        self.sent += 1;
+        Frame { number: self.sent - 1, bytes: bytes.into() }
+    }
+
+    /// Takes a frame; a second copy is dropped.
+    pub(crate) fn take(&mut self, frame: Frame) -> Result<(), String> {
+        if frame.number < self.taken {
+            return Ok(());
+        }
+        self.held.insert(frame.number, frame.bytes);
+        if self.held.len() > HELD_MAX {
+            return Err(format!("frame {} is missing, and {HELD_MAX} came after it", self.taken));
+        }
+        Ok(())
+    }
+
+    /// The next frame in order, if it is here.
+    pub(crate) fn next(&mut self) -> Option<Bytes> {
+        let bytes = self.held.remove(&self.taken)?;
+        self.taken += 1;
+        Some(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all(numbers: &mut Numbers, order: &[u64]) -> Result<Vec<u8>, String> {
+        let mut taken = Vec::new();
+        for &number in order {
+            numbers.take(Frame { number, bytes: Bytes::from(vec![number as u8]) })?;
+            taken.extend(std::iter::from_fn(|| numbers.next()).map(|b| b[0]));
+        }
+        Ok(taken)
+    }
+
+    #[test]
+    fn doubled_and_reordered_frames_arrive_once_and_in_order() {
+        assert_eq!(all(&mut Numbers::default(), &[1, 1, 0, 0, 2, 1, 4, 3, 4]), Ok(vec![0, 1, 2, 3, 4]));
+    }
+
+    #[test]
+    fn a_missing_frame_is_an_error_before_memory_grows() {
+        assert!(all(&mut Numbers::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9]).is_ok());
+        assert!(all(&mut Numbers::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9, 10]).is_err());
+    }
+}

@@ -1,0 +1,294 @@
+//! Stub workers whose generators are hashes of all that they learnt, keys in a temporary folder, and runs over loopback.
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    path::PathBuf,
+    sync::{Arc, Mutex, mpsc},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use asyndgan_protocol::{
+    Contribution, Draw, Dtype, Losses, Patience, Payload, RunDescription, ServerWork, SiteId, SitePolicy, SiteSummary, SiteWork, Waiting,
+    Weighting,
+};
+use asyndgan_transport::{
+    Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, SiteRecords, in_memory, run_server, run_site,
+};
+use tempfile::TempDir;
+
+pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
+    RunDescription {
+        name: "loopback".into(),
+        seed: 5,
+        rounds,
+        batch: 2,
+        crop: 8,
+        flips: true,
+        weighting: Weighting::Proportional,
+        l1_weight: 0.0,
+        checkpoint_every: 4,
+        waiting,
+        synthetic_dtype: Dtype::F32,
+        feedback_dtype: Dtype::F32,
+        site_threads: 1,
+        networks: String::new(),
+    }
+}
+
+pub const PATIENT: Patience = Patience { answer: Duration::from_mins(1), absence: Duration::from_mins(1) };
+pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
+
+fn mix(h: u64, p: u64) -> u64 {
+    (h ^ p).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23)
+}
+
+fn read(payload: &Payload) -> u64 {
+    payload.bytes.iter().fold(1, |h, &b| mix(h, b.into()))
+}
+
+fn tensor(dims: &[u32], mut seed: u64) -> Payload {
+    let n: u32 = dims.iter().product();
+    let values = (0..n).map(|_| {
+        seed = mix(seed, 77);
+        f32::from(seed as u16) / 65536.0
+    });
+    Payload::new(dims.into(), Dtype::F32, values.flat_map(f32::to_le_bytes).collect::<Vec<_>>())
+}
+
+/// Disks that outlive whoever uses them.
+pub type Disk = Arc<Mutex<BTreeMap<u64, u64>>>;
+
+#[derive(Default)]
+pub struct StubServer {
+    pub run: Option<RunDescription>,
+    pub generator: u64,
+    pub disk: Disk,
+    pub known: BTreeMap<SiteId, SiteSummary>,
+}
+
+impl ServerWork for StubServer {
+    type Error = Infallible;
+
+    fn checkpoints(&mut self) -> Result<Vec<u64>, Infallible> {
+        Ok(self.disk.lock().expect("disk").keys().copied().collect())
+    }
+    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Infallible> {
+        Ok(Vec::new())
+    }
+    fn keep(&mut self, site: SiteId, summary: &SiteSummary, _: Payload) -> Result<(), Infallible> {
+        self.known.insert(site, summary.clone());
+        Ok(())
+    }
+    fn begin(&mut self, rounds_done: u64) -> Result<(), Infallible> {
+        self.generator = if rounds_done == 0 { 1 } else { self.disk.lock().expect("disk")[&rounds_done] };
+        Ok(())
+    }
+    fn prepare(&mut self, _: u64, _: &[Draw]) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn synthesize(&mut self, round: u64, draws: &[Draw]) -> Result<Vec<Payload>, Infallible> {
+        let run = self.run.as_ref().expect("a run");
+        let one = |d: &Draw| tensor(&run.batch_dims(&self.known[&d.site].image_dims), mix(self.generator, mix(round, d.site.0.into())));
+        Ok(draws.iter().map(one).collect())
+    }
+    fn update(&mut self, _: u64, contributions: &[Contribution]) -> Result<(), Infallible> {
+        for c in contributions {
+            self.generator = mix(self.generator, mix(read(&c.feedback), c.weight.to_bits()));
+        }
+        Ok(())
+    }
+    fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Infallible> {
+        self.disk.lock().expect("disk").insert(rounds_done, self.generator);
+        Ok(())
+    }
+}
+
+pub struct StubSite {
+    pub cases: u32,
+    pub side: u32,
+    /// How long a step takes.
+    pub pause: Duration,
+    pub disk: Disk,
+    discriminator: u64,
+}
+
+pub fn stub_site(cases: u32) -> StubSite {
+    StubSite { cases, side: 10, pause: Duration::ZERO, disk: Disk::default(), discriminator: 0 }
+}
+
+impl SiteWork for StubSite {
+    type Error = Infallible;
+
+    fn summary(&mut self) -> SiteSummary {
+        let conditions_sha256 = self.conditions().sha256();
+        SiteSummary { cases: self.cases, image_dims: vec![3, self.side, self.side], conditions_sha256 }
+    }
+    fn conditions(&mut self) -> Payload {
+        Payload::new(vec![self.cases, self.side, self.side], Dtype::U8, vec![1; (self.cases * self.side * self.side) as usize])
+    }
+    fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Infallible> {
+        Ok(self.disk.lock().expect("disk").keys().copied().collect())
+    }
+    fn begin(&mut self, site: SiteId, _: &RunDescription, rounds_done: u64) -> Result<(), Infallible> {
+        self.discriminator = if rounds_done == 0 { site.0.into() } else { self.disk.lock().expect("disk")[&rounds_done] };
+        Ok(())
+    }
+    fn prepare(&mut self, _: u64, _: &Draw) -> Result<(), Infallible> {
+        Ok(())
+    }
+    fn step(&mut self, round: u64, _: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Infallible> {
+        thread::sleep(self.pause);
+        self.discriminator = mix(self.discriminator, mix(round, read(synthetic)));
+        Ok((tensor(&synthetic.dims, self.discriminator), Losses { discriminator: 0.5, generator: 0.5 }))
+    }
+    fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Infallible> {
+        self.disk.lock().expect("disk").insert(rounds_done, self.discriminator);
+        Ok(())
+    }
+}
+
+/// The generator of the same run in one process.
+pub fn in_process(run: &RunDescription, cases: &[u32]) -> u64 {
+    let (mut link, sites) = in_memory(cases.len() as u32);
+    let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
+    thread::scope(|scope| {
+        for (mut link, &cases) in sites.into_iter().zip(cases) {
+            scope.spawn(move || run_site(SitePolicy::default(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {}));
+        }
+        let patience = Patience { absence: Duration::ZERO, ..PATIENT };
+        run_server(run, cases.len() as u32, patience, &mut link, &mut work, &mut Ledger::default(), |_, _, _| {}).expect("ends");
+    });
+    work.generator
+}
+
+/// A consortium's keys: an authority, and a bundle a site.
+pub struct Keys {
+    pub folder: TempDir,
+    pub authority: Authority,
+}
+
+pub const SITES: [&str; 3] = ["north", "south", "east"];
+
+pub fn keys() -> Keys {
+    let folder = tempfile::tempdir().expect("a folder");
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let mut authority = Authority::init(folder.path(), &names, 30).expect("an authority");
+    for site in SITES {
+        authority.issue(site, 30).expect("issued");
+    }
+    Keys { folder, authority }
+}
+
+impl Keys {
+    pub fn path(&self, site: &str) -> PathBuf {
+        self.folder.path().join("sites").join(format!("{site}.pem"))
+    }
+
+    pub fn identity(&self, site: &str) -> Identity {
+        Identity::read(&self.path(site)).expect("a bundle")
+    }
+
+    pub fn server(&self, sites: &[&str], run: &RunDescription, port: u16) -> GrpcServer {
+        GrpcServer {
+            listen: SocketAddr::from(([127, 0, 0, 1], port)),
+            identity: Identity::read(&self.folder.path().join("server.pem")).expect("a bundle"),
+            revoked: self.folder.path().join("revoked.pem"),
+            sites: sites.iter().map(|&s| s.to_owned()).collect(),
+            run: run.clone(),
+            keep_alive: KEEP_ALIVE,
+        }
+    }
+
+    pub fn site(&self, site: &str, address: SocketAddr) -> GrpcSite {
+        GrpcSite {
+            server: address.to_string(),
+            identity: self.identity(site),
+            patience: Duration::from_secs(20),
+            keep_alive: KEEP_ALIVE,
+            clock: None,
+        }
+    }
+}
+
+/// Plays the server's part over a link, and gives the generator.
+pub fn serve(mut link: GrpcServerLink, run: RunDescription, sites: u32, patience: Patience) -> JoinHandle<Result<(u64, Ledger), Error>> {
+    thread::spawn(move || {
+        let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
+        let mut ledger = Ledger::default();
+        run_server(&run, sites, patience, &mut link, &mut work, &mut ledger, |_, _, _| {})?;
+        Ok((work.generator, ledger))
+    })
+}
+
+/// Plays a site's part over a link.
+pub fn take_part(site: GrpcSite, mut work: StubSite) -> JoinHandle<Result<SiteRecords, Error>> {
+    thread::spawn(move || {
+        let mut link: GrpcSiteLink = site.start()?;
+        let mut records = SiteRecords::default();
+        run_site(SitePolicy::default(), &mut link, &mut work, &mut records, |_, _| {})?;
+        Ok(records)
+    })
+}
+
+/// What a relay between a site and its server does to a connection.
+#[derive(Clone, Copy)]
+pub enum Weather {
+    /// Passes everything on.
+    Fair,
+    /// Breaks the connection after so many bytes to the site.
+    BreaksAfter(usize),
+    /// Passes on no more than so many bytes a second.
+    Slow(usize),
+    /// After so many bytes takes everything, and passes nothing on.
+    SwallowsAfter(usize),
+}
+
+/// A relay on a port of its own; the receiver of `weather` is asked anew for every connection.
+pub fn relay(to: SocketAddr, weather: impl Fn(usize) -> Weather + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for (number, client) in listener.incoming().enumerate() {
+            let (Ok(client), Ok(server)) = (client, TcpStream::connect(to)) else { continue };
+            let weather = weather(number);
+            let (back, forth) = (client.try_clone().expect("clone"), server.try_clone().expect("clone"));
+            thread::spawn(move || pass(client, forth, if let Weather::BreaksAfter(_) = weather { Weather::Fair } else { weather }));
+            thread::spawn(move || pass(server, back, weather));
+        }
+    });
+    address
+}
+
+fn pass(mut from: TcpStream, mut to: TcpStream, weather: Weather) {
+    let mut buffer = vec![0; 16 << 10];
+    let mut passed = 0;
+    while let Ok(n) = from.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        passed += n;
+        match weather {
+            Weather::Fair => {}
+            Weather::BreaksAfter(limit) if passed > limit => break,
+            Weather::BreaksAfter(_) => {}
+            Weather::Slow(rate) => thread::sleep(Duration::from_secs_f64(n as f64 / rate as f64)),
+            Weather::SwallowsAfter(limit) if passed > limit => continue,
+            Weather::SwallowsAfter(_) => {}
+        }
+        if to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
+    let _ = (from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both));
+}
+
+/// Calls of a closure that end up in a list.
+pub fn heard() -> (impl Fn(&str) + Send + Sync + 'static, mpsc::Receiver<String>) {
+    let (tell, told) = mpsc::channel();
+    (move |fact: &str| drop(tell.send(fact.to_owned())), told)
+}

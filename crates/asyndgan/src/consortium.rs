@@ -1,0 +1,19 @@
+//! Runs over many machines: the server's and a site's program, their configurations, keys, checks and records.
+
+mod compare;
+mod config;
+mod dashboard;
+mod doctor;
+mod folder;
+mod init;
+mod keys;
+mod ledger;
+mod server;
+mod site;
+
+pub(crate) use doctor::doctor;
+pub(crate) use init::{InitCommand, init};
+pub(crate) use keys::{KeysCommand, keys};
+pub(crate) use ledger::{JournalCommand, journal, ledger};
+pub(crate) use server::server;
+pub(crate) use site::site;

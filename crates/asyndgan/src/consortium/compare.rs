@@ -1,0 +1,135 @@
+use anyhow::Result;
+use asyndgan_models::{Discriminator, Generator};
+use asyndgan_protocol::{Role, RunDescription, stream};
+use asyndgan_training::{GanConfig, ServerTrainer, SiteTrainer};
+use serde::{Deserialize, Serialize};
+use tch::Device;
+
+/// Bytes of one value when models or images are exchanged.
+const VALUE_BYTES: f64 = 4.0;
+/// Local steps between two exchanges of models, and epochs between two swaps of discriminators, as the papers took them.
+const FEDGAN_STEPS: f64 = 20.0;
+const MDGAN_EPOCHS: f64 = 1.0;
+
+/// What the same work would move if it were done in another way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Alternatives {
+    /// Rounds of the whole run.
+    rounds: u64,
+    /// Sites that this comparison is for: all at the server, one at a site.
+    sites: u64,
+    /// Values of one site's batch of images.
+    batch_values: u64,
+    /// Bytes of one site's synthetic batch and of its feedback, as they travel.
+    round_bytes: (u64, u64),
+    /// Pairs of one site in a round.
+    batch: u64,
+    /// All cases of these sites.
+    cases: u64,
+    /// Values of one image.
+    image_values: u64,
+    generator_values: u64,
+    discriminator_values: u64,
+}
+
+/// One way to do the work.
+pub(crate) struct Way {
+    pub(crate) name: &'static str,
+    /// What it moves, as a formula for people.
+    pub(crate) formula: String,
+    pub(crate) bytes: f64,
+}
+
+impl Alternatives {
+    pub(super) fn of(run: &RunDescription, server: &ServerTrainer) -> Result<Self> {
+        let conditions: Vec<_> = server.conditions().collect();
+        let cases = conditions.iter().map(|(_, codes)| codes.size()[0] as u64).sum();
+        let channels = match GanConfig::described(&run.networks)?.generator {
+            asyndgan_models::GeneratorConfig::ResNet { image_channels, .. }
+            | asyndgan_models::GeneratorConfig::Perceptron { image_channels, .. } => image_channels as u32,
+        };
+        let rows = conditions.first().map_or(0, |(_, codes)| codes.size()[2] as u32);
+        Self::with(run, conditions.len() as u64, cases, &[channels, rows, rows])
+    }
+
+    pub(super) fn at_site(run: &RunDescription, site: &SiteTrainer) -> Result<Self> {
+        let summary = site.data();
+        Self::with(run, 1, summary.cases.into(), &summary.image_dims)
+    }
+
+    fn with(run: &RunDescription, sites: u64, cases: u64, image_dims: &[u32]) -> Result<Self> {
+        let config = GanConfig::described(&run.networks)?;
+        let mut rng = stream(0, Role::GeneratorWeights, 0, 0);
+        Ok(Self {
+            rounds: run.rounds,
+            sites,
+            batch_values: run.batch_dims(image_dims).iter().map(|&d| u64::from(d)).product(),
+            round_bytes: run.round_bytes(image_dims),
+            batch: run.batch.into(),
+            cases,
+            image_values: image_dims.iter().map(|&d| u64::from(d)).product(),
+            generator_values: Generator::new(&config.generator, Device::Cpu, &mut rng).parameters.count() as u64,
+            discriminator_values: Discriminator::new(&config.discriminator, Device::Cpu, &mut rng).parameters.count() as u64,
+        })
+    }
+
+    /// This way first, then the others.
+    pub(super) fn ways(&self) -> Vec<Way> {
+        let Self { rounds, sites, batch_values, round_bytes, batch, cases, image_values, generator_values, discriminator_values } = *self;
+        let (rounds, sites) = (rounds as f64, sites as f64);
+        let (generator, discriminator) = (generator_values as f64 * VALUE_BYTES, discriminator_values as f64 * VALUE_BYTES);
+        let images = batch_values as f64 * VALUE_BYTES;
+        let ours = (round_bytes.0 + round_bytes.1) as f64;
+        // Rounds in which a site sees each of its cases once.
+        let epoch = (cases as f64 / sites / batch as f64).max(1.0);
+        let swaps = rounds / (epoch * MDGAN_EPOCHS);
+        vec![
+            Way {
+                name: "AsynDGAN (this)",
+                formula: format!("{rounds} rounds x {sites} sites x (synthetic {} B + feedback {} B)", round_bytes.0, round_bytes.1),
+                bytes: rounds * sites * ours,
+            },
+            Way {
+                name: "FedGAN",
+                formula: format!(
+                    "{rounds} steps / {FEDGAN_STEPS} x {sites} sites x 2 x (generator {generator_values} + discriminator {discriminator_values} values)"
+                ),
+                bytes: rounds / FEDGAN_STEPS * sites * 2.0 * (generator + discriminator),
+            },
+            Way {
+                name: "MD-GAN",
+                formula: format!(
+                    "{rounds} rounds x {sites} sites x 3 batches of {batch_values} values + {swaps:.1} swaps of all discriminators"
+                ),
+                bytes: rounds * sites * 3.0 * images + swaps * sites * discriminator,
+            },
+            Way {
+                name: "sharing the data",
+                formula: format!("{cases} cases x {image_values} values, once; the images leave their hospitals"),
+                bytes: cases as f64 * image_values as f64 * VALUE_BYTES,
+            },
+        ]
+    }
+
+    /// When which is cheaper, in sentences.
+    pub(super) fn verdicts(&self) -> Vec<String> {
+        let ours = (self.round_bytes.0 + self.round_bytes.1) as f64;
+        let models = 2.0 * (self.generator_values + self.discriminator_values) as f64 * VALUE_BYTES;
+        let shared = self.cases as f64 * self.image_values as f64 * VALUE_BYTES / self.sites as f64;
+        vec![
+            format!(
+                "Exchanging models moves less when they are exchanged every {:.1} steps or more seldom (here every {FEDGAN_STEPS}): {}.",
+                models / ours,
+                if models / FEDGAN_STEPS < ours { "it would be cheaper than this run" } else { "this run is cheaper" }
+            ),
+            format!(
+                "Sharing the data moves less from {:.0} rounds on (here {}): {}; but then images leave their hospitals.",
+                shared / ours,
+                self.rounds,
+                if shared < ours * self.rounds as f64 { "it would be cheaper than this run" } else { "this run is cheaper" }
+            ),
+            "MD-GAN sends two synthetic batches and gets one feedback back, and swaps discriminators between hospitals: always more."
+                .into(),
+        ]
+    }
+}

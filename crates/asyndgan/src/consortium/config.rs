@@ -1,0 +1,200 @@
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
+use asyndgan_protocol::{Dtype, Patience, RunDescription, SitePolicy, Waiting};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::configure;
+
+/// Sites that one server serves.
+const SITES_MAX: usize = 64;
+
+/// A server's `run.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerConfig {
+    pub(super) name: String,
+    pub(super) sites: Vec<String>,
+    images: Images,
+    #[serde(default = "desk")]
+    profile: Profile,
+    #[serde(default)]
+    pub(super) seed: u64,
+    #[serde(default = "listen")]
+    pub(super) listen: SocketAddr,
+    pub(super) dashboard: Option<SocketAddr>,
+    pub(super) keys: PathBuf,
+    pub(super) folder: PathBuf,
+    #[serde(default = "auto")]
+    device: String,
+    #[serde(default = "all")]
+    waiting: Waiting,
+    #[serde(default = "f32s")]
+    synthetic: Dtype,
+    #[serde(default = "f32s")]
+    feedback: Dtype,
+    #[serde(default = "an_hour")]
+    answer_minutes: f64,
+    #[serde(default = "a_day")]
+    absence_hours: f64,
+    #[serde(default = "thirty")]
+    keep_alive_seconds: f64,
+    #[serde(default)]
+    settings: toml::Table,
+}
+
+/// A site's `site.toml`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteConfig {
+    pub(super) server: String,
+    pub(super) bundle: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) folder: PathBuf,
+    #[serde(default = "auto")]
+    pub(super) device: String,
+    #[serde(default = "a_day")]
+    absence_hours: f64,
+    #[serde(default = "thirty")]
+    keep_alive_seconds: f64,
+    #[serde(default)]
+    pub(super) policy: SitePolicy,
+}
+
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Images {
+    Brain,
+    Tissue,
+}
+
+fn desk() -> Profile {
+    Profile::Desk
+}
+fn listen() -> SocketAddr {
+    SocketAddr::from(([0, 0, 0, 0], 7443))
+}
+fn auto() -> String {
+    "auto".into()
+}
+fn all() -> Waiting {
+    Waiting::All
+}
+fn f32s() -> Dtype {
+    Dtype::F32
+}
+fn an_hour() -> f64 {
+    60.0
+}
+fn a_day() -> f64 {
+    24.0
+}
+fn thirty() -> f64 {
+    30.0
+}
+
+/// Reads a TOML file; its relative paths count from its own folder.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf)> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: `asyndgan init` writes one", path.display()))?;
+    let config = toml::from_str(&text).with_context(|| path.display().to_string())?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    Ok((config, folder.into()))
+}
+
+fn duration(name: &str, value: f64, unit_s: f64) -> Result<Duration> {
+    ensure!((0.0..=1e6).contains(&value), "{name} is {value}; take a number from 0 to a million");
+    Ok(Duration::from_secs_f64(value * unit_s))
+}
+
+impl ServerConfig {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let (mut config, at): (Self, _) = read(path)?;
+        config.keys = at.join(&config.keys);
+        config.folder = at.join(&config.folder);
+        let shown = path.display();
+        ensure!(
+            (1..=SITES_MAX).contains(&config.sites.len()),
+            "{shown}: {} sites; from 1 to {SITES_MAX} can take part",
+            config.sites.len()
+        );
+        for (i, site) in config.sites.iter().enumerate() {
+            ensure!(!config.sites[..i].contains(site), "{shown}: {site} stands twice among the sites");
+        }
+        ensure!(
+            ![config.synthetic, config.feedback].contains(&Dtype::U8),
+            "{shown}: u8 is for masks; take f32, f16, bf16, or q8 for synthetic"
+        );
+        ensure!(config.feedback != Dtype::Q8, "{shown}: feedback has no fixed range: take f32, f16 or bf16");
+        if let Waiting::Quorum { sites, .. } | Waiting::Staleness { sites, .. } = config.waiting {
+            ensure!(sites > 0 && sites as usize <= config.sites.len(), "{shown}: waiting for {sites} of {} sites", config.sites.len());
+        }
+        config.patience()?;
+        config.keep_alive()?;
+        config.run().with_context(|| shown.to_string())?;
+        Ok(config)
+    }
+
+    pub(super) fn patience(&self) -> Result<Patience> {
+        let answer = duration("answer_minutes", self.answer_minutes, 60.0)?;
+        let absence = duration("absence_hours", self.absence_hours, 3600.0)?.max(Duration::from_secs(1));
+        Ok(Patience { answer, absence })
+    }
+
+    pub(super) fn keep_alive(&self) -> Result<Duration> {
+        Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
+    }
+
+    /// The run as the steps of an experiment know it, so that they can go on with what it leaves.
+    pub(super) fn run(&self) -> Result<Run> {
+        let experiment = match self.images {
+            Images::Brain => Experiment::Table1,
+            Images::Tissue => Experiment::Table2,
+        };
+        let mut settings = serde_json::to_value(Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) })?;
+        for (name, value) in &self.settings {
+            let Some(place) = settings.get_mut(name) else { bail!("there is no setting {name}; those of a run.json are known") };
+            *place = serde_json::to_value(value)?;
+        }
+        let settings: Settings = serde_json::from_value(settings).context("a setting of the wrong kind")?;
+        let settings = Settings { sites: self.sites.len() as u32, ..settings };
+        ensure!(settings.batch > 0 && settings.rounds > 0, "batch and rounds must be at least 1");
+        ensure!(settings.crop >= 16 && settings.crop.is_multiple_of(4), "crop must be a multiple of 4, and at least 16");
+        Ok(Run { experiment, profile: self.profile, data: None, seeds: vec![self.seed], device: self.device.clone(), settings })
+    }
+
+    pub(super) fn description(&self) -> Result<RunDescription> {
+        let (name, waiting) = (self.name.clone(), self.waiting);
+        let (synthetic_dtype, feedback_dtype) = (self.synthetic, self.feedback);
+        let description = configure::description(&self.run()?, Arm::AsynDgan, self.seed, self.sites.len() as u32);
+        Ok(RunDescription { name, waiting, synthetic_dtype, feedback_dtype, ..description })
+    }
+}
+
+impl SiteConfig {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let (mut config, at): (Self, _) = read(path)?;
+        for place in [&mut config.bundle, &mut config.data, &mut config.folder] {
+            *place = at.join(&place);
+        }
+        if let Some(limit) = config.policy.feedback_norm_max {
+            ensure!(limit > 0.0 && limit.is_finite(), "{}: feedback_norm_max is {limit}; take a number above 0", path.display());
+        }
+        config.absence()?;
+        config.keep_alive()?;
+        Ok(config)
+    }
+
+    pub(super) fn absence(&self) -> Result<Duration> {
+        duration("absence_hours", self.absence_hours, 3600.0)
+    }
+
+    pub(super) fn keep_alive(&self) -> Result<Duration> {
+        Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
+    }
+}

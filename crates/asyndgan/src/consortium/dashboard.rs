@@ -1,0 +1,247 @@
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result};
+use asyndgan_protocol::MessageKind;
+use asyndgan_transport::{Ledger, ServerNews};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{Html, IntoResponse, Response},
+    routing::get,
+};
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{family::Family, gauge::Gauge},
+    registry::Registry,
+};
+use serde::Serialize;
+use std::sync::atomic::AtomicU64;
+
+use crate::progress::now;
+
+/// Points of the loss curves that the page gets: older ones are thinned.
+const POINTS_MAX: usize = 512;
+
+/// A page for people and numbers for Prometheus, about one server's run.
+#[derive(Clone)]
+pub(super) struct Dashboard {
+    status: Arc<Mutex<Status>>,
+    picture: PathBuf,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Status {
+    name: String,
+    rounds: u64,
+    rounds_done: u64,
+    seconds: f64,
+    seconds_left: Option<f64>,
+    finished: bool,
+    sites: Vec<SiteStatus>,
+    losses: Vec<Point>,
+    #[serde(skip)]
+    started: Instant,
+    /// Rounds done when this process began, and when that was.
+    #[serde(skip)]
+    begun: Option<(u64, Instant)>,
+    /// Every so many rounds become a point.
+    #[serde(skip)]
+    stride: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct SiteStatus {
+    name: String,
+    here: bool,
+    note: String,
+    rounds: u64,
+    bytes_to: u64,
+    bytes_from: u64,
+    discriminator_loss: Option<f32>,
+    generator_loss: Option<f32>,
+}
+
+/// Mean losses of the sites that answered.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Point {
+    round: u64,
+    discriminator: f32,
+    generator: f32,
+}
+
+impl Dashboard {
+    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path) -> Self {
+        let site = |name: &String| SiteStatus {
+            name: name.clone(),
+            here: false,
+            note: "not here yet".into(),
+            rounds: 0,
+            bytes_to: 0,
+            bytes_from: 0,
+            discriminator_loss: None,
+            generator_loss: None,
+        };
+        let status = Status {
+            name: name.into(),
+            rounds,
+            rounds_done: 0,
+            seconds: 0.0,
+            seconds_left: None,
+            finished: false,
+            sites: sites.iter().map(site).collect(),
+            losses: Vec::new(),
+            started: now(),
+            begun: None,
+            stride: 1,
+        };
+        Self { status: Arc::new(Mutex::new(status)), picture: picture.into() }
+    }
+
+    /// Takes in what has happened.
+    pub(super) fn hear(&self, news: &ServerNews<'_>, ledger: &Ledger) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        match news {
+            ServerNews::Welcome(site) => {
+                let site = &mut status.sites[site.0 as usize];
+                (site.here, site.note) = (true, "takes part".into());
+            }
+            ServerNews::Dismissed(site, error) => {
+                let site = &mut status.sites[site.0 as usize];
+                (site.here, site.note) = (false, error.to_string());
+            }
+            ServerNews::Begun { rounds_done } => {
+                status.rounds_done = *rounds_done;
+                status.begun = Some((*rounds_done, now()));
+                status.losses.retain(|p| p.round < *rounds_done);
+            }
+            ServerNews::Round { rounds_done, contributions } => {
+                status.rounds_done = *rounds_done;
+                status.finished = status.rounds_done == status.rounds;
+                for c in *contributions {
+                    let site = &mut status.sites[c.draw.site.0 as usize];
+                    site.rounds += 1;
+                    (site.discriminator_loss, site.generator_loss) = (Some(c.losses.discriminator), Some(c.losses.generator));
+                }
+                if rounds_done.is_multiple_of(status.stride) {
+                    let n = contributions.len().max(1) as f32;
+                    let discriminator = contributions.iter().map(|c| c.losses.discriminator).sum::<f32>() / n;
+                    let generator = contributions.iter().map(|c| c.losses.generator).sum::<f32>() / n;
+                    status.losses.push(Point { round: rounds_done - 1, discriminator, generator });
+                }
+                if status.losses.len() > POINTS_MAX {
+                    status.stride *= 2;
+                    let stride = status.stride;
+                    status.losses.retain(|p| (p.round + 1).is_multiple_of(stride));
+                }
+            }
+        }
+        let mut bytes = BTreeMap::<u32, (u64, u64)>::new();
+        for (site, kind, traffic) in ledger.entries() {
+            let (to, from) = bytes.entry(site.0).or_default();
+            *(if kind.leaves_a_site() && kind != MessageKind::Leave { from } else { to }) += traffic.bytes;
+        }
+        for (site, (to, from)) in bytes {
+            if let Some(site) = status.sites.get_mut(site as usize) {
+                (site.bytes_to, site.bytes_from) = (to, from);
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        status.seconds = status.started.elapsed().as_secs_f64();
+        status.seconds_left = status.begun.filter(|(from, _)| status.rounds_done > *from).map(|(from, at)| {
+            at.elapsed().as_secs_f64() / (status.rounds_done - from) as f64 * (status.rounds - status.rounds_done) as f64
+        });
+        status
+    }
+
+    /// Serves in a thread of its own, for as long as the program lives.
+    pub(super) fn serve(&self, address: SocketAddr) -> Result<SocketAddr> {
+        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard at {address}"))?;
+        socket.set_nonblocking(true)?;
+        let bound = socket.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let routes = Router::new()
+            .route("/", get(|| async { Html(include_str!("dashboard.html")) }))
+            .route("/status.json", get(|State(this): State<Self>| async move { Json(this.status()) }))
+            .route("/metrics", get(|State(this): State<Self>| async move { metrics(&this.status()) }))
+            .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.picture) }))
+            .with_state(self.clone());
+        thread::spawn(move || {
+            runtime.block_on(async move {
+                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
+                // It ends with the program.
+                let _ = axum::serve(listener, routes).await;
+            });
+        });
+        Ok(bound)
+    }
+}
+
+fn picture(path: &Path) -> Response {
+    match std::fs::read(path) {
+        Ok(bytes) => ([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], bytes).into_response(),
+        Err(_) => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfSite {
+    site: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfWay {
+    site: String,
+    direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfNetwork {
+    site: String,
+    network: &'static str,
+}
+
+type Float = Gauge<f64, AtomicU64>;
+
+/// The text that Prometheus reads.
+fn metrics(status: &Status) -> Response {
+    let mut registry = Registry::default();
+    let (done, all) = (Gauge::<i64>::default(), Gauge::<i64>::default());
+    done.set(status.rounds_done as i64);
+    all.set(status.rounds as i64);
+    registry.register("asyndgan_rounds_done", "Rounds done", done);
+    registry.register("asyndgan_rounds", "Rounds of the whole run", all);
+    let up = Family::<OfSite, Gauge>::default();
+    let bytes = Family::<OfWay, Gauge>::default();
+    let losses = Family::<OfNetwork, Float>::default();
+    for s in &status.sites {
+        let site = || s.name.clone();
+        up.get_or_create(&OfSite { site: site() }).set(i64::from(s.here));
+        for (direction, n) in [("to_site", s.bytes_to), ("from_site", s.bytes_from)] {
+            bytes.get_or_create(&OfWay { site: site(), direction }).set(n as i64);
+        }
+        for (network, loss) in [("discriminator", s.discriminator_loss), ("generator", s.generator_loss)] {
+            if let Some(loss) = loss {
+                losses.get_or_create(&OfNetwork { site: site(), network }).set(loss.into());
+            }
+        }
+    }
+    registry.register("asyndgan_site_up", "Whether a site takes part", up);
+    registry.register("asyndgan_bytes", "Bytes of messages since the run began", bytes);
+    registry.register("asyndgan_loss", "A site's latest losses", losses);
+    let mut text = String::new();
+    match encode(&mut text, &registry) {
+        Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}

@@ -1,0 +1,162 @@
+use std::{path::Path, time::SystemTime};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_protocol::{Draw, Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
+use asyndgan_training::SiteTrainer;
+use asyndgan_transport::{GrpcSite, Identity, Look};
+use time::OffsetDateTime;
+
+use super::{config::SiteConfig, site::trainer};
+use crate::progress::now;
+
+/// Clocks that differ by more make certificates look too young or too old before long.
+const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
+/// A certificate that ends earlier than this after the run may end within it.
+const DAYS_LEFT_MIN: i64 = 14;
+const DISK_MIN: u64 = 2 << 30;
+
+/// A day, for people.
+pub(super) fn date(unix_s: i64) -> String {
+    OffsetDateTime::from_unix_timestamp(unix_s).map_or_else(|_| "?".into(), |t| t.date().to_string())
+}
+
+/// A second, for people.
+pub(super) fn time(unix_s: i64) -> String {
+    let Ok(t) = OffsetDateTime::from_unix_timestamp(unix_s) else { return "?".into() };
+    format!("{} {:02}:{:02}:{:02}", t.date(), t.hour(), t.minute(), t.second())
+}
+
+fn unix_s() -> f64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
+}
+
+/// Checks one after the other, each told at once; what the later ones need of a failed one is left out.
+struct Checks {
+    failed: u32,
+}
+
+impl Checks {
+    #[allow(clippy::print_stdout, reason = "the answers are what was asked for")]
+    fn check<T>(&mut self, what: &str, outcome: Result<(String, T)>) -> Option<T> {
+        match outcome {
+            Ok((fact, value)) => {
+                println!("ok    {what}: {fact}");
+                Some(value)
+            }
+            Err(error) => {
+                println!("FAIL  {what}: {error:#}");
+                self.failed += 1;
+                None
+            }
+        }
+    }
+}
+
+/// Checks a site before the day.
+pub(crate) fn doctor(path: &Path) -> Result<()> {
+    let mut checks = Checks { failed: 0 };
+    let config = checks.check("configuration", SiteConfig::read(path).map(|c| (path.display().to_string(), c)));
+    let config = config.context("without its configuration nothing else can be checked")?;
+    checks.check("certificate", certificate(&config));
+    let trainer = checks.check("data and libtorch", data(&config));
+    checks.check("disk", disk(&config));
+    let look = checks.check("server", look(&config));
+    if let (Some(look), Some(mut trainer)) = (look, trainer) {
+        checks.check("clock", clock(&look));
+        let run = checks.check("policy", allowed(&config, &look));
+        if let Some((site, run)) = run {
+            checks.check("estimate", estimate(&mut trainer, site, &run, &look));
+        }
+    }
+    ensure!(checks.failed == 0, "{} checks failed: mend what they name, and run this again", checks.failed);
+    Ok(())
+}
+
+fn certificate(config: &SiteConfig) -> Result<(String, ())> {
+    let identity = Identity::read(&config.bundle)?;
+    let facts = identity.facts();
+    let left = (facts.not_after as f64 - unix_s()) / 86_400.0;
+    ensure!(left > 0.0, "{} ended on {}; have it issued again", facts.name, date(facts.not_after));
+    ensure!(facts.not_before as f64 <= unix_s(), "{} begins on {}; is this machine's clock right", facts.name, date(facts.not_before));
+    ensure!(left > DAYS_LEFT_MIN as f64, "{} ends on {}, in {left:.0} days; have it issued again", facts.name, date(facts.not_after));
+    Ok((format!("{}, until {}", facts.name, date(facts.not_after)), ()))
+}
+
+fn data(config: &SiteConfig) -> Result<(String, SiteTrainer)> {
+    let trainer = trainer(config)?;
+    let SiteSummary { cases, image_dims, .. } = trainer.data();
+    Ok((format!("{cases} cases of {image_dims:?} in {}", config.data.display()), trainer))
+}
+
+fn disk(config: &SiteConfig) -> Result<(String, ())> {
+    std::fs::create_dir_all(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
+    let probe = config.folder.join("doctor.probe");
+    std::fs::write(&probe, b"probe").with_context(|| format!("cannot write into {}", config.folder.display()))?;
+    std::fs::remove_file(&probe)?;
+    let free = fs4::available_space(&config.folder)?;
+    let shown = format!("{:.1} GB free in {}", free as f64 / 1e9, config.folder.display());
+    ensure!(free >= DISK_MIN, "{shown}; checkpoints need some: take a larger disk");
+    Ok((shown, ()))
+}
+
+fn look(config: &SiteConfig) -> Result<(String, Look)> {
+    let dial = GrpcSite {
+        server: config.server.clone(),
+        identity: Identity::read(&config.bundle)?,
+        patience: config.absence()?,
+        keep_alive: config.keep_alive()?,
+        clock: None,
+    };
+    let look =
+        dial.look().with_context(|| format!("{}: is it up, and does the firewall let this machine dial out to it", config.server))?;
+    let (ms, rate) = (look.round_trip.as_secs_f64() * 1e3, look.bytes_per_second * 8.0 / 1e6);
+    Ok((format!("{} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), look))
+}
+
+fn clock(look: &Look) -> Result<(String, ())> {
+    let off = unix_s() - look.round_trip.as_secs_f64() / 2.0 - look.unix_ms as f64 / 1e3;
+    ensure!(off.abs() < CLOCK_OFF_MAX_S, "it is {:.1} hours from the server's; set it, certificates are read by it", off / 3600.0);
+    Ok((format!("{off:+.1} s from the server's"), ()))
+}
+
+fn allowed(config: &SiteConfig, look: &Look) -> Result<(String, (SiteId, RunDescription))> {
+    let Message::Describe { site, run, .. } = &look.describe else { bail!("the server shows no run; are both of one version") };
+    config.policy.check(run)?;
+    let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server read real images back" };
+    Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
+}
+
+/// Bytes and hours of the whole run, from a few rounds of this site's own work.
+fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look: &Look) -> Result<(String, ())> {
+    const ROUNDS: u64 = 3;
+    let summary = trainer.data().clone();
+    let fits = summary.image_dims.iter().skip(1).all(|&d| d >= run.crop);
+    ensure!(fits, "images of {:?}, the run takes crops of {}; prepare larger ones", summary.image_dims, run.crop);
+    let (to, from) = run.round_bytes(&summary.image_dims);
+    let synthetic = Payload::new(run.batch_dims(&summary.image_dims), run.synthetic_dtype, vec![0; to as usize]);
+    // In a place of its own: no checkpoint of the run is touched.
+    let run = RunDescription { name: "doctor".into(), ..run.clone() };
+    trainer.begin(site, &run, 0)?;
+    let mut last = now();
+    for round in 0..ROUNDS {
+        let draw: Draw = run.draw(site, round, &summary);
+        // The first also warms up.
+        last = now();
+        trainer.step(round, &draw, &synthetic)?;
+    }
+    let step_s = last.elapsed().as_secs_f64();
+    let way_s = (to + from) as f64 / look.bytes_per_second + look.round_trip.as_secs_f64();
+    let hours = run.rounds as f64 * (step_s + way_s) / 3600.0;
+    let gigabytes = |bytes: u64| (bytes * run.rounds) as f64 / 1e9;
+    Ok((
+        format!(
+            "{:.2} GB come and {:.2} GB leave in {} rounds; {hours:.1} hours if this site is the slowest ({:.2} s computing and {:.2} s on the way a round, the server's part not counted)",
+            gigabytes(to),
+            gigabytes(from),
+            run.rounds,
+            step_s,
+            way_s
+        ),
+        (),
+    ))
+}

@@ -1,0 +1,28 @@
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, bail};
+use asyndgan_paper::Run;
+
+use crate::run_folder::write_json;
+
+/// Holds a folder for one process.
+pub(super) fn lock(folder: &Path) -> Result<fs::File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let lock = fs::File::create(folder.join("site.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", folder.display()))?;
+    Ok(lock)
+}
+
+/// Makes a run's folder with its description, or checks that it has the same one already.
+pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
+    let path = folder.join("run.json");
+    if !path.exists() {
+        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        return write_json(&path, run);
+    }
+    let before: Run = crate::run_folder::read_json(&path)?;
+    if before != *run {
+        bail!("{} describes a run with other settings: choose another folder, or delete that one", path.display());
+    }
+    Ok(())
+}

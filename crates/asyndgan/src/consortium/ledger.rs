@@ -1,0 +1,103 @@
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Result, ensure};
+use asyndgan_protocol::{MessageKind, SiteId};
+use asyndgan_transport::{Journal, Ledger, Traffic};
+use clap::Subcommand;
+
+use super::server::alternatives;
+use crate::figures::bars;
+
+/// Prints what travelled, and what other ways would have moved.
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
+    let lines = Ledger::lines(&folder.join("ledger.csv"))?;
+    let mut totals = BTreeMap::<(SiteId, MessageKind), Traffic>::new();
+    let mut rounds = 0;
+    for line in &lines {
+        let total = totals.entry((line.site, line.kind)).or_default();
+        total.messages += 1;
+        total.bytes += line.bytes;
+        rounds = rounds.max(line.round.map_or(0, |r| r + 1));
+    }
+    println!("{:10} {:10} {:>10} {:>14} {:>12}", "site", "message", "count", "bytes", "bytes each");
+    for ((site, kind), t) in &totals {
+        let way = if kind.leaves_a_site() { "out" } else { "in" };
+        println!(
+            "{:10} {kind:10} {:>10} {:>14} {:>12}  {way} of the site",
+            site.to_string(),
+            t.messages,
+            t.bytes,
+            t.bytes / t.messages.max(1)
+        );
+    }
+    let all: u64 = totals.values().map(|t| t.bytes).sum();
+    println!("all: {all} bytes in {} messages, {rounds} rounds begun\n", lines.len());
+
+    let alternatives = alternatives(folder)?;
+    println!("the same work in other ways, by formula (values of 4 bytes):");
+    let ways = alternatives.ways();
+    for way in &ways {
+        println!("{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula);
+    }
+    println!();
+    for verdict in alternatives.verdicts() {
+        println!("{verdict}");
+    }
+    if let Some(path) = plot {
+        ensure!(path.extension().is_some_and(|e| e == "png" || e == "svg"), "{} must end in .png or .svg", path.display());
+        let mut rows = vec![("measured".to_owned(), all as f64 / 1e6)];
+        rows.extend(ways.iter().map(|way| (way.name.to_owned(), way.bytes / 1e6)));
+        bars(path, "megabytes moved for the same work", &rows)?;
+    }
+    Ok(())
+}
+
+fn megabytes(bytes: f64) -> String {
+    format!("{:.1} MB", bytes / 1e6)
+}
+
+#[derive(Subcommand)]
+pub(crate) enum JournalCommand {
+    /// Check the chain: says which entry was changed or is missing.
+    Verify {
+        /// The journal: journal.jsonl in a site's folder.
+        file: PathBuf,
+    },
+    /// Print the latest entries.
+    Show {
+        /// The journal.
+        file: PathBuf,
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        last: usize,
+    },
+}
+
+#[allow(clippy::print_stdout, reason = "the answer is what was asked for")]
+pub(crate) fn journal(command: JournalCommand) -> Result<()> {
+    let (JournalCommand::Verify { file } | JournalCommand::Show { file, .. }) = &command;
+    let entries = Journal::verify(file)?;
+    if let JournalCommand::Show { last, .. } = command {
+        println!("{:>8}  {:20}  {:10} {:>8} {:>12}  sha256", "entry", "time (UTC)", "kind", "round", "bytes");
+        for e in &entries[entries.len().saturating_sub(last)..] {
+            let round = e.round.map_or(String::new(), |r| r.to_string());
+            println!(
+                "{:>8}  {:20}  {:10} {round:>8} {:>12}  {}",
+                e.number,
+                super::doctor::time(e.unix_ms as i64 / 1000),
+                e.kind,
+                e.bytes,
+                e.sha256
+            );
+        }
+        return Ok(());
+    }
+    let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
+    let link = entries.last().map_or("", |e| &e.link);
+    println!("whole: {} entries, {bytes} bytes left the site; the last link is {link}", entries.len());
+    Ok(())
+}

@@ -1,0 +1,96 @@
+use std::{path::Path, time::Duration};
+
+use anyhow::{Context, Result};
+use asyndgan_paper::{Arm, Step, TrainRecord};
+use asyndgan_protocol::SiteId;
+use asyndgan_training::ServerTrainer;
+use asyndgan_transport::{GrpcServer, Identity, Ledger, ServerNews, run_server};
+
+use super::{compare::Alternatives, config::ServerConfig, dashboard::Dashboard, folder::claim};
+use crate::{
+    configure,
+    figures::latest,
+    progress::{Progress, now},
+    run_folder::{RunFolder, write_json},
+    train::{traffic, write_results},
+};
+
+/// How often the picture of the latest synthetic images is drawn.
+const PICTURE_EVERY: Duration = Duration::from_secs(10);
+
+/// Plays the server's part of a run over the network, to its end.
+pub(crate) fn server(config: &Path) -> Result<()> {
+    let config = ServerConfig::read(config)?;
+    let (run, description) = (config.run()?, config.description()?);
+    claim(&config.folder, &run)?;
+    let folder = RunFolder::open(&config.folder)?;
+    let place = folder.arm(Arm::AsynDgan, config.seed)?;
+    let sites = config.sites.len() as u32;
+    let mut trainer = ServerTrainer::new(configure::gan(&run), description.clone(), sites, &place.join("checkpoints"), folder.device)?;
+    let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
+    let listener = GrpcServer {
+        listen: config.listen,
+        identity: Identity::read(&config.keys.join("server.pem"))?,
+        revoked: config.keys.join("revoked.pem"),
+        sites: config.sites.clone(),
+        run: description.clone(),
+        keep_alive: config.keep_alive()?,
+    };
+    let mut link = listener.start(|fact| eprintln!("{fact}"))?;
+    let picture = config.folder.join("latest.png");
+    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture);
+    eprintln!("listening at {} for {}", link.address(), config.sites.join(", "));
+    if let Some(address) = config.dashboard {
+        eprintln!("dashboard: http://{}", dashboard.serve(address)?);
+    }
+
+    let started = now();
+    let (mut first, mut drawn) = (None, None);
+    let mut bar = Progress::new(&config.name, description.rounds);
+    let names = &config.sites;
+    run_server(&description, sites, config.patience()?, &mut link, &mut trainer, &mut ledger, |news, trainer, ledger| {
+        dashboard.hear(&news, ledger);
+        match news {
+            ServerNews::Welcome(site) => bar.say(&format!("{}: takes part", names[site.0 as usize])),
+            ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
+            ServerNews::Begun { rounds_done } => {
+                for path in trainer.damaged() {
+                    bar.say(&format!("{} is damaged: the checkpoint before it is used", path.display()));
+                }
+                first.get_or_insert(rounds_done);
+                bar.set(rounds_done);
+                bar.say(&format!("goes on from round {rounds_done}"));
+            }
+            ServerNews::Round { rounds_done, .. } => {
+                bar.set(rounds_done);
+                if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
+                    drawn = Some(now());
+                    if let Err(error) = latest(&picture, names, trainer) {
+                        // A picture is for people; the run goes on without.
+                        bar.say(&format!("no picture: {error:#}"));
+                    }
+                }
+            }
+        }
+    })
+    .map_err(|error| named(error.into(), names))?;
+    write_results(&place, &trainer)?;
+    write_json(&config.folder.join("alternatives.json"), &Alternatives::of(&description, &trainer)?)?;
+    let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
+    write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
+    eprintln!("finished: {}", place.join("generator.safetensors").display());
+    Ok(())
+}
+
+/// An error that says "site 2" also says how the consortium calls it.
+fn named(error: anyhow::Error, names: &[String]) -> anyhow::Error {
+    let text = error.to_string();
+    let mentioned = |i: &usize| text.contains(&format!("{} ", SiteId(*i as u32))) || text.contains(&format!("SiteId({i})"));
+    let known: Vec<String> = (0..names.len()).rev().filter(mentioned).map(|i| format!("{} is {}", SiteId(i as u32), names[i])).collect();
+    if known.is_empty() { error } else { error.context(known.join(", ")) }
+}
+
+/// The folder of a server's run, for whoever asks later.
+pub(super) fn alternatives(folder: &Path) -> Result<Alternatives> {
+    crate::run_folder::read_json(&folder.join("alternatives.json")).context("the comparison needs what the run leaves at its beginning")
+}

@@ -1,0 +1,21 @@
+use std::path::Path;
+
+use anyhow::Result;
+use asyndgan_training::ServerTrainer;
+
+use super::canvas::{Canvas, of_image};
+use crate::synthesize::image;
+
+const ROWS: usize = 3;
+
+/// The latest synthetic images of every site, a column a site.
+pub(crate) fn latest(path: &Path, names: &[String], trainer: &ServerTrainer) -> Result<()> {
+    let mut canvas = Canvas::new(names.to_vec(), ROWS);
+    for (site, images) in trainer.latest() {
+        for row in 0..ROWS.min(images.size()[0] as usize) {
+            let one = images.get(row as i64).detach().to_device(tch::Device::Cpu);
+            canvas.put(row, site.0 as usize, of_image(image(&one).view()).view());
+        }
+    }
+    canvas.save(path)
+}
