@@ -1,6 +1,7 @@
 //! The runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
 
 mod check;
+mod netlab;
 mod reproduce;
 mod run_json;
 mod setup;
@@ -47,6 +48,10 @@ enum Task {
     Tidy,
     /// Run the benchmarks.
     Bench,
+    /// Train over a network that is not loopback: namespaces, slow links, lost packets, resets, cables pulled (root).
+    Netlab,
+    #[command(hide = true)]
+    NetlabRelay(netlab::RelayArguments),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
         Task::Fix => check::fix(),
         Task::Tidy => tidy::tidy(),
         Task::Bench => check::bench(),
+        Task::Netlab => netlab::netlab(),
+        Task::NetlabRelay(arguments) => netlab::relay(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn no_mask_stays_as_it_is() {
-        let cases: Vec<u8> = (0..5_u8).flat_map(|case| (0..64_u8).map(move |k| u8::from((k * (case + 3)) % 5 < 2))).collect();
+        let cases: Vec<u8> =
+            (0..5_u8).flat_map(|case| (0..64_u8).map(move |k| u8::from((u32::from(k) * (u32::from(case) + 3)) % 7 < 2))).collect();
         let codes = Tensor::from_slice(&cases).view([5, 1, 8, 8]);
         let made = recombined(&codes, &mut stream(0, Role::Transplant, 0, 0)).expect("five cases");
         assert_eq!(made.size(), codes.size());
