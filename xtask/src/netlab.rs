@@ -9,16 +9,16 @@ use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings, Step};
 
 pub(crate) use relay::{RelayArguments, relay};
-use wires::{HOSPITALS, Wires};
+use wires::{HOSPITALS, SERVER, Wires};
 
-use crate::{cargo, root, setup, succeed, target};
+use crate::{cargo, reproduce::now, root, setup, succeed, target};
 
 const ROUNDS: u64 = 200;
 const PORT: u16 = 7443;
@@ -40,13 +40,14 @@ pub(crate) fn netlab() -> Result<()> {
     let lab = Lab { program: target().join("release/asyndgan"), place };
     eprintln!("the same run in one process ...");
     let expected = lab.in_process()?;
-    let mut wires = Wires::lay()?;
-    lab.configure(&wires)?;
-    let report = lab.over(&mut wires)?;
+    let wires = Wires::lay()?;
+    lab.configure()?;
+    let report = lab.over()?;
+    drop(wires);
     let found = fs::read(lab.place.join("run/seed-0/AsynDgan/generator.safetensors")).context("no generator")?;
     ensure!(found == expected, "the generator differs from that of the run in one process");
     eprintln!("the generator is the same, byte for byte, as in one process");
-    report.print()?;
+    report.print();
     ensure!(report.apart().abs() <= APART_MAX, "ledger and interfaces are {:.2} % apart", 100.0 * report.apart());
     Ok(())
 }
@@ -77,9 +78,8 @@ impl Lab {
         Ok(fs::read(Step::folder(&folder, Arm::AsynDgan, 0).join("generator.safetensors"))?)
     }
 
-    fn configure(&self, wires: &Wires) -> Result<()> {
-        let server = wires.server_address();
-        self.step(&["keys", "init", "--server", &server, "localhost"])?;
+    fn configure(&self) -> Result<()> {
+        self.step(&["keys", "init", "--server", SERVER, "localhost"])?;
         let names: Vec<String> = (1..=HOSPITALS).map(|h| format!("\"hospital-{h}\"")).collect();
         let run = format!(
             "name = \"netlab\"\nsites = [{}]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"run\"\nkeys = \"keys\"\nlisten = \"0.0.0.0:{PORT}\"\n\
@@ -90,7 +90,7 @@ impl Lab {
         for h in 1..=HOSPITALS {
             self.step(&["keys", "issue", &format!("hospital-{h}")])?;
             // The last hospital's way is long: it goes through a relay that takes its time.
-            let server = if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{server}:{PORT}") };
+            let server = if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{SERVER}:{PORT}") };
             let site = format!(
                 "server = \"{server}\"\nbundle = \"keys/sites/hospital-{h}.pem\"\ndata = \"in-process/prepared/site-{h}\"\nfolder = \"hospital-{h}\"\n\
                  device = \"cpu\"\nkeep_alive_seconds = 2\n"
@@ -109,10 +109,10 @@ impl Lab {
     }
 
     /// Trains while the network does what networks do.
-    fn over(&self, wires: &mut Wires) -> Result<Report> {
+    fn over(&self) -> Result<Report> {
         let mut server = self.start(wires::HUB, &self.program, &["server", "--config", "run.toml"], "run.log")?;
         let here = std::env::current_exe()?;
-        let (to, listen) = (format!("{}:{PORT}", wires.server_address()), format!("127.0.0.1:{PORT}"));
+        let (to, listen) = (format!("{SERVER}:{PORT}"), format!("127.0.0.1:{PORT}"));
         let relay = ["netlab-relay", "--listen", &listen, "--to", &to, "--delay-ms", "20"];
         let _relay = self.start(&wires::hospital(HOSPITALS), &here, &relay, "relay.log")?;
         thread::sleep(Duration::from_secs(1));
@@ -121,24 +121,24 @@ impl Lab {
             let config = format!("hospital-{h}.toml");
             sites.push(self.start(&wires::hospital(h), &self.program, &["site", "--config", &config], &format!("hospital-{h}.log"))?);
         }
-        let began = Instant::now();
-        wires.lose_packets(HOSPITALS, 1)?;
+        let began = now();
+        wires::lose_packets(HOSPITALS, 1)?;
         for (round, trouble) in wires::TROUBLES {
             self.wait_for(round, &mut server)?;
             eprintln!("round {round}: {}", trouble.words());
-            wires.suffer(trouble)?;
+            wires::suffer(trouble)?;
         }
         for (name, mut running) in [("server".to_owned(), server)].into_iter().chain((1..).map(|h| format!("hospital-{h}")).zip(sites)) {
             let status = running.0.wait()?;
             ensure!(status.success(), "{name} failed ({status}); see its log in {}", self.place.display());
         }
         eprintln!("{ROUNDS} rounds in {:.0} s over the bad network", began.elapsed().as_secs_f64());
-        Report::of(&self.place.join("run/ledger.csv"), wires)
+        Report::of(&self.place.join("run/ledger.csv"))
     }
 
     fn wait_for(&self, round: u64, server: &mut Running) -> Result<()> {
         let ledger = self.place.join("run/ledger.csv");
-        let began = Instant::now();
+        let began = now();
         loop {
             let text = fs::read_to_string(&ledger).unwrap_or_default();
             let last = text.lines().rev().find_map(|line| line.split(',').nth(2)?.parse::<u64>().ok());
@@ -148,7 +148,7 @@ impl Lab {
             if let Some(status) = server.0.try_wait()? {
                 bail!("the server ended before round {round} ({status}); see {}", self.place.join("run.log").display());
             }
-            ensure!(began.elapsed() < Duration::from_secs(180), "round {round} does not come; see the logs in {}", self.place.display());
+            ensure!(began.elapsed() < Duration::from_mins(3), "round {round} does not come; see the logs in {}", self.place.display());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -173,11 +173,11 @@ struct Report {
 }
 
 impl Report {
-    fn of(ledger: &Path, wires: &Wires) -> Result<Self> {
+    fn of(ledger: &Path) -> Result<Self> {
         let text = fs::read_to_string(ledger)?;
         let bytes = text.lines().filter_map(|line| line.split(',').nth(3)?.parse::<u64>().ok()).sum();
-        let (on_wire, headers) = wires.traffic()?;
-        Ok(Self { ledger: bytes, on_wire, headers, resent: wires.resent()? })
+        let (on_wire, headers) = wires::traffic()?;
+        Ok(Self { ledger: bytes, on_wire, headers, resent: wires::resent()? })
     }
 
     fn apart(&self) -> f64 {
@@ -186,11 +186,10 @@ impl Report {
     }
 
     #[allow(clippy::print_stdout, reason = "the report is what was asked for")]
-    fn print(&self) -> Result<()> {
+    fn print(&self) {
         println!("interfaces: {} bytes, both directions", self.on_wire);
         println!("  headers of Ethernet, IP and TCP: {} ({:.2} %)", self.headers, 100.0 * self.headers as f64 / self.on_wire as f64);
         println!("  sent again by TCP: about {} ({:.2} %)", self.resent, 100.0 * self.resent as f64 / self.on_wire as f64);
         println!("ledger: {} bytes; the rest (TLS, HTTP/2, what was cut off) is {:+.2} % of it", self.ledger, 100.0 * self.apart());
-        Ok(())
     }
 }

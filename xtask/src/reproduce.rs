@@ -228,6 +228,6 @@ impl Runner<'_> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the runner may look at the clock")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -45,7 +45,7 @@ fn digest<'a>(tensors: impl Iterator<Item = (&'a str, TensorView<'a>)>) -> Strin
         hash.update(format!("{name} {:?} {:?}\n", view.dtype(), view.shape()));
         hash.update(view.data());
     }
-    hash.finalize().iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:x}", hash.finalize())
 }
 
 fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>, Vec<u8>) {

@@ -35,7 +35,7 @@ pub use error::Error;
 pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
 pub use payload::{Dtype, Payload};
 pub use policy::{ConditionPolicy, SitePolicy};
-pub use run::{Draw, RunDescription, Waiting, Weighting};
+pub use run::{Draw, RunDescription, Waiting, Weighting, hex};
 pub use server::{CHECKPOINTS_KEPT, CONDITION_BYTES_MAX, FEEDBACK_MAGNITUDE_MAX, Patience, Server, ServerAction, ServerEvent};
 pub use site::{Site, SiteAction, SiteEvent};
 pub use stream::{Role, Stream, stream};

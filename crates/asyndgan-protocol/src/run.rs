@@ -98,6 +98,16 @@ pub struct RunDescription {
     pub networks: String,
 }
 
+/// Bytes in hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string never fails.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// A site's part of one round's draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
@@ -140,7 +150,7 @@ impl RunDescription {
     /// Never: every description can be encoded.
     pub fn id(&self) -> String {
         let bytes = postcard::to_stdvec(self).expect("descriptions hold nothing that cannot be encoded");
-        Sha256::digest(bytes)[..8].iter().map(|b| format!("{b:02x}")).collect()
+        hex(&Sha256::digest(bytes)[..8])
     }
 
     /// Bytes of one site's synthetic images, and of its feedback, in a round.

@@ -4,7 +4,7 @@ use std::{
 };
 
 use crate::{
-    Contribution, Draw, Dtype, Error, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SiteSummary, Standing, Waiting,
+    Contribution, Draw, Dtype, Error, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SiteSummary, Standing, Waiting, hex,
     seat::{Answer, Presence, Seat, Task},
 };
 
@@ -339,7 +339,7 @@ impl Server {
         match &self.seat(site).summary {
             Some(before) if before != summary && self.seat(site).conditions => {
                 let words = |s: &SiteSummary| {
-                    let digest: String = s.conditions_sha256[..4].iter().map(|b| format!("{b:02x}")).collect();
+                    let digest = hex(&s.conditions_sha256[..4]);
                     format!("{} cases of {:?} with masks {digest}", s.cases, s.image_dims)
                 };
                 Err(Error::Changed { site, expected: words(before), found: words(summary) })

@@ -165,11 +165,11 @@ fn play(folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize],
             }
             answers[j] = Some(sites[j].step(round, &draws[j], &synthetic[j]).expect("step"));
         }
-        let contribution = |((draw, answer), &weight): ((Draw, Option<(Payload, Losses)>), &f64)| {
+        let mut contributions = Vec::new();
+        for ((draw, answer), &weight) in draws.into_iter().zip(answers).zip(&weights) {
             let (feedback, losses) = answer.expect("answered");
-            Contribution { round, draw, weight, feedback, losses }
-        };
-        let contributions: Vec<Contribution> = draws.into_iter().zip(answers).zip(&weights).map(contribution).collect();
+            contributions.push(Contribution { round, draw, weight, feedback, losses });
+        }
         server.update(round, &contributions).expect("update");
         if run.is_checkpoint(round + 1) {
             for site in &mut sites {

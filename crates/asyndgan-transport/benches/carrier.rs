@@ -120,9 +120,9 @@ impl Shape {
             }
         };
         if over_network {
-            self.over_network(&run, watch)
+            self.over_network(&run, watch);
         } else {
-            self.in_memory(&run, watch)
+            self.in_memory(&run, watch);
         }
         last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first)
     }

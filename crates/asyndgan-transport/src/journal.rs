@@ -5,7 +5,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use asyndgan_protocol::MessageKind;
+use asyndgan_protocol::{MessageKind, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -148,8 +148,4 @@ fn chained(path: &Path, text: &str) -> Result<Vec<JournalEntry>, Error> {
         entries.push(entry);
     }
     Ok(entries)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

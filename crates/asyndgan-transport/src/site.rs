@@ -124,13 +124,11 @@ impl<L: SiteLink> Driver<'_, L> {
     }
 
     fn count(&mut self, kind: MessageKind, round: Option<u64>, bytes: u64) -> Result<(), Error> {
-        match self.id {
-            Some(site) => self.records.ledger.count(LedgerLine { site, kind, round, bytes }),
-            None => {
-                self.early.push((kind, bytes));
-                Ok(())
-            }
+        if let Some(site) = self.id {
+            return self.records.ledger.count(LedgerLine { site, kind, round, bytes });
         }
+        self.early.push((kind, bytes));
+        Ok(())
     }
 
     fn handle(&mut self, event: SiteEvent) {

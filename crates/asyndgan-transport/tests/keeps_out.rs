@@ -1,5 +1,5 @@
 //! Whom a server does not let in, and what it does not take; each time the others go on.
-#![allow(missing_docs, reason = "tests")]
+#![allow(missing_docs, clippy::disallowed_methods, reason = "tests, which may look at the clock")]
 
 mod support;
 

@@ -33,7 +33,7 @@ proptest! {
             // An entry and all that follow: the chain is whole, but shorter than it was.
             _ => lines.truncate(at),
         }
-        fs::write(&path, lines.iter().map(|l| format!("{l}\n")).collect::<String>()).expect("written");
+        fs::write(&path, lines.iter().flat_map(|l| [l.as_str(), "\n"]).collect::<String>()).expect("written");
         match Journal::verify(&path) {
             Err(Error::Journal { entry, .. }) => prop_assert!(entry >= at as u64, "{entry} before {at}"),
             other => prop_assert!(false, "{other:?}"),

@@ -90,7 +90,7 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
     drop(guard);
     let (ended, rounds) = first.join().expect("no panic");
     assert!(matches!(ended, Err(Error::Protocol(asyndgan_protocol::Error::Silent { .. }))), "{ended:?}");
-    assert!(rounds >= 4 && rounds < 40, "{rounds}");
+    assert!((4..40).contains(&rounds), "{rounds}");
     let link = keys.server(&["north"], &run, address.port()).start(|_| {}).expect("listens again");
     let second = thread::spawn({
         let (run, mut link) = (run.clone(), link);

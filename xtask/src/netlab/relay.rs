@@ -9,6 +9,8 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
+use crate::reproduce::now;
+
 #[derive(Args)]
 pub(crate) struct RelayArguments {
     /// Where to listen.
@@ -55,9 +57,4 @@ fn pass(mut from: TcpStream, to: TcpStream, delay: Duration) {
     drop(send);
     let _ = writer.join();
     let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
-}
-
-#[allow(clippy::disallowed_methods, reason = "a relay looks at the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

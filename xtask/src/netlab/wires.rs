@@ -6,6 +6,7 @@ pub(super) const HOSPITALS: u32 = 3;
 /// The namespace of the server, with the bridge that all hospitals' cables end at.
 pub(super) const HUB: &str = "adgan-hub";
 const BRIDGE: &str = "adgan-br";
+pub(super) const SERVER: &str = "10.77.0.1";
 /// Bytes of Ethernet, IPv4 and TCP with time stamps before what is carried.
 const HEADER_BYTES: u64 = 14 + 20 + 32;
 /// Bytes that one segment carries.
@@ -86,7 +87,7 @@ impl Wires {
         let wires = Self(());
         ip(&format!("netns add {HUB}"))?;
         for words in
-            [format!("link add {BRIDGE} type bridge"), format!("addr add 10.77.0.1/24 dev {BRIDGE}"), format!("link set {BRIDGE} up")]
+            [format!("link add {BRIDGE} type bridge"), format!("addr add {SERVER}/24 dev {BRIDGE}"), format!("link set {BRIDGE} up")]
         {
             ip(&format!("-n {HUB} {words}"))?;
         }
@@ -110,66 +111,62 @@ impl Wires {
         }
         Ok(wires)
     }
+}
 
-    pub(super) fn server_address(&self) -> String {
-        "10.77.0.1".into()
-    }
+/// From now on so many of a hundred packets to a hospital are lost.
+pub(super) fn lose_packets(h: u32, percent: u32) -> Result<()> {
+    inside(&hospital(h), &format!("nft add rule inet lab in iifname eth0 numgen random mod 100 < {percent} drop")).map(drop)
+}
 
-    /// From now on so many of a hundred packets to a hospital are lost.
-    pub(super) fn lose_packets(&mut self, h: u32, percent: u32) -> Result<()> {
-        inside(&hospital(h), &format!("nft add rule inet lab in iifname eth0 numgen random mod 100 < {percent} drop")).map(drop)
-    }
-
-    pub(super) fn suffer(&mut self, trouble: Trouble) -> Result<()> {
-        let pause = |seconds: u64| thread::sleep(Duration::from_secs(seconds));
-        match trouble {
-            Trouble::Unplugged(h, seconds) => {
-                ip(&format!("-n {HUB} link set to-h{h} down"))?;
-                pause(seconds);
-                ip(&format!("-n {HUB} link set to-h{h} up"))
-            }
-            Trouble::Dark(seconds) => {
-                (1..=HOSPITALS).try_for_each(|h| ip(&format!("-n {HUB} link set to-h{h} down")))?;
-                pause(seconds);
-                (1..=HOSPITALS).try_for_each(|h| ip(&format!("-n {HUB} link set to-h{h} up")))
-            }
-            Trouble::Reset(h) => self.filtered(h, "meta l4proto tcp reject with tcp reset", 1),
-            Trouble::Swallowed(h, seconds) => self.filtered(h, "drop", seconds),
+pub(super) fn suffer(trouble: Trouble) -> Result<()> {
+    let pause = |seconds: u64| thread::sleep(Duration::from_secs(seconds));
+    match trouble {
+        Trouble::Unplugged(h, seconds) => {
+            ip(&format!("-n {HUB} link set to-h{h} down"))?;
+            pause(seconds);
+            ip(&format!("-n {HUB} link set to-h{h} up"))
         }
-    }
-
-    /// A rule for whatever a hospital sends, for a while.
-    fn filtered(&mut self, h: u32, rule: &str, seconds: u64) -> Result<()> {
-        inside(&hospital(h), &format!("nft add rule inet lab out oifname eth0 {rule}"))?;
-        thread::sleep(Duration::from_secs(seconds));
-        inside(&hospital(h), "nft flush chain inet lab out").map(drop)
-    }
-
-    /// Bytes over all cables, both directions, and those of them that are headers.
-    pub(super) fn traffic(&self) -> Result<(u64, u64)> {
-        let (mut bytes, mut packets) = (0, 0);
-        for h in 1..=HOSPITALS {
-            let name = hospital(h);
-            let count =
-                |what: &str| -> Result<u64> { Ok(inside(&name, &format!("cat /sys/class/net/eth0/statistics/{what}"))?.trim().parse()?) };
-            bytes += count("rx_bytes")? + count("tx_bytes")?;
-            packets += count("rx_packets")? + count("tx_packets")?;
+        Trouble::Dark(seconds) => {
+            (1..=HOSPITALS).try_for_each(|h| ip(&format!("-n {HUB} link set to-h{h} down")))?;
+            pause(seconds);
+            (1..=HOSPITALS).try_for_each(|h| ip(&format!("-n {HUB} link set to-h{h} up")))
         }
-        Ok((bytes, packets * HEADER_BYTES))
+        Trouble::Reset(h) => filtered(h, "meta l4proto tcp reject with tcp reset", 1),
+        Trouble::Swallowed(h, seconds) => filtered(h, "drop", seconds),
     }
+}
 
-    /// Bytes that TCP sent again, at all ends.
-    pub(super) fn resent(&self) -> Result<u64> {
-        let mut segments = 0;
-        for namespace in (1..=HOSPITALS).map(hospital).chain([HUB.to_owned()]) {
-            let text = inside(&namespace, "cat /proc/net/snmp")?;
-            let mut rows = text.lines().filter(|l| l.starts_with("Tcp:"));
-            let (names, values) = rows.next().zip(rows.next()).context("no counters of TCP")?;
-            let at = names.split(' ').position(|n| n == "RetransSegs").context("no counter of segments sent again")?;
-            segments += values.split(' ').nth(at).context("no value")?.parse::<u64>()?;
-        }
-        Ok(segments * SEGMENT_BYTES)
+/// A rule for whatever a hospital sends, for a while.
+fn filtered(h: u32, rule: &str, seconds: u64) -> Result<()> {
+    inside(&hospital(h), &format!("nft add rule inet lab out oifname eth0 {rule}"))?;
+    thread::sleep(Duration::from_secs(seconds));
+    inside(&hospital(h), "nft flush chain inet lab out").map(drop)
+}
+
+/// Bytes over all cables, both directions, and those of them that are headers.
+pub(super) fn traffic() -> Result<(u64, u64)> {
+    let (mut bytes, mut packets) = (0, 0);
+    for h in 1..=HOSPITALS {
+        let name = hospital(h);
+        let count =
+            |what: &str| -> Result<u64> { Ok(inside(&name, &format!("cat /sys/class/net/eth0/statistics/{what}"))?.trim().parse()?) };
+        bytes += count("rx_bytes")? + count("tx_bytes")?;
+        packets += count("rx_packets")? + count("tx_packets")?;
     }
+    Ok((bytes, packets * HEADER_BYTES))
+}
+
+/// Bytes that TCP sent again, at all ends.
+pub(super) fn resent() -> Result<u64> {
+    let mut segments = 0;
+    for namespace in (1..=HOSPITALS).map(hospital).chain([HUB.to_owned()]) {
+        let text = inside(&namespace, "cat /proc/net/snmp")?;
+        let mut rows = text.lines().filter(|l| l.starts_with("Tcp:"));
+        let (names, values) = rows.next().zip(rows.next()).context("no counters of TCP")?;
+        let at = names.split(' ').position(|n| n == "RetransSegs").context("no counter of segments sent again")?;
+        segments += values.split(' ').nth(at).context("no value")?.parse::<u64>()?;
+    }
+    Ok(segments * SEGMENT_BYTES)
 }
 
 fn remove() {

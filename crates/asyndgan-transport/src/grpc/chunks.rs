@@ -55,7 +55,9 @@ impl Assembly {
             parts.swap_remove(0)
         } else {
             let mut whole = BytesMut::with_capacity(size);
-            parts.iter().for_each(|part| whole.extend_from_slice(part));
+            for part in &parts {
+                whole.extend_from_slice(part);
+            }
             whole.freeze()
         };
         Ok(Some(Frame { number: self.number, bytes }))
@@ -90,7 +92,7 @@ mod tests {
         assert!(Assembly::default().take(part(0, CHUNK_BYTES_MAX + 1)).is_err());
         let mut endless = Assembly::default();
         let shared = part(0, CHUNK_BYTES_MAX);
-        let taken = (0..).take_while(|_| endless.take(shared.clone()).is_ok()).count();
+        let taken = (0..1000).take_while(|_| endless.take(shared.clone()).is_ok()).count();
         assert_eq!(taken, FRAME_BYTES_MAX / CHUNK_BYTES_MAX);
     }
 }

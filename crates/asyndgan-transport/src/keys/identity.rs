@@ -1,5 +1,6 @@
 use std::{fs, path::Path};
 
+use asyndgan_protocol::hex;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -39,10 +40,6 @@ impl CertificateFacts {
             not_after: certificate.validity().not_after.timestamp(),
         })
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Identity {

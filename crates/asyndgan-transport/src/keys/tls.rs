@@ -5,6 +5,7 @@ use std::{
     time::SystemTime,
 };
 
+use asyndgan_protocol::hex;
 use tokio_rustls::rustls::{
     ClientConfig, RootCertStore, ServerConfig,
     crypto::{CryptoProvider, ring},
@@ -15,7 +16,7 @@ use tokio_rustls::rustls::{
 };
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
-use super::{Identity, identity::hex};
+use super::Identity;
 use crate::Error;
 
 fn provider() -> Arc<CryptoProvider> {
@@ -42,11 +43,11 @@ impl Tls {
     /// The configuration by the present list. A list that cannot be read now leaves the last one in force.
     pub(crate) fn config(&mut self) -> Arc<ServerConfig> {
         let changed = changed(&self.revoked);
-        if changed != self.read_at {
-            if let Ok((config, serials)) = server_config(&self.identity, &self.revoked) {
-                (self.config, self.serials) = (config, serials);
-                self.read_at = changed;
-            }
+        if changed != self.read_at
+            && let Ok((config, serials)) = server_config(&self.identity, &self.revoked)
+        {
+            (self.config, self.serials) = (config, serials);
+            self.read_at = changed;
         }
         Arc::clone(&self.config)
     }

@@ -273,12 +273,10 @@ fn pass(mut from: TcpStream, mut to: TcpStream, weather: Weather) {
         }
         passed += n;
         match weather {
-            Weather::Fair => {}
             Weather::BreaksAfter(limit) if passed > limit => break,
-            Weather::BreaksAfter(_) => {}
             Weather::Slow(rate) => thread::sleep(Duration::from_secs_f64(n as f64 / rate as f64)),
             Weather::SwallowsAfter(limit) if passed > limit => continue,
-            Weather::SwallowsAfter(_) => {}
+            Weather::Fair | Weather::BreaksAfter(_) | Weather::SwallowsAfter(_) => {}
         }
         if to.write_all(&buffer[..n]).is_err() {
             break;
