@@ -77,7 +77,7 @@ impl Payload {
     }
 
     /// Compressed where that pays: codes and levels, of which neighbours are alike. Floats stay as they are, for their last bits
-    /// are noise: of the feedback of a run zstd spares less than a tenth.
+    /// are noise: of synthetic images and feedback zstd spares 7 to 9 % (13 to 20 % byte plane by byte plane).
     #[must_use]
     pub fn packed(self) -> Self {
         if self.packed || self.dtype.bytes() > 1 {

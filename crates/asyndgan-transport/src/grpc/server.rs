@@ -50,7 +50,7 @@ pub struct GrpcServer {
     pub keep_alive: Duration,
 }
 
-/// The server's end of the carrier. Memory for what arrives: a site's frame in the making and [`FRAMES_WAITING`] whole ones, of at
+/// The server's end of the carrier. Memory for what arrives: a site's frame in the making and two whole ones, of at
 /// most [`super::FRAME_BYTES_MAX`] bytes each; before that 256 handshakes.
 pub struct GrpcServerLink {
     inbox: blocking::Receiver<Arrival>,
