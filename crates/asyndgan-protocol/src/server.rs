@@ -463,6 +463,11 @@ impl Server {
             return;
         }
         seat.presence = Presence::Away { since: now };
+        if self.state == State::Finished {
+            // That is how it should be.
+            return;
+        }
+        let seat = &mut self.seats[site.0 as usize];
         if !paper_policy {
             // Its images are made anew when it comes back, for another round.
             seat.task = None;

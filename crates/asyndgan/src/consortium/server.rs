@@ -58,6 +58,11 @@ pub(crate) fn server(config: &Path) -> Result<()> {
                     bar.say(&format!("{} is damaged: the checkpoint before it is used", path.display()));
                 }
                 first.get_or_insert(rounds_done);
+                let written =
+                    Alternatives::of(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
+                if let Err(error) = written {
+                    bar.say(&format!("no comparison with alternatives: {error:#}"));
+                }
                 bar.set(rounds_done);
                 bar.say(&format!("goes on from round {rounds_done}"));
             }
@@ -75,7 +80,6 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     })
     .map_err(|error| named(error.into(), names))?;
     write_results(&place, &trainer)?;
-    write_json(&config.folder.join("alternatives.json"), &Alternatives::of(&description, &trainer)?)?;
     let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
     eprintln!("finished: {}", place.join("generator.safetensors").display());
