@@ -137,6 +137,11 @@ impl<L: ServerLink> Driver<'_, L> {
 
     /// Waits for what comes next, at most so long.
     fn receive(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+        // One message at a time: what it asks for is done before the next is looked at.
+        let held = |(i, n): (usize, &mut Option<Numbers>)| Some((SiteId(i as u32), n.as_mut()?.next()?));
+        if let Some((site, bytes)) = self.numbers.iter_mut().enumerate().find_map(held) {
+            return self.message(site, &bytes);
+        }
         let Some((site, incoming)) = self.link.receive(wait) else {
             // Without a time to wait for, nothing means that nothing can come any more.
             return if wait.is_none() { Err(Error::Disconnected { peer: "sites".into() }) } else { self.handle(ServerEvent::Tick) };
@@ -152,19 +157,20 @@ impl<L: ServerLink> Driver<'_, L> {
                 if let Some(Err(fact)) = numbers.as_mut().map(|n| n.take(frame)) {
                     return self.handle(ServerEvent::Garbage { site, fact });
                 }
-                while let Some(bytes) = self.numbers[site.0 as usize].as_mut().and_then(Numbers::next) {
-                    match Message::decode(&bytes) {
-                        Ok(message) => {
-                            let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
-                            self.ledger.count(LedgerLine { site, kind, round, bytes })?;
-                            self.handle(ServerEvent::Message { site, message })?;
-                        }
-                        Err(error) => self.handle(ServerEvent::Garbage { site, fact: error.to_string() })?,
-                    }
-                }
             }
         }
         Ok(())
+    }
+
+    fn message(&mut self, site: SiteId, bytes: &[u8]) -> Result<(), Error> {
+        match Message::decode(bytes) {
+            Ok(message) => {
+                let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
+                self.ledger.count(LedgerLine { site, kind, round, bytes })?;
+                self.handle(ServerEvent::Message { site, message })
+            }
+            Err(error) => self.handle(ServerEvent::Garbage { site, fact: error.to_string() }),
+        }
     }
 
     /// Hands an event to the machine; when that ends the run, still delivers its last words.

@@ -138,6 +138,10 @@ impl<L: SiteLink> Driver<'_, L> {
     }
 
     fn receive(&mut self, watch: &mut impl FnMut(SiteNews<'_>)) -> Result<(), Error> {
+        // One message at a time: what it asks for is done before the next is looked at.
+        if let Some(bytes) = self.numbers.as_mut().and_then(Numbers::next) {
+            return self.message(&bytes);
+        }
         match self.link.receive()? {
             Incoming::Connected => {
                 self.numbers = Some(Numbers::default());
@@ -149,22 +153,26 @@ impl<L: SiteLink> Driver<'_, L> {
                 watch(SiteNews::Lost(&reason));
             }
             Incoming::Frame(frame) => {
-                let failed = |fact: String| SiteEvent::Failed { reason: format!("the server's frames cannot be read: {fact}") };
                 if let Some(Err(fact)) = self.numbers.as_mut().map(|n| n.take(frame)) {
-                    self.handle(failed(fact));
-                }
-                while let Some(bytes) = self.numbers.as_mut().and_then(Numbers::next) {
-                    match Message::decode(&bytes) {
-                        Ok(message) => {
-                            let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
-                            self.count(kind, round, bytes)?;
-                            self.handle(SiteEvent::Message(message));
-                        }
-                        Err(error) => self.handle(failed(error.to_string())),
-                    }
+                    self.unreadable(&fact);
                 }
             }
         }
         Ok(())
+    }
+
+    fn message(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match Message::decode(bytes) {
+            Ok(message) => {
+                self.count(message.kind(), message.round(), bytes.len() as u64)?;
+                self.handle(SiteEvent::Message(message));
+            }
+            Err(error) => self.unreadable(&error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, fact: &str) {
+        self.handle(SiteEvent::Failed { reason: format!("the server's frames cannot be read: {fact}") });
     }
 }
