@@ -29,7 +29,7 @@ fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
         let rounds = run.settings.rounds;
         let traffic = &table.bytes["seed-0/AsynDgan"];
         assert_eq!(traffic.len(), sites as usize);
-        assert!(traffic.values().all(|kinds| kinds["feedback"].messages == rounds && kinds["conditions"].messages == 1));
+        assert!(traffic.values().all(|kinds| kinds["feedback"].messages == rounds && kinds["accept"].messages == 1));
         assert_eq!(table.markdown().contains("PHANTOM"), experiment != Experiment::Fig5);
         for picture in pictures {
             assert!(fs::metadata(folder.path().join(picture)).is_ok_and(|m| m.len() > 1000), "{picture}");
