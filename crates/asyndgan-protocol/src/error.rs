@@ -66,14 +66,16 @@ pub enum Error {
     },
     /// Images of a site that the run cannot use.
     #[error(
-        "{site} has images of dimensions {found:?}, the run crops [channels, rows, columns] to {crop} rows and columns; prepare larger ones"
+        "{site} has images of dimensions {found:?}, the run takes {channels} channels and crops of {crop} rows and columns; prepare others"
     )]
     ImageDims {
         /// Which site.
         site: SiteId,
         /// What it has.
         found: Vec<u32>,
-        /// What the run needs.
+        /// Channels, or values, that the run needs.
+        channels: u32,
+        /// Rows and columns that the run needs.
         crop: u32,
     },
     /// A site that came back with other data than it joined with.
@@ -95,6 +97,20 @@ pub enum Error {
         found: u64,
         /// The largest number.
         limit: u64,
+    },
+    /// A run that asks for more than any sensible one does.
+    #[error(
+        "the run asks for batches of {batch} ({bytes} bytes, at most {limit} are taken) and {threads} threads at a site; change the run"
+    )]
+    Unbounded {
+        /// Pairs in a round.
+        batch: u32,
+        /// Bytes of their images.
+        bytes: u64,
+        /// The largest number.
+        limit: u64,
+        /// Threads of one operation.
+        threads: u32,
     },
     /// A message that has no place in the present state.
     #[error("{site} sent {kind} while {state} in round {round}; restart it")]

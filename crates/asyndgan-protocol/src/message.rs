@@ -174,7 +174,7 @@ impl Message {
         postcard::to_extend(self, Vec::with_capacity(payload + 1024)).expect("messages hold nothing that cannot be encoded")
     }
 
-    /// The message that bytes hold; never allocates beyond their length.
+    /// The message that bytes hold; allocates at most eight times their length.
     ///
     /// # Errors
     /// [`Error::Malformed`], or [`Error::PayloadSize`].

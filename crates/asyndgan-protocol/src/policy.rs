@@ -8,7 +8,7 @@ use crate::{Dtype, Error, RunDescription};
 pub enum ConditionPolicy {
     /// The masks as they are.
     All,
-    /// Only masks put together from several cases: no patient's own leaves.
+    /// Only masks put together from several patients': no patient's own leaves whole. A brain's outline does.
     Recombined,
 }
 
@@ -16,7 +16,7 @@ pub enum ConditionPolicy {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SitePolicy {
-    /// The largest number of rounds.
+    /// The largest number of rounds; a server gets answers at most twice as often, for rounds that must be done again.
     pub rounds_max: u64,
     /// Whether feedback may hold the gradient of an L1 term, which gives real images away.
     pub allow_l1: bool,
@@ -42,6 +42,11 @@ impl Default for SitePolicy {
 }
 
 impl SitePolicy {
+    /// How often a server may ask, over all restarts.
+    pub(crate) fn answers_max(&self) -> u64 {
+        self.rounds_max.saturating_mul(2)
+    }
+
     /// Whether a run may use this site's data.
     ///
     /// # Errors

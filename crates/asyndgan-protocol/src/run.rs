@@ -1,7 +1,14 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Augmentation, Dtype, SiteId, SiteSummary, draw_augmentations, draw_cases};
+use crate::{Augmentation, Dtype, Error, SiteId, SiteSummary, draw_augmentations, draw_cases};
+
+/// The largest size of one site's masks.
+pub const CONDITION_BYTES_MAX: u64 = 1 << 30;
+/// The largest size of one site's batch, in 32-bit floats.
+pub const BATCH_BYTES_MAX: u64 = 48 << 20;
+/// The largest number of cases of one site.
+const CASES_MAX: u32 = 1 << 24;
 
 /// How sites are weighted against each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +80,8 @@ pub struct RunDescription {
     pub rounds: u64,
     /// Pairs a site sees in a round.
     pub batch: u32,
+    /// Channels of an image, or values of data that are no images.
+    pub channels: u32,
     /// Rows and columns that networks see; stored pairs may be larger, they are cropped. Zero for data that are no images.
     pub crop: u32,
     /// Whether pairs are mirrored at random.
@@ -120,6 +129,34 @@ pub struct Draw {
 }
 
 impl RunDescription {
+    /// Whether this run and a site's images belong together; both ends look, for the other can be wrong.
+    ///
+    /// # Errors
+    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooMany`], or [`Error::Unbounded`].
+    pub fn check(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
+        let SiteSummary { cases, image_dims, .. } = summary;
+        if *cases == 0 {
+            return Err(Error::NoCases { site });
+        }
+        let fits = match (self.crop, &image_dims[..]) {
+            (0, &[values]) => values == self.channels,
+            (crop, &[channels, rows, columns]) => crop > 0 && channels == self.channels && rows.min(columns) >= crop,
+            _ => false,
+        };
+        if !fits {
+            return Err(Error::ImageDims { site, found: image_dims.clone(), channels: self.channels, crop: self.crop });
+        }
+        let found = image_dims[1..].iter().fold(u64::from(*cases), |n, &d| n.saturating_mul(d.into()));
+        if found > CONDITION_BYTES_MAX || *cases > CASES_MAX {
+            return Err(Error::TooMany { site, found, limit: CONDITION_BYTES_MAX });
+        }
+        let batch = self.batch_dims(image_dims).iter().fold(4_u64, |n, &d| n.saturating_mul(d.into()));
+        if self.batch == 0 || batch > BATCH_BYTES_MAX || !(1..=1024).contains(&self.site_threads) {
+            return Err(Error::Unbounded { batch: self.batch, bytes: batch, limit: BATCH_BYTES_MAX, threads: self.site_threads });
+        }
+        Ok(())
+    }
+
     /// Whether both ends keep a checkpoint after so many rounds.
     pub fn is_checkpoint(&self, rounds_done: u64) -> bool {
         rounds_done == self.rounds || (self.checkpoint_every > 0 && rounds_done.is_multiple_of(self.checkpoint_every))

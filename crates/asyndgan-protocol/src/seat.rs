@@ -16,6 +16,8 @@ pub(crate) struct Seat {
     pub(crate) task: Option<Task>,
     /// Its answer that no step has taken yet.
     pub(crate) answer: Option<Answer>,
+    /// Whether it has been told of the end.
+    pub(crate) told: bool,
     /// Why it is away.
     pub(crate) fault: Option<Error>,
 }
@@ -56,8 +58,13 @@ impl Seat {
             checkpoints: Vec::new(),
             task: None,
             answer: None,
+            told: false,
             fault: None,
         }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(self.presence, Presence::Asked { .. } | Presence::Here)
     }
 
     pub(crate) fn is_here(&self) -> bool {

@@ -10,8 +10,6 @@ use crate::{
 
 /// What is larger than this is no gradient of a mean loss but a fault or an attack.
 pub const FEEDBACK_MAGNITUDE_MAX: f32 = 1000.0;
-/// The largest size of one site's masks.
-pub const CONDITION_BYTES_MAX: u64 = 1 << 30;
 
 /// How many checkpoints a server keeps. A site keeps one more: it may be a round ahead of the server.
 pub const CHECKPOINTS_KEPT: usize = 2;
@@ -190,7 +188,7 @@ impl Server {
                 seat.conditions = true;
             }
         }
-        Self {
+        let mut server = Self {
             run,
             patience,
             seats,
@@ -202,7 +200,13 @@ impl Server {
             draws: Vec::new(),
             since: None,
             actions: VecDeque::new(),
+        };
+        if server.checkpoints.contains(&server.run.rounds) {
+            // Nothing is left to do but to say so: nobody is waited for.
+            (server.state, server.begun, server.round) = (State::Beginning, true, server.run.rounds);
+            server.actions.push_back(ServerAction::Begin { rounds_done: server.run.rounds });
         }
+        server
     }
 
     /// What to do next, if anything.
@@ -222,9 +226,9 @@ impl Server {
         self.round
     }
 
-    /// Whether no site is connected: after the end nobody is left to be told.
-    pub fn is_alone(&self) -> bool {
-        self.seats.iter().all(|s| matches!(s.presence, Presence::Expected | Presence::Away { .. }))
+    /// Whether every site has been told of the end, and has left.
+    pub fn everybody_knows(&self) -> bool {
+        self.seats.iter().all(|s| s.told && !s.is_connected())
     }
 
     /// Takes one event at a time counted from the run's start.
@@ -283,13 +287,16 @@ impl Server {
         }
         match message {
             // Whoever comes after the end, or was about to take part.
-            Message::Join { .. } | Message::Accept { .. } if self.state == State::Finished => {
+            Message::Join { .. } | Message::Accept { .. } if self.state == State::Finished && !self.seat(site).is_here() => {
                 self.seat_mut(site).presence = Presence::Here;
-                self.send(site, Message::Finish);
+                self.finish(site);
                 Ok(())
             }
-            Message::Leave { reason } => Err(Error::SiteLeft { site, round: self.round, reason }),
-            Message::Join { protocol_version, summary } => self.join(now, site, protocol_version, summary),
+            Message::Leave { reason } => Err(Error::SiteLeft { site, round: self.round, reason: readable(&reason) }),
+            // Once a connection: a carrier tells of the loss of the one before.
+            Message::Join { protocol_version, summary } if !self.seat(site).is_connected() => {
+                self.join(now, site, protocol_version, summary)
+            }
             Message::Accept { standing, conditions } if matches!(self.seat(site).presence, Presence::Asked { .. }) => {
                 self.accept(now, site, standing, conditions)
             }
@@ -320,22 +327,7 @@ impl Server {
     }
 
     fn check_summary(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
-        let crop = self.run.crop;
-        if summary.cases == 0 {
-            return Err(Error::NoCases { site });
-        }
-        let fits = match summary.image_dims[..] {
-            [_, rows, columns] => rows.min(columns) >= crop && crop > 0,
-            [values] => values > 0,
-            _ => false,
-        };
-        if !fits {
-            return Err(Error::ImageDims { site, found: summary.image_dims.clone(), crop });
-        }
-        let found = condition_dims(summary).iter().fold(1_u64, |n, &d| n.saturating_mul(u64::from(d)));
-        if found > CONDITION_BYTES_MAX {
-            return Err(Error::TooMany { site, found, limit: CONDITION_BYTES_MAX });
-        }
+        self.run.check(site, summary)?;
         match &self.seat(site).summary {
             Some(before) if before != summary && self.seat(site).conditions => {
                 let words = |s: &SiteSummary| {
@@ -459,15 +451,18 @@ impl Server {
     fn dismiss(&mut self, now: Duration, site: SiteId, error: Error) {
         let paper_policy = self.run.waiting == Waiting::All;
         let Some(seat) = self.seats.get_mut(site.0 as usize) else { return };
-        if matches!(seat.presence, Presence::Away { .. }) {
+        if matches!(seat.presence, Presence::Away { .. }) || self.state == State::Finished && !error.is_fault() {
+            // After the end sites leave. One that has come back and does not get as far as joining is told why.
+            if !matches!(seat.presence, Presence::Away { .. }) {
+                seat.presence = Presence::Away { since: now };
+            }
+            if error.is_fault() {
+                seat.fault = Some(error.clone());
+                self.actions.push_back(ServerAction::Dismiss { site, error });
+            }
             return;
         }
         seat.presence = Presence::Away { since: now };
-        if self.state == State::Finished {
-            // That is how it should be.
-            return;
-        }
-        let seat = &mut self.seats[site.0 as usize];
         if !paper_policy {
             // Its images are made anew when it comes back, for another round.
             seat.task = None;
@@ -550,7 +545,16 @@ impl Server {
         self.round = self.checkpoints.iter().rev().copied().find(|round| held(round)).unwrap_or(0);
         self.state = State::Beginning;
         self.begun = true;
-        for (site, restore) in self.sites().filter(|s| s.1.is_here()).map(|(site, seat)| (site, self.restore(seat))).collect::<Vec<_>>() {
+        let restores: Vec<_> = self.sites().filter(|s| s.1.is_here()).map(|(site, seat)| (site, self.restore(seat))).collect();
+        if paper_policy {
+            // Later ones are made anew: else they would be taken for the latest.
+            let round = self.round;
+            self.checkpoints.retain(|&c| c <= round);
+            for seat in &mut self.seats {
+                seat.checkpoints.retain(|&c| c <= round);
+            }
+        }
+        for (site, restore) in restores {
             self.start(site, self.round, Some(restore));
         }
         self.actions.push_back(ServerAction::Begin { rounds_done: self.round });
@@ -565,23 +569,26 @@ impl Server {
         if self.round >= self.run.rounds {
             self.state = State::Finished;
             for site in self.sites().filter(|s| s.1.is_here()).map(|s| s.0).collect::<Vec<_>>() {
-                self.send(site, Message::Finish);
+                self.finish(site);
             }
             self.actions.push_back(ServerAction::Finished);
             return;
         }
         self.draws = self.draws_of(self.round, |seat| self.run.waiting == Waiting::All || seat.is_idle());
         if self.draws.is_empty() {
-            // Under bounded staleness late answers may be all that there is.
-            self.state = State::Collecting;
-            if !self.has_quorum() {
-                self.state = State::Gathering;
-            }
+            // Under bounded staleness late answers may be all that there is, or will be.
+            let late_count = matches!(self.run.waiting, Waiting::Staleness { .. });
+            self.state = if late_count { State::Collecting } else { State::Gathering };
             self.since = None;
             return;
         }
         self.state = State::Synthesizing;
         self.actions.push_back(ServerAction::Synthesize { round: self.round, draws: self.draws.clone() });
+    }
+
+    fn finish(&mut self, site: SiteId) {
+        self.seat_mut(site).told = true;
+        self.send(site, Message::Finish);
     }
 
     fn draws_of(&self, round: u64, takes_part: impl Fn(&Seat) -> bool) -> Vec<Draw> {
@@ -685,6 +692,11 @@ impl Server {
     fn send(&mut self, site: SiteId, message: Message) {
         self.actions.push_back(ServerAction::Send { site, message });
     }
+}
+
+/// What somebody else wrote, fit for a terminal.
+fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }
 
 /// Images have a code for every pixel; other data one for every case.

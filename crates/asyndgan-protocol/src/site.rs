@@ -134,13 +134,15 @@ pub struct Site {
     summary: SiteSummary,
     part: Option<Part>,
     state: State,
+    /// Answers that the server has had, also before this process began.
+    answers: u64,
     actions: VecDeque<SiteAction>,
 }
 
 impl Site {
-    /// A site that has not joined yet.
-    pub fn new(policy: SitePolicy, summary: SiteSummary) -> Self {
-        Self { policy, summary, part: None, state: State::Joining, actions: VecDeque::new() }
+    /// A site that has not joined yet, and has given so many answers before.
+    pub fn new(policy: SitePolicy, summary: SiteSummary, answers: u64) -> Self {
+        Self { policy, summary, part: None, state: State::Joining, answers, actions: VecDeque::new() }
     }
 
     /// What to do next, if anything.
@@ -211,6 +213,7 @@ impl Site {
             }
             Message::Describe { site, run, conditions_wanted } if self.state == State::Joining => {
                 self.policy.check(&run)?;
+                run.check(site, &self.summary)?;
                 if !self.part.as_ref().is_some_and(|p| p.site == site && p.run == run) {
                     self.part = Some(Part { site, run: run.clone(), rounds_done: None, attempt: 0, answer: None });
                 }
@@ -218,7 +221,7 @@ impl Site {
                 self.actions.push_back(SiteAction::Recall { site, run, conditions_wanted });
             }
             // A site may be set back at any time, also while it waits for the next round.
-            Message::Start { attempt, round, restore } if matches!(self.state, State::Accepted | State::Waiting) => {
+            Message::Start { attempt, round, restore } if self.may_start(attempt) => {
                 self.start(attempt, round, restore).ok_or(out_of_turn)?;
             }
             Message::Round { attempt, round, cases, augmentations, synthetic } if self.state == State::Waiting => {
@@ -234,6 +237,10 @@ impl Site {
                 if attempt > part.attempt || round > done && part.run.waiting == Waiting::All || round >= part.run.rounds {
                     return Err(out_of_turn);
                 }
+                if self.answers >= self.policy.answers_max() {
+                    let fact = format!("rounds_max is {}, and the server has had {} answers", self.policy.rounds_max, self.answers);
+                    return Err(Error::Refused { run: part.run.name.clone(), fact });
+                }
                 let draw = Draw { site, cases, augmentations };
                 let synthetic = self.checked(round, &draw, synthetic)?;
                 self.state = State::Stepping;
@@ -243,6 +250,14 @@ impl Site {
             _ => return Err(out_of_turn),
         }
         Ok(())
+    }
+
+    fn may_start(&self, attempt: u32) -> bool {
+        match self.state {
+            State::Accepted => true,
+            State::Waiting => self.part.as_ref().is_some_and(|p| attempt > p.attempt),
+            _ => false,
+        }
     }
 
     fn start(&mut self, attempt: u32, round: u64, restore: Option<u64>) -> Option<()> {
@@ -300,6 +315,7 @@ impl Site {
     }
 
     fn stepped(&mut self, feedback: Payload, losses: Losses) {
+        self.answers += 1;
         self.state = State::Waiting;
         let part = self.part.as_mut().expect("stepped in a run");
         let round = part.rounds_done.unwrap_or(0);

@@ -54,13 +54,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     #[test]
-    fn nothing_that_a_site_sends_ends_the_run(seed: u64, messages in proptest::collection::vec((message(), any::<bool>()), 1..40)) {
+    fn nothing_that_a_site_sends_ends_the_run(seed: u64, messages in proptest::collection::vec((message(), any::<bool>(), any::<bool>()), 1..40)) {
         let waiting = Waiting::Quorum { sites: 1, deadline_ms: 100 };
         let mut world = World::new(run(4, waiting), &[2, 2]);
         // The first site is played by an enemy; the second must come to its end.
         world.kill_site(0);
         world.gone[0] = true;
-        for (message, work) in messages {
+        for (message, work, anew) in messages {
+            if anew {
+                world.tell_server(ServerEvent::SiteLost { site: SiteId(0), reason: "cut".into() });
+            }
             world.tell_server(ServerEvent::Message { site: SiteId(0), message });
             world.connect(1);
             while work && (world.deliver_to_server(1) || world.deliver_to_site(1) || world.work_site(1) || world.work_server()) {}
@@ -95,7 +98,13 @@ fn complaint(waiting: Waiting, message: Message) -> Error {
         world.deliver_to_server(i) || world.deliver_to_site(i) || i == 1 && world.work_site(i) || world.work_site_unless_stepping(i)
     }) || world.work_server()
     {}
+    if matches!(message, Message::Join { .. }) {
+        // It comes anew.
+        world.tell_server(ServerEvent::SiteLost { site: SiteId(0), reason: "cut".into() });
+    }
     world.tell_server(ServerEvent::Message { site: SiteId(0), message });
+    // What is under way is done first.
+    while world.dismissed.last().is_none_or(|d| !d.1.is_fault()) && world.work_server() {}
     let (site, error) = world.dismissed.pop().expect("dismissed");
     assert_eq!(site, SiteId(0));
     error
@@ -131,6 +140,10 @@ fn each_fault_has_its_own_error() {
         matches!(e, Error::NoCases { .. })
     });
     let enormous = SiteSummary { image_dims: vec![1, 100_000, 100_000], ..summary(0, 2) };
-    check(Message::Join { protocol_version: 2, summary: enormous }, |e| matches!(e, Error::TooMany { .. } | Error::Changed { .. }));
+    check(Message::Join { protocol_version: 2, summary: enormous }, |e| matches!(e, Error::TooMany { .. }));
+    let grey = SiteSummary { image_dims: vec![2, 3, 3], ..summary(0, 2) };
+    check(Message::Join { protocol_version: 2, summary: grey }, |e| matches!(e, Error::ImageDims { .. }));
+    let values = SiteSummary { image_dims: vec![1], ..summary(0, 2) };
+    check(Message::Join { protocol_version: 2, summary: values }, |e| matches!(e, Error::ImageDims { .. }));
     check(Message::Finish, |e| matches!(e, Error::OutOfTurn { .. }));
 }

@@ -11,13 +11,17 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn enough_sites_end_the_run(seed: u64, sites in 2_usize..6, needed in 1_u32..5, late in 0_u64..3, quorum: bool, faults in 0_u32..4) {
+    fn enough_sites_end_the_run(seed: u64, sites in 2_usize..6, needed in 1_u32..5, late in 0_u64..3, quorum: bool, at_first: bool, faults in 0_u32..4) {
         let needed = needed.min(sites as u32 - 1);
         let waiting = if quorum { Waiting::Quorum { sites: needed, deadline_ms: 700 } } else { Waiting::Staleness { sites: needed, rounds: late } };
         let mut world = World::new(run(6, waiting), &vec![2; sites]);
         for i in needed as usize..sites {
-            world.kill_site(i);
-            world.gone[i] = true;
+            if at_first {
+                world.kill_site(i);
+                world.gone[i] = true;
+            } else {
+                world.doomed.push(i);
+            }
         }
         world.play(seed, faults);
         prop_assert!(world.generator.is_some());

@@ -60,8 +60,9 @@ impl Checkpoints {
 
     pub(crate) fn write(&self, round: u64, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         write_tensors(&self.path(round), tensors)?;
-        let rounds = self.rounds();
-        for &old in &rounds[..rounds.len().saturating_sub(self.kept)] {
+        // Those beyond are of an attempt that was set back: they would be taken for the latest.
+        let (rounds, beyond): (Vec<u64>, Vec<u64>) = self.rounds().into_iter().partition(|&r| r <= round);
+        for &old in rounds[..rounds.len().saturating_sub(self.kept)].iter().chain(&beyond) {
             let path = self.path(old);
             fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
         }

@@ -20,6 +20,7 @@ pub struct GanConfig {
 
 /// The largest width that a site builds on a server's word.
 const WIDTH_MAX: i64 = 1024;
+const BLOCKS_MAX: usize = 64;
 
 impl GanConfig {
     /// The configuration as a run's description carries it.
@@ -38,6 +39,13 @@ impl GanConfig {
         let config: Self = serde_json::from_str(text).map_err(|e| Error::Networks { fact: e.to_string() })?;
         let (DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width }) =
             config.discriminator;
+        let (generator, blocks) = match config.generator {
+            GeneratorConfig::ResNet { width, blocks, .. } => (width, blocks),
+            GeneratorConfig::Perceptron { width, .. } => (width, 0),
+        };
+        if !(1..=WIDTH_MAX).contains(&generator) || blocks > BLOCKS_MAX {
+            return Err(Error::Networks { fact: format!("a generator of width {generator} with {blocks} blocks") });
+        }
         if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
             return Err(Error::Networks { fact: format!("{channels} channels and width {width}, at most {WIDTH_MAX} are built") });
         }

@@ -29,6 +29,7 @@ fn description(rounds: u64, batch: u32) -> RunDescription {
         seed: 11,
         rounds,
         batch,
+        channels: 1,
         crop: SIDE as u32,
         flips: true,
         weighting: Weighting::Proportional,

@@ -97,7 +97,13 @@ struct Shape {
 
 impl Shape {
     fn run(self, rounds: u64) -> RunDescription {
-        RunDescription { batch: self.batch, crop: self.side, checkpoint_every: 0, ..support::run(rounds, Waiting::All) }
+        RunDescription {
+            batch: self.batch,
+            channels: self.channels,
+            crop: self.side,
+            checkpoint_every: 0,
+            ..support::run(rounds, Waiting::All)
+        }
     }
 
     fn idle(self) -> Idle {

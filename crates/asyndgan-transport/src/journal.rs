@@ -73,7 +73,9 @@ impl Journal {
     /// [`Error::Record`], or [`Error::Journal`] that names the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
-        let entries = chained(path, &text)?;
+        // A last entry that is torn was being written, and never left.
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let entries = chained(path, whole)?;
         Self::check_head(path, &entries)?;
         Ok(entries)
     }
@@ -81,9 +83,9 @@ impl Journal {
     /// Entries at the end can be missing without a broken chain: what was there at the last checkpoint lies beside.
     fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
         let Ok(text) = std::fs::read_to_string(head_path(path)) else { return Ok(()) };
-        let Some((count, link)) = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link))) else {
-            return Ok(());
-        };
+        let head = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link)));
+        let unknown = || Error::Journal { path: head_path(path), entry: 0, fact: "it does not say how far the journal was".into() };
+        let (count, link) = head.ok_or_else(unknown)?;
         let found = count.checked_sub(1).and_then(|last| entries.get(last)).map_or("", |e| e.link.as_str());
         if found == link {
             return Ok(());

@@ -1,7 +1,7 @@
 use std::{
     collections::BTreeMap,
     fs::{File, OpenOptions},
-    io::{BufRead as _, BufReader, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -49,7 +49,10 @@ impl Ledger {
     pub fn kept_in(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::Record { path: path.into(), source };
         let mut ledger = Self::default();
-        if path.exists() {
+        if let Ok(text) = std::fs::read_to_string(path) {
+            // A line that was being written when its process was killed.
+            let whole = text.rfind('\n').map_or(0, |end| end + 1);
+            OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole as u64)).map_err(io)?;
             for line in Self::lines(path)? {
                 ledger.add(line);
             }
@@ -68,11 +71,9 @@ impl Ledger {
     /// [`Error::Record`].
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
         let io = |source| Error::Record { path: path.into(), source };
-        let mut lines = Vec::new();
-        for line in BufReader::new(File::open(path).map_err(io)?).lines() {
-            lines.extend(parse(&line.map_err(io)?));
-        }
-        Ok(lines)
+        let text = std::fs::read_to_string(path).map_err(io)?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        Ok(whole.lines().filter_map(parse).collect())
     }
 
     /// Counts one message.
@@ -111,5 +112,6 @@ fn parse(line: &str) -> Option<LedgerLine> {
         "" => None,
         round => Some(round.parse().ok()?),
     };
-    Some(LedgerLine { site, kind, round, bytes: parts.next()?.parse().ok()? })
+    let bytes = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(LedgerLine { site, kind, round, bytes })
 }

@@ -26,10 +26,10 @@ impl Numbers {
         if frame.number < self.taken {
             return Ok(());
         }
-        self.held.insert(frame.number, frame.bytes);
-        if self.held.len() > HELD_MAX {
+        if self.held.len() >= HELD_MAX && frame.number != self.taken {
             return Err(format!("frame {} is missing, and {HELD_MAX} came after it", self.taken));
         }
+        self.held.insert(frame.number, frame.bytes);
         Ok(())
     }
 

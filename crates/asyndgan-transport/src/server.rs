@@ -97,10 +97,15 @@ pub fn run_server<W: ServerWork>(
             driver.handle(event)?;
         }
         let now = driver.started.elapsed();
-        if finished.is_some_and(|at| driver.server.is_alone() || now >= at + FAREWELL) {
+        if finished.is_some_and(|at| driver.server.everybody_knows() || now >= at + FAREWELL) {
             return Ok(());
         }
         let due = driver.server.poll_timeout().into_iter().chain(finished.map(|at| at + FAREWELL)).min();
+        if due.is_some_and(|due| due <= now) {
+            // Also when messages never cease.
+            driver.handle(ServerEvent::Tick)?;
+            continue;
+        }
         driver.receive(due.map(|due| due.saturating_sub(now)))?;
     }
 }
@@ -148,7 +153,11 @@ impl<L: ServerLink> Driver<'_, L> {
         };
         let Some(numbers) = self.numbers.get_mut(site.0 as usize) else { return Ok(()) };
         match incoming {
-            Incoming::Connected => *numbers = Some(Numbers::default()),
+            Incoming::Connected => {
+                if numbers.replace(Numbers::default()).is_some() {
+                    self.handle(ServerEvent::SiteLost { site, reason: "it connected anew".into() })?;
+                }
+            }
             Incoming::Lost(reason) => {
                 *numbers = None;
                 self.handle(ServerEvent::SiteLost { site, reason })?;

@@ -43,8 +43,17 @@ pub fn run_site<W: SiteWork>(
     records: &mut SiteRecords,
     mut watch: impl FnMut(SiteNews<'_>, &W),
 ) -> Result<(), Error> {
-    let mut driver =
-        Driver { site: Site::new(policy, work.summary()), id: None, early: Vec::new(), link, records, numbers: None, refusal: None };
+    let feedback = records.ledger.entries().filter(|e| e.1 == MessageKind::Feedback);
+    let answers = feedback.map(|e| e.2.messages).sum();
+    let mut driver = Driver {
+        site: Site::new(policy, work.summary(), answers),
+        id: None,
+        early: Vec::new(),
+        link,
+        records,
+        numbers: None,
+        refusal: None,
+    };
     loop {
         while let Some(action) = driver.site.poll_action() {
             let done = match action {

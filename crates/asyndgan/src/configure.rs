@@ -45,6 +45,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         seed,
         rounds: s.rounds,
         batch: if arm == Arm::AsynDgan { s.batch } else { s.batch * sites },
+        channels: image_channels(run.experiment) as u32,
         crop: s.crop as u32,
         flips: run.experiment != Experiment::Fig5,
         weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },

@@ -1,44 +1,59 @@
-//! Masks put together from several cases, for sites that let no patient's own mask out.
+//! Masks put together from several patients', for sites that let no patient's own mask out.
 
 use anyhow::{Result, ensure};
 use asyndgan_medio::{prepare, transplant};
 use asyndgan_protocol::Stream;
 use ndarray::Array2;
-use rand::Rng;
+use rand::{Rng, seq::IndexedRandom as _};
 use tch::Tensor;
 
 use crate::synthesize::planes;
 
-/// As many conditions as there are, none of them one patient's: brains get the tumour of another case inside their outline, tissue
-/// is put together from quarters of different cases.
+/// As many conditions as there are, none of them one patient's: brains get another patient's tumour inside their outline; tissue is
+/// put together from quarters of different patients, and of every case one quarter never leaves.
+///
+/// The stream must be secret: whoever can draw it again knows which part came from where.
 ///
 /// # Shapes
-/// Codes (bytes) `[cases, 1, rows, columns]` to the same.
-pub(crate) fn recombined(codes: &Tensor, rng: &mut Stream) -> Result<Tensor> {
+/// Codes (bytes) `[cases, 1, rows, columns]`, with a patient's number for each, to the same.
+pub(crate) fn recombined(codes: &Tensor, patients: &[usize], rng: &mut Stream) -> Result<Tensor> {
     let own = planes(codes);
-    ensure!(own.len() > 1, "one case alone cannot be re-combined; let its mask out as it is, or stay out");
+    assert_eq!(own.len(), patients.len(), "a patient for every case");
+    ensure!(
+        patients.iter().any(|&p| p != patients[0]),
+        "masks of one patient alone cannot be re-combined; let them out as they are, or stay out"
+    );
     let brains = own.iter().any(|c| c.iter().any(|&code| code == prepare::BRAIN_OUTLINE));
-    let made: Vec<u8> = (0..own.len()).flat_map(|i| if brains { brain(&own, i, rng) } else { tissue(&own, i, rng) }).collect();
+    let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();
+    let mut made = Vec::with_capacity(codes.numel());
+    for i in 0..own.len() {
+        let others: Vec<usize> = (0..own.len()).filter(|&j| patients[j] != patients[i]).collect();
+        made.extend(if brains { brain(&own, i, &others, rng) } else { tissue(&own, i, &others, &withheld, rng) });
+    }
     Ok(Tensor::from_slice(&made).view(&codes.size()[..]))
 }
 
-fn another(count: usize, than: usize, rng: &mut Stream) -> usize {
-    (than + rng.random_range(1..count)) % count
-}
-
-fn brain(own: &[Array2<u8>], i: usize, rng: &mut Stream) -> Array2<u8> {
-    let mut with = |pixels_min| transplant(own[i].view(), own[another(own.len(), i, rng)].view(), pixels_min);
+fn brain(own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {
+    let mut with = |pixels_min| transplant(own[i].view(), own[*others.choose(rng)?].view(), pixels_min);
     // Some tumours lie outside of some outlines: a few tries, then whatever is inside.
     (0..20).find_map(|_| with(prepare::TUMOUR_PIXELS_MIN)).or_else(|| with(0)).unwrap_or_else(|| Array2::zeros(own[i].dim()))
 }
 
-fn tissue(own: &[Array2<u8>], i: usize, rng: &mut Stream) -> Array2<u8> {
+fn tissue(own: &[Array2<u8>], i: usize, others: &[usize], withheld: &[usize], rng: &mut Stream) -> Array2<u8> {
     let (rows, columns) = own[i].dim();
-    // The first quarter is its own.
-    let quarters = [i, another(own.len(), i, rng), another(own.len(), i, rng), another(own.len(), i, rng)];
+    let keeps = rng.random_range(0..4);
+    let mut source = |quarter: usize| {
+        if quarter == keeps && withheld[i] != quarter {
+            return Some(i);
+        }
+        let free: Vec<usize> = others.iter().copied().filter(|&j| withheld[j] != quarter).collect();
+        free.choose(rng).copied()
+    };
+    let quarters = [0, 1, 2, 3].map(&mut source);
     Array2::from_shape_fn((rows, columns), |(r, c)| {
         let quarter = 2 * usize::from(r >= rows / 2) + usize::from(c >= columns / 2);
-        own[quarters[quarter]][[r, c]]
+        // Where no other patient lets this quarter out, there is nothing.
+        quarters[quarter].map_or(0, |j| own[j][[r, c]])
     })
 }
 
@@ -49,15 +64,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_mask_stays_as_it_is() {
-        let cases: Vec<u8> =
-            (0..5_u8).flat_map(|case| (0..64_u8).map(move |k| u8::from((u32::from(k) * (u32::from(case) + 3)) % 7 < 2))).collect();
-        let codes = Tensor::from_slice(&cases).view([5, 1, 8, 8]);
-        let made = recombined(&codes, &mut stream(0, Role::Transplant, 0, 0)).expect("five cases");
-        assert_eq!(made.size(), codes.size());
-        for (before, after) in planes(&codes).iter().zip(planes(&made)) {
-            assert_ne!(*before, after);
+    fn no_mask_leaves_whole() {
+        // Each case is made of one code alone, so that every pixel tells where it came from.
+        let cases: Vec<u8> = (11..20_u8).flat_map(|case| [case; 64]).collect();
+        let codes = Tensor::from_slice(&cases).view([9, 1, 8, 8]);
+        let patients = [0, 0, 0, 1, 1, 1, 2, 2, 2];
+        let before = planes(&codes);
+        let made = planes(&recombined(&codes, &patients, &mut stream(0, Role::Transplant, 0, 0)).expect("three patients"));
+        for (case, own) in before.iter().enumerate() {
+            let code = own[[0, 0]];
+            let corners = [[0, 0], [0, 7], [7, 0], [7, 7]];
+            let out = corners.iter().filter(|&&at| made.iter().any(|m| m[at] == code)).count();
+            assert!(out < 4, "all of case {case} left");
         }
-        assert!(recombined(&codes.narrow(0, 0, 1), &mut stream(0, Role::Transplant, 0, 0)).is_err());
+        // Nor is any one a single patient's.
+        for m in &made {
+            let of = |at: [usize; 2]| before.iter().position(|b| b[[0, 0]] == m[at]).map(|case| patients[case]);
+            let sources = [[0, 0], [0, 7], [7, 0], [7, 7]].map(of);
+            assert!(sources.iter().any(|s| *s != sources[0]), "{sources:?}");
+        }
+    }
+
+    #[test]
+    fn one_patient_alone_is_refused() {
+        let codes = Tensor::from_slice(&[1_u8; 128]).view([2, 1, 8, 8]);
+        assert!(recombined(&codes, &[0, 0], &mut stream(0, Role::Transplant, 0, 0)).is_err());
     }
 }

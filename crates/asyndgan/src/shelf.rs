@@ -9,7 +9,7 @@ use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
 use asyndgan_paper::{DataKind, Prepared, PreparedSite};
 
 /// How the names of prepared files end: no other file is ever removed.
-const ENDING: &str = ".prepared.safetensors";
+pub(crate) const ENDING: &str = ".prepared.safetensors";
 
 /// Prepared cases on the disk: a folder a site and one of held-out cases, a file a patient.
 pub(crate) struct Shelf {

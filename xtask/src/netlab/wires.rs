@@ -72,6 +72,8 @@ fn inside(namespace: &str, words: &str) -> Result<String> {
 pub(super) fn available() -> Result<()> {
     run("nft", &["--version"])?;
     run("tc", &["-V"])?;
+    // What an earlier lab may have left when it was killed.
+    remove();
     ip(&format!("netns add {HUB}"))?;
     let _ = ip(&format!("netns del {HUB}"));
     Ok(())
@@ -82,8 +84,6 @@ pub(super) struct Wires(());
 
 impl Wires {
     pub(super) fn lay() -> Result<Self> {
-        // What an earlier lab may have left when it was killed.
-        remove();
         let wires = Self(());
         ip(&format!("netns add {HUB}"))?;
         for words in

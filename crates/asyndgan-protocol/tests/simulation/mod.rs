@@ -22,6 +22,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         seed: 3,
         rounds,
         batch: 1,
+        channels: 1,
         crop: 2,
         flips: true,
         weighting: Weighting::Proportional,
@@ -113,6 +114,8 @@ pub struct World {
     pub keeps: Vec<SiteId>,
     /// Sites that never come back.
     pub gone: Vec<bool>,
+    /// Sites that are lost for good in the midst of the schedule.
+    pub doomed: Vec<usize>,
     pub generator: Option<u64>,
 }
 
@@ -133,6 +136,7 @@ impl World {
             dismissed: Vec::new(),
             keeps: Vec::new(),
             gone: vec![false; cases.len()],
+            doomed: Vec::new(),
             generator: None,
         };
         world.start_server();
@@ -152,7 +156,7 @@ impl World {
 
     pub fn start_site(&mut self, i: usize) {
         self.sites[i] = Some(SimSite {
-            machine: Site::new(SitePolicy::default(), summary(i, self.cases[i])),
+            machine: Site::new(SitePolicy::default(), summary(i, self.cases[i]), 0),
             cases: self.cases[i],
             disk: self.disks[i].clone(),
             discriminator: 0,
@@ -427,6 +431,14 @@ impl World {
                 2 => self.let_time_pass(self.patience.answer * 2),
                 _ => self.cut(i),
             }
+        }
+        for i in std::mem::take(&mut self.doomed) {
+            for _ in 0..rng.random_range(0..200_u32) {
+                let (choice, i) = (rng.random_range(0..4), rng.random_range(0..n));
+                self.may_progress(choice, i);
+            }
+            self.kill_site(i);
+            self.gone[i] = true;
         }
         for step in 0..20_000_u32 {
             if self.is_over() {

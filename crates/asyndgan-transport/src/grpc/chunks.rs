@@ -5,8 +5,8 @@ use crate::Frame;
 
 /// The largest part of a frame that travels in one piece.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// The largest frame that is taken: a batch of 64 images of 1024 x 1024 in 32-bit floats, or masks of far more than a gigabyte.
-pub const FRAME_BYTES_MAX: usize = 256 << 20;
+/// The largest frame that is taken: a batch of 48 MiB in 32-bit floats, or a gigabyte of masks, compressed.
+pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// A frame in parts that share its bytes.
 pub(super) fn chunks(frame: Frame) -> impl Iterator<Item = Chunk> {
@@ -22,7 +22,7 @@ pub(super) fn chunks(frame: Frame) -> impl Iterator<Item = Chunk> {
     })
 }
 
-/// Puts frames together again; holds what has arrived of one frame, never more.
+/// Puts the frames of a connection together again, which come in order; holds what has arrived of one frame, never more.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     number: u64,
@@ -33,17 +33,15 @@ pub(super) struct Assembly {
 impl Assembly {
     /// Takes a part, and gives the frame that it ends.
     pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<Frame>, String> {
-        if self.parts.is_empty() {
-            self.number = chunk.frame;
-        } else if chunk.frame != self.number {
-            return Err(format!("a part of frame {} within frame {}", chunk.frame, self.number));
+        if chunk.frame != self.number {
+            return Err(format!("a part of frame {}, where frame {} was to come", chunk.frame, self.number));
         }
         self.bytes += chunk.bytes.len();
         if chunk.bytes.len() > CHUNK_BYTES_MAX || self.bytes > FRAME_BYTES_MAX {
             return Err(format!("a frame of more than {FRAME_BYTES_MAX} bytes, or a part of more than {CHUNK_BYTES_MAX}"));
         }
-        if chunk.bytes.is_empty() && !chunk.last {
-            return Err("a part of nothing".into());
+        if chunk.bytes.len() < CHUNK_BYTES_MAX && !chunk.last {
+            return Err(format!("a part of {} bytes, where only the last may be less than {CHUNK_BYTES_MAX}", chunk.bytes.len()));
         }
         self.parts.push(chunk.bytes);
         if !chunk.last {
@@ -60,7 +58,8 @@ impl Assembly {
             }
             whole.freeze()
         };
-        Ok(Some(Frame { number: self.number, bytes }))
+        self.number += 1;
+        Ok(Some(Frame { number: self.number - 1, bytes }))
     }
 }
 
@@ -77,7 +76,7 @@ mod tests {
     fn frames_of_any_size_come_through_whole() {
         for size in [0, 1, CHUNK_BYTES_MAX - 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 3 * CHUNK_BYTES_MAX + 7] {
             let bytes: Vec<u8> = (0..size).map(|k| (k % 251) as u8).collect();
-            let frame = Frame { number: 5, bytes: bytes.into() };
+            let frame = Frame { number: 0, bytes: bytes.into() };
             assert_eq!(through(&frame), Ok(vec![frame]));
         }
     }
@@ -86,8 +85,9 @@ mod tests {
     fn mixed_endless_and_empty_parts_are_refused() {
         let part = |frame, size: usize| Chunk { frame, last: false, bytes: vec![0; size].into() };
         let mut mixed = Assembly::default();
-        assert_eq!(mixed.take(part(0, 1)), Ok(None));
-        assert!(mixed.take(part(1, 1)).is_err());
+        assert_eq!(mixed.take(part(0, CHUNK_BYTES_MAX)), Ok(None));
+        assert!(mixed.take(part(1, CHUNK_BYTES_MAX)).is_err());
+        assert!(Assembly::default().take(part(0, 1)).is_err());
         assert!(Assembly::default().take(part(0, 0)).is_err());
         assert!(Assembly::default().take(part(0, CHUNK_BYTES_MAX + 1)).is_err());
         let mut endless = Assembly::default();

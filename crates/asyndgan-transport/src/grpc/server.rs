@@ -99,7 +99,7 @@ impl GrpcServer {
         let (inbox_of, inbox) = blocking::channel();
         let sessions = self.sites.iter().map(|_| None).collect();
         let places = Arc::new(Places { sites: self.sites.iter().map(|_| Mutex::new(Place::default())).collect() });
-        let service = Service { names: self.sites, run: self.run, places: Arc::clone(&places), inbox: inbox_of };
+        let service = Service { names: self.sites, run: self.run, places: Arc::clone(&places), tls: Arc::clone(&tls), inbox: inbox_of };
         let notice: Notice = Arc::new(notice);
         let (peers_of, peers) = mpsc::channel(16);
         let router = tonic::transport::Server::builder()
@@ -145,6 +145,8 @@ impl GrpcServerLink {
         let place = self.sessions.get_mut(site.0 as usize)?;
         let current = place.as_ref().is_some_and(|s| s.number == session);
         match what {
+            // A later one may have been quicker.
+            What::Connected(_) if place.as_ref().is_some_and(|s| s.number > session) => None,
             What::Connected(outbox) => {
                 *place = Some(Session { number: session, outbox });
                 Some((site, Incoming::Connected))
@@ -201,10 +203,17 @@ struct Places {
     sites: Vec<Mutex<Place>>,
 }
 
-#[derive(Default)]
 struct Place {
     sessions: u64,
+    /// Whole frames that wait for the server, over all connections of the site.
+    waiting: Arc<Semaphore>,
     present: Option<Present>,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None }
+    }
 }
 
 struct Present {
@@ -220,7 +229,7 @@ impl Places {
     }
 
     /// Gives a new connection the site's place, unless another process holds it.
-    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, Arc<Notify>), Status> {
+    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, Arc<Notify>, Arc<Semaphore>), Status> {
         let mut place = self.of(site);
         if let Some(present) = &place.present {
             if present.instance != instance {
@@ -232,7 +241,7 @@ impl Places {
         place.sessions += 1;
         let (session, cut) = (place.sessions, Arc::new(Notify::new()));
         place.present = Some(Present { session, instance: instance.into(), serial: serial.into(), cut: Arc::clone(&cut) });
-        Ok((session, cut))
+        Ok((session, cut, Arc::clone(&place.waiting)))
     }
 
     fn leave(&self, site: SiteId, session: u64) {
@@ -258,12 +267,22 @@ struct Service {
     names: Vec<String>,
     run: RunDescription,
     places: Arc<Places>,
+    tls: Arc<Mutex<Tls>>,
     inbox: blocking::Sender<Arrival>,
 }
 
 impl Service {
     fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer), Status> {
         let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        // The connection may be older than what is known of its certificate by now.
+        let revoked = {
+            let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = tls.config();
+            tls.is_revoked(&peer.facts.serial)
+        };
+        if revoked || peer.facts.not_after < (unix_ms() / 1000) as i64 {
+            return Err(Status::unauthenticated("its certificate was revoked, or its days are over"));
+        }
         let name = &peer.facts.name;
         let place = self.names.iter().position(|n| n == name);
         let place =
@@ -279,14 +298,14 @@ impl Carrier for Service {
     async fn join(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::JoinStream>, Status> {
         let (site, peer) = self.site(&request)?;
         let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let (session, cut) = self.places.enter(site, &instance, &peer.facts.serial)?;
+        let (session, cut, waiting) = self.places.enter(site, &instance, &peer.facts.serial)?;
         let (outbox, outgoing) = mpsc::unbounded_channel();
         // The receiver goes with the link; then nobody listens any more.
         let _ = self.inbox.send(Arrival { site, session, what: What::Connected(outbox) });
         let (inbox, places) = (self.inbox.clone(), Arc::clone(&self.places));
         tokio::spawn(async move {
             let reason = tokio::select! {
-                reason = receive(request.into_inner(), site, session, &inbox) => reason,
+                reason = receive(request.into_inner(), site, session, waiting, &inbox) => reason,
                 () = cut.notified() => "its certificate was revoked, or it connected anew".into(),
             };
             places.leave(site, session);
@@ -297,15 +316,23 @@ impl Carrier for Service {
 
     async fn look(&self, request: Request<LookRequest>) -> Result<Response<LookReply>, Status> {
         let (site, _) = self.site(&request)?;
-        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode().into();
-        Ok(Response::new(LookReply { unix_ms, describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
+        Ok(Response::new(LookReply { unix_ms: unix_ms(), describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
     }
 }
 
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
+}
+
 /// Takes a connection's frames until it ends, and says why it did.
-async fn receive(mut stream: Streaming<Chunk>, site: SiteId, session: u64, inbox: &blocking::Sender<Arrival>) -> String {
-    let waiting = Arc::new(Semaphore::new(FRAMES_WAITING));
+async fn receive(
+    mut stream: Streaming<Chunk>,
+    site: SiteId,
+    session: u64,
+    waiting: Arc<Semaphore>,
+    inbox: &blocking::Sender<Arrival>,
+) -> String {
     let mut assembly = Assembly::default();
     loop {
         let chunk = match stream.next().await {

@@ -74,10 +74,19 @@ pub struct Look {
 /// A site's end of the carrier: it dials out, and dials again when the connection is gone.
 #[derive(Debug)]
 pub struct GrpcSiteLink {
-    inbox: blocking::Receiver<Arrival>,
+    /// There until the link ends.
+    inbox: Option<blocking::Receiver<Arrival>>,
     outbox: Option<mpsc::UnboundedSender<Chunk>>,
-    /// Why no connection will come any more.
-    ended: Option<Error>,
+    /// Closed once the thread that dials has ended.
+    dialling: blocking::Receiver<()>,
+}
+
+impl Drop for GrpcSiteLink {
+    /// What was sent last still leaves, a second at most.
+    fn drop(&mut self) {
+        (self.outbox, self.inbox) = (None, None);
+        let _ = self.dialling.recv_timeout(Duration::from_secs(1));
+    }
 }
 
 #[derive(Debug)]
@@ -96,7 +105,9 @@ impl GrpcSite {
     pub fn start(self) -> Result<GrpcSiteLink, Error> {
         let dialler = Dialler::new(self)?;
         let (inbox_of, inbox) = blocking::sync_channel(4);
+        let (ends, dialling) = blocking::sync_channel(0);
         let spawned = thread::Builder::new().name("dial".into()).spawn(move || {
+            let _ends: blocking::SyncSender<()> = ends;
             let ended = match runtime() {
                 Ok(runtime) => runtime.block_on(dialler.dial(&inbox_of)),
                 Err(error) => error,
@@ -105,7 +116,7 @@ impl GrpcSite {
             let _ = inbox_of.send(Arrival::Ended(ended));
         });
         spawned.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))?;
-        Ok(GrpcSiteLink { inbox, outbox: None, ended: None })
+        Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, dialling })
     }
 
     /// Connects once, and asks what joining would bring.
@@ -150,7 +161,8 @@ impl SiteLink for GrpcSiteLink {
     }
 
     fn receive(&mut self) -> Result<Incoming, Error> {
-        match self.inbox.recv() {
+        let gone = || Error::Disconnected { peer: "server".into() };
+        match self.inbox.as_ref().ok_or_else(gone)?.recv() {
             Ok(Arrival::Connected(outbox)) => {
                 self.outbox = Some(outbox);
                 Ok(Incoming::Connected)
@@ -161,7 +173,7 @@ impl SiteLink for GrpcSiteLink {
                 Ok(Incoming::Lost(reason))
             }
             Ok(Arrival::Ended(error)) => Err(error),
-            Err(_) => Err(self.ended.take().unwrap_or(Error::Disconnected { peer: "server".into() })),
+            Err(_) => Err(gone()),
         }
     }
 }

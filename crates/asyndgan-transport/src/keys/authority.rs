@@ -17,6 +17,7 @@ use crate::Error;
 /// Certificates begin in the past, so that a clock that is a day slow does no harm.
 const BACKDATED: Duration = Duration::days(2);
 const AUTHORITY_DAYS: i64 = 3650;
+const SERVER: &str = "server";
 
 /// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +38,8 @@ pub struct Issued {
 pub struct Authority {
     folder: PathBuf,
     issued: Vec<Issued>,
+    /// One program at a time.
+    _lock: fs::File,
 }
 
 impl Authority {
@@ -58,8 +61,8 @@ impl Authority {
         let certificate = params.self_signed(&key).map_err(failed)?;
         write(&folder.join("ca-key.pem"), &key.serialize_pem())?;
         write(&folder.join("ca.pem"), &certificate.pem())?;
-        let mut authority = Self { folder: folder.into(), issued: Vec::new() };
-        authority.certify("server", server_names, days, &folder.join("server.pem"))?;
+        let mut authority = Self { folder: folder.into(), issued: Vec::new(), _lock: lock(folder)? };
+        authority.renew_server(server_names, days)?;
         authority.write_revoked()?;
         Ok(authority)
     }
@@ -69,10 +72,19 @@ impl Authority {
     /// # Errors
     /// [`Error::Record`], or [`Error::Keys`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        let lock = lock(folder)?;
         let path = folder.join("issued.json");
         let text = fs::read_to_string(&path).map_err(|source| Error::Record { path: path.clone(), source })?;
         let issued = serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })?;
-        Ok(Self { folder: folder.into(), issued })
+        Ok(Self { folder: folder.into(), issued, _lock: lock })
+    }
+
+    /// Issues the server's certificate anew, before its days are over.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for names that are none, or [`Error::Record`].
+    pub fn renew_server(&mut self, server_names: &[String], days: u32) -> Result<(), Error> {
+        self.certify(SERVER, server_names, days, &self.folder.join("server.pem"))
     }
 
     /// Issues a site's bundle: one file for the site, to be handed over on a safe way. An earlier certificate of that name is
@@ -82,7 +94,7 @@ impl Authority {
     /// [`Error::Keys`] for a name that is none, or [`Error::Record`].
     pub fn issue(&mut self, site: &str, days: u32) -> Result<PathBuf, Error> {
         let fits = !site.is_empty() && site.len() <= 63 && site.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        if !fits || site == "server" {
+        if !fits || site == SERVER {
             return Err(Error::Keys { fact: format!("{site:?} is no site's name: take letters, digits and hyphens, and not server") });
         }
         if self.valid(site).is_some() {
@@ -98,12 +110,18 @@ impl Authority {
     /// # Errors
     /// [`Error::Keys`] when there is none that counts, or [`Error::Record`].
     pub fn revoke(&mut self, site: &str) -> Result<(), Error> {
+        if site == SERVER {
+            return Err(Error::Keys {
+                fact: "sites look at no list of revoked servers; make a new authority, and issue new bundles".into(),
+            });
+        }
         let Some(at) = self.valid(site) else {
             return Err(Error::Keys { fact: format!("no certificate of {site} that counts; see what was issued") });
         };
         self.issued[at].revoked = true;
-        self.write_index()?;
-        self.write_revoked()
+        // The list first: it is what counts, and asking again mends the index.
+        self.write_revoked()?;
+        self.write_index()
     }
 
     /// All that was issued, in order.
@@ -131,7 +149,7 @@ impl Authority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         params.extended_key_usages =
-            vec![if name == "server" { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
+            vec![if name == SERVER { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
         let not_after = params.not_after.unix_timestamp();
         let key = KeyPair::generate().map_err(failed)?;
         let issuer = self.issuer()?;
@@ -167,6 +185,16 @@ impl Authority {
         let list = list.signed_by(&self.issuer()?).map_err(failed)?;
         write(&self.folder.join("revoked.pem"), &list.pem().map_err(failed)?)
     }
+}
+
+fn lock(folder: &Path) -> Result<fs::File, Error> {
+    let path = folder.join("keys.lock");
+    let lock = || {
+        let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
+        file.lock()?;
+        Ok(file)
+    };
+    lock().map_err(|source| Error::Record { path: path.clone(), source })
 }
 
 fn failed(error: rcgen::Error) -> Error {

@@ -36,8 +36,9 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(identity: Identity, revoked: &Path) -> Result<Self, Error> {
+        let read_at = changed(revoked);
         let (config, serials) = server_config(&identity, revoked)?;
-        Ok(Self { identity, revoked: revoked.into(), read_at: changed(revoked), config, serials })
+        Ok(Self { identity, revoked: revoked.into(), read_at, config, serials })
     }
 
     /// The configuration by the present list. A list that cannot be read now leaves the last one in force.

@@ -27,6 +27,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         seed: 5,
         rounds,
         batch: 2,
+        channels: 3,
         crop: 8,
         flips: true,
         weighting: Weighting::Proportional,

@@ -45,10 +45,10 @@ folder = "north"                # checkpoints, the journal of what left, the led
 absence_hours = 24              # how long a server that is not there is waited for
 
 [policy]                        # what this hospital allows, whatever the server describes
-rounds_max = 100000
+rounds_max = 100000             # the server gets answers at most twice as often, over all restarts
 allow_l1 = false                # true gives real images away to the server
 payloads = ["f32", "f16", "bf16", "q8"]
-conditions = "all"              # masks that leave: all as they are, or recombined: put together from several cases
+conditions = "all"              # masks that leave: all as they are, or recombined: put together from several patients'
 # feedback_norm_max = 1.0       # shorten the gradient of each image to this length
 "#;
 

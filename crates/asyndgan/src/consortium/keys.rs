@@ -26,6 +26,17 @@ pub(crate) enum KeysCommand {
         #[arg(long, default_value_t = 400)]
         days: u32,
     },
+    /// Issue the server's certificate anew, before its days are over; the server takes it when it is started again.
+    Renew {
+        #[command(flatten)]
+        at: KeysFolder,
+        /// Host names or addresses that sites dial.
+        #[arg(long, required = true, num_args = 1..)]
+        server: Vec<String>,
+        /// How long it counts.
+        #[arg(long, default_value_t = 400)]
+        days: u32,
+    },
     /// Issue a site's start-up bundle: one file, to be handed over on a safe way. An earlier one of that name is revoked.
     Issue {
         /// The site's name, as in run.toml.
@@ -55,6 +66,10 @@ pub(crate) fn keys(command: KeysCommand) -> Result<()> {
         KeysCommand::Init { at, server, days } => {
             Authority::init(&at.keys, &server, days)?;
             eprintln!("made {}: issue a bundle to each site, and keep this folder to the server's keeper", at.keys.display());
+        }
+        KeysCommand::Renew { at, server, days } => {
+            Authority::open(&at.keys)?.renew_server(&server, days)?;
+            eprintln!("renewed {}", at.keys.join("server.pem").display());
         }
         KeysCommand::Issue { site, at, days } => {
             let path = Authority::open(&at.keys)?.issue(&site, days)?;

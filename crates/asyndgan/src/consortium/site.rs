@@ -1,11 +1,16 @@
-use std::path::Path;
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::CaseSet;
 use asyndgan_models::set_threads;
-use asyndgan_protocol::{ConditionPolicy, Role, stream};
+use asyndgan_protocol::{ConditionPolicy, Stream};
 use asyndgan_training::{Pairs, SiteTrainer};
 use asyndgan_transport::{GrpcSite, Identity, Journal, Ledger, SiteNews, SiteRecords, run_site};
+use rand::{Rng as _, SeedableRng as _};
 use tch::Tensor;
 
 use super::{compare::Alternatives, config::SiteConfig, folder::lock};
@@ -13,6 +18,7 @@ use crate::{
     progress::Progress,
     recombine::recombined,
     run_folder::{device, write_json},
+    shelf::ENDING,
 };
 
 /// Plays a site's part of a run over the network, to its end.
@@ -78,12 +84,41 @@ pub(super) fn trainer(config: &SiteConfig) -> Result<SiteTrainer> {
     let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&config.data))?).with_context(|| config.data.display().to_string())?;
     let shared = match config.policy.conditions {
         ConditionPolicy::All => None,
-        ConditionPolicy::Recombined => Some(shared(&pairs)?),
+        ConditionPolicy::Recombined => Some(shared(config, &pairs)?),
     };
     Ok(SiteTrainer::new(pairs, shared, config.policy.feedback_norm_max, &config.folder.join("checkpoints"), device))
 }
 
-/// Masks put together from several cases, the same at every start.
-fn shared(pairs: &Pairs) -> Result<Tensor> {
-    recombined(pairs.codes(), &mut stream(0, Role::Transplant, 0, 0))
+/// Masks put together from several patients', the same at every start, by a secret that stays here.
+fn shared(config: &SiteConfig, pairs: &Pairs) -> Result<Tensor> {
+    let mut files: Vec<PathBuf> = fs::read_dir(&config.data)?.flatten().map(|entry| entry.path()).collect();
+    files.retain(|path| path.to_string_lossy().ends_with(ENDING));
+    files.sort();
+    let mut patients = Vec::new();
+    for (patient, file) in files.iter().enumerate() {
+        // A patient a file.
+        patients.extend(vec![patient; CaseSet::open(std::slice::from_ref(file))?.len()]);
+    }
+    recombined(pairs.codes(), &patients, &mut Stream::from_seed(secret(&config.folder)?))
+}
+
+fn secret(folder: &Path) -> Result<[u8; 32]> {
+    let path = folder.join("recombine.secret");
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if !path.exists() {
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let beside = path.with_extension("partial");
+        let save = || {
+            let mut file = options.open(&beside)?;
+            file.write_all(&rand::rng().random::<[u8; 32]>())?;
+            file.sync_all()?;
+            fs::rename(&beside, &path)
+        };
+        save().with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    bytes.try_into().map_err(|_| anyhow!("{} is damaged: remove it, and begin a new run", path.display()))
 }
