@@ -4,6 +4,7 @@
 //! depends on real images, and tells something about them; with an L1 term it tells them outright (see
 //! [`RunDescription::l1_weight`]).
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
@@ -159,36 +160,42 @@ impl Message {
         }
     }
 
-    /// The message as bytes (postcard).
+    fn payload(&mut self) -> Option<&mut Payload> {
+        match self {
+            Message::Round { synthetic: payload, .. }
+            | Message::Feedback { feedback: payload, .. }
+            | Message::Accept { conditions: Some(payload), .. } => Some(payload),
+            _ => None,
+        }
+    }
+
+    /// The message as bytes: all but its tensor's elements (postcard), then these.
     ///
     /// # Panics
     /// Never: every message can be encoded.
-    pub fn encode(&self) -> Vec<u8> {
-        let payload = match self {
-            Message::Round { synthetic: payload, .. }
-            | Message::Feedback { feedback: payload, .. }
-            | Message::Accept { conditions: Some(payload), .. } => payload.bytes.len(),
-            _ => 0,
-        };
-        // Room for everything at once: a payload of megabytes must not be copied as it grows.
-        postcard::to_extend(self, Vec::with_capacity(payload + 1024)).expect("messages hold nothing that cannot be encoded")
+    pub fn encode(&self) -> Bytes {
+        let elements = self.clone().payload().map_or_else(Bytes::new, |payload| payload.bytes.clone());
+        // Room for everything at once: megabytes must not be copied as they grow.
+        let head = Vec::with_capacity(elements.len() + 4096);
+        let mut bytes = postcard::to_extend(self, head).expect("messages hold nothing that cannot be encoded");
+        bytes.extend_from_slice(&elements);
+        bytes.into()
     }
 
-    /// The message that bytes hold; allocates at most eight times their length.
+    /// The message that bytes hold; its tensor's elements stay where they are. Allocates at most eight times the bytes' length.
     ///
     /// # Errors
     /// [`Error::Malformed`], or [`Error::PayloadSize`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, Error> {
+    pub fn decode(bytes: &Bytes) -> Result<Self, Error> {
         let malformed = |fact: String| Error::Malformed { bytes: bytes.len(), expected: PROTOCOL_VERSION, fact };
-        let (message, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|e| malformed(e.to_string()))?;
-        if !rest.is_empty() {
-            return Err(malformed(format!("{} bytes too many", rest.len())));
-        }
-        match &message {
-            Message::Accept { conditions: Some(payload), .. }
-            | Message::Round { synthetic: payload, .. }
-            | Message::Feedback { feedback: payload, .. } => payload.check()?,
-            _ => {}
+        let (mut message, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|e| malformed(e.to_string()))?;
+        match message.payload() {
+            Some(payload) => {
+                payload.bytes = bytes.slice_ref(rest);
+                payload.check()?;
+            }
+            None if !rest.is_empty() => return Err(malformed(format!("{} bytes too many", rest.len()))),
+            None => {}
         }
         Ok(message)
     }

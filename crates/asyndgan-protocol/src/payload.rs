@@ -47,7 +47,8 @@ pub struct Payload {
     pub dtype: Dtype,
     /// Whether the bytes are compressed (zstd).
     pub packed: bool,
-    /// The elements, row-major.
+    /// The elements, row-major; they travel after the message.
+    #[serde(skip)]
     pub bytes: Bytes,
 }
 
@@ -116,7 +117,8 @@ impl Payload {
             return None;
         }
         let largest = match self.dtype {
-            Dtype::F32 => largest(&self.bytes, f32::from_le_bytes),
+            // Magnitudes are ordered as their bits are: a comparison of integers is done many at a time.
+            Dtype::F32 => f32::from_bits(self.bytes.as_chunks().0.iter().map(|&b| u32::from_le_bytes(b) << 1 >> 1).max().unwrap_or(0)),
             Dtype::F16 => largest(&self.bytes, |b| f16::from_le_bytes(b).to_f32()),
             Dtype::Bf16 => largest(&self.bytes, |b| bf16::from_le_bytes(b).to_f32()),
             Dtype::Q8 => largest(&self.bytes, |[b]| f32::from(b) / 127.5 - 1.0),

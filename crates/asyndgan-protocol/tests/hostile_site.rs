@@ -82,7 +82,7 @@ proptest! {
 
     #[test]
     fn any_bytes_decode_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        if let Ok(message) = Message::decode(&bytes) {
+        if let Ok(message) = Message::decode(&bytes.into()) {
             prop_assert_eq!(Message::decode(&message.encode()).expect("round trip").encode(), message.encode());
         }
     }

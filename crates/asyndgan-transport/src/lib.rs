@@ -10,7 +10,7 @@
 //! use asyndgan_transport::{Frame, Incoming, ServerLink, SiteLink, in_memory};
 //! use std::time::Duration;
 //! let (mut server, mut sites) = in_memory(2);
-//! sites[1].send(Frame { number: 0, bytes: Message::Finish.encode().into() });
+//! sites[1].send(Frame { number: 0, bytes: Message::Finish.encode() });
 //! let Some((site, Incoming::Frame(frame))) = server.receive(Some(Duration::from_secs(1))) else { panic!() };
 //! assert_eq!((site, Message::decode(&frame.bytes)), (SiteId(1), Ok(Message::Finish)));
 //! ```

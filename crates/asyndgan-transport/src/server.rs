@@ -4,6 +4,8 @@ use asyndgan_protocol::{
     Contribution, Error as Fault, Message, Patience, RunDescription, Server, ServerAction, ServerEvent, ServerWork, SiteId,
 };
 
+use bytes::Bytes;
+
 use crate::{Error, Incoming, Ledger, LedgerLine, ServerLink, numbers::Numbers};
 
 /// After the end, how long sites that were just cut off can still learn of it.
@@ -171,7 +173,7 @@ impl<L: ServerLink> Driver<'_, L> {
         Ok(())
     }
 
-    fn message(&mut self, site: SiteId, bytes: &[u8]) -> Result<(), Error> {
+    fn message(&mut self, site: SiteId, bytes: &Bytes) -> Result<(), Error> {
         match Message::decode(bytes) {
             Ok(message) => {
                 let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);

@@ -1,5 +1,7 @@
 use asyndgan_protocol::{Message, MessageKind, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteWork};
 
+use bytes::Bytes;
+
 use crate::{Error, Incoming, Journal, Ledger, LedgerLine, SiteLink, numbers::Numbers};
 
 /// What a site writes down of its part in a run.
@@ -170,7 +172,7 @@ impl<L: SiteLink> Driver<'_, L> {
         Ok(())
     }
 
-    fn message(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn message(&mut self, bytes: &Bytes) -> Result<(), Error> {
         match Message::decode(bytes) {
             Ok(message) => {
                 self.count(message.kind(), message.round(), bytes.len() as u64)?;

@@ -234,7 +234,7 @@ fn memory_kib() -> u64 {
 
 #[test]
 fn frames_that_are_no_messages() {
-    for bytes in [vec![0xff; 100], Message::Finish.encode(), Vec::new(), vec![0; 3 << 20]] {
+    for bytes in [vec![0xff; 100], Message::Finish.encode().to_vec(), Vec::new(), vec![0; 3 << 20]] {
         let keys = keys();
         let (link, address, _told) = listening(&keys);
         let server = serve(link, run(4, Waiting::All), 1, PATIENT);

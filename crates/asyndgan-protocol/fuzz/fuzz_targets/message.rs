@@ -5,7 +5,7 @@ use asyndgan_protocol::Message;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(message) = Message::decode(bytes) else { return };
+    let Ok(message) = Message::decode(&bytes.to_vec().into()) else { return };
     let encoded = message.encode();
     assert_eq!(Message::decode(&encoded).expect("round trip").encode(), encoded);
     let payload = match message {

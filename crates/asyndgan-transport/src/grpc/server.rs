@@ -316,7 +316,7 @@ impl Carrier for Service {
 
     async fn look(&self, request: Request<LookRequest>) -> Result<Response<LookReply>, Status> {
         let (site, _) = self.site(&request)?;
-        let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode().into();
+        let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode();
         Ok(Response::new(LookReply { unix_ms: unix_ms(), describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
     }
 }
