@@ -4,7 +4,7 @@
 //! depends on real images, and tells something about them; with an L1 term it tells them outright (see
 //! [`RunDescription::l1_weight`]).
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
@@ -174,12 +174,20 @@ impl Message {
     /// # Panics
     /// Never: every message can be encoded.
     pub fn encode(&self) -> Bytes {
+        self.encode_in(&mut BytesMut::new())
+    }
+
+    /// As [`Message::encode`], in the room that an earlier message had, once nobody holds that any more: fresh megabytes are dear.
+    ///
+    /// # Panics
+    /// Never: every message can be encoded.
+    pub fn encode_in(&self, room: &mut BytesMut) -> Bytes {
         let elements = self.clone().payload().map_or_else(Bytes::new, |payload| payload.bytes.clone());
-        // Room for everything at once: megabytes must not be copied as they grow.
-        let head = Vec::with_capacity(elements.len() + 4096);
-        let mut bytes = postcard::to_extend(self, head).expect("messages hold nothing that cannot be encoded");
-        bytes.extend_from_slice(&elements);
-        bytes.into()
+        let head = postcard::to_stdvec(self).expect("messages hold nothing that cannot be encoded");
+        room.reserve(head.len() + elements.len());
+        room.extend_from_slice(&head);
+        room.extend_from_slice(&elements);
+        room.split().freeze()
     }
 
     /// The message that bytes hold; its tensor's elements stay where they are. Allocates at most eight times the bytes' length.

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use asyndgan_protocol::Message;
+use bytes::{Bytes, BytesMut};
 
 use crate::Frame;
 
@@ -12,13 +13,14 @@ const HELD_MAX: usize = 8;
 pub(crate) struct Numbers {
     sent: u64,
     taken: u64,
+    room: BytesMut,
     held: BTreeMap<u64, Bytes>,
 }
 
 impl Numbers {
-    pub(crate) fn frame(&mut self, bytes: impl Into<Bytes>) -> Frame {
+    pub(crate) fn frame(&mut self, message: &Message) -> Frame {
         self.sent += 1;
-        Frame { number: self.sent - 1, bytes: bytes.into() }
+        Frame { number: self.sent - 1, bytes: message.encode_in(&mut self.room) }
     }
 
     /// Takes a frame; a second copy is dropped.

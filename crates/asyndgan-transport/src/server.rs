@@ -124,7 +124,7 @@ struct Driver<'a, L> {
 impl<L: ServerLink> Driver<'_, L> {
     fn send(&mut self, site: SiteId, message: &Message) -> Result<(), Error> {
         let Some(Some(numbers)) = self.numbers.get_mut(site.0 as usize) else { return Ok(()) };
-        let frame = numbers.frame(message.encode());
+        let frame = numbers.frame(message);
         let bytes = frame.bytes.len() as u64;
         self.ledger.count(LedgerLine { site, kind: message.kind(), round: message.round(), bytes })?;
         self.link.send(site, frame);

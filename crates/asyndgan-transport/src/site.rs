@@ -119,7 +119,7 @@ impl<L: SiteLink> Driver<'_, L> {
     fn send(&mut self, message: &Message) -> Result<(), Error> {
         // Without a connection nothing leaves, and nothing is written down.
         let Some(numbers) = &mut self.numbers else { return Ok(()) };
-        let frame = numbers.frame(message.encode());
+        let frame = numbers.frame(message);
         let (kind, round) = (message.kind(), message.round());
         if let Some(journal) = &mut self.records.journal {
             journal.append(kind, round, &frame.bytes)?;

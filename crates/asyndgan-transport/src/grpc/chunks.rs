@@ -1,4 +1,4 @@
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 
 use super::wire::Chunk;
 use crate::Frame;
@@ -26,8 +26,7 @@ pub(super) fn chunks(frame: Frame) -> impl Iterator<Item = Chunk> {
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     number: u64,
-    parts: Vec<Bytes>,
-    bytes: usize,
+    whole: BytesMut,
 }
 
 impl Assembly {
@@ -36,28 +35,21 @@ impl Assembly {
         if chunk.frame != self.number {
             return Err(format!("a part of frame {}, where frame {} was to come", chunk.frame, self.number));
         }
-        self.bytes += chunk.bytes.len();
-        if chunk.bytes.len() > CHUNK_BYTES_MAX || self.bytes > FRAME_BYTES_MAX {
+        if chunk.bytes.len() > CHUNK_BYTES_MAX || self.whole.len() + chunk.bytes.len() > FRAME_BYTES_MAX {
             return Err(format!("a frame of more than {FRAME_BYTES_MAX} bytes, or a part of more than {CHUNK_BYTES_MAX}"));
         }
         if chunk.bytes.len() < CHUNK_BYTES_MAX && !chunk.last {
             return Err(format!("a part of {} bytes, where only the last may be less than {CHUNK_BYTES_MAX}", chunk.bytes.len()));
         }
-        self.parts.push(chunk.bytes);
+        let single = chunk.last && self.whole.is_empty();
+        if !single {
+            // In the room of an earlier frame, once nobody holds that any more.
+            self.whole.extend_from_slice(&chunk.bytes);
+        }
         if !chunk.last {
             return Ok(None);
         }
-        let mut parts = std::mem::take(&mut self.parts);
-        let size = std::mem::take(&mut self.bytes);
-        let bytes = if parts.len() == 1 {
-            parts.swap_remove(0)
-        } else {
-            let mut whole = BytesMut::with_capacity(size);
-            for part in &parts {
-                whole.extend_from_slice(part);
-            }
-            whole.freeze()
-        };
+        let bytes = if single { chunk.bytes } else { self.whole.split().freeze() };
         self.number += 1;
         Ok(Some(Frame { number: self.number - 1, bytes }))
     }
