@@ -283,6 +283,25 @@ fn a_disk_that_is_full_during_a_checkpoint() {
 }
 
 #[test]
+fn a_servers_disk_that_is_full_during_a_checkpoint() {
+    let group = Consortium::new("");
+    let program = group.command(&[]);
+    // Masks and the first checkpoints fit into files of a hundred kilobytes; then the losses of all rounds make them grow beyond.
+    let mut limited = Command::new("bash");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 100; exec \"$0\" server --config run.toml"]).arg(program.get_program());
+    limited.current_dir(group.folder.path()).env("OMP_WAIT_POLICY", "passive").env("ASYNDGAN_PROGRESS", "lines");
+    let limited = thread::spawn(move || limited.output().expect("starts"));
+    let sites = SITES.map(|site| group.start(site));
+    let output = limited.join().expect("no panic");
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && words.contains("cannot read or write") && words.contains("/server-000000"), "{words}");
+    assert!(!words.contains("panicked"), "{words}");
+    // The sites wait, and nothing of theirs is lost.
+    let server = group.start("run");
+    group.ends_as_it_should([server].into_iter().chain(sites).collect());
+}
+
+#[test]
 fn a_policy_that_does_not_allow_the_run_is_told_at_both_ends() {
     let group = Consortium::new("");
     let config = group.path("south.toml");

@@ -29,12 +29,14 @@ use tokio_rustls::{
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{
     Code, Request, Status,
+    server::NamedService as _,
     transport::{Channel, Endpoint},
 };
+use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
-    wire::{Chunk, LookRequest, carrier_client::CarrierClient},
+    wire::{Chunk, LookRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
 };
 use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
 
@@ -119,14 +121,21 @@ impl GrpcSite {
         Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, dialling })
     }
 
-    /// Connects once, and asks what joining would bring.
+    /// Connects once, asks the standard health service whether the server serves, and what joining would bring.
     ///
     /// # Errors
     /// Why it cannot.
     pub fn look(self) -> Result<Look, Error> {
         let dialler = Dialler::new(self)?;
         runtime()?.block_on(async {
-            let mut client = dialler.client().await.map_err(Failure::error)?;
+            let channel = dialler.channel().await.map_err(Failure::error)?;
+            let service = CarrierServer::<()>::NAME.to_owned();
+            let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service }).await;
+            let health = health.map_err(|status| dialler.failure(&status).error())?.into_inner();
+            if health.status() != ServingStatus::Serving {
+                return Err(Error::Rejected { server: dialler.site.server.clone(), fact: "it is up, but does not serve".into() });
+            }
+            let mut client = limited(channel);
             let ask = |probe: usize| Request::new(LookRequest { probe: Bytes::from(vec![0; probe]) });
             let failed = |status: Status| dialler.failure(&status).error();
             let asked = now();
@@ -138,6 +147,10 @@ impl GrpcSite {
             Ok(Look { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
         })
     }
+}
+
+fn limited(channel: Channel) -> CarrierClient<Channel> {
+    CarrierClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX + 1024)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
@@ -261,10 +274,10 @@ impl Dialler {
     async fn dial(&self, inbox: &blocking::SyncSender<Arrival>) -> Error {
         let (mut pause, mut last_connected, mut taken_since) = (PAUSES[0], now(), None);
         loop {
-            let failure = match tokio::time::timeout(ATTEMPT_MAX, self.client()).await {
-                Ok(Ok(client)) => {
+            let failure = match tokio::time::timeout(ATTEMPT_MAX, self.channel()).await {
+                Ok(Ok(channel)) => {
                     let before = now();
-                    let failure = self.connection(client, inbox).await;
+                    let failure = self.connection(limited(channel), inbox).await;
                     if let Ok(()) = failure {
                         return Error::Disconnected { peer: "server".into() };
                     }
@@ -329,7 +342,7 @@ impl Dialler {
     }
 
     /// A channel over one TLS connection that is made first, so that what is wrong with it can be told.
-    async fn client(&self) -> Result<CarrierClient<Channel>, Failure> {
+    async fn channel(&self) -> Result<Channel, Failure> {
         let stream = Overheard { stream: self.connect().await?, heard: Arc::clone(&self.heard) };
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_| {
@@ -344,8 +357,7 @@ impl Dialler {
             .http2_keep_alive_interval(self.site.keep_alive)
             .keep_alive_timeout(self.site.keep_alive)
             .keep_alive_while_idle(true);
-        let channel = endpoint.connect_with_connector(connector).await.map_err(|e| self.classified(None, &e.to_string()))?;
-        Ok(CarrierClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX + 1024))
+        endpoint.connect_with_connector(connector).await.map_err(|e| self.classified(None, &e.to_string()))
     }
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, Failure> {
