@@ -33,7 +33,7 @@ pub fn program() -> Command {
 /// A smoke run's description.
 pub fn smoke(experiment: Experiment, data: Option<PathBuf>) -> Run {
     let settings = Settings::new(experiment, Profile::Smoke);
-    Run { experiment, profile: Profile::Smoke, data, seeds: vec![0], device: "cpu".into(), settings }
+    Run { data, ..Run::phantoms(experiment, Profile::Smoke, settings) }
 }
 
 /// Describes a run in a folder.

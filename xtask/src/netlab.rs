@@ -69,7 +69,7 @@ impl Lab {
         let experiment = Experiment::Table2;
         let smoke = Settings::new(experiment, Profile::Smoke);
         let settings = Settings { sites: HOSPITALS, rounds: ROUNDS, checkpoint_every: 20, l1_weight: 0.0, ..smoke };
-        let run = Run { experiment, profile: Profile::Smoke, data: None, seeds: vec![0], device: "cpu".into(), settings };
+        let run = Run::phantoms(experiment, Profile::Smoke, settings);
         let folder = self.place.join("in-process");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("run.json"), serde_json::to_string_pretty(&run)?)?;

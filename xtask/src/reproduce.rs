@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Experiment, Prepared, Profile, Run, Settings, Step};
+use asyndgan_paper::{Arm, Experiment, Prepared, Profile, Run, Settings, Step};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -30,6 +30,15 @@ pub(crate) struct Arguments {
     /// Where networks are computed.
     #[arg(long, default_value = "auto")]
     device: DeviceName,
+    /// Another value of one of the profile's settings (those of a run.json), as NAME=VALUE.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    set: Vec<(String, serde_json::Value)>,
+    /// Only these rows of the table.
+    #[arg(long, value_delimiter = ',')]
+    arms: Option<Vec<Arm>>,
+    /// Score a patient of every site, left out of training, instead of the held-out ones: choose settings by this.
+    #[arg(long)]
+    validate: bool,
     /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -84,9 +93,17 @@ impl Arguments {
                 (None, Experiment::Table1) => Some(root().join("data/brats2018")).filter(|p| p.is_dir()),
                 (None, Experiment::Table2) => Some(root().join("data/monuseg")).filter(|p| p.is_dir()),
             };
-        let settings = Settings::new(experiment, profile);
-        Ok(Run { experiment, profile, data, seeds: (0..self.seeds).collect(), device: device.into(), settings })
+        let changes = self.set.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        let settings = Settings::new(experiment, profile).with(changes)?;
+        let (seeds, device) = ((0..self.seeds).collect(), device.into());
+        Ok(Run { experiment, profile, data, seeds, device, validate: self.validate, arms: self.arms.clone(), settings })
     }
+}
+
+/// A setting as written on the command line; words need no quotes.
+fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
+    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text} has no =; write it as rounds=100"))?;
+    Ok((name.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
@@ -118,6 +135,16 @@ struct Runner<'a> {
     folder: &'a Path,
     run: &'a Run,
 }
+
+/// What suits a step, unless the user has said otherwise.
+const ENVIRONMENT: [(&str, &str); 4] = [
+    // A site's thread that waits must not keep a core from one that works.
+    ("OMP_WAIT_POLICY", "passive"),
+    // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
+    ("MALLOC_TOP_PAD_", "268435456"),
+];
 
 /// The two bars: this step and the whole.
 struct Bars {
@@ -193,9 +220,10 @@ impl Runner<'_> {
         bars.step.set_message(step.label());
         let mut command = Command::new(&self.program);
         command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
-        if std::env::var_os("OMP_WAIT_POLICY").is_none() {
-            // A site's thread that waits must not keep a core from one that works.
-            command.env("OMP_WAIT_POLICY", "passive");
+        for (name, value) in ENVIRONMENT {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();

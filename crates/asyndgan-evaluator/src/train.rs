@@ -1,4 +1,4 @@
-use asyndgan_medio::{Case, CaseSet, window};
+use asyndgan_medio::{Case, CaseSet, stain_jitter, window};
 use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
 use ndarray::{Array2, Array3, Array4, Axis};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
@@ -23,6 +23,10 @@ pub struct SegmenterTraining {
     pub learning_rate: f64,
     /// Every channel is scaled and shifted at random by up to this (in every arm alike): stains and scanners differ.
     pub colour_jitter: f32,
+    /// Colour images of stained tissue get random amounts of their two stains, by up to this share (in every arm alike); 0 is not at all.
+    pub stain_jitter: f32,
+    /// Images are also turned by quarters; else mirrored only.
+    pub quarter_turns: bool,
 }
 
 /// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done.
@@ -80,6 +84,10 @@ fn batch(training: &SegmenterTraining, task: Task, cases: &[Case], rng: &mut imp
         let (top, left) = (rng.random_range(0..=rows - training.crop), rng.random_range(0..=columns - training.crop));
         let mut image = window(case.image.view(), top, left, training.crop);
         let mut condition = window(case.condition.view(), top, left, training.crop);
+        if training.quarter_turns && rng.random() {
+            image.swap_axes(1, 2);
+            condition.swap_axes(0, 1);
+        }
         for axis in 0..2 {
             if rng.random() {
                 image.invert_axis(Axis(axis + 1));
@@ -87,6 +95,9 @@ fn batch(training: &SegmenterTraining, task: Task, cases: &[Case], rng: &mut imp
             }
         }
         let mut image = image.to_owned();
+        if training.stain_jitter > 0.0 {
+            stain_jitter(&mut image, training.stain_jitter, rng);
+        }
         let jitter = training.colour_jitter;
         for mut plane in image.axis_iter_mut(Axis(0)) {
             let (scale, shift) = (1.0 + jitter * rng.random_range(-1.0..1.0_f32), jitter * rng.random_range(-1.0..1.0_f32));

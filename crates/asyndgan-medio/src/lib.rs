@@ -56,7 +56,7 @@ pub use picture::{parse_instances, parse_rgb, read_instances, read_rgb, write_in
 pub use prepared::{CaseSet, TestSet, write_cases, write_test_case};
 pub use resample::{bilinear, nearest};
 pub use split::{BRATS_2018, KUMAR, PublishedSplit, published_split};
-pub use stain::{StainReference, macenko, reinhard};
+pub use stain::{StainReference, macenko, reinhard, stain_jitter};
 pub use transplant::transplant;
 pub use volume::Volume;
 pub use windows::{Windows, window};

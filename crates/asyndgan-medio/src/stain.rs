@@ -1,4 +1,5 @@
 use ndarray::{Array3, ArrayView3};
+use rand::Rng;
 
 /// Mean and standard deviation of each axis of the decorrelated l-alpha-beta colour space.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -124,6 +125,37 @@ pub fn macenko(rgb: ArrayView3<f32>) -> Option<Array3<f32>> {
     Some(out)
 }
 
+/// Changes the amounts of haematoxylin, eosin and what is neither in a picture by random shares of up to `strength`, and shifts each by
+/// up to a tenth of that: laboratories stain differently.
+///
+/// # Shapes
+/// `[3, rows, columns]`, values in [-1, 1].
+///
+/// # Panics
+/// If the picture has not three channels.
+///
+/// # Reference
+/// Tellez et al., IEEE Transactions on Medical Imaging 37(9), 2018; stain vectors of Macenko et al.
+pub fn stain_jitter(picture: &mut Array3<f32>, strength: f32, rng: &mut impl Rng) {
+    assert_eq!(picture.len_of(ndarray::Axis(0)), 3, "a picture of red, green and blue");
+    let column = |k: usize| nalgebra::Vector3::new(MACENKO_STAINS[0][k], MACENKO_STAINS[1][k], MACENKO_STAINS[2][k]);
+    let (h, e) = (column(0), column(1));
+    let stains = nalgebra::Matrix3::from_columns(&[h, e, h.cross(&e).normalize()]);
+    let mut within = |limit: f32| f64::from(rng.random_range(-limit..=limit));
+    let factors = nalgebra::Matrix3::from_diagonal(&nalgebra::Vector3::from_fn(|_, _| 1.0 + within(strength)));
+    let shift = (stains * nalgebra::Vector3::from_fn(|_, _| within(0.1 * strength))).cast::<f32>();
+    let Some(unmixed) = stains.try_inverse() else { return };
+    let change = (stains * factors * unmixed).cast::<f32>();
+    for mut pixel in picture.lanes_mut(ndarray::Axis(0)) {
+        // Light in (0, 1], so that its density is finite.
+        let density = nalgebra::Vector3::from_fn(|k, _| -((pixel[k] + 1.0) * 0.5).clamp(1.0 / 255.0, 1.0).ln());
+        let changed = change * density + shift;
+        for (k, v) in pixel.iter_mut().enumerate() {
+            *v = ((-changed[k]).exp().min(1.0)) * 2.0 - 1.0;
+        }
+    }
+}
+
 /// The two directions in which optical densities vary most, pointing into the positive.
 fn plane(densities: &[[f64; 3]]) -> [[f64; 3]; 2] {
     let n = densities.len() as f64;
@@ -151,6 +183,8 @@ fn percentile(values: &mut [f64], part: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
 
     #[test]
@@ -162,6 +196,19 @@ mod tests {
         }
         let bright = reinhard(tile(1.0).view(), &StainReference::HAEMATOXYLIN_EOSIN).mean().unwrap_or(0.0);
         assert!((90.0..220.0).contains(&bright), "{bright}");
+    }
+
+    #[test]
+    fn jitter_of_no_strength_changes_nothing_and_else_keeps_the_range() {
+        let picture = || Array3::from_shape_fn((3, 8, 8), |(c, y, x)| ((c * 64 + y * 8 + x) as f32 / 96.0) - 0.99);
+        let jittered = |strength| {
+            let mut out = picture();
+            stain_jitter(&mut out, strength, &mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
+            out
+        };
+        let apart = |a: &Array3<f32>| a.iter().zip(&picture()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(apart(&jittered(0.0)) < 1e-4);
+        assert!(apart(&jittered(0.3)) > 0.02 && jittered(0.3).iter().all(|v| (-1.0..=1.0).contains(v)));
     }
 
     #[test]

@@ -10,6 +10,36 @@ pub enum Norm {
     Batch,
 }
 
+/// How a generator doubles rows and columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Upsample {
+    /// A transposed convolution (the public code); its uneven overlap shows as a checkerboard.
+    Transposed,
+    /// Every pixel four times, then a convolution.
+    ///
+    /// # Reference
+    /// Odena et al., Distill 2016.
+    Nearest,
+}
+
+/// Where z of equation 1 enters a generator of images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variation {
+    /// As dropout in the residual blocks (the public code).
+    Dropout,
+    /// As dropout; as a plane of noise at every scale, with a weight a channel that is learnt; and as a code for the whole image that
+    /// scales and shifts the channels of the last layers, so that colour and contrast can differ between images of one condition.
+    ///
+    /// # Reference
+    /// Karras et al., CVPR 2019 (noise inputs); Perez et al., AAAI 2018 (modulation).
+    EveryScale {
+        /// Values of the code.
+        code: i64,
+    },
+}
+
 /// What a generator is built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -26,6 +56,10 @@ pub enum GeneratorConfig {
         blocks: usize,
         /// Normalisation.
         norm: Norm,
+        /// How it doubles rows and columns.
+        upsample: Upsample,
+        /// Where z enters.
+        variation: Variation,
     },
     /// Fully connected, for data that are no images; noise is appended to the condition.
     Perceptron {
@@ -52,6 +86,11 @@ pub enum DiscriminatorConfig {
         width: i64,
         /// Normalisation.
         norm: Norm,
+        /// Every weight is divided by its largest singular value, so that no layer amplifies.
+        ///
+        /// # Reference
+        /// Miyato et al., ICLR 2018.
+        spectral: bool,
     },
     /// Fully connected, for data that are no images.
     Perceptron {

@@ -23,7 +23,7 @@ impl Discriminator {
     pub fn new(config: &DiscriminatorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, fan_in) = match *config {
-            DiscriminatorConfig::Patch { channels, width, norm } => (patch(channels, width, norm), false),
+            DiscriminatorConfig::Patch { channels, width, norm, spectral } => (patch(channels, width, norm, spectral), false),
             DiscriminatorConfig::Perceptron { channels, width } => (
                 vec![Plan::Linear(channels, width), Plan::LeakyRelu, Plan::Linear(width, width), Plan::LeakyRelu, Plan::Linear(width, 1)],
                 true,
@@ -31,6 +31,14 @@ impl Discriminator {
         };
         let layers = Sequential::new("model", plans, &mut layout, fan_in);
         Self { layers, parameters: layout.build(device, rng) }
+    }
+
+    /// Follows the weights' largest singular values after a step; between steps every pass takes the same.
+    ///
+    /// # Reference
+    /// Miyato et al., ICLR 2018: one power iteration a step.
+    pub fn settle(&self) {
+        self.layers.settle(&self.parameters);
     }
 
     /// Logits, higher for real.
@@ -43,9 +51,12 @@ impl Discriminator {
     }
 }
 
-fn patch(channels: i64, width: i64, norm: Norm) -> Vec<Plan> {
+fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {
     let bias = norm == Norm::Instance;
-    let conv = |from, to, stride, bias| Plan::Conv(Conv { from, to, kernel: 4, stride, padding: 1, bias });
+    let conv = |from, to, stride, bias| {
+        let conv = Conv { from, to, kernel: 4, stride, padding: 1, bias };
+        if spectral { Plan::SpectralConv(conv) } else { Plan::Conv(conv) }
+    };
     let mut plans = vec![conv(channels, width, 2, true), Plan::LeakyRelu];
     for (from, to, stride) in [(width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 1)] {
         plans.extend([conv(from, to, stride, bias), Plan::Norm(norm, to), Plan::LeakyRelu]);

@@ -2,7 +2,7 @@ use rand::Rng;
 use tch::{Device, Tensor};
 
 use crate::{
-    GeneratorConfig, Noise, Norm, Parameters,
+    GeneratorConfig, Noise, Norm, Parameters, Upsample, Variation,
     layer::{Conv, Mode, Plan, Sequential},
     parameters::Layout,
 };
@@ -24,9 +24,7 @@ impl Generator {
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
-            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm } => {
-                (resnet(condition_channels, image_channels, width, blocks, norm), 0)
-            }
+            GeneratorConfig::ResNet { .. } => (resnet(config), 0),
             GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
                 let from = condition_channels + noise;
                 let plans = vec![
@@ -44,7 +42,7 @@ impl Generator {
         Self { layers, noise_values, parameters: layout.build(device, rng) }
     }
 
-    /// Synthetic images for conditions; the noise is z of equation 1: dropout, or values appended to the condition.
+    /// Synthetic images for conditions; the noise is z of equation 1: dropout, noise in the layers, or values appended to the condition.
     ///
     /// # Shapes
     /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
@@ -58,22 +56,39 @@ impl Generator {
     }
 }
 
-fn resnet(from: i64, to: i64, width: i64, blocks: usize, norm: Norm) -> Vec<Plan> {
+fn resnet(config: &GeneratorConfig) -> Vec<Plan> {
+    let GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation } = *config else {
+        return Vec::new();
+    };
     let bias = norm == Norm::Instance;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
-    let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(from, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
+    let noise = |channels| match variation {
+        Variation::Dropout => vec![],
+        Variation::EveryScale { .. } => vec![Plan::Noise(channels)],
+    };
+    let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(condition_channels, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
     for k in [width, 2 * width] {
         plans.extend([Plan::Conv(conv(k, 2 * k, 3, 2, 1)), Plan::Norm(norm, 2 * k), Plan::Relu]);
     }
     let inner = 4 * width;
+    plans.extend(noise(inner));
     for _ in 0..blocks {
         let half = || [Plan::ReflectPad(1), Plan::Conv(conv(inner, inner, 3, 1, 0)), Plan::Norm(norm, inner)];
         let block = half().into_iter().chain([Plan::Relu, Plan::DropHalf]).chain(half()).collect();
         plans.push(Plan::Residual("conv_block", block));
     }
     for k in [4 * width, 2 * width] {
-        plans.extend([Plan::ConvTranspose(conv(k, k / 2, 3, 2, 1)), Plan::Norm(norm, k / 2), Plan::Relu]);
+        match upsample {
+            Upsample::Transposed => plans.push(Plan::ConvTranspose(conv(k, k / 2, 3, 2, 1))),
+            Upsample::Nearest => plans.extend([Plan::Double, Plan::ReflectPad(1), Plan::Conv(conv(k, k / 2, 3, 1, 0))]),
+        }
+        plans.push(Plan::Norm(norm, k / 2));
+        plans.extend(noise(k / 2));
+        if let Variation::EveryScale { code } = variation {
+            plans.push(Plan::Modulate(code, k / 2));
+        }
+        plans.push(Plan::Relu);
     }
-    plans.extend([Plan::ReflectPad(3), Plan::Conv(Conv { bias: true, ..conv(width, to, 7, 1, 0) }), Plan::Tanh]);
+    plans.extend([Plan::ReflectPad(3), Plan::Conv(Conv { bias: true, ..conv(width, image_channels, 7, 1, 0) }), Plan::Tanh]);
     plans
 }

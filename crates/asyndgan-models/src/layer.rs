@@ -23,8 +23,16 @@ pub(crate) struct Conv {
 pub(crate) enum Plan {
     ReflectPad(i64),
     Conv(Conv),
+    /// With the weight divided by its largest singular value.
+    SpectralConv(Conv),
     /// Doubles rows and columns.
     ConvTranspose(Conv),
+    /// Every pixel four times.
+    Double,
+    /// One plane of noise, added to every channel with a weight of its own.
+    Noise(i64),
+    /// Channels scaled and shifted by the image's code: values of the code, channels.
+    Modulate(i64, i64),
     Linear(i64, i64),
     Norm(Norm, i64),
     Relu,
@@ -39,7 +47,11 @@ pub(crate) enum Plan {
 enum Layer {
     ReflectPad(i64),
     Conv(Conv, Weight, Option<Weight>),
+    SpectralConv(Conv, Weight, Option<Weight>, Buffer),
     ConvTranspose(Conv, Weight, Option<Weight>),
+    Double,
+    Noise(Weight),
+    Modulate { values: i64, scale: Weight, shift: Weight },
     Linear(Weight, Weight),
     InstanceNorm,
     BatchNorm { weight: Weight, bias: Weight, mean: Buffer, variance: Buffer, batches: Buffer },
@@ -75,6 +87,26 @@ impl Sequential {
         }
         x
     }
+
+    /// Follows the weights after a step.
+    pub(crate) fn settle(&self, parameters: &Parameters) {
+        for layer in &self.0 {
+            if let Layer::SpectralConv(_, weight, _, direction) = layer {
+                let direction = parameters.buffer(*direction);
+                let (next, _) = singular(&parameters.get(*weight).flatten(1, -1), direction);
+                tch::no_grad(|| direction.shallow_clone().copy_(&next));
+            }
+        }
+    }
+}
+
+/// The directions of a matrix's largest singular value, one power iteration on from a first guess.
+fn singular(matrix: &Tensor, guess: &Tensor) -> (Tensor, Tensor) {
+    let unit = |v: Tensor| &v / (v.norm() + 1e-12);
+    tch::no_grad(|| {
+        let right = unit(matrix.tr().mv(guess));
+        (unit(matrix.mv(&right)), right)
+    })
 }
 
 fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
@@ -86,6 +118,17 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
             let bias = c.bias.then(|| layout.weight(format!("{name}.bias"), &[c.to], Init::Constant(0.0)));
             Layer::Conv(c, weight, bias)
         }
+        Plan::SpectralConv(c) => {
+            let Layer::Conv(c, weight, bias) = layer(name, Plan::Conv(c), layout, fan_in) else { unreachable!("a convolution") };
+            Layer::SpectralConv(c, weight, bias, layout.buffer(format!("{name}.weight_u"), &[c.to], 1.0 / (c.to as f64).sqrt()))
+        }
+        Plan::Double => Layer::Double,
+        Plan::Noise(n) => Layer::Noise(layout.weight(format!("{name}.weight"), &[1, n, 1, 1], Init::Constant(0.1))),
+        Plan::Modulate(values, n) => Layer::Modulate {
+            values,
+            scale: layout.weight(format!("{name}.scale"), &[n, values], Init::Normal(0.0)),
+            shift: layout.weight(format!("{name}.shift"), &[n, values], Init::Normal(0.0)),
+        },
         Plan::ConvTranspose(c) => {
             // Every output pixel meets a quarter of the kernel.
             let weight =
@@ -119,6 +162,25 @@ impl Layer {
         match self {
             Layer::ReflectPad(n) => x.reflection_pad2d([*n; 4]),
             Layer::Conv(c, weight, bias) => x.conv2d(get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1),
+            Layer::SpectralConv(c, weight, bias, direction) => {
+                let weight = get(weight);
+                let rows = weight.flatten(1, -1);
+                let (left, right) = singular(&rows, parameters.buffer(*direction));
+                let weight = weight / left.dot(&rows.mv(&right));
+                x.conv2d(&weight, bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1)
+            }
+            Layer::Double => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
+            Layer::Noise(weight) => match noise.plane(x) {
+                Some(plane) => x + plane * get(weight),
+                None => x.shallow_clone(),
+            },
+            Layer::Modulate { values, scale, shift } => match noise.code(x, *values) {
+                Some(code) => {
+                    let [scale, shift] = [scale, shift].map(|w| code.linear::<&Tensor>(get(w), None).unsqueeze(2).unsqueeze(3));
+                    x * (scale + 1.0) + shift
+                }
+                None => x.shallow_clone(),
+            },
             Layer::ConvTranspose(c, weight, bias) => {
                 // The output is to be twice as large whatever the kernel.
                 let more = c.stride - c.kernel + 2 * c.padding;
@@ -135,8 +197,8 @@ impl Layer {
                 x.batch_norm(Some(get(weight)), Some(get(bias)), running.0, running.1, train, 0.1, 1e-5, true)
             }
             Layer::Relu => x.relu(),
-            // max(x, 0.2 x) is leaky ReLU; tch's own has no slope to set.
-            Layer::LeakyRelu => x.maximum(&(x * 0.2)),
+            // Between x and its positive part: tch's own leaky ReLU has no slope to set.
+            Layer::LeakyRelu => x.lerp(&x.relu(), 0.8),
             Layer::Tanh => x.tanh(),
             Layer::DropHalf => noise.drop_half(x),
             Layer::Residual(row) => x + row.forward(x, parameters, mode, noise),

@@ -1,5 +1,6 @@
 //! The losses of equations 1, 3 and 4, on logits.
 
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
 /// Mean binary cross-entropy of logits against one label for all: real (true) or synthetic (false).
@@ -11,27 +12,57 @@ pub fn adversarial(logits: &Tensor, real: bool) -> Tensor {
     logits.binary_cross_entropy_with_logits::<Tensor>(&label, None, None, Reduction::Mean)
 }
 
-/// What a discriminator minimises: half the cross-entropy on real plus half that on synthetic images.
-///
-/// # Shapes
-/// Logits of any shapes to a scalar.
-///
-/// # Reference
-/// The inner maximum of equation 3 at one site, halved as in the public code.
-pub fn discriminator(real: &Tensor, synthetic: &Tensor) -> Tensor {
-    (adversarial(real, true) + adversarial(synthetic, false)) * 0.5
+/// Which game generator and discriminators play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Game {
+    /// Binary cross-entropy on logits, non-saturating for the generator: the paper's.
+    CrossEntropy,
+    /// The discriminator wants logits beyond 1 on real and below -1 on synthetic images; the generator wants them high.
+    ///
+    /// # Reference
+    /// Lim and Ye, 2017; Miyato et al., ICLR 2018.
+    Hinge,
+    /// Squared distance to 1 on real and 0 on synthetic images.
+    ///
+    /// # Reference
+    /// Mao et al., ICCV 2017.
+    LeastSquares,
 }
 
-/// What a generator minimises at one site: the non-saturating adversarial term, and L1 to the real images if weighted.
-///
-/// # Shapes
-/// Logits of any shape, images of one shape, to a scalar.
-///
-/// # Reference
-/// Equation 4 at one site.
-pub fn generator(logits: &Tensor, synthetic: &Tensor, real: &Tensor, l1_weight: f64) -> Tensor {
-    let adversarial = adversarial(logits, true);
-    if l1_weight == 0.0 { adversarial } else { adversarial + (synthetic - real).abs().mean(Kind::Float) * l1_weight }
+impl Game {
+    /// What a discriminator minimises: half of what real plus half of what synthetic images cost it.
+    ///
+    /// # Shapes
+    /// Logits of any shapes to a scalar.
+    ///
+    /// # Reference
+    /// The inner maximum of equation 3 at one site, halved as in the public code.
+    pub fn discriminator(self, real: &Tensor, synthetic: &Tensor) -> Tensor {
+        let mean = |x: Tensor| x.mean(Kind::Float);
+        let both = match self {
+            Self::CrossEntropy => adversarial(real, true) + adversarial(synthetic, false),
+            Self::Hinge => mean((-real + 1.0_f64).relu()) + mean((synthetic + 1.0).relu()),
+            Self::LeastSquares => mean((real - 1.0).square()) + mean(synthetic.square()),
+        };
+        both * 0.5
+    }
+
+    /// What a generator minimises at one site: that its images are taken for real, and L1 to the real images if weighted.
+    ///
+    /// # Shapes
+    /// Logits of any shape, images of one shape, to a scalar.
+    ///
+    /// # Reference
+    /// Equation 4 at one site.
+    pub fn generator(self, logits: &Tensor, synthetic: &Tensor, real: &Tensor, l1_weight: f64) -> Tensor {
+        let fooling = match self {
+            Self::CrossEntropy => adversarial(logits, true),
+            Self::Hinge => -logits.mean(Kind::Float),
+            Self::LeastSquares => (logits - 1.0).square().mean(Kind::Float),
+        };
+        if l1_weight == 0.0 { fooling } else { fooling + (synthetic - real).abs().mean(Kind::Float) * l1_weight }
+    }
 }
 
 /// Cross-entropy plus soft Dice over the classes but background: what a segmenter minimises.

@@ -9,12 +9,14 @@ use tch::{Device, Tensor};
 #[derive(Debug, Default)]
 pub struct Noise {
     parts: Vec<(i64, ChaCha8Rng)>,
+    /// The images' code, the same wherever the pass needs it.
+    code: Option<Tensor>,
 }
 
 impl Noise {
     /// Streams for (samples, stream) parts, in the order of the batch.
     pub fn new(parts: Vec<(i64, ChaCha8Rng)>) -> Self {
-        Self { parts }
+        Self { parts, code: None }
     }
 
     /// No randomness: dropout lets everything pass.
@@ -43,6 +45,24 @@ impl Noise {
             }
         }
         x * self.tensor(values, &size, x.device())
+    }
+
+    /// A plane of standard normal values for each image of `x`; none when off.
+    pub(crate) fn plane(&mut self, x: &Tensor) -> Option<Tensor> {
+        let size = x.size();
+        let drawn = |this: &mut Self| this.normal(size[0], size[2] * size[3], x.device()).view([size[0], 1, size[2], size[3]]);
+        (!self.parts.is_empty()).then(|| drawn(self))
+    }
+
+    /// The code of each image of `x`, standard normal `[batch, count]`, drawn once a pass; none when off.
+    pub(crate) fn code(&mut self, x: &Tensor, count: i64) -> Option<Tensor> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        if self.code.is_none() {
+            self.code = Some(self.normal(x.size()[0], count, x.device()));
+        }
+        self.code.as_ref().map(Tensor::shallow_clone)
     }
 
     /// Standard normal values, `[batch, count]`.

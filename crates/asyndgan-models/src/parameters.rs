@@ -110,12 +110,22 @@ impl Parameters {
     pub fn gradient(&self, scalar: &Tensor) -> Tensor {
         let inputs: Vec<&Tensor> = self.views.iter().map(|v| &v.1).collect();
         let gradients = Tensor::run_backward(&[scalar], &inputs, false, false);
-        Tensor::cat(&gradients.iter().map(|g| g.reshape(-1)).collect::<Vec<_>>(), 0)
+        // What the scalar does not depend on has none: the weights of noise that is off.
+        let flat = |(g, v): (&Tensor, &&Tensor)| if g.defined() { g.reshape(-1) } else { v.zeros_like().reshape(-1) };
+        Tensor::cat(&gradients.iter().zip(&inputs).map(flat).collect::<Vec<_>>(), 0)
     }
 
     /// State-dict names with their tensors, running statistics included.
     pub fn named(&self) -> BTreeMap<String, Tensor> {
         self.views.iter().chain(&self.buffers).map(|(name, tensor)| (name.clone(), tensor.detach())).collect()
+    }
+
+    /// State-dict names of the trainable values, with the values of another flat tensor.
+    ///
+    /// # Shapes
+    /// `[count]`, in the order of [`Parameters::flat`].
+    pub fn named_in(&self, flat: &Tensor) -> BTreeMap<String, Tensor> {
+        views(flat, self.views.iter().map(|(name, view)| (name.clone(), view.size()))).into_iter().map(|(n, t)| (n, t.detach())).collect()
     }
 
     /// Takes the values of a state dict.

@@ -2,7 +2,9 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig, loss,
+    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig,
+    Upsample, Variation,
+    loss::{self, Game},
     read_tensors, write_tensors,
 };
 use proptest::prelude::*;
@@ -13,29 +15,41 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
+fn resnet(channels: i64, width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> GeneratorConfig {
+    GeneratorConfig::ResNet { condition_channels: channels, image_channels: channels, width, blocks, norm, upsample, variation }
+}
+
 fn small(norm: Norm) -> GeneratorConfig {
-    GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 4, blocks: 1, norm }
+    resnet(1, 4, 1, norm, Upsample::Transposed, Variation::Dropout)
+}
+
+fn varied() -> GeneratorConfig {
+    resnet(1, 4, 1, Norm::Instance, Upsample::Nearest, Variation::EveryScale { code: 3 })
+}
+
+fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> DiscriminatorConfig {
+    DiscriminatorConfig::Patch { channels, width, norm, spectral }
 }
 
 #[test]
 fn parameter_counts_are_those_of_the_paper() {
-    let generator = GeneratorConfig::ResNet { condition_channels: 3, image_channels: 3, width: 64, blocks: 9, norm: Norm::Batch };
+    let generator = resnet(3, 64, 9, Norm::Batch, Upsample::Transposed, Variation::Dropout);
     assert_eq!(Generator::new(&generator, Device::Cpu, &mut rng(0)).parameters.count(), 11_383_427);
-    let discriminator = DiscriminatorConfig::Patch { channels: 6, width: 64, norm: Norm::Batch };
+    let discriminator = patch(6, 64, Norm::Batch, false);
     assert_eq!(Discriminator::new(&discriminator, Device::Cpu, &mut rng(0)).parameters.count(), 2_768_705);
 }
 
 #[test]
 fn joining_batches_changes_nothing_under_instance_norm() {
-    let generator = Generator::new(&small(Norm::Instance), Device::Cpu, &mut rng(0));
+    let generator = Generator::new(&varied(), Device::Cpu, &mut rng(0));
     let conditions: Vec<Tensor> =
         (0..3).map(|k| (Tensor::arange(256 * 2, (Kind::Float, Device::Cpu)) * (0.1 + f64::from(k))).sin().view([2, 1, 16, 16])).collect();
     let apart: Vec<Tensor> = (0..).zip(&conditions).map(|(k, c)| generator.forward(c, &mut Noise::new(vec![(2, rng(k))]))).collect();
     let joined = generator.forward(&Tensor::cat(&conditions, 0), &mut Noise::new((0..3).map(|k| (2, rng(k))).collect()));
+    // A pass draws noise by layer: joined, each part's own stream goes on from layer to layer as it does alone.
     assert!((Tensor::cat(&apart, 0) - joined).abs().max().double_value(&[]) < 1e-5);
 
-    let discriminator =
-        Discriminator::new(&DiscriminatorConfig::Patch { channels: 2, width: 4, norm: Norm::Instance }, Device::Cpu, &mut rng(1));
+    let discriminator = Discriminator::new(&patch(2, 4, Norm::Instance, true), Device::Cpu, &mut rng(1));
     let side = |k: usize| conditions[k].repeat([1, 1, 2, 2]);
     let both = discriminator.forward(&Tensor::cat(&[side(0), side(0)], 0), &Tensor::cat(&[side(1), side(2)], 0));
     let apart = [side(1), side(2)].map(|image| discriminator.forward(&side(0), &image));
@@ -50,6 +64,44 @@ fn dropout_is_random_by_stream_and_off_when_off() {
     assert_eq!(with(1), with(1));
     assert_ne!(with(1), with(2));
     assert_eq!(generator.forward(&condition, &mut Noise::off()), generator.forward(&condition, &mut Noise::off()));
+}
+
+#[test]
+fn noise_at_every_scale_varies_colour_and_detail_and_is_off_when_off() {
+    let mut generator = Generator::new(&varied(), Device::Cpu, &mut rng(0));
+    let condition = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu)).cumsum(2, Kind::Float);
+    let off = generator.forward(&condition, &mut Noise::off());
+    assert_eq!(off, generator.forward(&condition, &mut Noise::off()));
+    // Weights of nothing on code and planes leave dropout alone.
+    let mut tensors = generator.parameters.named();
+    let learnt: Vec<String> = tensors.keys().filter(|n| n.contains(".scale") || n.contains(".shift")).cloned().collect();
+    assert_eq!(learnt.len(), 4);
+    for name in learnt {
+        let strong = tensors[&name].ones_like();
+        tensors.insert(name, strong);
+    }
+    generator.parameters.load(&tensors).expect("the same network");
+    let mean = |seed| generator.forward(&condition, &mut Noise::new(vec![(1, rng(seed))])).mean(Kind::Float).double_value(&[]);
+    assert!((mean(1) - mean(2)).abs() > 1e-3 && mean(1).to_bits() == mean(1).to_bits());
+}
+
+#[test]
+fn spectral_norm_holds_every_layer_at_one() {
+    let discriminator = Discriminator::new(&patch(2, 4, Norm::Instance, true), Device::Cpu, &mut rng(1));
+    for _ in 0..1000 {
+        discriminator.settle();
+    }
+    let tensors = discriminator.parameters.named();
+    for (name, direction) in tensors.iter().filter(|(name, _)| name.ends_with("weight_u")) {
+        let weight = tensors[name.trim_end_matches("_u")].flatten(1, -1);
+        // The direction is that of the largest singular value: no other makes the weight longer.
+        let by_direction = weight.tr().mv(direction).norm().double_value(&[]);
+        let largest = weight.matmul(&weight.tr()).linalg_eigvalsh("L").max().sqrt().double_value(&[]);
+        assert!((by_direction - largest).abs() < 1e-3 * largest, "{name}: {by_direction} of {largest}");
+    }
+    // What a pass sees does not change before the next step.
+    let x = Tensor::ones([1, 1, 32, 32], (Kind::Float, Device::Cpu)).cumsum(2, Kind::Float);
+    assert_eq!(discriminator.forward(&x, &x), discriminator.forward(&x, &x));
 }
 
 #[test]
@@ -84,7 +136,7 @@ fn weights_survive_a_file_and_refuse_another_network() {
     let mut other = Generator::new(&small(Norm::Batch), Device::Cpu, &mut rng(1));
     other.parameters.load(&read_tensors(&path).expect("read")).expect("fits");
     assert_eq!(generator.parameters.flat(), other.parameters.flat());
-    let wider = GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 8, blocks: 1, norm: Norm::Batch };
+    let wider = resnet(1, 8, 1, Norm::Batch, Upsample::Transposed, Variation::Dropout);
     let refused = Generator::new(&wider, Device::Cpu, &mut rng(1)).parameters.load(&read_tensors(&path).expect("read"));
     assert!(matches!(refused, Err(Error::Mismatch { .. })));
     std::fs::write(&path, &std::fs::read(&path).expect("bytes")[..100]).expect("truncated");
@@ -121,6 +173,30 @@ proptest! {
                 prop_assert!((mirrored.double_value(&[]) - value.double_value(&[])).abs() <= 1e-6 * value.double_value(&[]).abs().max(1.0));
             }
         }
+    }
+
+    #[test]
+    fn every_game_is_finite_and_pulls_both_sides_the_right_way(real in proptest::collection::vec(-1e4_f32..1e4, 1..20), synthetic in proptest::collection::vec(-1e4_f32..1e4, 1..20)) {
+        let tensor = |v: &[f32]| Tensor::from_slice(v).set_requires_grad(true);
+        for game in [Game::CrossEntropy, Game::Hinge, Game::LeastSquares] {
+            let (r, s) = (tensor(&real), tensor(&synthetic));
+            let value = game.discriminator(&r, &s);
+            prop_assert!(value.double_value(&[]).is_finite() && value.double_value(&[]) >= 0.0);
+            let pull = Tensor::run_backward(&[&value], &[&r, &s], false, false);
+            if game != Game::LeastSquares {
+                // Never towards taking real for synthetic; least squares also pulls back what went beyond its mark.
+                prop_assert!(pull[0].max().double_value(&[]) <= 0.0 && pull[1].min().double_value(&[]) >= 0.0);
+                // Neither side is favoured: mirrored and exchanged, the game is the same.
+                let mirrored = game.discriminator(&-s.detach(), &-r.detach()).double_value(&[]);
+                prop_assert!((mirrored - value.double_value(&[])).abs() <= 1e-4 * mirrored.max(1.0));
+            }
+            let better = game.generator(&(s.detach() * 0.0 + 1.0), &s, &s, 0.0).double_value(&[]);
+            let worse = game.generator(&(s.detach() * 0.0 - 1.0), &s, &s, 0.0).double_value(&[]);
+            prop_assert!(better < worse);
+        }
+        // Beyond its margins the hinge wants nothing more.
+        let satisfied = Game::Hinge.discriminator(&(tensor(&real).abs() + 1.0), &(-tensor(&synthetic).abs() - 1.0));
+        prop_assert_eq!(satisfied.double_value(&[]), 0.0);
     }
 
     #[test]

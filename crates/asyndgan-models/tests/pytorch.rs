@@ -4,7 +4,8 @@
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use asyndgan_models::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Parameters, read_tensors, write_tensors,
+    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Parameters, Upsample, Variation, read_tensors,
+    write_tensors,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tch::{Device, Kind, Tensor};
@@ -16,8 +17,16 @@ fn configs() -> [(&'static str, GeneratorConfig, DiscriminatorConfig); 2] {
         |(name, norm, condition_channels, image_channels, blocks)| {
             (
                 name,
-                GeneratorConfig::ResNet { condition_channels, image_channels, width: 4, blocks, norm },
-                DiscriminatorConfig::Patch { channels: condition_channels + image_channels, width: 4, norm },
+                GeneratorConfig::ResNet {
+                    condition_channels,
+                    image_channels,
+                    width: 4,
+                    blocks,
+                    norm,
+                    upsample: Upsample::Transposed,
+                    variation: Variation::Dropout,
+                },
+                DiscriminatorConfig::Patch { channels: condition_channels + image_channels, width: 4, norm, spectral: false },
             )
         },
     )

@@ -18,7 +18,7 @@ mod render;
 mod run;
 
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
-pub use profile::Settings;
+pub use profile::{GanLoss, Settings, UnfitSetting};
 pub use record::{
     ArmScores, CaseScores, Claim, Data, DataKind, KindTraffic, MetricSummary, Prepared, PreparedSite, Row, SiteTraffic, Table, TrainRecord,
 };

@@ -2,8 +2,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Experiment, Profile};
 
+/// Which game generator and discriminators play.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GanLoss {
+    /// Binary cross-entropy: the paper's.
+    CrossEntropy,
+    /// Hinge.
+    Hinge,
+    /// Least squares.
+    LeastSquares,
+}
+
 /// Every number that decides what a run computes; written into the run's record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice by itself, to be taken or left")]
 pub struct Settings {
     /// Sites, if the data allow as many.
     pub sites: u32,
@@ -21,8 +34,24 @@ pub struct Settings {
     pub discriminator_width: i64,
     /// Batch norm as in the public code; else instance norm.
     pub batch_norm: bool,
-    /// Adam's step size of both.
+    /// The generator doubles rows and columns by copying pixels before a convolution; else by transposed convolutions, as in the public code.
+    pub resize_convolution: bool,
+    /// Values of the code that colours a whole image; with it noise enters at every scale. 0 leaves dropout alone, as in the public code.
+    pub noise_code: i64,
+    /// Spectral norm at the discriminators.
+    pub spectral_norm: bool,
+    /// The adversarial losses.
+    pub gan_loss: GanLoss,
+    /// How strongly images are changed before a discriminator sees them, real and synthetic alike; 0 is not at all.
+    pub augmentation: f64,
+    /// Decay of the generator's exponential average, with which a run ends; 0 leaves the generator as it is.
+    pub average_decay: f64,
+    /// Pairs are also turned by quarters, in training of generator and segmenter; else mirrored only.
+    pub quarter_turns: bool,
+    /// Adam's step size of the generator.
     pub learning_rate: f64,
+    /// Adam's step size of the discriminators.
+    pub discriminator_learning_rate: f64,
     /// Adam's decay of the first moment.
     pub beta_1: f64,
     /// Adam's decay of the second moment.
@@ -51,6 +80,8 @@ pub struct Settings {
     pub segmenter_learning_rate: f64,
     /// Random scaling and shift of every channel of the segmenter's images, in every arm alike.
     pub colour_jitter: f32,
+    /// Random amounts of the two stains in the segmenter's images of tissue, in every arm alike.
+    pub stain_jitter: f32,
     /// Artificial patients or tiles of every site, when there are no real data; values of every site in the toy experiment.
     pub phantoms_per_site: usize,
     /// Artificial patients or tiles that are held out; values drawn for the toy's histogram.
@@ -60,6 +91,18 @@ pub struct Settings {
     /// Threads of one libtorch operation at a site.
     pub site_threads: u32,
 }
+
+/// A setting that does not exist or does not take a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnfitSetting(String);
+
+impl std::fmt::Display for UnfitSetting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UnfitSetting {}
 
 impl Settings {
     /// The settings of an experiment under a profile.
@@ -76,21 +119,30 @@ impl Settings {
             generator_blocks: 6,
             discriminator_width: 16,
             batch_norm: false,
+            resize_convolution: true,
+            noise_code: 8,
+            spectral_norm: true,
+            gan_loss: GanLoss::Hinge,
+            augmentation: 0.5,
+            average_decay: 0.995,
+            quarter_turns: false,
             learning_rate: 2e-4,
+            discriminator_learning_rate: 8e-4,
             beta_1: 0.5,
             beta_2: 0.999,
-            rounds: 1500,
+            rounds: 2500,
             batch: 1,
             uniform_weights: false,
-            l1_weight: 10.0,
+            l1_weight: 0.0,
             checkpoint_every: 100,
             synthetic_per_condition: 5,
             segmenter_width: 16,
             segmenter_depth: 3,
-            segmenter_steps: 500,
+            segmenter_steps: 1200,
             segmenter_batch: 8,
             segmenter_learning_rate: 1e-3,
             colour_jitter: 0.1,
+            stain_jitter: 0.0,
             phantoms_per_site: 5,
             phantoms_held_out: 20,
             server_threads: 2,
@@ -98,7 +150,18 @@ impl Settings {
         };
         let by_experiment = match experiment {
             Experiment::Table1 => desk,
-            Experiment::Table2 => Self { sites: 4, batch: 4, phantoms_per_site: 4, phantoms_held_out: 12, ..desk },
+            Experiment::Table2 => Self {
+                sites: 4,
+                batch: 4,
+                // 16 patches of 286 at full resolution, as in the paper, are patches of 143 here.
+                size: 143,
+                quarter_turns: true,
+                synthetic_per_condition: 20,
+                stain_jitter: 0.2,
+                phantoms_per_site: 4,
+                phantoms_held_out: 12,
+                ..desk
+            },
             Experiment::Fig5 => return Self::toy(desk, profile),
         };
         match profile {
@@ -125,6 +188,16 @@ impl Settings {
                 generator_blocks: 9,
                 discriminator_width: 64,
                 batch_norm: true,
+                resize_convolution: false,
+                noise_code: 0,
+                spectral_norm: false,
+                gan_loss: GanLoss::CrossEntropy,
+                augmentation: 0.0,
+                average_decay: 0.0,
+                quarter_turns: false,
+                discriminator_learning_rate: 2e-4,
+                stain_jitter: 0.0,
+                synthetic_per_condition: 5,
                 uniform_weights: true,
                 // 200 epochs: of some 1,100 slices a site, of 64 patches a site in batches of 4.
                 rounds: if experiment == Experiment::Table1 { 220_000 } else { 3_200 },
@@ -138,6 +211,35 @@ impl Settings {
         }
     }
 
+    /// These settings with some of them replaced, by name.
+    ///
+    /// # Errors
+    /// [`UnfitSetting`].
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_paper::{Experiment, Profile, Settings};
+    /// let desk = Settings::new(Experiment::Table2, Profile::Desk);
+    /// assert_eq!(desk.with([("rounds", 7.into())])?.rounds, 7);
+    /// assert!(desk.with([("round", 7.into())]).is_err() && desk.with([("rounds", "many".into())]).is_err());
+    /// # Ok::<(), asyndgan_paper::UnfitSetting>(())
+    /// ```
+    pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a str, serde_json::Value)>) -> Result<Self, UnfitSetting> {
+        let plain = |settings: &Self| serde_json::to_value(settings).map_err(|e| UnfitSetting(e.to_string()));
+        let mut settings = self.clone();
+        for (name, value) in changes {
+            let mut all = plain(&settings)?;
+            let names = all.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
+            let Some(place) = all.get_mut(name) else {
+                return Err(UnfitSetting(format!("there is no setting {name}; there are {names}")));
+            };
+            let said = format!("{name} = {value}");
+            *place = value;
+            settings = serde_json::from_value(all).map_err(|e| UnfitSetting(format!("{said}: {e}")))?;
+        }
+        Ok(settings)
+    }
+
     fn toy(desk: Self, profile: Profile) -> Self {
         let toy = Self {
             sites: 3,
@@ -146,7 +248,13 @@ impl Settings {
             generator_width: 64,
             generator_blocks: 0,
             discriminator_width: 64,
+            noise_code: 0,
+            resize_convolution: false,
+            spectral_norm: false,
+            gan_loss: GanLoss::CrossEntropy,
+            augmentation: 0.0,
             learning_rate: 1e-3,
+            discriminator_learning_rate: 1e-3,
             rounds: 6_000,
             batch: 256,
             l1_weight: 0.0,

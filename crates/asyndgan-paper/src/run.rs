@@ -17,6 +17,10 @@ pub struct Run {
     pub seeds: Vec<u64>,
     /// auto, cpu or cuda.
     pub device: String,
+    /// Scored on a patient of every site instead of on the held-out ones, to choose settings by; none of these is trained on.
+    pub validate: bool,
+    /// Rows to compute; none for all.
+    pub arms: Option<Vec<Arm>>,
     /// All numbers.
     pub settings: Settings,
 }
@@ -39,6 +43,17 @@ pub enum Step {
 }
 
 impl Run {
+    /// A run of all arms on phantoms, under seed 0 on the CPU.
+    pub fn phantoms(experiment: Experiment, profile: Profile, settings: Settings) -> Self {
+        Self { experiment, profile, data: None, seeds: vec![0], device: "cpu".into(), validate: false, arms: None, settings }
+    }
+
+    /// The arms of the table for so many sites, in order.
+    pub fn arms(&self, sites: u32) -> Vec<Arm> {
+        let all = self.experiment.arms(sites);
+        all.into_iter().filter(|arm| self.arms.as_ref().is_none_or(|wanted| wanted.contains(arm))).collect()
+    }
+
     /// The steps after preparation, in order, for so many sites.
     pub fn steps(&self, sites: u32) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -46,7 +61,7 @@ impl Run {
             steps.push(Step::Estimate);
         }
         for &seed in &self.seeds {
-            for arm in self.experiment.arms(sites) {
+            for arm in self.arms(sites) {
                 if arm.is_synthetic() {
                     steps.extend([Step::Train(arm, seed), Step::Synthesize(arm, seed)]);
                 }
@@ -126,12 +141,14 @@ mod tests {
     #[test]
     fn every_arm_is_evaluated_once_a_seed_and_trained_if_synthetic() {
         let settings = Settings::new(Experiment::Table1, Profile::Desk);
-        let run =
-            Run { experiment: Experiment::Table1, profile: Profile::Desk, data: None, seeds: vec![0, 1], device: "cpu".into(), settings };
+        let mut run = Run::phantoms(Experiment::Table1, Profile::Desk, settings);
+        run.seeds = vec![0, 1];
         let steps = run.steps(10);
         let count = |f: fn(&Step) -> bool| steps.iter().filter(|s| f(s)).count();
         assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 13);
         assert_eq!(count(|s| matches!(s, Step::Train(..))), 2 * 2);
         assert_eq!(steps.last(), Some(&Step::Report));
+        run.arms = Some(vec![Arm::AsynDgan]);
+        assert_eq!(run.steps(10).len(), 2 * 3 + 1);
     }
 }

@@ -17,6 +17,20 @@ pub struct Augmentation {
     pub flip_columns: bool,
     /// Mirror up and down.
     pub flip_rows: bool,
+    /// Exchange rows and columns, before mirroring: with it, mirroring reaches all quarter turns.
+    pub transpose: bool,
+}
+
+/// In which ways an image may be turned over and still be one of its kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Symmetry {
+    /// In none.
+    None,
+    /// Mirrored.
+    Flips,
+    /// Mirrored and by quarter turns: tissue has no upside.
+    Turns,
 }
 
 /// The cases of one site's batch: consecutive places in an endless row of shuffled epochs, so every case is drawn equally often.
@@ -41,14 +55,15 @@ pub fn draw_cases(seed: u64, site: u32, round: u64, batch: u32, cases: u32) -> V
 }
 
 /// Crops and flips of one site's batch: `margin` is how many rows and columns the stored pairs have beyond the crop.
-pub fn draw_augmentations(seed: u64, site: u32, round: u64, batch: u32, margin: [u32; 2], flips: bool) -> Vec<Augmentation> {
+pub fn draw_augmentations(seed: u64, site: u32, round: u64, batch: u32, margin: [u32; 2], symmetry: Symmetry) -> Vec<Augmentation> {
     let mut rng = stream(seed, Role::Augmentation, site, round);
     (0..batch)
         .map(|_| Augmentation {
             top: rng.random_range(0..=margin[0]),
             left: rng.random_range(0..=margin[1]),
-            flip_columns: flips && rng.random(),
-            flip_rows: flips && rng.random(),
+            flip_columns: symmetry != Symmetry::None && rng.random(),
+            flip_rows: symmetry != Symmetry::None && rng.random(),
+            transpose: symmetry == Symmetry::Turns && rng.random(),
         })
         .collect()
 }

@@ -30,7 +30,7 @@ mod site;
 mod stream;
 mod work;
 
-pub use batches::{Augmentation, draw_augmentations, draw_cases};
+pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_cases};
 pub use error::Error;
 pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
 pub use payload::{Dtype, Payload};

@@ -1,7 +1,7 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Augmentation, Dtype, Error, SiteId, SiteSummary, draw_augmentations, draw_cases};
+use crate::{Augmentation, Dtype, Error, SiteId, SiteSummary, Symmetry, draw_augmentations, draw_cases};
 
 /// The largest size of one site's masks.
 pub const CONDITION_BYTES_MAX: u64 = 1 << 30;
@@ -84,8 +84,8 @@ pub struct RunDescription {
     pub channels: u32,
     /// Rows and columns that networks see; stored pairs may be larger, they are cropped. Zero for data that are no images.
     pub crop: u32,
-    /// Whether pairs are mirrored at random.
-    pub flips: bool,
+    /// How pairs are turned at random.
+    pub symmetry: Symmetry,
     /// Weights of the sites.
     pub weighting: Weighting,
     /// Weight of the L1 term between synthetic and real images; 0 is adversarial only.
@@ -177,7 +177,7 @@ impl RunDescription {
             _ => [0, 0],
         };
         let cases = draw_cases(self.seed, site.0, round, self.batch, summary.cases);
-        let augmentations = draw_augmentations(self.seed, site.0, round, self.batch, margin, self.flips);
+        let augmentations = draw_augmentations(self.seed, site.0, round, self.batch, margin, self.symmetry);
         Draw { site, cases, augmentations }
     }
 

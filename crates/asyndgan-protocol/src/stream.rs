@@ -29,6 +29,8 @@ pub enum Role {
     Transplant = 10,
     /// Patients dealt out to sites.
     Partition = 11,
+    /// What a discriminator's images go through in a round.
+    Discriminator = 12,
 }
 
 /// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.

@@ -1,4 +1,4 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, loss::Game};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -16,6 +16,12 @@ pub struct GanConfig {
     pub discriminator_adam: AdamConfig,
     /// Condition codes besides 0: planes of the condition.
     pub codes: u8,
+    /// Which losses they play for.
+    pub game: Game,
+    /// How strongly images are changed before a discriminator sees them, real and synthetic alike; 0 is not at all.
+    pub augmentation: f64,
+    /// Decay of the generator's exponential average, which is what a run ends with; 0 is the generator itself.
+    pub average_decay: f64,
 }
 
 /// The largest width that a site builds on a server's word.

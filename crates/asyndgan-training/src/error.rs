@@ -1,5 +1,7 @@
 use std::path::PathBuf;
 
+use asyndgan_protocol::SiteId;
+
 /// What can stop a trainer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,5 +43,20 @@ pub enum Error {
     Diverged {
         /// In which round.
         round: u64,
+    },
+    /// A discriminator tells real from synthetic without fail, for so long that the generator will not come back.
+    #[error(
+        "the discriminator of {site} has had a loss below {limit} for {rounds} rounds up to round {round}: it has won, and the generator \
+         learns nothing from it; lower its learning rate, or augment more"
+    )]
+    Collapsed {
+        /// Whose.
+        site: SiteId,
+        /// In which round it was given up.
+        round: u64,
+        /// For how many rounds.
+        rounds: usize,
+        /// Below what.
+        limit: f32,
     },
 }

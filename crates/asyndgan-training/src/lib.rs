@@ -13,6 +13,7 @@
 //! **Invariant:** a site's trainer holds that site's cases only, and hands out nothing but masks, feedback and losses.
 //! **Invariant:** on a CPU the same seed gives the same generator bytes, whatever order sites answer in, stopped and continued or not.
 
+mod augment;
 mod checkpoints;
 mod conditions;
 mod config;

@@ -15,6 +15,10 @@ use crate::{
     tensors::{choose, condition_planes, payload_as, tensor_of},
 };
 
+/// A discriminator's loss below this for so many rounds on end has collapsed.
+const COLLAPSED_LOSS: f32 = 1e-3;
+const COLLAPSED_ROUNDS: usize = 300;
+
 /// The server's work: holds the generator and the masks that sites sent, never an image of a patient.
 #[derive(Debug)]
 pub struct ServerTrainer {
@@ -26,6 +30,8 @@ pub struct ServerTrainer {
     conditions: Conditions,
     generator: Generator,
     adam: Adam,
+    /// The generator's weights, averaged over the rounds.
+    average: Tensor,
     /// The next round's conditions, got ready while sites work.
     prepared: Option<(u64, Vec<Draw>, Vec<Tensor>)>,
     /// Synthetic images of a round, with the graph that leads back to the generator.
@@ -41,22 +47,36 @@ impl ServerTrainer {
     /// [`Error::Io`].
     pub fn new(config: GanConfig, run: RunDescription, sites: u32, folder: &Path, device: Device) -> Result<Self, Error> {
         let folder = folder.join(run.id());
-        let (generator, adam) = Self::first(&config, &run, device);
+        let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
         let conditions = Conditions::open(&folder, sites, device)?;
         let (prepared, synthetic, losses) = (None, BTreeMap::new(), Vec::new());
-        Ok(Self { config, run, sites, device, checkpoints, conditions, generator, adam, prepared, synthetic, losses })
+        Ok(Self { config, run, sites, device, checkpoints, conditions, generator, adam, average, prepared, synthetic, losses })
     }
 
-    fn first(config: &GanConfig, run: &RunDescription, device: Device) -> (Generator, Adam) {
+    fn first(config: &GanConfig, run: &RunDescription, device: Device) -> (Generator, Adam, Tensor) {
         let generator = Generator::new(&config.generator, device, &mut stream(run.seed, Role::GeneratorWeights, 0, 0));
         let adam = Adam::new(config.generator_adam, &generator.parameters);
-        (generator, adam)
+        let average = generator.parameters.flat().copy();
+        (generator, adam, average)
     }
 
-    /// The generator as it is.
-    pub fn generator(&self) -> &Generator {
-        &self.generator
+    /// The generator that a run ends with: the average of its weights over the last rounds, or as they are.
+    ///
+    /// # Panics
+    /// Never: the average is of this network.
+    ///
+    /// # Reference
+    /// Yazıcı et al., ICLR 2019.
+    pub fn generator(&self) -> Generator {
+        let (generator, _, _) = Self::first(&self.config, &self.run, self.device);
+        let mut tensors = self.generator.parameters.named();
+        if self.config.average_decay > 0.0 {
+            tensors.extend(self.generator.parameters.named_in(&self.average));
+        }
+        let mut averaged = generator;
+        averaged.parameters.load(&tensors).expect("the same network");
+        averaged
     }
 
     /// Condition codes of every site, in order, `[cases, 1, rows, columns]` each.
@@ -104,6 +124,16 @@ impl ServerTrainer {
         planes.iter().zip(parts).map(|(p, part)| self.generator.forward(p, &mut Noise::new(vec![part]))).collect()
     }
 
+    /// A discriminator whose loss stays at nothing has stopped to teach.
+    fn check_discriminators(&self, round: u64) -> Result<(), Error> {
+        let Some(last) = self.losses.len().checked_sub(COLLAPSED_ROUNDS).map(|from| &self.losses[from..]) else { return Ok(()) };
+        let collapsed = |site: &u32| last.iter().all(|row| row[2 * *site as usize] < COLLAPSED_LOSS);
+        match (0..self.sites).find(collapsed) {
+            Some(site) => Err(Error::Collapsed { site: SiteId(site), round, rounds: COLLAPSED_ROUNDS, limit: COLLAPSED_LOSS }),
+            None => Ok(()),
+        }
+    }
+
     /// The images that were answered, with their graph; of an earlier round made again, by the generator as it is now.
     fn answered(&self, contribution: &Contribution) -> Result<Tensor, Error> {
         let Contribution { round, draw, .. } = contribution;
@@ -115,6 +145,10 @@ impl ServerTrainer {
             }
         }
     }
+}
+
+fn mismatch(name: &str, expected: Vec<i64>, tensors: &BTreeMap<String, Tensor>) -> asyndgan_models::Error {
+    asyndgan_models::Error::Mismatch { name: name.into(), expected, found: tensors.get(name).map(Tensor::size) }
 }
 
 impl ServerWork for ServerTrainer {
@@ -133,7 +167,7 @@ impl ServerWork for ServerTrainer {
     }
 
     fn begin(&mut self, rounds_done: u64) -> Result<(), Error> {
-        (self.generator, self.adam) = Self::first(&self.config, &self.run, self.device);
+        (self.generator, self.adam, self.average) = Self::first(&self.config, &self.run, self.device);
         self.synthetic.clear();
         self.prepared = None;
         self.losses.clear();
@@ -141,14 +175,12 @@ impl ServerWork for ServerTrainer {
             let tensors = self.checkpoints.read(rounds_done)?;
             self.generator.parameters.load(&tensors)?;
             self.adam.restore("adam", &tensors)?;
+            let average = tensors.get("average").filter(|a| a.size() == self.average.size());
+            self.average = average.ok_or_else(|| mismatch("average", self.average.size(), &tensors))?.to_device(self.device);
             let width = 2 * self.sites as usize;
             let expected = vec![rounds_done as i64, width as i64];
             let losses = tensors.get("losses").filter(|l| l.size() == expected);
-            let losses = losses.ok_or_else(|| asyndgan_models::Error::Mismatch {
-                name: "losses".into(),
-                expected,
-                found: tensors.get("losses").map(Tensor::size),
-            })?;
+            let losses = losses.ok_or_else(|| mismatch("losses", expected, &tensors))?;
             let mut values = vec![0.0; losses.numel()];
             losses.copy_data(&mut values, losses.numel());
             self.losses = values.chunks_exact(width).map(<[f32]>::to_vec).collect();
@@ -191,13 +223,17 @@ impl ServerWork for ServerTrainer {
             // The graph has served; the images stay for people to look at.
             (*made, *images) = (u64::MAX, images.detach());
         }
+        // The first rounds are left behind sooner than the decay says.
+        let decay = self.config.average_decay.min((1.0 + round as f64) / (10.0 + round as f64));
+        let _ = tch::no_grad(|| self.average.lerp_(self.generator.parameters.flat(), 1.0 - decay));
         self.losses.push(losses);
-        Ok(())
+        self.check_discriminators(round)
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {
         let mut tensors: BTreeMap<String, Tensor> = self.generator.parameters.named();
         tensors.extend(self.adam.state("adam"));
+        tensors.insert("average".into(), self.average.shallow_clone());
         let flat: Vec<f32> = self.losses.concat();
         tensors.insert("losses".into(), Tensor::from_slice(&flat).view([self.losses.len() as i64, -1]));
         self.checkpoints.write(rounds_done, &tensors)

@@ -1,11 +1,12 @@
 use std::path::{Path, PathBuf};
 
-use asyndgan_models::{Adam, Discriminator, loss};
+use asyndgan_models::{Adam, Discriminator};
 use asyndgan_protocol::{CHECKPOINTS_KEPT, Draw, Losses, Payload, Role, RunDescription, SiteId, SiteSummary, SiteWork, stream};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error, GanConfig, Pairs,
+    augment::Augment,
     checkpoints::Checkpoints,
     config::learning_rate_scale,
     tensors::{choose, condition_planes, payload_as, payload_of, tensor_of},
@@ -43,6 +44,8 @@ struct Prepared {
     on_real: Tensor,
     /// The condition of the synthetic images.
     condition: Tensor,
+    /// What they go through before the discriminator learns from them, and before it judges them.
+    augments: [Augment; 2],
 }
 
 impl SiteTrainer {
@@ -117,8 +120,11 @@ impl SiteWork for SiteTrainer {
         let shared = choose(&self.shared, &draw.cases, &draw.augmentations, run.crop);
         let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
         let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
-        let on_real = discriminator.forward(&own, &real);
-        *prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition });
+        let mut rng = stream(run.seed, Role::Discriminator, draw.site.0, round);
+        let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(real.size()[0], config.augmentation, &mut rng));
+        let (seen, seen_real) = augment.apply(&own, &real);
+        let on_real = discriminator.forward(&seen, &seen_real);
+        *prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, augments: [learning, judging] });
         Ok(())
     }
 
@@ -127,17 +133,20 @@ impl SiteWork for SiteTrainer {
         if !ready {
             self.prepare(round, draw)?;
         }
-        let Begun { run, discriminator, adam, prepared, .. } = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let Prepared { real, on_real, condition, .. } = prepared.take().ok_or(Error::NotBegun)?;
+        let Begun { config, run, discriminator, adam, prepared } = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let Prepared { real, on_real, condition, augments: [learning, judging], .. } = prepared.take().ok_or(Error::NotBegun)?;
         let synthetic = tensor_of(synthetic, self.device)?;
         let parameters = &discriminator.parameters;
 
-        let discriminator_loss = loss::discriminator(&on_real, &discriminator.forward(&condition, &synthetic));
+        let (seen, image) = learning.apply(&condition, &synthetic);
+        let discriminator_loss = config.game.discriminator(&on_real, &discriminator.forward(&seen, &image));
         adam.step(parameters, &parameters.gradient(&discriminator_loss), learning_rate_scale(round, run.rounds));
+        discriminator.settle();
 
         let synthetic = synthetic.set_requires_grad(true);
-        let logits = discriminator.forward(&condition, &synthetic);
-        let generator_loss = loss::generator(&logits, &synthetic, &real, run.l1_weight);
+        let (seen, image) = judging.apply(&condition, &synthetic);
+        let logits = discriminator.forward(&seen, &image);
+        let generator_loss = config.game.generator(&logits, &synthetic, &real, run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };

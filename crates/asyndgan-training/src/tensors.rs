@@ -49,7 +49,7 @@ pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
     })
 }
 
-/// A window of an image, flipped as told; values that are no image stay as they are.
+/// A window of an image, turned as told; values that are no image stay as they are.
 ///
 /// # Shapes
 /// `[channels, rows, columns]` to `[channels, crop, crop]`.
@@ -59,6 +59,7 @@ pub(crate) fn augmented(sample: &Tensor, a: &Augmentation, crop: u32) -> Tensor 
     }
     let side = i64::from(crop);
     let window = sample.narrow(1, i64::from(a.top), side).narrow(2, i64::from(a.left), side);
+    let window = if a.transpose { window.transpose(1, 2) } else { window };
     let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
     if axes.is_empty() { window } else { window.flip(axes) }
 }

@@ -1,10 +1,12 @@
 //! Distributed learning is centralised learning: equations 1 to 4 as gradients, with the trainers that a run uses.
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
-use asyndgan_models::{AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, loss};
+use asyndgan_models::{
+    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Upsample, Variation, loss, loss::Game,
+};
 use asyndgan_protocol::{
-    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Waiting, Weighting,
-    draw_cases, stream,
+    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
+    Weighting, draw_cases, stream,
 };
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
 use proptest::prelude::*;
@@ -15,11 +17,22 @@ const SIDE: i64 = 32;
 fn config() -> GanConfig {
     let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
     GanConfig {
-        generator: GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 2, blocks: 1, norm: Norm::Instance },
-        discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance },
+        generator: GeneratorConfig::ResNet {
+            condition_channels: 1,
+            image_channels: 1,
+            width: 2,
+            blocks: 1,
+            norm: Norm::Instance,
+            upsample: Upsample::Nearest,
+            variation: Variation::EveryScale { code: 3 },
+        },
+        discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
         generator_adam: adam,
         discriminator_adam: adam,
         codes: 1,
+        game: Game::Hinge,
+        augmentation: 0.5,
+        average_decay: 0.9,
     }
 }
 
@@ -31,7 +44,7 @@ fn description(rounds: u64, batch: u32) -> RunDescription {
         batch,
         channels: 1,
         crop: SIDE as u32,
-        flips: true,
+        symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,
         l1_weight: 1.0,
         checkpoint_every: 2,
@@ -75,7 +88,7 @@ fn both_gradients(members: &[Member]) -> (Tensor, Tensor) {
         let condition = condition_planes(&codes(batch, f64::from(id) * 0.01), 1);
         let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, id, 0));
         let synthesize = || generator.forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]));
-        let site_loss = |y: &Tensor| loss::generator(&discriminator.forward(&condition, y), y, y, 0.0);
+        let site_loss = |y: &Tensor| Game::CrossEntropy.generator(&discriminator.forward(&condition, y), y, y, 0.0);
         joint += site_loss(&synthesize()) * pi;
         let synthetic = synthesize();
         // What crosses the boundary: bytes out, bytes back.
@@ -152,7 +165,7 @@ fn play(folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize],
     let weights = run.weighting.weights(&[3, 5, 4]);
     server.begin(from).expect("server begins");
     for round in from..to {
-        let plain = Augmentation { top: 0, left: 0, flip_columns: round % 2 == 0, flip_rows: false };
+        let plain = Augmentation { top: 0, left: 0, flip_columns: round % 2 == 0, flip_rows: false, transpose: round % 3 == 0 };
         let draw = |j: u32| {
             let cases = draw_cases(run.seed, j, round, run.batch, cases[j as usize] as u32);
             Draw { site: SiteId(j), cases, augmentations: vec![plain; 2] }

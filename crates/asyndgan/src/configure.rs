@@ -2,9 +2,9 @@
 
 use asyndgan_evaluator::{SegmenterTraining, Task};
 use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig};
-use asyndgan_paper::{Arm, Experiment, Run, Settings};
-use asyndgan_protocol::{Dtype, RunDescription, Waiting, Weighting};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig, Upsample, Variation, loss::Game};
+use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
+use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
 use asyndgan_training::{GanConfig, toy};
 
 fn image_channels(experiment: Experiment) -> i64 {
@@ -20,21 +20,44 @@ pub(crate) fn codes(experiment: Experiment) -> u8 {
 }
 
 pub(crate) fn gan(run: &Run) -> GanConfig {
-    let Settings { generator_width, generator_blocks, discriminator_width, batch_norm, learning_rate, beta_1, beta_2, .. } = run.settings;
+    let s = &run.settings;
+    let Settings { generator_width: width, generator_blocks: blocks, discriminator_width, batch_norm, .. } = *s;
     let norm = if batch_norm { Norm::Batch } else { Norm::Instance };
     let (codes, image_channels) = (codes(run.experiment), image_channels(run.experiment));
     let condition_channels = i64::from(codes);
     let channels = condition_channels + image_channels;
     let (generator, discriminator) = if run.experiment == Experiment::Fig5 {
-        let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width: generator_width, noise: 4 };
+        let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise: 4 };
         (generator, DiscriminatorConfig::Perceptron { channels, width: discriminator_width })
     } else {
-        let generator =
-            GeneratorConfig::ResNet { condition_channels, image_channels, width: generator_width, blocks: generator_blocks, norm };
-        (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm })
+        let upsample = if s.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
+        let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
+        let generator = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation };
+        (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm })
     };
-    let adam = AdamConfig { learning_rate, beta_1, beta_2 };
-    GanConfig { generator, discriminator, generator_adam: adam, discriminator_adam: adam, codes }
+    let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };
+    GanConfig {
+        generator,
+        discriminator,
+        generator_adam: adam(s.learning_rate),
+        discriminator_adam: adam(s.discriminator_learning_rate),
+        codes,
+        game: match s.gan_loss {
+            GanLoss::CrossEntropy => Game::CrossEntropy,
+            GanLoss::Hinge => Game::Hinge,
+            GanLoss::LeastSquares => Game::LeastSquares,
+        },
+        augmentation: s.augmentation,
+        average_decay: s.average_decay,
+    }
+}
+
+fn symmetry(run: &Run) -> Symmetry {
+    match run.experiment {
+        Experiment::Fig5 => Symmetry::None,
+        _ if run.settings.quarter_turns => Symmetry::Turns,
+        _ => Symmetry::Flips,
+    }
 }
 
 /// A run of one arm: a single GAN sees as many pairs a round as all sites together.
@@ -47,7 +70,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         batch: if arm == Arm::AsynDgan { s.batch } else { s.batch * sites },
         channels: image_channels(run.experiment) as u32,
         crop: s.crop as u32,
-        flips: run.experiment != Experiment::Fig5,
+        symmetry: symmetry(run),
         weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
         l1_weight: s.l1_weight,
         checkpoint_every: s.checkpoint_every,
@@ -78,5 +101,7 @@ pub(crate) fn segmenter(run: &Run) -> SegmenterTraining {
         crop: s.crop,
         learning_rate: s.segmenter_learning_rate,
         colour_jitter: s.colour_jitter,
+        stain_jitter: if image_channels(run.experiment) == 3 { s.stain_jitter } else { 0.0 },
+        quarter_turns: s.quarter_turns,
     }
 }

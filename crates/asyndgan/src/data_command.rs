@@ -118,7 +118,7 @@ pub(crate) fn run(command: DataCommand) -> Result<()> {
                 Partition::Size => Rule::Size,
                 Partition::Dirichlet => Rule::Dirichlet { alpha, seed },
             };
-            let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule)?;
+            let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule, false)?;
             for (n, site) in (1..).zip(&prepared.sites) {
                 eprintln!("site-{n}: {}, {} patients or tiles, {} cases", site.name, site.patients.len(), site.cases);
             }

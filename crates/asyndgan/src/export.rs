@@ -15,7 +15,7 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
         Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
     };
-    let arms = folder.run.experiment.arms(folder.prepared()?.sites.len() as u32);
+    let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let made = folder.proof(Step::Synthesize(which.arm, which.seed));
     ensure!(
         made.is_file(),

@@ -25,20 +25,29 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
         Experiment::Table2 => (false, KUMAR),
     };
     let prepared = match &run.data {
-        None => phantoms(&place, brains, &run.settings, recipe)?,
+        None => phantoms(&place, brains, &run.settings, recipe, run.validate)?,
         Some(path) => {
             let data = RealData::open(path, "t2")?;
             let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
             ensure!(wanted == found, "{} holds {found}, {} is of {wanted}; give it another folder", path.display(), run.experiment.name());
-            real(&place, &data, recipe, &published_split("the published lists".as_ref(), lists)?, run.settings.sites as usize, Rule::Lists)?
+            let lists = published_split("the published lists".as_ref(), lists)?;
+            real(&place, &data, recipe, &lists, run.settings.sites as usize, Rule::Lists, run.validate)?
         }
     };
     write_json(&folder.proof(Step::Prepare), &prepared)
 }
 
 /// Prepares a folder of real images: `place/site-N` and `place/test`, a file a case. What is there already for the same content and
-/// recipe is kept.
-pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &PublishedSplit, sites: usize, rule: Rule) -> Result<Prepared> {
+/// recipe is kept. To validate, a patient of every site that has two is held out instead of the others.
+pub(crate) fn real(
+    place: &Path,
+    data: &RealData,
+    recipe: Recipe,
+    lists: &PublishedSplit,
+    sites: usize,
+    rule: Rule,
+    validate: bool,
+) -> Result<Prepared> {
     let cases = &data.set.cases;
     let mut bar = Progress::new("prepare data", 2 * cases.len() as u64);
     let mut done = 0;
@@ -55,7 +64,11 @@ pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &Publis
     if !nothing.is_empty() {
         eprintln!("note: nothing is labelled in {}: there is nothing to learn from it", nothing.join(", "));
     }
-    let SharedOut { sites, test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
+    let SharedOut { mut sites, mut test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
+    if validate {
+        test = sites.iter_mut().flat_map(|(_, of)| last_patient(of, |i| cases[i].patient.as_str())).collect();
+        ensure!(!test.is_empty(), "{}: no site has two patients, one of which could be held out", data.set.folder.display());
+    }
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
     disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
     let mut shelf = Shelf::new(place);
@@ -84,8 +97,19 @@ pub(crate) fn real(place: &Path, data: &RealData, recipe: Recipe, lists: &Publis
     shelf.finish(data.kind(), held_out)
 }
 
+/// Takes the last patient out of a site that has others.
+fn last_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str) -> Vec<usize> {
+    let Some(last) = items.last().map(|&i| patient(i)) else { return Vec::new() };
+    let (taken, left): (Vec<usize>, Vec<usize>) = items.iter().partition(|&&i| patient(i) == last);
+    if left.is_empty() {
+        return Vec::new();
+    }
+    *items = left;
+    taken
+}
+
 /// Artificial patients: every site's under its own scanner or stain, the held-out ones under all in turn.
-fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe) -> Result<Prepared> {
+fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, validate: bool) -> Result<Prepared> {
     let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
     let mut bar = Progress::new("prepare data", (sites * each + held_out) as u64);
     let mut shelf = Shelf::new(place);
@@ -101,7 +125,7 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe) -> 
     }
     let mut test = Vec::new();
     for i in 0..held_out {
-        let (site, number) = (i % sites, i / sites);
+        let (site, number) = (i % sites, i / sites + if validate { held_out } else { 0 });
         let name = phantom_name(site, number, HELD_OUT);
         shelf.put_test_case(&recipe.phantom_stem(&name), || recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe)))?;
         test.push(name);

@@ -30,7 +30,7 @@ pub(crate) fn report(folder: &RunFolder) -> Result<()> {
 fn table(folder: &RunFolder) -> Result<Table> {
     let run = &folder.run;
     let prepared = folder.prepared()?;
-    let arms = run.experiment.arms(prepared.sites.len() as u32);
+    let arms = run.arms(prepared.sites.len() as u32);
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
     let mut counted_from_round = BTreeMap::new();
     for &seed in &run.seeds {

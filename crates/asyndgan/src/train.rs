@@ -194,10 +194,10 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     played?;
     // The first round also loads and warms up.
     let seconds_per_round = times[times.len() - 1].duration_since(times[1]).as_secs_f64() / (times.len() - 2) as f64;
-    let generators = folder.run.experiment.arms(sites).iter().filter(|a| a.is_synthetic()).count() * folder.run.seeds.len();
+    let generators = folder.run.arms(sites).iter().filter(|a| a.is_synthetic()).count() * folder.run.seeds.len();
     let training = folder.run.settings.rounds as f64 * generators as f64 * seconds_per_round;
     let seconds_per_step = crate::evaluate::seconds_per_step(folder)?;
-    let segmenters = folder.run.experiment.arms(sites).len() * folder.run.seeds.len();
+    let segmenters = folder.run.arms(sites).len() * folder.run.seeds.len();
     let segmenting = folder.run.settings.segmenter_steps as f64 * segmenters as f64 * seconds_per_step;
     let hours = (training + segmenting) / 3600.0;
     eprintln!(

@@ -11,7 +11,7 @@ use std::{
 
 use asyndgan_protocol::{
     Contribution, Dtype, Error, Losses, Message, Patience, Payload, RunDescription, Server, ServerAction, ServerEvent, Site, SiteAction,
-    SiteEvent, SiteId, SitePolicy, SiteSummary, Waiting, Weighting,
+    SiteEvent, SiteId, SitePolicy, SiteSummary, Symmetry, Waiting, Weighting,
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -24,7 +24,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         batch: 1,
         channels: 1,
         crop: 2,
-        flips: true,
+        symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,
         l1_weight: 0.0,
         checkpoint_every: 3,

@@ -13,8 +13,8 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, Draw, Dtype, Losses, Patience, Payload, RunDescription, ServerWork, SiteId, SitePolicy, SiteSummary, SiteWork, Waiting,
-    Weighting,
+    Contribution, Draw, Dtype, Losses, Patience, Payload, RunDescription, ServerWork, SiteId, SitePolicy, SiteSummary, SiteWork, Symmetry,
+    Waiting, Weighting,
 };
 use asyndgan_transport::{
     Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, SiteRecords, in_memory, run_server, run_site,
@@ -29,7 +29,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         batch: 2,
         channels: 3,
         crop: 8,
-        flips: true,
+        symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,
         l1_weight: 0.0,
         checkpoint_every: 4,

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, Patience, RunDescription, SitePolicy, Waiting};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -156,16 +156,15 @@ impl ServerConfig {
             Images::Brain => Experiment::Table1,
             Images::Tissue => Experiment::Table2,
         };
-        let mut settings = serde_json::to_value(Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) })?;
+        let mut changes = Vec::new();
         for (name, value) in &self.settings {
-            let Some(place) = settings.get_mut(name) else { bail!("there is no setting {name}; those of a run.json are known") };
-            *place = serde_json::to_value(value)?;
+            changes.push((name.as_str(), serde_json::to_value(value)?));
         }
-        let settings: Settings = serde_json::from_value(settings).context("a setting of the wrong kind")?;
+        let settings = Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) }.with(changes)?;
         let settings = Settings { sites: self.sites.len() as u32, ..settings };
         ensure!(settings.batch > 0 && settings.rounds > 0, "batch and rounds must be at least 1");
         ensure!(settings.crop >= 16 && settings.crop.is_multiple_of(4), "crop must be a multiple of 4, and at least 16");
-        Ok(Run { experiment, profile: self.profile, data: None, seeds: vec![self.seed], device: self.device.clone(), settings })
+        Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..Run::phantoms(experiment, self.profile, settings) })
     }
 
     pub(super) fn description(&self) -> Result<RunDescription> {

@@ -43,7 +43,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
 /// Image, truth, and each arm's prediction.
 pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     let (seed, task) = (folder.run.seeds[0], folder.run.experiment);
-    let arms = task.arms(folder.prepared()?.sites.len() as u32);
+    let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let test = folder.test()?;
     let mut headings = vec!["image".to_owned(), "truth".to_owned()];
     headings.extend(arms.iter().map(Arm::to_string));
