@@ -29,7 +29,11 @@ pub struct SegmenterTraining {
     pub quarter_turns: bool,
 }
 
-/// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done.
+/// Steps between two looks at the loss.
+const LOSS_EVERY: u64 = 10;
+
+/// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done, and
+/// the loss at every tenth.
 ///
 /// # Panics
 /// If a case is smaller than a crop.
@@ -42,7 +46,7 @@ pub fn train_segmenter(
     cases: &CaseSet,
     device: Device,
     rng: &mut ChaCha8Rng,
-    mut progress: impl FnMut(u64),
+    mut progress: impl FnMut(u64, Option<f64>),
 ) -> Result<Segmenter, Error> {
     if cases.is_empty() {
         return Err(Error::NoCases);
@@ -66,12 +70,13 @@ pub fn train_segmenter(
         let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
         let logits = segmenter.learn(&images.to_device(device), &mut noise);
         let loss = loss::segmentation(&logits, &targets.to_device(device));
-        if step % 50 == 0 && !loss.double_value(&[]).is_finite() {
+        let told = (step % LOSS_EVERY == 0).then(|| loss.double_value(&[]));
+        if told.is_some_and(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { step });
         }
         let left = (training.steps - step) as f64 / training.steps as f64;
         adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), (2.0 * left).min(1.0));
-        progress(step + 1);
+        progress(step + 1, told);
     }
     Ok(segmenter)
 }

@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_metrics::{
-    Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, components, fid, hd95, holm, psnr,
-    squared_distance_to, ssim, summarise, wasserstein_1, wilcoxon,
+    Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, components, fid, hd95, holm,
+    nearest_distances, precision_recall, psnr, squared_distance_to, ssim, summarise, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -346,5 +346,24 @@ proptest! {
         let expected = (2.0 * share(&|s| s <= positive).min(share(&|s| s >= positive))).min(1.0);
         let found = wilcoxon(&a, &vec![0.0; a.len()]).expect("differences");
         prop_assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_sample_covers_itself_and_far_samples_nothing(values in proptest::collection::vec(-5.0..5.0_f64, 12..40), k in 1_usize..4) {
+        let rows = values.len() / 2;
+        let sample = ndarray::Array2::from_shape_vec((rows, 2), values[..2 * rows].to_vec()).expect("shape");
+        prop_assert_eq!(precision_recall(sample.view(), sample.view(), k), Ok((1.0, 1.0)));
+        let far = &sample + 1000.0;
+        prop_assert_eq!(precision_recall(sample.view(), far.view(), k), Ok((0.0, 0.0)));
+        // Moving both moves nothing, and exchanging them exchanges the two.
+        let other = &sample * 0.7 + 0.5;
+        let (precision, recall) = precision_recall(sample.view(), other.view(), k).expect("defined");
+        prop_assert_eq!(precision_recall(other.view(), sample.view(), k), Ok((recall, precision)));
+        let nearest = nearest_distances(sample.view(), sample.view()).expect("defined");
+        prop_assert!(nearest.iter().all(|d| *d == 0.0));
+        let nearest = nearest_distances(far.view(), sample.view()).expect("defined");
+        prop_assert!(nearest.iter().all(|d| (1400.0..1430.0).contains(d)));
     }
 }

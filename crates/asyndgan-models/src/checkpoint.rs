@@ -9,6 +9,9 @@ use crate::Error;
 /// Where a file's digest stands in its header.
 const DIGEST: &str = "sha256";
 
+/// Where a file says what its tensors are.
+const ABOUT: &str = "about";
+
 /// Writes named tensors as a safetensors file with a digest in its header, whole or not at all: beside its place, then renamed into it.
 ///
 /// # Errors
@@ -17,13 +20,25 @@ const DIGEST: &str = "sha256";
 /// # Panics
 /// For tensors that are neither 32-bit floats, 64-bit integers nor bytes.
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
+    write_described(path, tensors, None)
+}
+
+/// As [`write_tensors`], with a text in the header that says what the tensors are.
+///
+/// # Errors
+/// [`Error::Io`].
+///
+/// # Panics
+/// As [`write_tensors`].
+pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: Option<String>) -> Result<(), Error> {
     let held: Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> = tensors.iter().map(|(name, tensor)| raw(name, tensor)).collect();
     let views = held
         .iter()
         .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes of that shape")));
     let digest = digest(views.clone());
-    let bytes = safetensors::serialize(views, Some([(DIGEST.to_owned(), digest)].into()))
-        .map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
+    let notes = [(DIGEST, Some(digest)), (ABOUT, about)].into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
+    let bytes =
+        safetensors::serialize(views, Some(notes.collect())).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
     let beside = path.with_extension("partial");
     let save = || {
         let mut file = fs::File::create(&beside)?;
@@ -71,6 +86,16 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
         other => panic!("{name} is {other:?}"),
     };
     (name, dtype, shape, bytes)
+}
+
+/// The text in a safetensors file's header that says what its tensors are, if it has one.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Unreadable`] for a broken file.
+pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let read = SafeTensors::read_metadata(&bytes).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
+    Ok(read.1.metadata().as_ref().and_then(|notes| notes.get(ABOUT)).cloned())
 }
 
 /// Reads a safetensors file of 32-bit floats, 64-bit integers and bytes, onto the CPU.

@@ -31,7 +31,7 @@ mod parameters;
 mod segmenter;
 
 pub use adam::{Adam, AdamConfig};
-pub use checkpoint::{read_tensors, write_tensors};
+pub use checkpoint::{read_about, read_tensors, write_described, write_tensors};
 pub use config::{DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig, Upsample, Variation};
 pub use discriminator::Discriminator;
 pub use error::Error;

@@ -62,17 +62,34 @@ impl Segmenter {
         tch::no_grad(|| self.forward(image, Mode::Evaluate, &mut Noise::off()))
     }
 
-    fn forward(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Tensor {
-        let mut run = |row: &Sequential, x: &Tensor| row.forward(x, &self.parameters, mode, noise);
-        let mut skips: Vec<Tensor> = Vec::new();
-        for (level, row) in self.down.iter().enumerate() {
-            let x = match skips.last() {
+    /// What the bottom of the U-Net finds in each image, averaged over the image: a space in which to compare images by what matters
+    /// for this segmenter.
+    ///
+    /// # Shapes
+    /// `[batch, image channels, rows, columns]` to `[batch, width of the bottom]`.
+    pub fn features(&self, image: &Tensor) -> Tensor {
+        tch::no_grad(|| {
+            let levels = self.descend(image, Mode::Evaluate, &mut Noise::off());
+            levels[self.down.len() - 1].mean_dim([2_i64, 3].as_slice(), false, None)
+        })
+    }
+
+    /// What each level finds on the way down.
+    fn descend(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Vec<Tensor> {
+        let mut levels: Vec<Tensor> = Vec::new();
+        for row in &self.down {
+            let x = match levels.last() {
                 Some(above) => above.max_pool2d([2; 2], [2; 2], [0; 2], [1; 2], false),
                 None => image.shallow_clone(),
             };
-            debug_assert_eq!(skips.len(), level);
-            skips.push(run(row, &x));
+            levels.push(row.forward(&x, &self.parameters, mode, noise));
         }
+        levels
+    }
+
+    fn forward(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Tensor {
+        let mut skips = self.descend(image, mode, noise);
+        let mut run = |row: &Sequential, x: &Tensor| row.forward(x, &self.parameters, mode, noise);
         let mut x = skips.pop().expect("a U-Net has a bottom");
         for (widen, row) in &self.up {
             let skip = skips.pop().expect("as many levels up as down");

@@ -68,6 +68,8 @@ pub struct Settings {
     pub checkpoint_every: u64,
     /// Synthetic images made of every condition (of brains: one of the condition itself, the others with another slice's tumour).
     pub synthetic_per_condition: usize,
+    /// Generators kept on the way, of which a segmenter is trained and scored too, with half the steps: Dice against rounds.
+    pub curve_points: u64,
     /// Channels of the segmenter's first level.
     pub segmenter_width: i64,
     /// Halvings of the segmenter.
@@ -136,6 +138,7 @@ impl Settings {
             l1_weight: 0.0,
             checkpoint_every: 100,
             synthetic_per_condition: 5,
+            curve_points: 3,
             segmenter_width: 16,
             segmenter_depth: 3,
             segmenter_steps: 1200,
@@ -173,6 +176,7 @@ impl Settings {
                 generator_blocks: 1,
                 discriminator_width: 4,
                 synthetic_per_condition: 1,
+                curve_points: 1,
                 segmenter_width: 4,
                 segmenter_steps: 12,
                 segmenter_batch: 4,
@@ -209,6 +213,19 @@ impl Settings {
                 ..by_experiment
             },
         }
+    }
+
+    /// The rounds after which a generator is kept, the last included; none if none is kept on the way.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_paper::{Experiment, Profile, Settings};
+    /// let settings = Settings { rounds: 100, curve_points: 3, ..Settings::new(Experiment::Table2, Profile::Desk) };
+    /// assert_eq!(settings.curve_rounds(), [25, 50, 75, 100]);
+    /// ```
+    pub fn curve_rounds(&self) -> Vec<u64> {
+        let parts = self.curve_points.min(self.rounds.saturating_sub(1)) + 1;
+        if parts == 1 { Vec::new() } else { (1..=parts).map(|k| self.rounds * k / parts).collect() }
     }
 
     /// These settings with some of them replaced, by name.
@@ -260,6 +277,7 @@ impl Settings {
             l1_weight: 0.0,
             checkpoint_every: 1_000,
             synthetic_per_condition: 1,
+            curve_points: 0,
             phantoms_per_site: 10_000,
             phantoms_held_out: 30_000,
             server_threads: 1,

@@ -114,6 +114,8 @@ pub struct MetricSummary {
     pub mean: Option<f64>,
     /// Standard deviation over cases.
     pub sd: Option<f64>,
+    /// 95 % bootstrap interval of the mean; none for a single case.
+    pub interval: Option<[f64; 2]>,
     /// Cases with a value.
     pub n: usize,
     /// Cases without.
@@ -155,6 +157,27 @@ pub struct Data {
     pub sites: Vec<PreparedSite>,
 }
 
+/// How an arm's synthetic images compare with real ones, by the features of the segmenter that learnt from all real images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ImageQuality {
+    /// The arm; none for the real images of held-out cases, which show what the numbers mean.
+    pub arm: Option<Arm>,
+    /// Synthetic images that were compared.
+    pub images: usize,
+    /// Real training images that they were compared with.
+    pub real_images: usize,
+    /// Fréchet distance.
+    pub fid: Option<f64>,
+    /// Kernel distance.
+    pub kid: Option<f64>,
+    /// Share of them that are like real ones.
+    pub precision: Option<f64>,
+    /// Share of the real ones that they cover.
+    pub recall: Option<f64>,
+    /// Median distance to the nearest real training image.
+    pub nearest_real: Option<f64>,
+}
+
 /// The record of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
@@ -164,12 +187,18 @@ pub struct Table {
     pub profile: Profile,
     /// On which data.
     pub data: Data,
+    /// Whether it was scored on patients of the training sites, to choose settings by.
+    pub validation: bool,
     /// Seeds of the run.
     pub seeds: Vec<u64>,
     /// The rows, in order.
     pub rows: Vec<Row>,
     /// The claims.
     pub claims: Vec<Claim>,
+    /// The synthetic images beside real ones, under the first seed; empty without the arm of all real images.
+    pub image_quality: Vec<ImageQuality>,
+    /// Mean of the first metric by rounds of the generator, under the first seed.
+    pub curve: Vec<(u64, Option<f64>)>,
     /// The metrics' convention.
     pub convention: BTreeMap<String, String>,
     /// What travelled, by seed, arm, site and kind of message.

@@ -10,7 +10,8 @@ impl Table {
             Experiment::Table1 => "Table 1: brain tumour segmentation",
             Experiment::Table2 => "Table 2: nuclei segmentation",
         };
-        format!("{what} ({}, {} profile)", self.data.kind.label(), self.profile.name())
+        let validation = if self.validation { ", VALIDATION: patients of the training sites" } else { "" };
+        format!("{what} ({}, {} profile{validation})", self.data.kind.label(), self.profile.name())
     }
 
     /// The table as Markdown, with its claims and where it comes from.
@@ -67,7 +68,8 @@ impl Table {
     }
 }
 
-fn heading(metric: &str) -> &str {
+/// How people call a metric.
+pub fn heading(metric: &str) -> &str {
     match metric {
         "dice" => "Dice",
         "sensitivity" => "Sensitivity",

@@ -38,6 +38,8 @@ pub enum Step {
     Synthesize(Arm, u64),
     /// Train and score an arm's segmenter.
     Evaluate(Arm, u64),
+    /// Train and score segmenters of the generators that were kept on the way.
+    Curve(Arm, u64),
     /// Make the table and pictures.
     Report,
 }
@@ -68,6 +70,9 @@ impl Run {
                 steps.push(Step::Evaluate(arm, seed));
             }
         }
+        // Of one seed: it shows how learning goes, and decides nothing.
+        let curve = self.arms(sites).contains(&Arm::AsynDgan) && !self.settings.curve_rounds().is_empty();
+        steps.extend(self.seeds.first().filter(|_| curve).map(|&seed| Step::Curve(Arm::AsynDgan, seed)));
         steps.push(Step::Report);
         steps
     }
@@ -83,6 +88,7 @@ impl Step {
             Step::Train(arm, seed) => with("train", arm, seed),
             Step::Synthesize(arm, seed) => with("synthesize", arm, seed),
             Step::Evaluate(arm, seed) => with("evaluate", arm, seed),
+            Step::Curve(arm, seed) => with("curve", arm, seed),
             Step::Report => vec!["report".into()],
         }
     }
@@ -95,6 +101,7 @@ impl Step {
             Step::Train(arm, seed) => format!("{arm}: train generator (seed {seed})"),
             Step::Synthesize(arm, seed) => format!("{arm}: synthesize (seed {seed})"),
             Step::Evaluate(arm, seed) => format!("{arm}: evaluate (seed {seed})"),
+            Step::Curve(arm, seed) => format!("{arm}: score against rounds (seed {seed})"),
             Step::Report => "table and pictures".into(),
         }
     }
@@ -107,8 +114,14 @@ impl Step {
             Step::Train(arm, seed) => Self::folder(run, arm, seed).join("train.json"),
             Step::Synthesize(arm, seed) => Self::folder(run, arm, seed).join("synthetic.safetensors"),
             Step::Evaluate(arm, seed) => Self::folder(run, arm, seed).join("scores.json"),
+            Step::Curve(arm, seed) => Self::folder(run, arm, seed).join("curve.csv"),
             Step::Report => run.join(format!("{}.json", experiment.name())),
         }
+    }
+
+    /// The generator of an arm after so many rounds, kept on the way.
+    pub fn kept_generator(run: &Path, arm: Arm, seed: u64, rounds: u64) -> PathBuf {
+        Self::folder(run, arm, seed).join(format!("generator-{rounds:08}.safetensors"))
     }
 
     /// The folder of an arm under a seed.
@@ -125,6 +138,10 @@ impl Step {
             Step::Estimate => 20 * images * pixels * settings.generator_width as u64,
             Step::Train(..) => settings.rounds * images * pixels * settings.generator_width as u64 / 4,
             Step::Synthesize(..) => 300 * pixels * settings.generator_width as u64,
+            Step::Curve(..) => {
+                let of_one = (settings.segmenter_steps / 2 + 200) * settings.segmenter_batch as u64;
+                settings.curve_rounds().len() as u64 * of_one * pixels * settings.segmenter_width as u64 / 8
+            }
             Step::Evaluate(..) => {
                 (settings.segmenter_steps + 200) * settings.segmenter_batch as u64 * pixels * settings.segmenter_width as u64 / 8
             }
@@ -149,6 +166,6 @@ mod tests {
         assert_eq!(count(|s| matches!(s, Step::Train(..))), 2 * 2);
         assert_eq!(steps.last(), Some(&Step::Report));
         run.arms = Some(vec![Arm::AsynDgan]);
-        assert_eq!(run.steps(10).len(), 2 * 3 + 1);
+        assert_eq!(run.steps(10).len(), 2 * 3 + 2);
     }
 }

@@ -31,6 +31,8 @@ pub enum Role {
     Partition = 11,
     /// What a discriminator's images go through in a round.
     Discriminator = 12,
+    /// Images that are compared with others.
+    Comparison = 13,
 }
 
 /// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.

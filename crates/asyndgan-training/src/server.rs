@@ -79,6 +79,11 @@ impl ServerTrainer {
         averaged
     }
 
+    /// Sites of the run.
+    pub fn sites(&self) -> u32 {
+        self.sites
+    }
+
     /// Condition codes of every site, in order, `[cases, 1, rows, columns]` each.
     pub fn conditions(&self) -> impl Iterator<Item = (SiteId, &Tensor)> {
         self.conditions.all()

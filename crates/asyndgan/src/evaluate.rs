@@ -1,22 +1,24 @@
 //! Trains an arm's segmenter and scores it; of the toy, measures the distance to the true mixture.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, Result};
 use asyndgan_evaluator::{SegmenterTraining, predict, score, train_segmenter};
-use asyndgan_medio::CaseSet;
-use asyndgan_metrics::{Scores, wasserstein_1};
-use asyndgan_models::{read_tensors, write_tensors};
+use asyndgan_medio::{CaseSet, write_cases};
+use asyndgan_metrics::{Scores, summarise, wasserstein_1};
+use asyndgan_models::{Segmenter, read_tensors, write_described, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
-use ndarray::Axis;
+use ndarray::{Array3, Axis};
 use tch::Tensor;
 
 use crate::{
     configure,
+    curves::Curves,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json},
+    run_folder::{RunFolder, write_json, write_text},
+    synthesize,
 };
 
 /// Held-out cases of which the predictions are kept for the pictures.
@@ -38,14 +40,20 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     let test = folder.test()?;
     let (task, training) = (configure::task(folder.run.experiment), configure::segmenter(&folder.run));
     let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), training.steps + test.len() as u64);
+    let mut curve = Curves::begin(&place, "segmenter", "step", vec!["segmenter/loss".into()], &[])?;
+    let mut unwritten = Ok(());
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step| bar.set(step))?;
-    let (mut scores, mut pictured) = (Vec::new(), BTreeMap::new());
-    for i in 0..test.len() {
-        let case = &test.read(i)?;
-        let prediction = predict(&segmenter, task, case, training.crop, folder.device);
-        scores.push(case_scores(&case.id, score(task, case, &prediction)));
+    let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step, loss| {
+        bar.set(step);
+        if let (Ok(()), Some(loss)) = (&unwritten, loss) {
+            unwritten = curve.add(step - 1, &[loss as f32]);
+        }
+    })?;
+    unwritten?;
+    write_described(&place.join("segmenter.safetensors"), &segmenter.parameters.named(), Some(folder.about()?))?;
+    let mut pictured = BTreeMap::new();
+    let scores = scored(folder, &segmenter, |i, prediction| {
         if i < PICTURED {
             let middle = prediction.index_axis(Axis(0), prediction.len_of(Axis(0)) / 2);
             let shape = [middle.nrows() as i64, middle.ncols() as i64];
@@ -53,9 +61,48 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
             pictured.insert(format!("{i}"), Tensor::from_slice(&labels).view(shape));
         }
         bar.set(training.steps + i as u64 + 1);
-    }
+    })?;
     write_tensors(&place.join("predictions.safetensors"), &pictured)?;
     Ok((cases.len(), scores))
+}
+
+/// Scores a segmenter on every held-out case; `each` hears of the predictions.
+fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize, &Array3<u32>)) -> Result<Vec<CaseScores>> {
+    let (task, test) = (configure::task(folder.run.experiment), folder.test()?);
+    let mut scores = Vec::new();
+    for i in 0..test.len() {
+        let case = &test.read(i)?;
+        let prediction = predict(segmenter, task, case, folder.run.settings.crop, folder.device);
+        scores.push(case_scores(&case.id, score(task, case, &prediction)));
+        each(i, &prediction);
+    }
+    Ok(scores)
+}
+
+/// Trains and scores a segmenter of each generator that was kept on the way, with half the steps: Dice against rounds.
+pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
+    let place = folder.arm(arm, seed)?;
+    let full = configure::segmenter(&folder.run);
+    let training = SegmenterTraining { steps: (full.steps / 2).max(1), ..full };
+    let task = configure::task(folder.run.experiment);
+    let (metric, _) = folder.run.experiment.metrics()[0];
+    let rounds = folder.run.settings.curve_rounds();
+    let mut bar = Progress::new(&Step::Curve(arm, seed).label(), rounds.len() as u64 * training.steps);
+    let mut text = format!("round,{metric}\n");
+    for (done, &round) in (0..).zip(&rounds) {
+        let generator = synthesize::load(folder, &Step::kept_generator(&folder.path, arm, seed, round))?;
+        let chosen = synthesize::choose(folder, &synthesize::conditions(&place)?, seed);
+        let made = place.join("curve-images.safetensors");
+        write_cases(&made, &synthesize::images_of(folder, &generator, chosen, seed, |_| ()))?;
+        let cases = CaseSet::open(std::slice::from_ref(&made))?;
+        let mut rng = stream(seed, Role::Segmenter, 0, 0);
+        let progress = |step, _| bar.set(done * training.steps + step);
+        let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, progress)?;
+        let values: Vec<Option<f64>> = scored(folder, &segmenter, |_, _| ())?.iter().map(|c| c.metrics[metric]).collect();
+        let _ = writeln!(text, "{round},{}", summarise(&values).mean.map_or_else(String::new, |v| v.to_string()));
+        std::fs::remove_file(&made).with_context(|| format!("cannot remove {}", made.display()))?;
+    }
+    write_text(&folder.proof(Step::Curve(arm, seed)), &text)
 }
 
 /// How long one of the segmenter's steps takes, the first left out.
@@ -64,7 +111,7 @@ pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run) };
     let mut times = Vec::new();
     let task = configure::task(folder.run.experiment);
-    train_segmenter(&training, task, &cases, folder.device, &mut stream(0, Role::Segmenter, 0, 0), |_| times.push(now()))?;
+    train_segmenter(&training, task, &cases, folder.device, &mut stream(0, Role::Segmenter, 0, 0), |_, _| times.push(now()))?;
     Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
 

@@ -6,13 +6,15 @@ mod canvas;
 mod grids;
 mod histogram;
 mod latest;
+mod lines;
 mod sheet;
 
 pub(crate) use bars::bars;
-pub(crate) use boxes::box_plot;
-pub(crate) use grids::{predictions, synthetic};
+pub(crate) use boxes::{box_plot, box_plot_text};
+pub(crate) use grids::{neighbours, predictions, synthetic};
 pub(crate) use histogram::histograms;
 pub(crate) use latest::latest;
+pub(crate) use lines::{Line, lines};
 pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 
 use std::{path::Path, sync::Once};

@@ -4,6 +4,7 @@
 mod claims;
 mod configure;
 mod consortium;
+mod curves;
 mod data;
 mod data_command;
 mod evaluate;
@@ -37,6 +38,9 @@ const EXAMPLES: &str = "Examples:
 
 A step goes on where it was when it is started again; every step leaves its results in the run's folder.";
 
+const REPORT: &str = "Examples:
+  asyndgan report --run target/reproduce/table2-desk
+  asyndgan report --run target/reproduce/fig5-desk target/reproduce/table1-desk --out all.html";
 const SERVER: &str = "Examples:
   asyndgan init server && asyndgan keys init --server gan.example.org && asyndgan keys issue north
   asyndgan server --config run.toml
@@ -90,8 +94,18 @@ enum Command {
     Synthesize(Which),
     /// Train an arm's segmenter and score it on the held-out cases.
     Evaluate(Which),
-    /// Make the table and the pictures.
-    Report(Where),
+    /// Train and score segmenters of the generators that an arm's training kept on the way.
+    Curve(Which),
+    /// Make the table, the pictures and the report of a run; of several, one report of all.
+    #[command(after_help = REPORT)]
+    Report {
+        /// The folder of a run; several may be named.
+        #[arg(long, required = true, num_args = 1..)]
+        run: Vec<PathBuf>,
+        /// Where the report goes; report.html in the run's folder unless given, which several runs need.
+        #[arg(long)]
+        out: Option<PathBuf>,
+    },
     /// Score segmentations, whoever made them, against their truth.
     Score(score::ScoreArguments),
     /// Serve a run over several hospitals: own the generator, wait for sites to dial in.
@@ -143,7 +157,8 @@ fn main() -> ExitCode {
         Command::Train(which) => RunFolder::open(&which.at.run).and_then(|run| train::train(&run, which.arm, which.seed)),
         Command::Synthesize(which) => RunFolder::open(&which.at.run).and_then(|run| synthesize::synthesize(&run, which.arm, which.seed)),
         Command::Evaluate(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
-        Command::Report(at) => RunFolder::open(&at.run).and_then(|run| report::report(&run)),
+        Command::Curve(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::curve(&run, which.arm, which.seed)),
+        Command::Report { run, out } => report::report(&run, out),
         Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data_command::run(command),
         Command::Server { config } => consortium::server(&config),

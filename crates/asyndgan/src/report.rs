@@ -1,19 +1,51 @@
-//! Makes the table, its record and the pictures from what the steps left.
+//! Makes the table, its record, the pictures and the report from what the steps left.
 
-use std::collections::BTreeMap;
+mod page;
+mod quality;
 
-use anyhow::Result;
-use asyndgan_metrics::{Convention, Profile, summarise};
-use asyndgan_paper::{Arm, ArmScores, Data, Experiment, MetricSummary, Row, Step, Table, TrainRecord};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use anyhow::{Context, Result};
+use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
+use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, Row, Step, Table, TrainRecord};
+use asyndgan_protocol::{Role, stream};
+
+pub(crate) use self::quality::Samples;
 use crate::{
     claims::{Values, claims},
+    curves::read_csv,
     figures,
     run_folder::{RunFolder, read_json, write_json, write_text},
 };
 
-pub(crate) fn report(folder: &RunFolder) -> Result<()> {
-    let table = table(folder)?;
+/// Resamples behind an interval.
+const RESAMPLES: usize = 2000;
+
+/// Makes each run's table and pictures anew, and one page of all.
+pub(crate) fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
+    let out = match (out, runs) {
+        (Some(out), _) => out,
+        (None, [run]) => run.join("report.html"),
+        _ => anyhow::bail!("several runs go into one report: say where with --out"),
+    };
+    let mut sections = Vec::new();
+    for run in runs {
+        let folder = RunFolder::open(run)?;
+        let table = one(&folder)?;
+        sections.push(page::section(&folder, &table)?);
+        // The record comes last: it proves the step done.
+        write_json(&folder.proof(Step::Report), &table)?;
+    }
+    write_text(&out, &page::page(sections)).with_context(|| format!("no report at {}", out.display()))
+}
+
+fn one(folder: &RunFolder) -> Result<Table> {
+    let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
+    let samples = Samples::of(folder, &arms)?;
+    let table = table(folder, &arms, samples.as_ref().map_or_else(Vec::new, Samples::compare))?;
     let name = folder.run.experiment.name();
     write_text(&folder.path.join(format!("{name}.md")), &table.markdown())?;
     write_text(&folder.path.join(format!("{name}.csv")), &table.csv())?;
@@ -23,18 +55,26 @@ pub(crate) fn report(folder: &RunFolder) -> Result<()> {
         figures::synthetic(folder)?;
         figures::predictions(folder)?;
     }
-    // The record comes last: it proves the step done.
-    write_json(&folder.proof(Step::Report), &table)
+    if let Some(samples) = samples.filter(|s| !s.synthetic.is_empty()) {
+        figures::neighbours(folder, &samples)?;
+    }
+    Ok(table)
 }
 
-fn table(folder: &RunFolder) -> Result<Table> {
+/// Dice against rounds, as the curve's step left it.
+fn curve(folder: &RunFolder) -> Vec<(u64, Option<f64>)> {
+    let path: &Path = &folder.proof(Step::Curve(Arm::AsynDgan, folder.run.seeds[0]));
+    let rows = read_csv(path).map_or_else(|_| Vec::new(), |recorded| recorded.rows);
+    rows.into_iter().map(|(round, values)| (round as u64, values.first().copied().flatten())).collect()
+}
+
+fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
     let prepared = folder.prepared()?;
-    let arms = run.arms(prepared.sites.len() as u32);
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
     let mut counted_from_round = BTreeMap::new();
     for &seed in &run.seeds {
-        for &arm in &arms {
+        for &arm in arms {
             let key = format!("seed-{seed}/{arm}");
             let found: ArmScores = read_json(&folder.proof(Step::Evaluate(arm, seed)))?;
             let mut spent = found.seconds;
@@ -62,9 +102,12 @@ fn table(folder: &RunFolder) -> Result<Table> {
             test_cases: prepared.test.len(),
             sites: prepared.sites,
         },
+        validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
         claims: claims(run.experiment, &by_metric[metrics[0].0]),
+        image_quality,
+        curve: curve(folder),
         convention: convention(run.experiment)?,
         bytes,
         seconds,
@@ -93,7 +136,9 @@ fn over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Option<f64>> {
 
 fn summary(values: &[Option<f64>]) -> MetricSummary {
     let s = summarise(values);
-    MetricSummary { mean: s.mean, sd: s.sd, n: s.n, undefined: s.undefined }
+    let defined: Vec<f64> = values.iter().flatten().copied().collect();
+    let interval = bootstrap_mean(&defined, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok().filter(|_| defined.len() > 1);
+    MetricSummary { mean: s.mean, sd: s.sd, interval: interval.map(|i| [i.low, i.high]), n: s.n, undefined: s.undefined }
 }
 
 fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {

@@ -1,5 +1,7 @@
 //! Makes an arm's synthetic images from its generator and the masks that the server was given.
 
+use std::path::Path;
+
 use anyhow::Result;
 use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
@@ -17,33 +19,51 @@ const TOGETHER: u32 = 16;
 
 pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
-    let config = configure::gan(&folder.run);
-    let mut generator = Generator::new(&config.generator, folder.device, &mut stream(seed, Role::GeneratorWeights, 0, 0));
-    generator.parameters.load(&read_tensors(&place.join("generator.safetensors"))?)?;
+    let generator = load(folder, &place.join("generator.safetensors"))?;
     let out = folder.proof(Step::Synthesize(arm, seed));
     let label = Step::Synthesize(arm, seed).label();
     if folder.run.experiment == Experiment::Fig5 {
+        let config = configure::gan(&folder.run);
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
         let values = through(&generator, &codes, config.codes, 1 << 16, seed, folder.device, |done| bar.set(done));
         write_tensors(&out, &[("values".to_owned(), values)].into())?;
         return Ok(());
     }
-    let conditions = read_tensors(&place.join("conditions.safetensors"))?;
-    let conditions: Vec<Array2<u8>> = conditions.values().flat_map(planes).collect();
-    let chosen = choose(folder, &conditions, seed);
+    let chosen = choose(folder, &conditions(&place)?, seed);
+    let mut bar = Progress::new(&label, chosen.len() as u64);
+    Ok(write_cases(&out, &images_of(folder, &generator, chosen, seed, |done| bar.set(done)))?)
+}
+
+/// A generator of this run from its file.
+pub(crate) fn load(folder: &RunFolder, path: &Path) -> Result<Generator> {
+    let config = configure::gan(&folder.run).generator;
+    let mut generator = Generator::new(&config, folder.device, &mut stream(0, Role::GeneratorWeights, 0, 0));
+    generator.parameters.load(&read_tensors(path)?)?;
+    Ok(generator)
+}
+
+/// The masks that an arm's server was given.
+pub(crate) fn conditions(place: &Path) -> Result<Vec<Array2<u8>>> {
+    Ok(read_tensors(&place.join("conditions.safetensors"))?.values().flat_map(planes).collect())
+}
+
+/// Synthetic images of chosen conditions.
+pub(crate) fn images_of(
+    folder: &RunFolder,
+    generator: &Generator,
+    chosen: Vec<Array2<u8>>,
+    seed: u64,
+    progress: impl FnMut(u64),
+) -> Vec<Case> {
     let side = folder.run.settings.crop as i64;
     let flat: Vec<u8> = chosen.iter().flatten().copied().collect();
     let codes = Tensor::from_slice(&flat).view([chosen.len() as i64, 1, side, side]);
-    let mut bar = Progress::new(&label, chosen.len() as u64);
     let together = if folder.run.settings.batch_norm { folder.run.settings.batch } else { TOGETHER };
-    let images = through(&generator, &codes, config.codes, together, seed, folder.device, |done| bar.set(done));
-    let cases: Vec<Case> = chosen
-        .into_iter()
-        .enumerate()
-        .map(|(i, condition)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition })
-        .collect();
-    Ok(write_cases(&out, &cases)?)
+    let count = configure::codes(folder.run.experiment);
+    let images = through(generator, &codes, count, together, seed, folder.device, progress);
+    let case = |(i, condition)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition };
+    chosen.into_iter().enumerate().map(case).collect()
 }
 
 /// Conditions in the mixture's shares; an arm of one site knows its own only.
@@ -64,7 +84,7 @@ pub(crate) fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
 }
 
 /// What to make: each condition once as it is, in the middle; then crops at random, of brains with another slice's tumour.
-fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array2<u8>> {
+pub(crate) fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array2<u8>> {
     let crop = folder.run.settings.crop;
     let margin = |c: &Array2<u8>| (c.nrows() - crop, c.ncols() - crop);
     let mut chosen: Vec<Array2<u8>> =

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::CaseSet;
-use asyndgan_models::{set_threads, write_tensors};
+use asyndgan_models::{set_threads, write_described, write_tensors};
 use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Patience, Role, RunDescription, SiteId, SitePolicy, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, toy};
@@ -18,8 +18,9 @@ use tch::Device;
 
 use crate::{
     configure,
+    curves::Curves,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json, write_text},
+    run_folder::{RunFolder, write_json},
 };
 
 /// A site that does not answer for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes. One that
@@ -86,25 +87,38 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let started = now();
     let mut bar = Progress::new(&Step::Train(arm, seed).label(), job.run.rounds);
     let mut first = None;
-    let (server, ledger) = play(&job, sources(folder, arm, sites), |round| {
+    let mut curves = LossCurves::new(&place);
+    let mut unwritten = Ok(());
+    let (server, ledger) = play(&job, sources(folder, arm, sites), |round, news, server| {
         first.get_or_insert(round);
         bar.set(round);
+        if unwritten.is_ok() {
+            unwritten = curves.hear(news, server).and_then(|()| keep(folder, arm, seed, round, server));
+        }
     })?;
-    write_results(&place, &server)?;
+    unwritten?;
+    write_results(folder, &place, &server)?;
     let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
     write_json(&folder.proof(Step::Train(arm, seed)), &record)
 }
 
-/// What a trained arm leaves: the generator, the masks that it may be given, and the losses.
-pub(crate) fn write_results(place: &Path, server: &ServerTrainer) -> Result<()> {
-    write_tensors(&place.join("generator.safetensors"), &server.generator().parameters.named())?;
+/// What a trained arm leaves besides its losses: the generator, and the masks that it may be given.
+pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTrainer) -> Result<()> {
+    write_described(&place.join("generator.safetensors"), &server.generator().parameters.named(), Some(folder.about()?))?;
     let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
-    write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?;
-    write_text(&place.join("losses.csv"), &losses(server))
+    Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)
+}
+
+/// Keeps the generator after some rounds, for those who ask how it came along.
+fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTrainer) -> Result<()> {
+    if arm == Arm::AsynDgan && folder.run.settings.curve_rounds().contains(&rounds) {
+        write_tensors(&Step::kept_generator(&folder.path, arm, seed, rounds), &server.generator().parameters.named())?;
+    }
+    Ok(())
 }
 
 /// Plays server and sites to the end of the run.
-fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64)) -> Result<(ServerTrainer, Ledger)> {
+fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNews, &ServerTrainer)) -> Result<(ServerTrainer, Ledger)> {
     let sites = sources.len() as u32;
     let (mut link, site_links) = in_memory(sites);
     let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), sites, &job.checkpoints, job.device)?;
@@ -117,8 +131,8 @@ fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64)) -> Resul
             .collect();
         set_threads(job.server_threads);
         let mut ledger = Ledger::default();
-        let served = run_server(&job.run, sites, PATIENCE, &mut link, &mut server, &mut ledger, |news, _, _| match news {
-            ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => progress(rounds_done),
+        let served = run_server(&job.run, sites, PATIENCE, &mut link, &mut server, &mut ledger, |news, server, _| match news {
+            ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => progress(rounds_done, &news, server),
             _ => {}
         });
         drop(link);
@@ -159,13 +173,36 @@ pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteT
     all
 }
 
-fn losses(server: &ServerTrainer) -> String {
-    let sites = server.losses().first().map_or(0, |row| row.len() / 2);
-    let names: Vec<String> = (1..=sites).map(|s| format!("site_{s}_discriminator,site_{s}_generator")).collect();
-    // A site that a round went on without has no losses in it.
-    let cell = |value: &f32| if value.is_nan() { String::new() } else { value.to_string() };
-    let row = |(round, values): (usize, &Vec<f32>)| format!("{round},{}\n", values.iter().map(cell).collect::<Vec<_>>().join(","));
-    format!("round,{}\n{}", names.join(","), server.losses().iter().enumerate().map(row).collect::<String>())
+/// Losses on the disk as they grow.
+pub(crate) struct LossCurves {
+    place: PathBuf,
+    curves: Option<Curves>,
+}
+
+impl LossCurves {
+    pub(crate) fn new(place: &Path) -> Self {
+        Self { place: place.into(), curves: None }
+    }
+
+    /// Hears of a run that begins or goes on, and of every round.
+    pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
+        let losses = server.losses();
+        match news {
+            ServerNews::Begun { .. } => {
+                let both = |site: usize| [format!("discriminator/site-{site}"), format!("generator/site-{site}")];
+                let names = (1..=server.sites() as usize).flat_map(both).collect();
+                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(losses.iter().cloned()).collect();
+                self.curves = Some(Curves::begin(&self.place, "losses", "round", names, &rows)?);
+            }
+            ServerNews::Round { .. } => {
+                if let (Some(curves), Some(last)) = (&mut self.curves, losses.last()) {
+                    curves.add(losses.len() as u64 - 1, last)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 /// What an estimate leaves behind.
@@ -186,7 +223,7 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     job.run.rounds = ROUNDS;
     let mut bar = Progress::new(&Step::Estimate.label(), ROUNDS);
     let mut times = Vec::new();
-    let played = play(&job, sources(folder, Arm::AsynDgan, sites), |round| {
+    let played = play(&job, sources(folder, Arm::AsynDgan, sites), |round, _, _| {
         times.push(now());
         bar.set(round);
     });

@@ -12,7 +12,7 @@ use crate::{
     figures::latest,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json},
-    train::{traffic, write_results},
+    train::{LossCurves, traffic, write_results},
 };
 
 /// How often the picture of the latest synthetic images is drawn.
@@ -48,8 +48,12 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let (mut first, mut drawn) = (None, None);
     let mut bar = Progress::new(&config.name, description.rounds);
     let names = &config.sites;
+    let mut curves = LossCurves::new(&place);
     run_server(&description, sites, config.patience()?, &mut link, &mut trainer, &mut ledger, |news, trainer, ledger| {
         dashboard.hear(&news, ledger);
+        if let Err(error) = curves.hear(&news, trainer) {
+            bar.say(&format!("no learning curves: {error:#}"));
+        }
         match news {
             ServerNews::Welcome(site) => bar.say(&format!("{}: takes part", names[site.0 as usize])),
             ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
@@ -79,7 +83,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         }
     })
     .map_err(|error| named(error.into(), names))?;
-    write_results(&place, &trainer)?;
+    write_results(&folder, &place, &trainer)?;
     let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
     eprintln!("finished: {}", place.join("generator.safetensors").display());

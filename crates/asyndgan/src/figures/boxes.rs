@@ -19,22 +19,30 @@ pub(crate) fn box_plot(metrics: &BTreeMap<String, BTreeMap<String, Vec<f64>>>, p
     let size = (SIDE * ACROSS as u32, SIDE * rows as u32);
     super::save(path, |path| {
         if path.extension().is_some_and(|e| e == "svg") {
-            draw(&SVGBackend::new(path, size).into_drawing_area(), metrics, rows)
+            draw(&SVGBackend::new(path, size).into_drawing_area(), metrics, (rows, ACROSS))
         } else {
-            draw(&BitMapBackend::new(path, size).into_drawing_area(), metrics, rows)
+            draw(&BitMapBackend::new(path, size).into_drawing_area(), metrics, (rows, ACROSS))
         }
     })
 }
 
-fn draw<B: DrawingBackend>(
+/// As [`box_plot`], as the text of an SVG.
+pub(crate) fn box_plot_text<K: Ord + Display>(metrics: &BTreeMap<String, BTreeMap<K, Vec<f64>>>, wide: u32) -> Result<String> {
+    super::with_font()?;
+    let mut text = String::new();
+    draw(&SVGBackend::with_string(&mut text, (wide, SIDE)).into_drawing_area(), metrics, (1, metrics.len()))?;
+    Ok(text)
+}
+
+fn draw<B: DrawingBackend, K: Ord + Display>(
     area: &DrawingArea<B, Shift>,
-    metrics: &BTreeMap<String, BTreeMap<String, Vec<f64>>>,
-    rows: usize,
+    metrics: &BTreeMap<String, BTreeMap<K, Vec<f64>>>,
+    grid: (usize, usize),
 ) -> Result<()> {
     let wrong = |e: &dyn Display| anyhow!("{e}");
     area.fill(&WHITE).map_err(|e| wrong(&e))?;
-    for (panel, (metric, classes)) in area.split_evenly((rows, ACROSS)).iter().zip(metrics) {
-        let names: Vec<&String> = classes.keys().collect();
+    for (panel, (metric, classes)) in area.split_evenly(grid).iter().zip(metrics) {
+        let names: Vec<String> = classes.keys().map(K::to_string).collect();
         let all: Vec<f64> = classes.values().flatten().copied().collect();
         let (low, high) = all.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
         let margin = if all.is_empty() { 1.0 } else { (high - low).max(1e-3) * 0.08 };
@@ -49,7 +57,7 @@ fn draw<B: DrawingBackend>(
         chart.configure_mesh().disable_x_mesh().disable_x_axis().y_labels(5).draw().map_err(|e| wrong(&e))?;
         for (k, (name, values)) in classes.iter().enumerate() {
             let (middle, left, right) = (k as f64 + 0.5, k as f64 + 0.3, k as f64 + 0.7);
-            let name = Text::new((*name).clone(), (middle, floor + margin), ("sans-serif", 14).into_font());
+            let name = Text::new(name.to_string(), (middle, floor + margin), ("sans-serif", 14).into_font());
             chart.draw_series([name]).map_err(|e| wrong(&e))?;
             if values.is_empty() {
                 continue;

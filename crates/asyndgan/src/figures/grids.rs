@@ -6,11 +6,11 @@ use anyhow::Result;
 use asyndgan_medio::{CaseSet, window};
 use asyndgan_models::read_tensors;
 use asyndgan_paper::{Arm, Experiment, Step};
-use ndarray::{Array2, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use tch::Tensor;
 
 use super::canvas::{Canvas, of_codes, of_image, of_labels};
-use crate::run_folder::RunFolder;
+use crate::{report::Samples, run_folder::RunFolder};
 
 const ROWS: usize = 6;
 
@@ -31,6 +31,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         let margin = (real.condition.nrows() - crop) / 2;
         canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
         for (column, cases) in made.iter().enumerate() {
+            // A row that was not asked for has no images.
             if let Some(cases) = cases.as_ref().ok().filter(|c| i < c.len()) {
                 canvas.put(row, 1 + column, of_image(cases.read(i)?.image.view()).view());
             }
@@ -38,6 +39,24 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         canvas.put(row, 3, of_image(window(real.image.view(), margin, margin, crop)).view());
     }
     canvas.save(&folder.path.join("synthetic.png"))
+}
+
+/// Synthetic images of each arm, and beside each the real training image whose features are nearest.
+pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
+    let headings = samples.synthetic.iter().flat_map(|(arm, _)| [arm.to_string(), "nearest real".to_owned()]).collect();
+    let mut canvas = Canvas::new(headings, ROWS);
+    for (column, (_, made)) in samples.synthetic.iter().enumerate() {
+        for row in 0..ROWS.min(made.images.len()) {
+            let i = row * made.images.len() / ROWS;
+            let from = made.features.row(i);
+            let distance = |to: ArrayView1<f64>| to.iter().zip(from).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+            let distances = samples.real.features.rows().into_iter().map(distance).enumerate();
+            let Some((nearest, _)) = distances.min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
+            canvas.put(row, 2 * column, of_image(made.images[i].view()).view());
+            canvas.put(row, 2 * column + 1, of_image(samples.real.images[nearest].view()).view());
+        }
+    }
+    canvas.save(&folder.path.join("neighbours.png"))
 }
 
 /// Image, truth, and each arm's prediction.

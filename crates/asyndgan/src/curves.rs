@@ -1,0 +1,135 @@
+//! Learning curves on the disk as they grow: CSV for spreadsheets, and event files that `TensorBoard` shows.
+
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use prost::Message as _;
+
+/// Named values that grow by a row a step.
+pub(crate) struct Curves {
+    path: PathBuf,
+    names: Vec<String>,
+    csv: fs::File,
+    events: fs::File,
+}
+
+impl Curves {
+    /// Begins `NAME.csv` with the rows that there are already, and an event file in `NAME-events`; those of earlier starts stay.
+    pub(crate) fn begin(folder: &Path, name: &str, step: &str, names: Vec<String>, rows: &[(u64, Vec<f32>)]) -> Result<Self> {
+        let path = folder.join(format!("{name}.csv"));
+        let place = folder.join(format!("{name}-events"));
+        let open = || -> std::io::Result<(fs::File, fs::File)> {
+            fs::create_dir_all(&place)?;
+            // The name that TensorBoard looks for.
+            let events = place.join(format!("events.out.tfevents.{:.6}", seconds()));
+            Ok((fs::File::create(&path)?, fs::File::create(events)?))
+        };
+        let (csv, events) = open().with_context(|| format!("cannot write {}", path.display()))?;
+        let mut curves = Self { path, names, csv, events };
+        curves.record(&Event { wall_time: seconds(), step: 0, file_version: Some("brain.Event:2".into()), summary: None })?;
+        let header = format!("{step},{}\n", curves.names.join(","));
+        curves.write_csv(&header)?;
+        for (step, values) in rows {
+            curves.write_csv(&csv_row(*step, values))?;
+        }
+        Ok(curves)
+    }
+
+    /// Adds a row; a value that does not exist is not a number.
+    pub(crate) fn add(&mut self, step: u64, values: &[f32]) -> Result<()> {
+        self.write_csv(&csv_row(step, values))?;
+        let value = self.names.iter().zip(values).filter(|(_, v)| v.is_finite());
+        let value = value.map(|(name, &v)| Value { tag: name.clone(), simple_value: Some(v) }).collect();
+        self.record(&Event { wall_time: seconds(), step: step as i64, file_version: None, summary: Some(Summary { value }) })
+    }
+
+    fn write_csv(&mut self, text: &str) -> Result<()> {
+        self.csv.write_all(text.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// Length and content, each with its checksum: the frame of a `TFRecord`.
+    fn record(&mut self, event: &Event) -> Result<()> {
+        let content = event.encode_to_vec();
+        let length = (content.len() as u64).to_le_bytes();
+        let framed = [&length[..], &masked_crc(&length), &content, &masked_crc(&content)].concat();
+        self.events.write_all(&framed).with_context(|| format!("cannot write beside {}", self.path.display()))
+    }
+}
+
+fn csv_row(step: u64, values: &[f32]) -> String {
+    let cell = |v: &f32| if v.is_finite() { v.to_string() } else { String::new() };
+    format!("{step},{}\n", values.iter().map(cell).collect::<Vec<_>>().join(","))
+}
+
+/// What a CSV that [`Curves`] wrote holds.
+pub(crate) struct Recorded {
+    pub(crate) names: Vec<String>,
+    /// Step and values.
+    pub(crate) rows: Vec<(f64, Vec<Option<f64>>)>,
+}
+
+/// Reads a CSV that [`Curves`] wrote.
+pub(crate) fn read_csv(path: &Path) -> Result<Recorded> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let mut lines = text.lines();
+    let names = lines.next().unwrap_or_default().split(',').skip(1).map(str::to_owned).collect();
+    let row = |line: &str| {
+        let mut cells = line.split(',').map(|cell| cell.parse().ok());
+        Some((cells.next()??, cells.collect()))
+    };
+    Ok(Recorded { names, rows: lines.filter_map(row).collect() })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the binary may look at the clock")]
+fn seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+/// CRC-32C, turned and shifted so that a checksum of checksums is sound.
+fn masked_crc(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+/// The parts of `tensorflow.Event` that scalars need.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Event {
+    #[prost(double, tag = "1")]
+    wall_time: f64,
+    #[prost(int64, tag = "2")]
+    step: i64,
+    #[prost(string, optional, tag = "3")]
+    file_version: Option<String>,
+    #[prost(message, optional, tag = "5")]
+    summary: Option<Summary>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Summary {
+    #[prost(message, repeated, tag = "1")]
+    value: Vec<Value>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Value {
+    #[prost(string, tag = "1")]
+    tag: String,
+    #[prost(float, optional, tag = "2")]
+    simple_value: Option<f32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checksum_is_that_of_tensorflow() {
+        // The frame of a record of eight bytes, from TensorFlow's own tests of its record writer: the length 8 has this checksum.
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+        assert_eq!(masked_crc(b"123456789"), 0xe306_9283_u32.rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes());
+    }
+}

@@ -1,0 +1,293 @@
+//! A run as one page of HTML that needs nothing besides itself.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Result;
+use asyndgan_paper::{Arm, ArmScores, DataKind, Experiment, ImageQuality, MetricSummary, Step, Table, heading};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::{
+    curves::{Recorded, read_csv},
+    figures::{Line, box_plot_text, lines},
+    run_folder::{RunFolder, read_json},
+};
+
+/// Points of a curve that are drawn, at most; more are averaged.
+const POINTS_MAX: usize = 200;
+
+/// The page of some runs' sections.
+pub(super) fn page(sections: Vec<Markup>) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "AsynDGAN report" }
+                style { (PreEscaped(include_str!("page.css"))) }
+            }
+            body { main {
+                @for section in &sections { (section) }
+                (how_to_read())
+            } }
+        }
+    }
+    .into_string()
+}
+
+/// A run's part of the page.
+pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let phantom = table.data.kind == DataKind::Phantom;
+    Ok(html! {
+        section {
+            h1 { (table.title()) }
+            @if phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
+            @if table.validation { p.warning { "Scored on patients of the training sites that were left out of training, to choose settings by." } }
+            (provenance(table))
+            h2 { "Table" } (rows(table))
+            p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
+            h2 { "Claims" } (claims(table))
+            @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
+            @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
+            h2 { "Pictures" } (pictures(folder)?)
+            @if !table.image_quality.is_empty() { h2 { "Images" } (quality(&table.image_quality)) }
+            h2 { "Losses" } (losses(folder, table)?)
+            h2 { "What travelled" } (traffic(table))
+            h2 { "How it was computed" } (configuration(table))
+        }
+    })
+}
+
+fn provenance(table: &Table) -> Markup {
+    let hours: f64 = table.seconds.values().sum::<f64>() / 3600.0;
+    html! {
+        p {
+            (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{hours:.1}")) " hours of computing."
+        }
+    }
+}
+
+fn rows(table: &Table) -> Markup {
+    let metrics = table.experiment.metrics();
+    let best = |name: &str, up: bool| {
+        let means = table.rows.iter().filter_map(|row| row.metrics.get(name)?.mean);
+        means.reduce(|a, b| if up { a.max(b) } else { a.min(b) })
+    };
+    html! {
+        div.wide { table {
+            thead { tr {
+                th { "arm" }
+                @for (name, up) in metrics { th.number { (heading(name)) " " (if *up { "↑" } else { "↓" }) } }
+                th.number { "n" } th.number { "undefined" }
+            } }
+            tbody { @for row in &table.rows { tr.chosen[row.arm == Arm::AsynDgan] {
+                th { (row.arm) }
+                @for (name, up) in metrics { td.number {
+                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (cell(m)) } (interval(m.interval)) }
+                } }
+                td.number { (row.metrics.values().map(|m| m.n).max().unwrap_or(0)) }
+                td.number { (row.metrics.values().map(|m| m.undefined).sum::<usize>()) }
+            } } }
+        } }
+    }
+}
+
+fn cell(m: &MetricSummary) -> String {
+    match (m.mean, m.sd) {
+        (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
+        (Some(mean), None) => format!("{mean:.4}"),
+        _ => "–".into(),
+    }
+}
+
+fn interval(interval: Option<[f64; 2]>) -> Markup {
+    html! { @if let Some([low, high]) = interval { br; span.small { (format!("{low:.4} to {high:.4}")) } } }
+}
+
+fn claims(table: &Table) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { th { "claim" } th { "holds" } th.number { "difference" } th.number { "95 % interval" } } }
+            tbody { @for claim in &table.claims { tr {
+                td { (claim.claim) }
+                td { @match claim.holds { Some(true) => span.yes { "yes" }, Some(false) => span.no { "no" }, None => "not measurable" } }
+                td.number { (claim.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"))) }
+                td.number { (claim.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"))) }
+            } } }
+        } }
+        p.small { "A claim holds if the means bear it out; it is settled where the interval of the paired difference excludes zero." }
+    }
+}
+
+fn against_rounds(table: &Table) -> Result<Markup> {
+    let (metric, _) = table.experiment.metrics()[0];
+    let points = table.curve.iter().filter_map(|&(round, value)| Some((round as f64, value?))).collect();
+    let line = Line { name: "AsynDgan".into(), points };
+    let drawn = lines(&format!("{} of segmenters trained with half the steps", heading(metric)), "rounds of the generator", &[line])?;
+    Ok(html! { figure { (PreEscaped(drawn)) } })
+}
+
+fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let mut figures = Vec::new();
+    for (metric, _) in table.experiment.metrics() {
+        let mut by_arm = BTreeMap::<Arm, Vec<f64>>::new();
+        for row in &table.rows {
+            for &seed in &table.seeds {
+                let scores: ArmScores = read_json(&folder.proof(Step::Evaluate(row.arm, seed)))?;
+                by_arm.entry(row.arm).or_default().extend(scores.cases.iter().filter_map(|c| c.metrics.get(*metric).copied().flatten()));
+            }
+        }
+        let wide = 110 * by_arm.len() as u32 + 80;
+        figures.push(box_plot_text(&[(heading(metric).to_owned(), by_arm)].into(), wide)?);
+    }
+    Ok(html! {
+        @for drawn in &figures { figure.wide { (PreEscaped(drawn)) } }
+        p.small { "A value a case and seed: quartiles, median, and the range of all." }
+    })
+}
+
+fn pictures(folder: &RunFolder) -> Result<Markup> {
+    let known = [
+        ("synthetic.png", "Conditions, what each generator makes of them, and the real image of the same condition."),
+        ("predictions.png", "Held-out images, their truth, and what each arm's segmenter finds."),
+        ("neighbours.png", "Synthetic images, and beside each the real training image that is nearest to it: has the generator copied?"),
+        ("fig5.png", "What each arm's generator draws (blue), against the true mixture (red)."),
+    ];
+    let mut found = Vec::new();
+    for (name, caption) in known {
+        let path = folder.path.join(name);
+        if path.is_file() {
+            found.push((STANDARD.encode(fs::read(&path)?), caption));
+        }
+    }
+    Ok(html! {
+        @for (data, caption) in &found {
+            figure.wide { img src=(format!("data:image/png;base64,{data}")) alt=(caption); figcaption { (caption) } }
+        }
+    })
+}
+
+fn quality(rows: &[ImageQuality]) -> Markup {
+    let number = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| format!("{v:.3}"));
+    html! {
+        div.wide { table {
+            thead { tr {
+                th { "images of" } th.number { "images" } th.number { "FID ↓" } th.number { "KID ↓" }
+                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "to the nearest real" }
+            } }
+            tbody { @for row in rows { tr {
+                th { (row.arm.map_or_else(|| "held-out patients (real)".into(), |arm| arm.to_string())) }
+                td.number { (row.images) }
+                td.number { (number(row.fid)) } td.number { (number(row.kid)) }
+                td.number { (number(row.precision)) } td.number { (number(row.recall)) }
+                td.number { (number(row.nearest_real)) }
+            } } }
+        } }
+        p.small {
+            "Each against " (rows.first().map_or(0, |r| r.real_images)) " real training images, in the space of the features at the bottom of the segmenter that "
+            "learnt from all real images, averaged over an image. These numbers are not those of an Inception network, and compare only within this table; "
+            "the first row shows what real images of other patients score. Precision and recall take 3 neighbours. Synthetic images much nearer to a real "
+            "training image (the median is shown) than held-out real images are would be copies."
+        }
+    }
+}
+
+fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let seed = table.seeds[0];
+    let mut drawn = Vec::new();
+    for row in table.rows.iter().filter(|row| row.arm.is_synthetic()) {
+        let place = Step::folder(&folder.path, row.arm, seed);
+        let Recorded { names, rows } = read_csv(&place.join("losses.csv"))?;
+        for side in ["discriminator", "generator"] {
+            let line = |(k, name): (usize, &String)| {
+                let points: Vec<(f64, f64)> = rows.iter().filter_map(|(round, values)| Some((*round, (*values.get(k)?)?))).collect();
+                Line { name: name.rsplit('/').next().unwrap_or(name).to_owned(), points: averaged(&points) }
+            };
+            let of_side: Vec<Line> = names.iter().enumerate().filter(|(_, n)| n.starts_with(side)).map(line).collect();
+            drawn.push(lines(&format!("{}: {side}'s loss", row.arm), "round", &of_side)?);
+        }
+    }
+    let mut segmenters = Vec::new();
+    for row in &table.rows {
+        // The toy has no segmenter.
+        let path = Step::folder(&folder.path, row.arm, seed).join("segmenter.csv");
+        if path.is_file() {
+            let points: Vec<(f64, f64)> = read_csv(&path)?.rows.iter().filter_map(|(step, v)| Some((*step, (*v.first()?)?))).collect();
+            segmenters.push(Line { name: row.arm.to_string(), points: averaged(&points) });
+        }
+    }
+    if !segmenters.is_empty() {
+        drawn.push(lines("Segmenters' loss on their training images", "step", &segmenters)?);
+    }
+    Ok(html! { @for svg in &drawn { figure { (PreEscaped(svg)) } } })
+}
+
+/// Few enough points to draw: neighbours averaged.
+fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let together = points.len().div_ceil(POINTS_MAX).max(1);
+    let mean = |part: &[(f64, f64)]| {
+        let n = part.len() as f64;
+        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(together).map(mean).collect()
+}
+
+fn traffic(table: &Table) -> Markup {
+    let megabytes = |kinds: &asyndgan_paper::SiteTraffic| kinds.values().map(|k| k.bytes).sum::<u64>() as f64 / 1e6;
+    html! {
+        div.wide { table {
+            thead { tr { th { "run" } th { "site" } th.number { "MB" } th { "by kind of message" } } }
+            tbody { @for (run, sites) in &table.bytes { @for (site, kinds) in sites { tr {
+                td { (run) } td { (site) }
+                td.number { (format!("{:.1}", megabytes(kinds))) }
+                td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages) "; " } }
+            } } } }
+        } }
+        p.small { "Masks and run description once; synthetic images out and gradients back every round. No real image and no discriminator ever travels." }
+    }
+}
+
+fn configuration(table: &Table) -> Markup {
+    let settings = serde_json::to_value(&table.configuration.settings).unwrap_or_default();
+    let settings: Vec<(String, String)> =
+        settings.as_object().map_or_else(Vec::new, |all| all.iter().map(|(k, v)| (k.clone(), v.to_string())).collect());
+    html! {
+        details {
+            summary { "Sites and patients" }
+            @for site in &table.data.sites { p.small { b { (site.name) } ": " (site.cases) " images of " (site.patients.join(", ")) } }
+        }
+        details {
+            summary { "Settings" }
+            dl { @for (name, value) in &settings { dt { (name) } dd { (value) } } }
+        }
+        details {
+            summary { "Metrics" }
+            dl { @for (name, value) in &table.convention { dt { (name) } dd { (value) } } }
+        }
+        details {
+            summary { "Seconds" }
+            dl { @for (name, value) in &table.seconds { dt { (name) } dd { (format!("{value:.0}")) } } }
+        }
+        p.small { @for (name, version) in &table.versions { (name) " " (version) "; " } }
+    }
+}
+
+fn how_to_read() -> Markup {
+    html! {
+        section {
+            h2 { "How to read this" }
+            p {
+                "Every arm trains the same segmenter with the same steps; only the images differ that it learns from. RealAll has the real images of all sites, which no "
+                "hospital could have; RealSubset-n those of one site, which it has; SynAll the images of one regular GAN on all data; AsynDgan those of the generator that "
+                "learnt from the sites' discriminators, without a real image leaving its site. All are scored on the same held-out patients."
+            }
+            p {
+                "The paper claims that RealAll is best, that AsynDgan is above every RealSubset, and that it comes close to SynAll. The claims are held against the means here, "
+                "whichever way they fall; an interval that includes zero says that these cases cannot tell. The best RealSubset is picked by the very cases that it is scored on, "
+                "which favours it."
+            }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Synthetic images beside real ones, in the space of what the segmenter that learnt from all real images finds in them.
+
+use anyhow::Result;
+use asyndgan_medio::{CaseSet, window};
+use asyndgan_metrics::{fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
+use asyndgan_models::{Segmenter, read_tensors};
+use asyndgan_paper::{Arm, Experiment, ImageQuality, Step};
+use asyndgan_protocol::{Role, Stream, stream};
+use ndarray::{Array2, Array3, Axis};
+use rand::Rng;
+use tch::{Kind, Tensor};
+
+use crate::{configure, run_folder::RunFolder};
+
+/// Images of each kind that are compared, at most.
+const IMAGES_MAX: usize = 1000;
+/// Neighbours that a ball reaches to, for precision and recall.
+const NEIGHBOURS: usize = 3;
+
+/// The features of some images, and the images.
+pub(crate) struct Sample {
+    pub(crate) images: Vec<Array3<f32>>,
+    pub(crate) features: Array2<f64>,
+}
+
+/// What is compared: real training images, real held-out ones, and the synthetic ones of every arm.
+pub(crate) struct Samples {
+    pub(crate) real: Sample,
+    held_out: Sample,
+    pub(crate) synthetic: Vec<(Arm, Sample)>,
+}
+
+impl Samples {
+    /// Reads them; none without the segmenter of all real images.
+    pub(crate) fn of(folder: &RunFolder, arms: &[Arm]) -> Result<Option<Self>> {
+        let seed = folder.run.seeds[0];
+        let weights = Step::folder(&folder.path, Arm::RealAll, seed).join("segmenter.safetensors");
+        if folder.run.experiment == Experiment::Fig5 || !arms.contains(&Arm::RealAll) || !weights.is_file() {
+            return Ok(None);
+        }
+        let network = configure::segmenter(&folder.run).network;
+        let mut segmenter = Segmenter::new(&network, folder.device, &mut stream(seed, Role::Segmenter, 0, 0));
+        segmenter.parameters.load(&read_tensors(&weights)?)?;
+        let mut rng = stream(seed, Role::Comparison, 0, 0);
+        let of = |images| sample(folder, &segmenter, images);
+        let sites: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
+        let real = of(crops(&CaseSet::open(&sites)?, folder.run.settings.crop, &mut rng)?);
+        let held_out = of(held_out(folder, &mut rng)?);
+        let mut synthetic = Vec::new();
+        for &arm in arms.iter().filter(|arm| arm.is_synthetic()) {
+            let made = CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])?;
+            synthetic.push((arm, of(crops(&made, folder.run.settings.crop, &mut rng)?)));
+        }
+        Ok(Some(Self { real, held_out, synthetic }))
+    }
+
+    /// The comparisons; first the held-out real images, which say what numbers real images of other patients have.
+    pub(crate) fn compare(&self) -> Vec<ImageQuality> {
+        let one = |arm, sample: &Sample| {
+            let (synthetic, real) = (sample.features.view(), self.real.features.view());
+            let both = precision_recall(real, synthetic, NEIGHBOURS).ok();
+            let nearest = nearest_distances(synthetic, real).ok().filter(|d| !d.is_empty()).map(|mut d| {
+                d.sort_by(f64::total_cmp);
+                percentile_of_sorted(&d, 50.0)
+            });
+            ImageQuality {
+                arm,
+                images: sample.images.len(),
+                real_images: self.real.images.len(),
+                fid: fid(synthetic, real).ok(),
+                kid: kid(synthetic, real).ok(),
+                precision: both.map(|b| b.0),
+                recall: both.map(|b| b.1),
+                nearest_real: nearest,
+            }
+        };
+        let synthetic = self.synthetic.iter().map(|(arm, sample)| one(Some(*arm), sample));
+        std::iter::once(one(None, &self.held_out)).chain(synthetic).collect()
+    }
+}
+
+/// Random crops of some cases, evenly spread over all.
+fn crops(cases: &CaseSet, crop: usize, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
+    let count = cases.len().min(IMAGES_MAX);
+    let one = |i: usize| {
+        let case = cases.read(i * cases.len() / count)?;
+        let (_, rows, columns) = case.image.dim();
+        let (top, left) = (rng.random_range(0..=rows - crop), rng.random_range(0..=columns - crop));
+        Ok(window(case.image.view(), top, left, crop).to_owned())
+    };
+    (0..count).map(one).collect()
+}
+
+/// Random crops of the held-out cases, as many of each.
+fn held_out(folder: &RunFolder, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
+    let (test, crop) = (folder.test()?, folder.run.settings.crop);
+    let each = (IMAGES_MAX / 2).div_ceil(test.len().max(1));
+    let mut images = Vec::new();
+    for i in 0..test.len() {
+        let case = test.read(i)?;
+        let (slices, _, rows, columns) = case.images.dim();
+        for _ in 0..each {
+            let (slice, top, left) = (rng.random_range(0..slices), rng.random_range(0..=rows - crop), rng.random_range(0..=columns - crop));
+            images.push(window(case.images.index_axis(Axis(0), slice), top, left, crop).to_owned());
+        }
+    }
+    Ok(images)
+}
+
+fn sample(folder: &RunFolder, segmenter: &Segmenter, images: Vec<Array3<f32>>) -> Sample {
+    let mut values = Vec::new();
+    let mut width = 0;
+    for batch in images.chunks(32) {
+        let (channels, rows, columns) = batch[0].dim();
+        let flat: Vec<f32> = batch.iter().flat_map(|image| image.iter().copied()).collect();
+        let shape = [batch.len() as i64, channels as i64, rows as i64, columns as i64];
+        let features = segmenter.features(&Tensor::from_slice(&flat).view(shape).to_device(folder.device));
+        let features = features.to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
+        width = features.size()[1] as usize;
+        let mut part = vec![0.0; features.numel()];
+        features.copy_data(&mut part, features.numel());
+        values.extend(part);
+    }
+    let features = Array2::from_shape_vec((images.len(), width), values).expect("features of every image");
+    Sample { images, features }
+}
