@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "auto")]
     device: DeviceName,
     /// Another value of one of the profile's settings (those of a run.json), as NAME=VALUE.
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
     set: Vec<(String, serde_json::Value)>,
     /// Only these rows of the table.
     #[arg(long, value_delimiter = ',')]
@@ -98,12 +98,6 @@ impl Arguments {
         let (seeds, device) = ((0..self.seeds).collect(), device.into());
         Ok(Run { experiment, profile, data, seeds, device, validate: self.validate, arms: self.arms.clone(), settings })
     }
-}
-
-/// A setting as written on the command line; words need no quotes.
-fn setting(text: &str) -> Result<(String, serde_json::Value), String> {
-    let (name, value) = text.split_once('=').ok_or_else(|| format!("{text} has no =; write it as rounds=100"))?;
-    Ok((name.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
 }
 
 pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {

@@ -37,6 +37,35 @@ pub fn brain_cases(brain: &Brain, size: usize) -> Vec<Case> {
     chosen.into_iter().map(case).filter(|c| c.condition.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE)).collect()
 }
 
+/// Codes of a brain's slices for which images can be made: tumour labels and the outline as they stand in a mask, resized to `size` by
+/// `size`; slices without tumour are left out.
+///
+/// # Shapes
+/// `[slices, rows, columns]` of codes to `[size, size]` each, with the slice's number.
+pub fn brain_conditions(codes: ArrayView3<u32>, size: usize) -> Vec<(usize, Array2<u8>)> {
+    let slice = |(z, plane): (usize, ndarray::ArrayView2<u32>)| (z, nearest(plane, size, size).mapv(|code| code.min(255) as u8));
+    let shows_tumour = |(_, codes): &(usize, Array2<u8>)| codes.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE);
+    codes.outer_iter().enumerate().map(slice).filter(shows_tumour).collect()
+}
+
+/// The nuclei of a picture for which images can be made, shrunk by `shrink` and cut apart where they touch.
+pub fn tile_condition(instances: ndarray::ArrayView2<u32>, shrink: usize) -> Array2<u8> {
+    let (rows, columns) = instances.dim();
+    mask::cut_apart(nearest(instances, rows / shrink, columns / shrink).view()).mapv(u8::from)
+}
+
+/// All slices of a brain at `size`, for a segmenter that is to find what nobody has marked; the truth is empty.
+///
+/// Slices are scaled as in [`brain_cases`].
+pub fn brain_unmarked(id: &str, t2: &Array3<f32>, spacing_mm: [f64; 3], size: usize) -> TestCase {
+    let scaled = scale_robustly(t2);
+    let mut images = Array4::zeros((t2.len_of(Axis(0)), 1, size, size));
+    for z in 0..t2.len_of(Axis(0)) {
+        images.index_axis_mut(Axis(0), z).assign(&bilinear(slice_of(&scaled, z), size, size));
+    }
+    TestCase { id: id.into(), images, truth: Array3::zeros(t2.dim()), spacing_mm }
+}
+
 /// The slices from the first to the last that show enough tumour, as a held-out case: images at `size`, truth on the original grid.
 pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
     let (scaled, chosen) = brain_slices(brain);

@@ -155,7 +155,7 @@ impl Settings {
             Experiment::Table1 => desk,
             Experiment::Table2 => Self {
                 sites: 4,
-                batch: 4,
+                batch: if profile == Profile::Paper { 4 } else { 2 },
                 // 16 patches of 286 at full resolution, as in the paper, are patches of 143 here.
                 size: 143,
                 quarter_turns: true,
@@ -213,6 +213,15 @@ impl Settings {
                 ..by_experiment
             },
         }
+    }
+
+    /// A change as people write it: `NAME=VALUE`; words need no quotes.
+    ///
+    /// # Errors
+    /// [`UnfitSetting`] when there is no `=`.
+    pub fn change(text: &str) -> Result<(String, serde_json::Value), UnfitSetting> {
+        let (name, value) = text.split_once('=').ok_or_else(|| UnfitSetting(format!("{text} has no =; write it as rounds=100")))?;
+        Ok((name.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
     }
 
     /// The rounds after which a generator is kept, the last included; none if none is kept on the way.

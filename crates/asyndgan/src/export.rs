@@ -10,11 +10,6 @@ use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::R
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
     let folder = RunFolder::open(&which.at.run)?;
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
-    let (channels, labels): (&[&str], &[(u32, &str)]) = match folder.run.experiment {
-        Experiment::Fig5 => bail!("the toy's values are no images"),
-        Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
-        Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
-    };
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let made = folder.proof(Step::Synthesize(which.arm, which.seed));
     ensure!(
@@ -27,11 +22,7 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
     );
     let cases = CaseSet::open(&[made])?;
-    let set = Export {
-        channels: channels.iter().map(|&c| c.to_owned()).collect(),
-        labels: labels.iter().map(|&(l, name)| (l, name.to_owned())).collect::<BTreeMap<_, _>>(),
-        card: card(&folder, which.arm, which.seed, &cases)?,
-    };
+    let set = described(folder.run.experiment, card(&folder, which.arm, which.seed, &cases)?)?;
     let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);
     let progress = |done| bar.set(done as u64);
@@ -41,6 +32,17 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
     }
     eprintln!("{}: {count} synthetic images", out.display());
     Ok(())
+}
+
+/// Channels and labels of an experiment's images, with what a reader needs to know.
+pub(crate) fn described(experiment: Experiment, card: String) -> Result<Export> {
+    let (channels, labels): (&[&str], &[(u32, &str)]) = match experiment {
+        Experiment::Fig5 => bail!("the toy's values are no images"),
+        Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
+        Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
+    };
+    let labels: BTreeMap<u32, String> = labels.iter().map(|&(l, name)| (l, name.to_owned())).collect();
+    Ok(Export { channels: channels.iter().map(|&c| c.to_owned()).collect(), labels, card })
 }
 
 /// What a reader of the set needs to know.

@@ -10,25 +10,30 @@ mod data_command;
 mod evaluate;
 mod export;
 mod figures;
+mod from_masks;
 mod inspect;
+mod network_file;
 mod prepare;
 mod progress;
 mod recombine;
 mod report;
 mod run_folder;
 mod score;
+mod segment;
 mod shelf;
 mod sources;
 mod synthesize;
 mod train;
+mod train_segmenter;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use asyndgan_paper::Arm;
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Result, bail};
+use asyndgan_paper::{Arm, Experiment, Profile, Settings};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use consortium::{InitCommand, JournalCommand, KeysCommand};
 use data_command::DataCommand;
-use run_folder::RunFolder;
+use run_folder::{RunFolder, device};
 
 const EXAMPLES: &str = "Examples:
   cargo xtask reproduce table2 --profile smoke     all steps of an experiment, in order
@@ -38,6 +43,15 @@ const EXAMPLES: &str = "Examples:
 
 A step goes on where it was when it is started again; every step leaves its results in the run's folder.";
 
+const SYNTHESIZE: &str = "Examples:
+  asyndgan synthesize --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
+  asyndgan synthesize --generator generator.safetensors --conditions masks --count 5 --out synthetic
+
+The second makes images and masks for other programs, and in synthetic/cases what train-segmenter takes.";
+const SEGMENTER: &str = "Examples:
+  asyndgan train-segmenter --cases synthetic/cases --images tissue --out segmenter.safetensors
+  asyndgan train-segmenter --cases synthetic/cases prepared/site-1 --images brain --out segmenter.safetensors
+  asyndgan segment scan.nii.gz --segmenter segmenter.safetensors --out masks";
 const REPORT: &str = "Examples:
   asyndgan report --run target/reproduce/table2-desk
   asyndgan report --run target/reproduce/fig5-desk target/reproduce/table1-desk --out all.html";
@@ -82,6 +96,60 @@ struct Which {
     seed: u64,
 }
 
+#[derive(Args)]
+struct SynthesizeArguments {
+    /// The run's folder, with its run.json.
+    #[arg(long, requires = "arm", required_unless_present = "generator")]
+    run: Option<PathBuf>,
+    /// RealAll, RealSubset-N, SynAll, SynSubset-N or AsynDgan.
+    #[arg(long, requires = "run")]
+    arm: Option<Arm>,
+    /// A generator.safetensors by itself, for other masks than its run's.
+    #[arg(long, conflicts_with = "run", requires_all = ["conditions", "out"])]
+    generator: Option<PathBuf>,
+    /// The folder of masks: PNG or TIFF of nuclei, or NIfTI with tumour labels 1 to 3 and the brain's contour as 4.
+    #[arg(long, requires = "generator")]
+    conditions: Option<PathBuf>,
+    /// Images of each mask.
+    #[arg(long, default_value_t = 1)]
+    count: u32,
+    /// The folder that is made.
+    #[arg(long, requires = "generator")]
+    out: Option<PathBuf>,
+    /// One of the run's seeds; of a generator by itself, the seed of its noise.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Where a generator by itself is computed: auto, cpu or cuda.
+    #[arg(long, default_value = "auto")]
+    device: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Images {
+    Brain,
+    Tissue,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ProfileName {
+    Smoke,
+    Desk,
+    Paper,
+}
+
+impl SynthesizeArguments {
+    fn go(self) -> Result<()> {
+        if let (Some(run), Some(arm)) = (&self.run, self.arm) {
+            return synthesize::synthesize(&RunFolder::open(run)?, arm, self.seed);
+        }
+        let (Some(generator), Some(conditions), Some(out)) = (&self.generator, &self.conditions, &self.out) else {
+            bail!("say of which --run and --arm, or with which --generator of which --conditions into which --out");
+        };
+        let (count, seed, device) = (self.count, self.seed, device(&self.device)?);
+        from_masks::from_masks(&from_masks::FromMasks { generator, conditions, count, seed, out, device })
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Read or make the images, and share them out to sites.
@@ -90,8 +158,50 @@ enum Command {
     Estimate(Where),
     /// Train an arm's generator through the protocol.
     Train(Which),
-    /// Make an arm's synthetic images.
-    Synthesize(Which),
+    /// Make synthetic images: an arm's of a run, or anyone's masks with a generator by itself.
+    #[command(after_help = SYNTHESIZE)]
+    Synthesize(SynthesizeArguments),
+    /// Train a segmenter on synthetic images, or on a hospital's own.
+    #[command(after_help = SEGMENTER)]
+    TrainSegmenter {
+        /// Cases: a run's synthetic.safetensors, the cases of `synthesize --generator`, or folders that `data prepare` wrote.
+        #[arg(long, required = true, num_args = 1..)]
+        cases: Vec<PathBuf>,
+        /// What they show.
+        #[arg(long)]
+        images: Images,
+        /// Whose segmenter settings.
+        #[arg(long, default_value = "desk")]
+        profile: ProfileName,
+        /// Another value of one of the profile's settings, as NAME=VALUE.
+        #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
+        set: Vec<(String, serde_json::Value)>,
+        /// Seed of weights and batches.
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+        /// auto, cpu or cuda.
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// Where the segmenter goes.
+        #[arg(long)]
+        out: PathBuf,
+    },
+    /// Segment images; every mask lies on its image's own grid.
+    #[command(after_help = SEGMENTER)]
+    Segment {
+        /// NIfTI volumes of brains, or PNG or TIFF pictures of tissue.
+        #[arg(required = true)]
+        images: Vec<PathBuf>,
+        /// A segmenter that `evaluate` or `train-segmenter` left.
+        #[arg(long)]
+        segmenter: PathBuf,
+        /// auto, cpu or cuda.
+        #[arg(long, default_value = "auto")]
+        device: String,
+        /// The folder for the masks.
+        #[arg(long)]
+        out: PathBuf,
+    },
     /// Train an arm's segmenter and score it on the held-out cases.
     Evaluate(Which),
     /// Train and score segmenters of the generators that an arm's training kept on the way.
@@ -155,7 +265,22 @@ fn main() -> ExitCode {
         Command::Prepare(at) => RunFolder::open(&at.run).and_then(|run| prepare::prepare(&run)),
         Command::Estimate(at) => RunFolder::open(&at.run).and_then(|run| train::estimate(&run)),
         Command::Train(which) => RunFolder::open(&which.at.run).and_then(|run| train::train(&run, which.arm, which.seed)),
-        Command::Synthesize(which) => RunFolder::open(&which.at.run).and_then(|run| synthesize::synthesize(&run, which.arm, which.seed)),
+        Command::Synthesize(arguments) => arguments.go(),
+        Command::TrainSegmenter { cases, images, profile, set, seed, device: on, out } => {
+            let experiment = match images {
+                Images::Brain => Experiment::Table1,
+                Images::Tissue => Experiment::Table2,
+            };
+            let profile = match profile {
+                ProfileName::Smoke => Profile::Smoke,
+                ProfileName::Desk => Profile::Desk,
+                ProfileName::Paper => Profile::Paper,
+            };
+            device(&on).and_then(|on| train_segmenter::train_segmenter(&cases, experiment, profile, &set, seed, &out, on))
+        }
+        Command::Segment { images, segmenter, device: on, out } => {
+            device(&on).and_then(|on| segment::segment(&images, &segmenter, &out, on))
+        }
         Command::Evaluate(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
         Command::Curve(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::curve(&run, which.arm, which.seed)),
         Command::Report { run, out } => report::report(&run, out),

@@ -53,7 +53,8 @@ pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
+/// The masks of a folder by their names without ending; anything else in it is passed over, but images of other kinds.
+pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
         let path = entry?.path();

@@ -1,0 +1,127 @@
+//! Synthetic images for anyone's masks.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_medio::{Case, CaseSet, Orientation, prepare, read_instances, read_labels, write_cases};
+use asyndgan_models::Generator;
+use asyndgan_paper::{Experiment, Run};
+use asyndgan_training::synthesize as through;
+use ndarray::{Array2, Array3};
+use tch::{Device, Tensor};
+
+use crate::{configure, export::described, network_file, progress::Progress, score::masks, synthesize::image};
+
+/// What is made of whose masks.
+pub(crate) struct FromMasks<'a> {
+    pub(crate) generator: &'a Path,
+    pub(crate) conditions: &'a Path,
+    pub(crate) count: u32,
+    pub(crate) seed: u64,
+    pub(crate) out: &'a Path,
+    pub(crate) device: Device,
+}
+
+/// A mask as the generator takes it.
+struct Condition {
+    name: String,
+    codes: Array2<u8>,
+}
+
+pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
+    ensure!(job.count > 0, "--count 0 makes nothing: take at least 1");
+    ensure!(!job.out.exists(), "{} exists: choose another --out, or delete it", job.out.display());
+    let (generator, run) = network_file::generator(job.generator, job.device)?;
+    let mut conditions = Vec::new();
+    for (name, path) in masks(job.conditions)? {
+        conditions.extend(read(&run, &name, &path)?);
+    }
+    ensure!(!conditions.is_empty(), "{} holds no mask with anything marked", job.conditions.display());
+    if let Some(other) = conditions.iter().find(|c| c.codes.dim() != conditions[0].codes.dim()) {
+        let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
+        bail!("masks of one set have one size, as the network sees them: {a} and {b} do not");
+    }
+    let beside = job.out.with_extension("partial");
+    fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
+    let made = make(job, &generator, &run, &conditions, &beside);
+    if made.is_err() {
+        // Half a set is of no use.
+        let _ = fs::remove_dir_all(&beside);
+    }
+    let count = made?;
+    eprintln!(
+        "{}: {count} synthetic images of {} masks; {} for train-segmenter",
+        job.out.display(),
+        conditions.len(),
+        job.out.join("cases").display()
+    );
+    Ok(())
+}
+
+/// Makes all images of one condition after the other, then the set that people look at.
+fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], beside: &Path) -> Result<usize> {
+    let mut bar = Progress::new("synthesize", conditions.len() as u64);
+    let codes = configure::codes(run.experiment);
+    for (i, condition) in conditions.iter().enumerate() {
+        let (rows, columns) = condition.codes.dim();
+        // Networks take multiples of 4: what is added there is background, and is cut off again.
+        let sides = (rows.next_multiple_of(4).max(16), columns.next_multiple_of(4).max(16));
+        let wide = Array2::from_shape_fn(sides, |at| condition.codes.get(at).copied().unwrap_or(0));
+        let flat: Vec<u8> = wide.iter().copied().collect();
+        let one = Tensor::from_slice(&flat).view([1, 1, wide.nrows() as i64, wide.ncols() as i64]);
+        let all = one.repeat([i64::from(job.count), 1, 1, 1]);
+        // A seed of its own for every mask.
+        let images = through(generator, &all, codes, 1, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
+        let case = |k: u32| {
+            let whole = image(&images.get(i64::from(k)));
+            Case {
+                id: format!("{}-{}", condition.name, k + 1),
+                image: Array3::from_shape_fn((whole.dim().0, rows, columns), |at| whole[at]),
+                condition: condition.codes.clone(),
+            }
+        };
+        let cases: Vec<Case> = (0..job.count).map(case).collect();
+        write_cases(&beside.join(format!("{i:06}.safetensors")), &cases)?;
+        bar.set(i as u64 + 1);
+    }
+    let count = conditions.len() * job.count as usize;
+    let cases = CaseSet::open(&[beside.into()])?;
+    described(run.experiment, card(job, run)?)?.write_pairs(job.out, &cases, |_| ())?;
+    fs::rename(beside, job.out.join("cases")).with_context(|| format!("cannot move {}", beside.display()))?;
+    Ok(count)
+}
+
+fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
+    let shown = path.display();
+    let volume = path.to_string_lossy().contains(".nii");
+    match run.experiment {
+        Experiment::Table1 if volume => {
+            let labels = read_labels(path)?.oriented(Orientation::LPS);
+            let highest = labels.voxels.iter().copied().max().unwrap_or(0);
+            ensure!(highest <= prepare::BRAIN_CODES.into(), "{shown} has label {highest}; 1 to 3 are tumour, 4 the brain's outline");
+            ensure!(
+                labels.voxels.iter().any(|&l| l == u32::from(prepare::BRAIN_OUTLINE)),
+                "{shown} has no outline of the brain: mark its contour in every slice as label 4, for the generator draws the brain by it"
+            );
+            let conditions = prepare::brain_conditions(labels.voxels.view(), run.settings.crop);
+            Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), codes }).collect())
+        }
+        Experiment::Table2 if !volume => {
+            let codes = prepare::tile_condition(read_instances(path)?.view(), run.settings.shrink);
+            ensure!(!codes.is_empty(), "{shown} is smaller than the {} pixels that become one", run.settings.shrink);
+            Ok(vec![Condition { name: name.into(), codes }])
+        }
+        Experiment::Table1 => bail!("{shown} is a picture; this generator takes NIfTI masks of brains"),
+        _ => bail!("{shown} is a volume; this generator takes PNG or TIFF masks of nuclei"),
+    }
+}
+
+fn card(job: &FromMasks, run: &Run) -> Result<String> {
+    Ok(format!(
+        "# Synthetic images\n\nEvery image here is synthetic: {} made of each mask by a generator, seed {}. No image is of a patient; the masks are whose they were.\n\n\
+         Synthetic images may lack what is rare and show what is not there. Nothing here is for diagnosis.\n\n## The generator's run\n\n```json\n{}\n```\n",
+        job.count,
+        job.seed,
+        serde_json::to_string_pretty(run)?
+    ))
+}

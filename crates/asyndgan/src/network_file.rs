@@ -1,0 +1,36 @@
+//! Networks by themselves: a file with its weights and what it is, as `train` and `evaluate` leave it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use asyndgan_models::{Generator, Segmenter, read_about, read_tensors};
+use asyndgan_paper::{Experiment, Run};
+use asyndgan_protocol::{Role, stream};
+use tch::Device;
+
+use crate::configure;
+
+/// Reads a generator, and the run that it comes from.
+pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Run)> {
+    let run = about(path)?;
+    let mut generator = Generator::new(&configure::gan(&run).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
+    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator", path.display()))?;
+    Ok((generator, run))
+}
+
+/// Reads a segmenter, and the run that it comes from.
+pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)> {
+    let run = about(path)?;
+    let network = configure::segmenter(&run).network;
+    let mut segmenter = Segmenter::new(&network, device, &mut stream(0, Role::Segmenter, 0, 0));
+    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no segmenter", path.display()))?;
+    Ok((segmenter, run))
+}
+
+fn about(path: &Path) -> Result<Run> {
+    let text = read_about(path)?;
+    let text = text.with_context(|| format!("{} does not say what it is: take one that this version has written", path.display()))?;
+    let run: Run = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
+    ensure!(run.experiment != Experiment::Fig5, "{} makes the toy's values, which are no images", path.display());
+    Ok(run)
+}
