@@ -9,7 +9,7 @@ use e2e::{describe, done, smoke};
 #[test]
 fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
     for (experiment, sites, pictures) in
-        [(Experiment::Fig5, 3, ["fig5.png", "fig5.svg"]), (Experiment::Table2, 4, ["synthetic.png", "predictions.png"])]
+        [(Experiment::Fig5, 3, ["fig5.png", "fig5.svg"]), (Experiment::Table2, 4, ["neighbours.png", "predictions.png"])]
     {
         let folder = tempfile::tempdir().expect("a folder");
         let run = smoke(experiment, None);
@@ -31,6 +31,12 @@ fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
         assert_eq!(traffic.len(), sites as usize);
         assert!(traffic.values().all(|kinds| kinds["feedback"].messages == rounds && kinds["accept"].messages == 1));
         assert_eq!(table.markdown().contains("PHANTOM"), experiment != Experiment::Fig5);
+        let report = fs::read_to_string(folder.path().join("report.html")).expect("a report");
+        assert!(report.contains("How to read this") && report.contains("data:image/png;base64,") && report.contains("<svg"));
+        assert_eq!(report.contains("Phantom data"), experiment != Experiment::Fig5);
+        assert_eq!(table.curve.len(), run.settings.curve_rounds().len());
+        // Held-out real images, then both generators'.
+        assert_eq!(table.image_quality.len(), if experiment == Experiment::Fig5 { 0 } else { 3 });
         for picture in pictures {
             assert!(fs::metadata(folder.path().join(picture)).is_ok_and(|m| m.len() > 1000), "{picture}");
         }

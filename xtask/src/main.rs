@@ -1,5 +1,6 @@
 //! The runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
 
+mod ablate;
 mod check;
 mod netlab;
 mod reproduce;
@@ -19,6 +20,8 @@ const EXAMPLES: &str = "Examples:
   cargo xtask reproduce table1                                 phantom data unless data/brats2018 holds real patients
   cargo xtask reproduce table2 --data DIR --seeds 3            real tiles in the MoNuSeg layout
   cargo xtask reproduce fig5 --profile smoke --out /tmp/fig5
+  cargo xtask report target/reproduce/fig5-desk target/reproduce/table2-desk --out all.html
+  cargo xtask ablate table2 --data DIR --seeds 3
   cargo xtask test                                             all tests, setting libtorch up first";
 
 #[derive(Parser)]
@@ -32,6 +35,17 @@ struct Cli {
 enum Task {
     /// Compute a figure or table of the paper; goes on where it was when started again.
     Reproduce(reproduce::Arguments),
+    /// Take each choice of a table's recipe away, one at a time, and say what AsynDgan loses by it, on patients of the training sites.
+    Ablate(reproduce::Arguments),
+    /// Join the reports of several runs in one page.
+    Report {
+        /// Folders of runs.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+        /// Where the page goes.
+        #[arg(long, default_value = "report.html")]
+        out: PathBuf,
+    },
     /// Obtain libtorch (done by whatever needs it) and note where it lies.
     Setup {
         /// Take the whole wheel with its CUDA packages, for an NVIDIA GPU.
@@ -59,6 +73,8 @@ fn main() -> ExitCode {
     let _ = setup::users_libtorch();
     let done = match Cli::parse().command {
         Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
+        Task::Ablate(arguments) => ablate::ablate(&arguments),
+        Task::Report { runs, out } => reproduce::report(&runs, &out),
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
         Task::Test => check::test(),

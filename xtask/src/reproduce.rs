@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     validate: bool,
     /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
     #[arg(long)]
-    out: Option<PathBuf>,
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -66,7 +66,7 @@ enum DeviceName {
 }
 
 impl Arguments {
-    fn run(&self) -> Result<Run> {
+    pub(crate) fn run(&self) -> Result<Run> {
         let experiment = match self.experiment {
             ExperimentName::Fig5 => Experiment::Fig5,
             ExperimentName::Table1 => Experiment::Table1,
@@ -104,23 +104,39 @@ pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
     let run = arguments.run()?;
     let default = || root().join("target/reproduce").join(format!("{}-{}", run.experiment.name(), run.profile.name()));
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
-    if run.data.is_none() && run.experiment != Experiment::Fig5 {
-        eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
-    }
-    run_json::claim(&folder, &run)?;
-    setup::ensure_libtorch()?;
-    eprintln!("building asyndgan ...");
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    let runner = Runner { program: target().join("release/asyndgan"), folder: &folder, run: &run };
-    runner.all()?;
+    carry_out(&run, &folder)?;
     let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
-    eprintln!("results: {}", folder.display());
+    eprintln!("results: {}, to look at: {}", folder.display(), folder.join("report.html").display());
     show(&table);
     Ok(())
 }
 
+/// Does all steps of a run in its folder that are not done yet.
+pub(crate) fn carry_out(run: &Run, folder: &Path) -> Result<()> {
+    if run.data.is_none() && run.experiment != Experiment::Fig5 {
+        eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
+    }
+    run_json::claim(folder, run)?;
+    setup::ensure_libtorch()?;
+    eprintln!("building asyndgan ...");
+    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    let runner = Runner { program: target().join("release/asyndgan"), folder, run };
+    runner.all()
+}
+
+/// Joins the reports of several runs.
+pub(crate) fn report(runs: &[PathBuf], out: &Path) -> Result<()> {
+    setup::ensure_libtorch()?;
+    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    let mut command = Command::new(target().join("release/asyndgan"));
+    command.arg("report").arg("--run").args(runs).arg("--out").arg(out);
+    succeed(command)?;
+    eprintln!("{}", out.display());
+    Ok(())
+}
+
 #[allow(clippy::print_stdout, reason = "the table is what was asked for")]
-fn show(table: &str) {
+pub(crate) fn show(table: &str) {
     println!("{table}");
 }
 

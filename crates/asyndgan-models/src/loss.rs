@@ -18,6 +18,9 @@ pub fn adversarial(logits: &Tensor, real: bool) -> Tensor {
 pub enum Game {
     /// Binary cross-entropy on logits, non-saturating for the generator: the paper's.
     CrossEntropy,
+    /// Binary cross-entropy for the discriminator, and for the generator the same with its sign turned: equation 1 to the letter. It
+    /// saturates where a discriminator is sure.
+    Minimax,
     /// The discriminator wants logits beyond 1 on real and below -1 on synthetic images; the generator wants them high.
     ///
     /// # Reference
@@ -41,7 +44,7 @@ impl Game {
     pub fn discriminator(self, real: &Tensor, synthetic: &Tensor) -> Tensor {
         let mean = |x: Tensor| x.mean(Kind::Float);
         let both = match self {
-            Self::CrossEntropy => adversarial(real, true) + adversarial(synthetic, false),
+            Self::CrossEntropy | Self::Minimax => adversarial(real, true) + adversarial(synthetic, false),
             Self::Hinge => mean((-real + 1.0_f64).relu()) + mean((synthetic + 1.0).relu()),
             Self::LeastSquares => mean((real - 1.0).square()) + mean(synthetic.square()),
         };
@@ -58,6 +61,7 @@ impl Game {
     pub fn generator(self, logits: &Tensor, synthetic: &Tensor, real: &Tensor, l1_weight: f64) -> Tensor {
         let fooling = match self {
             Self::CrossEntropy => adversarial(logits, true),
+            Self::Minimax => -adversarial(logits, false),
             Self::Hinge => -logits.mean(Kind::Float),
             Self::LeastSquares => (logits - 1.0).square().mean(Kind::Float),
         };

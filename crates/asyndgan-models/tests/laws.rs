@@ -178,7 +178,7 @@ proptest! {
     #[test]
     fn every_game_is_finite_and_pulls_both_sides_the_right_way(real in proptest::collection::vec(-1e4_f32..1e4, 1..20), synthetic in proptest::collection::vec(-1e4_f32..1e4, 1..20)) {
         let tensor = |v: &[f32]| Tensor::from_slice(v).set_requires_grad(true);
-        for game in [Game::CrossEntropy, Game::Hinge, Game::LeastSquares] {
+        for game in [Game::CrossEntropy, Game::Minimax, Game::Hinge, Game::LeastSquares] {
             let (r, s) = (tensor(&real), tensor(&synthetic));
             let value = game.discriminator(&r, &s);
             prop_assert!(value.double_value(&[]).is_finite() && value.double_value(&[]) >= 0.0);

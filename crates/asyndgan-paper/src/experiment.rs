@@ -39,6 +39,8 @@ pub enum Arm {
     SynSubset(u32),
     /// Synthetic images of the generator that learnt from all sites' discriminators.
     AsynDgan,
+    /// The same, of sites that all have the same conditions and different data for them: no mixture is learnt then.
+    AsynDganOverlap,
 }
 
 /// A name that is none of the known ones.
@@ -67,7 +69,7 @@ impl Experiment {
     pub fn arms(self, sites: u32) -> Vec<Arm> {
         let subsets = 1..=sites;
         match self {
-            Experiment::Fig5 => std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan]).collect(),
+            Experiment::Fig5 => std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan, Arm::AsynDganOverlap]).collect(),
             _ => std::iter::once(Arm::RealAll).chain(subsets.map(Arm::RealSubset)).chain([Arm::SynAll, Arm::AsynDgan]).collect(),
         }
     }
@@ -75,7 +77,7 @@ impl Experiment {
     /// The metrics of the table, in order, and whether more is better.
     pub fn metrics(self) -> &'static [(&'static str, bool)] {
         match self {
-            Experiment::Fig5 => &[("wasserstein_1", false)],
+            Experiment::Fig5 => &[("wasserstein_1", false), ("wasserstein_1_predicted", false)],
             Experiment::Table1 => &[("dice", true), ("sensitivity", true), ("specificity", true), ("hd95", false)],
             Experiment::Table2 => &[("dice", true), ("aji", true)],
         }
@@ -108,6 +110,7 @@ impl fmt::Display for Arm {
             Arm::SynAll => f.pad("SynAll"),
             Arm::SynSubset(n) => f.pad(&format!("SynSubset-{n}")),
             Arm::AsynDgan => f.pad("AsynDgan"),
+            Arm::AsynDganOverlap => f.pad("AsynDgan-Overlap"),
         }
     }
 }
@@ -122,6 +125,7 @@ impl FromStr for Arm {
             None if s == "SynAll" => Ok(Arm::SynAll),
             None if s == "AsynDgan" => Ok(Arm::AsynDgan),
             Some(("RealSubset", n)) => Ok(Arm::RealSubset(number(n)?)),
+            Some(("AsynDgan", "Overlap")) => Ok(Arm::AsynDganOverlap),
             Some(("SynSubset", n)) => Ok(Arm::SynSubset(number(n)?)),
             _ => Err(UnknownName(s.into())),
         }

@@ -19,7 +19,8 @@ pub(crate) fn codes(experiment: Experiment) -> u8 {
     }
 }
 
-pub(crate) fn gan(run: &Run) -> GanConfig {
+/// An arm's networks; of the overlapping one equation 1 to the letter, for which theory says where it ends.
+pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let s = &run.settings;
     let Settings { generator_width: width, generator_blocks: blocks, discriminator_width, batch_norm, .. } = *s;
     let norm = if batch_norm { Norm::Batch } else { Norm::Instance };
@@ -43,6 +44,8 @@ pub(crate) fn gan(run: &Run) -> GanConfig {
         discriminator_adam: adam(s.discriminator_learning_rate),
         codes,
         game: match s.gan_loss {
+            _ if arm == Arm::AsynDganOverlap => Game::Minimax,
+            GanLoss::Minimax => Game::Minimax,
             GanLoss::CrossEntropy => Game::CrossEntropy,
             GanLoss::Hinge => Game::Hinge,
             GanLoss::LeastSquares => Game::LeastSquares,
@@ -60,6 +63,11 @@ fn symmetry(run: &Run) -> Symmetry {
     }
 }
 
+/// Whether every site has a discriminator of its own.
+fn is_distributed(arm: Arm) -> bool {
+    matches!(arm, Arm::AsynDgan | Arm::AsynDganOverlap)
+}
+
 /// A run of one arm: a single GAN sees as many pairs a round as all sites together.
 pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDescription {
     let s = &run.settings;
@@ -67,7 +75,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         name: format!("{} {arm}", run.experiment.name()),
         seed,
         rounds: s.rounds,
-        batch: if arm == Arm::AsynDgan { s.batch } else { s.batch * sites },
+        batch: if is_distributed(arm) { s.batch } else { s.batch * sites },
         channels: image_channels(run.experiment) as u32,
         crop: s.crop as u32,
         symmetry: symmetry(run),
@@ -78,8 +86,8 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         synthetic_dtype: Dtype::F32,
         feedback_dtype: Dtype::F32,
         // A GAN on all data has no other site to share the processor with.
-        site_threads: if arm == Arm::AsynDgan { s.site_threads } else { s.server_threads },
-        networks: gan(run).description(),
+        site_threads: if is_distributed(arm) { s.site_threads } else { s.server_threads },
+        networks: gan(run, arm).description(),
     }
 }
 

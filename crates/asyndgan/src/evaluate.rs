@@ -133,8 +133,11 @@ fn case_scores(case: &str, scores: Scores) -> CaseScores {
 
 fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
     let drawn = toy_values(folder, arm, seed)?;
-    let distance = wasserstein_1(&mixture(folder.run.settings.phantoms_held_out), &drawn);
-    let scores = BTreeMap::from([("wasserstein_1", distance)]);
+    let count = folder.run.settings.phantoms_held_out;
+    let scores = BTreeMap::from([
+        ("wasserstein_1", wasserstein_1(&mixture(count), &drawn)),
+        ("wasserstein_1_predicted", wasserstein_1(&predicted(arm, count), &drawn)),
+    ]);
     Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores)]))
 }
 
@@ -145,6 +148,16 @@ pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<
     let mut drawn = vec![0_f32; values.numel()];
     values.copy_data(&mut drawn, values.numel());
     Ok(drawn.into_iter().map(f64::from).collect())
+}
+
+/// What theory says that an arm's generator draws.
+pub(crate) fn predicted(arm: Arm, count: usize) -> Vec<f64> {
+    let rng = |site: u32| stream(u64::MAX, Role::Phantom, site, 2);
+    match arm {
+        Arm::SynSubset(site) | Arm::RealSubset(site) => toy::values(site as usize - 1, count, &mut rng(site - 1)),
+        Arm::AsynDganOverlap => toy::barycentre_values(count, &mut rng(0)),
+        _ => mixture(count),
+    }
 }
 
 /// The true mixture, drawn from streams that no training uses.

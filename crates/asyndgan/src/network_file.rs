@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_models::{Generator, Segmenter, read_about, read_tensors};
-use asyndgan_paper::{Experiment, Run};
+use asyndgan_paper::{Arm, Experiment, Run};
 use asyndgan_protocol::{Role, stream};
 use tch::Device;
 
@@ -13,7 +13,7 @@ use crate::configure;
 /// Reads a generator, and the run that it comes from.
 pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Run)> {
     let run = about(path)?;
-    let mut generator = Generator::new(&configure::gan(&run).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
+    let mut generator = Generator::new(&configure::gan(&run, Arm::AsynDgan).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
     generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator", path.display()))?;
     Ok((generator, run))
 }

@@ -105,7 +105,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
-        claims: claims(run.experiment, &by_metric[metrics[0].0]),
+        claims: claims(run.experiment, &by_metric),
         image_quality,
         curve: curve(folder),
         convention: convention(run.experiment)?,

@@ -23,10 +23,10 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     let out = folder.proof(Step::Synthesize(arm, seed));
     let label = Step::Synthesize(arm, seed).label();
     if folder.run.experiment == Experiment::Fig5 {
-        let config = configure::gan(&folder.run);
+        let count = configure::codes(folder.run.experiment);
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
-        let values = through(&generator, &codes, config.codes, 1 << 16, seed, folder.device, |done| bar.set(done));
+        let values = through(&generator, &codes, count, 1 << 16, seed, folder.device, |done| bar.set(done));
         write_tensors(&out, &[("values".to_owned(), values)].into())?;
         return Ok(());
     }
@@ -37,7 +37,7 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
 
 /// A generator of this run from its file.
 pub(crate) fn load(folder: &RunFolder, path: &Path) -> Result<Generator> {
-    let config = configure::gan(&folder.run).generator;
+    let config = configure::gan(&folder.run, Arm::AsynDgan).generator;
     let mut generator = Generator::new(&config, folder.device, &mut stream(0, Role::GeneratorWeights, 0, 0));
     generator.parameters.load(&read_tensors(path)?)?;
     Ok(generator)
@@ -70,6 +70,7 @@ pub(crate) fn images_of(
 fn toy_codes(count: usize, arm: Arm) -> Tensor {
     let code = |i: usize| match arm {
         Arm::SynSubset(site) => site as u8,
+        Arm::AsynDganOverlap => 1,
         _ => (i % 3) as u8 + 1,
     };
     Tensor::from_slice(&(0..count).map(code).collect::<Vec<_>>()).unsqueeze(1)

@@ -30,16 +30,18 @@ const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: 
 /// Where one site finds its own data, and nothing else.
 enum Source {
     Folders(Vec<PathBuf>),
-    Toy { sites: Vec<usize>, values: usize },
+    /// Values of some of the toy's sites; each has its own condition, or all the first.
+    Toy { sites: Vec<usize>, values: usize, overlapping: bool },
 }
 
 impl Source {
     fn load(&self, seed: u64) -> Result<Pairs> {
         match self {
             Source::Folders(paths) => Ok(Pairs::of_cases(CaseSet::open(paths)?)?),
-            Source::Toy { sites, values } => {
+            Source::Toy { sites, values, overlapping } => {
                 let drawn = |&site: &usize| toy::values(site, *values, &mut stream(seed, Role::Phantom, site as u32, 0));
-                let codes: Vec<u8> = sites.iter().flat_map(|&site| vec![site as u8 + 1; *values]).collect();
+                let code = |site: usize| if *overlapping { 1 } else { site as u8 + 1 };
+                let codes: Vec<u8> = sites.iter().flat_map(|&site| vec![code(site); *values]).collect();
                 Ok(Pairs::of_values(&sites.iter().flat_map(drawn).collect::<Vec<_>>(), &codes))
             }
         }
@@ -50,12 +52,13 @@ impl Source {
 fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
     let one = |held: Vec<u32>| match folder.run.experiment {
         Experiment::Fig5 => {
-            Source::Toy { sites: held.iter().map(|&s| s as usize - 1).collect(), values: folder.run.settings.phantoms_per_site }
+            let (sites, overlapping) = (held.iter().map(|&s| s as usize - 1).collect(), arm == Arm::AsynDganOverlap);
+            Source::Toy { sites, values: folder.run.settings.phantoms_per_site, overlapping }
         }
         _ => Source::Folders(held.iter().map(|&s| folder.site(s)).collect()),
     };
     match arm {
-        Arm::AsynDgan => (1..=sites).map(|site| one(vec![site])).collect(),
+        Arm::AsynDgan | Arm::AsynDganOverlap => (1..=sites).map(|site| one(vec![site])).collect(),
         Arm::SynSubset(site) | Arm::RealSubset(site) => vec![one(vec![site])],
         Arm::SynAll | Arm::RealAll => vec![one((1..=sites).collect())],
     }
@@ -72,7 +75,7 @@ struct Job {
 fn job(folder: &RunFolder, arm: Arm, seed: u64, sites: u32, checkpoints: PathBuf) -> Job {
     let settings = &folder.run.settings;
     Job {
-        config: configure::gan(&folder.run),
+        config: configure::gan(&folder.run, arm),
         run: configure::description(&folder.run, arm, seed, sites),
         device: folder.device,
         server_threads: settings.server_threads,

@@ -7,11 +7,11 @@ use asyndgan_paper::{Arm, Table};
 use plotters::{
     coord::Shift,
     prelude::{BitMapBackend, ChartBuilder, DrawingArea, DrawingBackend, IntoDrawingArea, LineSeries, Rectangle, SVGBackend},
-    style::{Color, IntoFont, RED, RGBColor, WHITE},
+    style::{BLACK, Color, IntoFont, RED, RGBColor, WHITE},
 };
 
 use crate::{
-    evaluate::{mixture, toy_values},
+    evaluate::{mixture, predicted, toy_values},
     run_folder::RunFolder,
 };
 
@@ -24,6 +24,8 @@ const SIZE: (u32, u32) = (1500, 320);
 struct Panel {
     title: String,
     density: Vec<f64>,
+    /// What theory says where it is not the mixture.
+    predicted: Option<Vec<f64>>,
 }
 
 /// Writes the histograms as PNG and SVG.
@@ -34,7 +36,8 @@ pub(crate) fn histograms(folder: &RunFolder, table: &Table) -> Result<()> {
     for row in &table.rows {
         let distance = row.metrics.get("wasserstein_1").and_then(|m| m.mean);
         let title = distance.map_or_else(|| row.arm.to_string(), |d| format!("{}: W1 {d:.3}", row.arm));
-        panels.push(Panel { title, density: density(&drawn(folder, row.arm)?) });
+        let predicted = (row.arm == Arm::AsynDganOverlap).then(|| density(&predicted(row.arm, folder.run.settings.phantoms_held_out)));
+        panels.push(Panel { title, density: density(&drawn(folder, row.arm)?), predicted });
     }
     super::save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))?;
     super::save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))
@@ -73,6 +76,10 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, truth: &[f64], panels: 
         chart.draw_series(bars).map_err(explain)?;
         let line = truth.iter().enumerate().map(|(i, &d)| (f64::midpoint(x(i), x(i + 1)), d));
         chart.draw_series(LineSeries::new(line, RED.stroke_width(2))).map_err(explain)?;
+        if let Some(predicted) = &panel.predicted {
+            let line = predicted.iter().enumerate().map(|(i, &d)| (f64::midpoint(x(i), x(i + 1)), d));
+            chart.draw_series(LineSeries::new(line, BLACK.stroke_width(2))).map_err(explain)?;
+        }
     }
     area.present().map_err(explain)
 }

@@ -153,7 +153,7 @@ fn pictures(folder: &RunFolder) -> Result<Markup> {
         ("synthetic.png", "Conditions, what each generator makes of them, and the real image of the same condition."),
         ("predictions.png", "Held-out images, their truth, and what each arm's segmenter finds."),
         ("neighbours.png", "Synthetic images, and beside each the real training image that is nearest to it: has the generator copied?"),
-        ("fig5.png", "What each arm's generator draws (blue), against the true mixture (red)."),
+        ("fig5.png", "What each arm's generator draws (blue), against the true mixture (red); under overlapping conditions theory predicts the barycentre (black)."),
     ];
     let mut found = Vec::new();
     for (name, caption) in known {

@@ -1,0 +1,113 @@
+//! `cargo xtask ablate`: what each choice of a recipe is worth, on patients of the training sites that are left out of training.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context, Result};
+use asyndgan_paper::{Arm, ArmScores, Run, Settings, Step};
+
+use crate::{
+    reproduce::{Arguments, carry_out, show},
+    root,
+};
+
+/// Each choice, and the setting that takes it away.
+const CHOICES: [(&str, &str); 10] = [
+    ("average of the generator", "average_decay=0.0"),
+    ("spectral norm", "spectral_norm=false"),
+    ("hinge losses", "gan_loss=cross_entropy"),
+    ("augmentation at the site", "augmentation=0.0"),
+    ("noise at every scale", "noise_code=0"),
+    ("resize convolutions", "resize_convolution=false"),
+    ("faster discriminators", "discriminator_learning_rate=0.0002"),
+    ("quarter turns", "quarter_turns=false"),
+    ("stain jitter", "stain_jitter=0.0"),
+    ("many images a condition", "synthetic_per_condition=5"),
+];
+
+pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
+    let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..arguments.run()? };
+    let base = Run { settings: base.settings.with([("curve_points", 0.into())])?, ..base };
+    let default = || root().join("target/ablate").join(format!("{}-{}", base.experiment.name(), base.profile.name()));
+    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
+    let metric = base.experiment.metrics()[0].0;
+    eprintln!("--- everything");
+    let all = folder.join("everything");
+    carry_out(&base, &all)?;
+    let everything = values(&base, &all, metric)?;
+    let mut table = format!(
+        "|taken away|{metric}|difference|standard error|\n|---|---:|---:|---:|\n|nothing|{:.4}|–|–|\n",
+        mean(&everything)
+    );
+    for (choice, change) in CHOICES {
+        let (name, value) = Settings::change(change)?;
+        let settings = base.settings.with([(name.as_str(), value)])?;
+        if settings == base.settings {
+            continue;
+        }
+        eprintln!("--- without {choice}");
+        let (run, place) = (Run { settings, ..base.clone() }, folder.join(&name));
+        // No choice changes how data are prepared: all share what was made for the first.
+        let prepared = place.join("prepared");
+        if !prepared.exists() {
+            fs::create_dir_all(&place)
+                .and_then(|()| std::os::unix::fs::symlink(all.join("prepared"), &prepared))
+                .with_context(|| format!("cannot link {}", prepared.display()))?;
+        }
+        carry_out(&run, &place)?;
+        let without = values(&run, &place, metric)?;
+        let differences: Vec<f64> = without.iter().zip(&everything).map(|(a, b)| a - b).collect();
+        let _ = writeln!(table, "|{choice}|{:.4}|{:+.4}|{:.4}|", mean(&without), mean(&differences), standard_error(&differences));
+    }
+    let _ = writeln!(
+        table,
+        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}; differences are paired by case and seed, below zero where the choice helps.",
+        if base.data.is_some() { "real data" } else { "PHANTOM DATA" },
+        base.seeds
+    );
+    fs::write(folder.join("ablation.md"), &table).with_context(|| format!("cannot write into {}", folder.display()))?;
+    show(&table);
+    Ok(())
+}
+
+/// Every case's value under every seed; what is undefined counts as 0.
+fn values(run: &Run, folder: &Path, metric: &str) -> Result<Vec<f64>> {
+    let mut values = Vec::new();
+    for &seed in &run.seeds {
+        let path = Step::Evaluate(Arm::AsynDgan, seed).proof(folder, run.experiment);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let scores: ArmScores = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
+        values.extend(scores.cases.iter().map(|case| case.metrics.get(metric).copied().flatten().unwrap_or(0.0)));
+    }
+    Ok(values)
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+fn standard_error(values: &[f64]) -> f64 {
+    let centre = mean(values);
+    let squares: f64 = values.iter().map(|v| (v - centre) * (v - centre)).sum();
+    (squares / (values.len().max(2) - 1) as f64 / values.len().max(1) as f64).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_paper::{Experiment, Profile};
+
+    use super::*;
+
+    #[test]
+    fn every_choice_is_one_of_the_desk_recipe() {
+        let desk = Settings::new(Experiment::Table2, Profile::Desk);
+        for (choice, change) in CHOICES {
+            let (name, value) = Settings::change(change).expect("written as NAME=VALUE");
+            assert_ne!(desk.with([(name.as_str(), value)]).expect("a setting"), desk, "{choice}");
+        }
+    }
+
+    #[test]
+    fn the_standard_error_is_that_of_a_mean() {
+        assert!((standard_error(&[1.0, 2.0, 3.0, 4.0]) - 0.6455).abs() < 1e-4);
+    }
+}
