@@ -2,8 +2,8 @@
 
 use std::{fmt::Write as _, fs, path::Path};
 
-use anyhow::{Context, Result};
-use asyndgan_paper::{Arm, ArmScores, Run, Settings, Step};
+use anyhow::{Context, Result, ensure};
+use asyndgan_paper::{Arm, ArmScores, Experiment, Run, Settings, Step};
 
 use crate::{
     reproduce::{Arguments, carry_out, show},
@@ -25,8 +25,11 @@ const CHOICES: [(&str, &str); 10] = [
 ];
 
 pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
-    let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..arguments.run()? };
-    let base = Run { settings: base.settings.with([("curve_points", 0.into())])?, ..base };
+    let base = arguments.run()?;
+    ensure!(base.experiment != Experiment::Fig5, "the toy's recipe has no such choices: take table1 or table2");
+    ensure!(base.arms.is_none(), "an ablation is of AsynDgan: leave --arms out");
+    let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..base };
+    let base = Run { settings: base.settings.with(base.experiment, [("curve_points", 0.into())])?, ..base };
     let default = || root().join("target/ablate").join(format!("{}-{}", base.experiment.name(), base.profile.name()));
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
     let metric = base.experiment.metrics()[0].0;
@@ -35,12 +38,12 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     carry_out(&base, &all)?;
     let everything = values(&base, &all, metric)?;
     let mut table = format!(
-        "|taken away|{metric}|difference|standard error|\n|---|---:|---:|---:|\n|nothing|{:.4}|–|–|\n",
+        "|taken away|{metric}|difference|standard error over seeds|\n|---|---:|---:|---:|\n|nothing|{:.4}|–|–|\n",
         mean(&everything)
     );
     for (choice, change) in CHOICES {
         let (name, value) = Settings::change(change)?;
-        let settings = base.settings.with([(name.as_str(), value)])?;
+        let settings = base.settings.with(base.experiment, [(name.as_str(), value)])?;
         if settings == base.settings {
             continue;
         }
@@ -56,27 +59,32 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
         carry_out(&run, &place)?;
         let without = values(&run, &place, metric)?;
         let differences: Vec<f64> = without.iter().zip(&everything).map(|(a, b)| a - b).collect();
-        let _ = writeln!(table, "|{choice}|{:.4}|{:+.4}|{:.4}|", mean(&without), mean(&differences), standard_error(&differences));
+        let error = standard_error(&differences).map_or_else(|| "–".into(), |e| format!("{e:.4}"));
+        let _ = writeln!(table, "|{choice}|{:.4}|{:+.4}|{error}|", mean(&without), mean(&differences));
     }
     let _ = writeln!(
         table,
-        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}; differences are paired by case and seed, below zero where the choice helps.",
+        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}, a value a seed; below zero where the choice helps. Cases without a value count as 0.",
         if base.data.is_some() { "real data" } else { "PHANTOM DATA" },
         base.seeds
     );
-    fs::write(folder.join("ablation.md"), &table).with_context(|| format!("cannot write into {}", folder.display()))?;
+    let beside = folder.join("ablation.partial");
+    fs::write(&beside, &table)
+        .and_then(|()| fs::rename(&beside, folder.join("ablation.md")))
+        .with_context(|| format!("cannot write into {}", folder.display()))?;
     show(&table);
     Ok(())
 }
 
-/// Every case's value under every seed; what is undefined counts as 0.
+/// The mean over cases under every seed; what is undefined counts as 0.
 fn values(run: &Run, folder: &Path, metric: &str) -> Result<Vec<f64>> {
     let mut values = Vec::new();
     for &seed in &run.seeds {
         let path = Step::Evaluate(Arm::AsynDgan, seed).proof(folder, run.experiment);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let scores: ArmScores = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
-        values.extend(scores.cases.iter().map(|case| case.metrics.get(metric).copied().flatten().unwrap_or(0.0)));
+        let of_cases: Vec<f64> = scores.cases.iter().map(|case| case.metrics.get(metric).copied().flatten().unwrap_or(0.0)).collect();
+        values.push(mean(&of_cases));
     }
     Ok(values)
 }
@@ -85,10 +93,11 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-fn standard_error(values: &[f64]) -> f64 {
-    let centre = mean(values);
+/// None of a single value.
+fn standard_error(values: &[f64]) -> Option<f64> {
+    let (centre, n) = (mean(values), values.len() as f64);
     let squares: f64 = values.iter().map(|v| (v - centre) * (v - centre)).sum();
-    (squares / (values.len().max(2) - 1) as f64 / values.len().max(1) as f64).sqrt()
+    (values.len() > 1).then(|| (squares / (n - 1.0) / n).sqrt())
 }
 
 #[cfg(test)]
@@ -102,12 +111,12 @@ mod tests {
         let desk = Settings::new(Experiment::Table2, Profile::Desk);
         for (choice, change) in CHOICES {
             let (name, value) = Settings::change(change).expect("written as NAME=VALUE");
-            assert_ne!(desk.with([(name.as_str(), value)]).expect("a setting"), desk, "{choice}");
+            assert_ne!(desk.with(Experiment::Table2, [(name.as_str(), value)]).expect("a setting"), desk, "{choice}");
         }
     }
 
     #[test]
     fn the_standard_error_is_that_of_a_mean() {
-        assert!((standard_error(&[1.0, 2.0, 3.0, 4.0]) - 0.6455).abs() < 1e-4);
+        assert!(standard_error(&[1.0, 2.0, 3.0, 4.0]).is_some_and(|e| (e - 0.6455).abs() < 1e-4) && standard_error(&[1.0]).is_none());
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Arguments {
     /// Only these rows of the table.
     #[arg(long, value_delimiter = ',')]
     arms: Option<Vec<Arm>>,
-    /// Score a patient of every site, left out of training, instead of the held-out ones: choose settings by this.
+    /// Score a patient of every site that has two, left out of training, instead of the held-out ones (phantoms: other ones): choose settings by this.
     #[arg(long)]
     validate: bool,
     /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
@@ -82,6 +82,7 @@ impl Arguments {
             DeviceName::Cpu => "cpu",
             DeviceName::Cuda => "cuda",
         };
+        ensure!(!(self.validate && experiment == Experiment::Fig5), "fig5 has no patients to validate on: leave --validate out");
         ensure!(self.seeds > 0, "--seeds 0 leaves nothing to do: take at least 1");
         let data =
             match (&self.data, experiment) {
@@ -94,7 +95,7 @@ impl Arguments {
                 (None, Experiment::Table2) => Some(root().join("data/monuseg")).filter(|p| p.is_dir()),
             };
         let changes = self.set.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        let settings = Settings::new(experiment, profile).with(changes)?;
+        let settings = Settings::new(experiment, profile).with(experiment, changes)?;
         let (seeds, device) = ((0..self.seeds).collect(), device.into());
         Ok(Run { experiment, profile, data, seeds, device, validate: self.validate, arms: self.arms.clone(), settings })
     }
@@ -102,7 +103,8 @@ impl Arguments {
 
 pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
     let run = arguments.run()?;
-    let default = || root().join("target/reproduce").join(format!("{}-{}", run.experiment.name(), run.profile.name()));
+    let kind = if run.validate { "-validate" } else { "" };
+    let default = || root().join("target/reproduce").join(format!("{}-{}{kind}", run.experiment.name(), run.profile.name()));
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
     carry_out(&run, &folder)?;
     let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
@@ -189,6 +191,10 @@ impl Runner<'_> {
         let prepared: Prepared =
             serde_json::from_str(&text).with_context(|| format!("{} is of another version: delete the run's folder", proof.display()))?;
         let sites = prepared.sites.len() as u32;
+        let all = self.run.experiment.arms(sites);
+        for arm in self.run.arms.iter().flatten() {
+            ensure!(all.contains(arm), "{} has no {arm} with {sites} sites", self.run.experiment.name());
+        }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
         bars.whole.set_length(steps.iter().map(cost).sum());

@@ -25,30 +25,43 @@ pub fn brain_cases(brain: &Brain, size: usize) -> Vec<Case> {
     let case = |z: usize| {
         let image = bilinear(slice_of(&scaled, z), size, size);
         let labels = nearest(brain.labels.index_axis(Axis(0), z), size, size);
-        let inside = nearest(brain.t2.index_axis(Axis(0), z).mapv(|v| v > 0.0).view(), size, size);
-        let outline = mask::contour(mask::filled(inside.view()).view());
-        let condition = Array2::from_shape_fn((size, size), |at| match labels[at] {
-            0 if outline[at] => BRAIN_OUTLINE,
-            label => label,
-        });
+        let condition = condition(labels, brain.t2.index_axis(Axis(0), z).mapv(|v| v > 0.0), size);
         Case { id: format!("{}#{z}", brain.id), image, condition }
     };
     // A tumour of ten pixels may vanish when the slice shrinks: such a slice has no condition to learn from.
     chosen.into_iter().map(case).filter(|c| c.condition.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE)).collect()
 }
 
-/// Codes of a brain's slices for which images can be made: tumour labels and the outline as they stand in a mask, resized to `size` by
-/// `size`; slices without tumour are left out.
+/// Tumour labels at `size`, with the outline of what is inside the brain on the original grid: a line would not survive the resizing.
+fn condition(labels: Array2<u8>, inside: Array2<bool>, size: usize) -> Array2<u8> {
+    let outline = mask::contour(mask::filled(nearest(inside.view(), size, size).view()).view());
+    Array2::from_shape_fn((size, size), |at| match labels[at] {
+        0 | BRAIN_OUTLINE.. => BRAIN_OUTLINE * u8::from(outline[at]),
+        label => label,
+    })
+}
+
+/// Codes of a brain's slices for which images can be made: tumour labels as they stand in a mask, and the outline of all that is marked,
+/// the brain's contour included; slices without tumour are left out.
 ///
 /// # Shapes
 /// `[slices, rows, columns]` of codes to `[size, size]` each, with the slice's number.
 pub fn brain_conditions(codes: ArrayView3<u32>, size: usize) -> Vec<(usize, Array2<u8>)> {
-    let slice = |(z, plane): (usize, ndarray::ArrayView2<u32>)| (z, nearest(plane, size, size).mapv(|code| code.min(255) as u8));
+    let slice = |(z, plane): (usize, ndarray::ArrayView2<u32>)| {
+        let inside = mask::filled(plane.mapv(|code| code > 0).view());
+        (z, condition(nearest(plane, size, size).mapv(|code| code.min(255) as u8), inside, size))
+    };
     let shows_tumour = |(_, codes): &(usize, Array2<u8>)| codes.iter().any(|&code| code > 0 && code != BRAIN_OUTLINE);
     codes.outer_iter().enumerate().map(slice).filter(shows_tumour).collect()
 }
 
 /// The nuclei of a picture for which images can be made, shrunk by `shrink` and cut apart where they touch.
+///
+/// # Shapes
+/// `[rows, columns]` of instances to `[rows / shrink, columns / shrink]` of codes.
+///
+/// # Panics
+/// If `shrink` is 0.
 pub fn tile_condition(instances: ndarray::ArrayView2<u32>, shrink: usize) -> Array2<u8> {
     let (rows, columns) = instances.dim();
     mask::cut_apart(nearest(instances, rows / shrink, columns / shrink).view()).mapv(u8::from)
@@ -57,6 +70,9 @@ pub fn tile_condition(instances: ndarray::ArrayView2<u32>, shrink: usize) -> Arr
 /// All slices of a brain at `size`, for a segmenter that is to find what nobody has marked; the truth is empty.
 ///
 /// Slices are scaled as in [`brain_cases`].
+///
+/// # Shapes
+/// `[slices, rows, columns]` to images `[slices, 1, size, size]`.
 pub fn brain_unmarked(id: &str, t2: &Array3<f32>, spacing_mm: [f64; 3], size: usize) -> TestCase {
     let scaled = scale_robustly(t2);
     let mut images = Array4::zeros((t2.len_of(Axis(0)), 1, size, size));

@@ -86,7 +86,8 @@ pub enum DiscriminatorConfig {
         width: i64,
         /// Normalisation.
         norm: Norm,
-        /// Every weight is divided by its largest singular value, so that no layer amplifies.
+        /// Every weight is divided by its largest singular value, so that the first and the last layer do not amplify; where a norm follows,
+        /// it takes the scale away anyhow, and what changes is the size of the weights' steps.
         ///
         /// # Reference
         /// Miyato et al., ICLR 2018.

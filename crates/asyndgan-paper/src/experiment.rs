@@ -69,7 +69,9 @@ impl Experiment {
     pub fn arms(self, sites: u32) -> Vec<Arm> {
         let subsets = 1..=sites;
         match self {
-            Experiment::Fig5 => std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan, Arm::AsynDganOverlap]).collect(),
+            Experiment::Fig5 => {
+                std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan, Arm::AsynDganOverlap]).collect()
+            }
             _ => std::iter::once(Arm::RealAll).chain(subsets.map(Arm::RealSubset)).chain([Arm::SynAll, Arm::AsynDgan]).collect(),
         }
     }

@@ -217,6 +217,32 @@ impl Settings {
         }
     }
 
+    /// Whether networks and images of these sizes can be.
+    ///
+    /// # Errors
+    /// [`UnfitSetting`] naming the setting and what it must be.
+    pub fn check(&self, experiment: Experiment) -> Result<(), UnfitSetting> {
+        let must = |name: &str, holds: bool, what: &str| if holds { Ok(()) } else { Err(UnfitSetting(format!("{name} must be {what}"))) };
+        let sane = |n: i64| (1..=1024).contains(&n);
+        must("sites", (1..=64).contains(&self.sites), "from 1 to 64")?;
+        must("rounds and batch", self.rounds > 0 && self.batch > 0, "at least 1")?;
+        must("generator_width and discriminator_width", sane(self.generator_width) && sane(self.discriminator_width), "from 1 to 1024")?;
+        must("noise_code", (0..=1024).contains(&self.noise_code), "from 0 to 1024")?;
+        must("average_decay", (0.0..1.0).contains(&self.average_decay), "from 0 to below 1")?;
+        must("augmentation", (0.0..=1.0).contains(&self.augmentation), "from 0 to 1")?;
+        if experiment == Experiment::Fig5 {
+            return Ok(());
+        }
+        must("shrink", self.shrink > 0, "at least 1")?;
+        must("crop", self.crop >= 16 && self.crop.is_multiple_of(4), "a multiple of 4, and at least 16")?;
+        must("size", self.size >= self.crop, "at least crop")?;
+        must("segmenter_width", sane(self.segmenter_width), "from 1 to 1024")?;
+        let halvings = self.segmenter_depth <= 6 && self.crop.is_multiple_of(1 << self.segmenter_depth);
+        must("segmenter_depth", halvings, "as many halvings as crop allows")?;
+        must("segmenter_steps and segmenter_batch", self.segmenter_steps > 0 && self.segmenter_batch > 0, "at least 1")?;
+        must("synthetic_per_condition", self.synthetic_per_condition > 0, "at least 1")
+    }
+
     /// A change as people write it: `NAME=VALUE`; words need no quotes.
     ///
     /// # Errors
@@ -248,11 +274,17 @@ impl Settings {
     /// ```
     /// use asyndgan_paper::{Experiment, Profile, Settings};
     /// let desk = Settings::new(Experiment::Table2, Profile::Desk);
-    /// assert_eq!(desk.with([("rounds", 7.into())])?.rounds, 7);
-    /// assert!(desk.with([("round", 7.into())]).is_err() && desk.with([("rounds", "many".into())]).is_err());
+    /// assert_eq!(desk.with(Experiment::Table2, [("rounds", 7.into())])?.rounds, 7);
+    /// for wrong in [("round", 7.into()), ("rounds", "many".into()), ("crop", 66.into())] {
+    ///     assert!(desk.with(Experiment::Table2, [wrong]).is_err());
+    /// }
     /// # Ok::<(), asyndgan_paper::UnfitSetting>(())
     /// ```
-    pub fn with<'a>(&self, changes: impl IntoIterator<Item = (&'a str, serde_json::Value)>) -> Result<Self, UnfitSetting> {
+    pub fn with<'a>(
+        &self,
+        experiment: Experiment,
+        changes: impl IntoIterator<Item = (&'a str, serde_json::Value)>,
+    ) -> Result<Self, UnfitSetting> {
         let plain = |settings: &Self| serde_json::to_value(settings).map_err(|e| UnfitSetting(e.to_string()));
         let mut settings = self.clone();
         for (name, value) in changes {
@@ -265,6 +297,7 @@ impl Settings {
             *place = value;
             settings = serde_json::from_value(all).map_err(|e| UnfitSetting(format!("{said}: {e}")))?;
         }
+        settings.check(experiment)?;
         Ok(settings)
     }
 
@@ -297,7 +330,7 @@ impl Settings {
         match profile {
             Profile::Smoke => Self { rounds: 60, checkpoint_every: 30, batch: 64, phantoms_per_site: 500, phantoms_held_out: 3_000, ..toy },
             Profile::Desk => toy,
-            Profile::Paper => Self { rounds: 30_000, ..toy },
+            Profile::Paper => Self { rounds: 30_000, average_decay: 0.0, ..toy },
         }
     }
 }

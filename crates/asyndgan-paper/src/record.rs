@@ -162,10 +162,8 @@ pub struct Data {
 pub struct ImageQuality {
     /// The arm; none for the real images of held-out cases, which show what the numbers mean.
     pub arm: Option<Arm>,
-    /// Synthetic images that were compared.
+    /// Images that were compared, with as many real training images.
     pub images: usize,
-    /// Real training images that they were compared with.
-    pub real_images: usize,
     /// Fréchet distance.
     pub fid: Option<f64>,
     /// Kernel distance.
@@ -174,8 +172,8 @@ pub struct ImageQuality {
     pub precision: Option<f64>,
     /// Share of the real ones that they cover.
     pub recall: Option<f64>,
-    /// Median distance to the nearest real training image.
-    pub nearest_real: Option<f64>,
+    /// Distance to the nearest of these real training images: 5th percentile and median.
+    pub nearest_real: Option<[f64; 2]>,
 }
 
 /// The record of a whole run.

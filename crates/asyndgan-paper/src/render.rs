@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::{Experiment, MetricSummary, Table};
+use crate::{Experiment, MetricSummary, Settings, Table};
 
 impl Table {
     /// The table's title; phantom data are called so.
@@ -12,6 +12,15 @@ impl Table {
         };
         let validation = if self.validation { ", VALIDATION: patients of the training sites" } else { "" };
         format!("{what} ({}, {} profile{validation})", self.data.kind.label(), self.profile.name())
+    }
+
+    /// Settings that differ from those of the profile, as people write them.
+    pub fn changed_settings(&self) -> Vec<String> {
+        let plain = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
+        let profile = plain(&Settings::new(self.experiment, self.profile));
+        let own = plain(&self.configuration.settings);
+        let all = own.as_object().into_iter().flatten();
+        all.filter(|(name, value)| profile.get(name) != Some(value)).map(|(name, value)| format!("{name}={value}")).collect()
     }
 
     /// The table as Markdown, with its claims and where it comes from.
@@ -46,6 +55,10 @@ impl Table {
             self.data.sites.len(),
             self.seeds
         );
+        let changed = self.changed_settings();
+        if !changed.is_empty() {
+            let _ = writeln!(out, "Settings other than the profile's: {}.\n", changed.join(", "));
+        }
         let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
         for claim in &self.claims {
             let holds = claim.holds.map_or("not measurable", |h| if h { "yes" } else { "no" });

@@ -129,12 +129,10 @@ impl ServerTrainer {
         planes.iter().zip(parts).map(|(p, part)| self.generator.forward(p, &mut Noise::new(vec![part]))).collect()
     }
 
-    /// A discriminator whose loss stays at nothing has stopped to teach.
+    /// A discriminator whose loss stays at nothing has stopped to teach; with an L1 term the generator still learns from that.
     fn check_discriminators(&self, round: u64) -> Result<(), Error> {
-        let Some(last) = self.losses.len().checked_sub(COLLAPSED_ROUNDS).map(|from| &self.losses[from..]) else { return Ok(()) };
-        let collapsed = |site: &u32| last.iter().all(|row| row[2 * *site as usize] < COLLAPSED_LOSS);
-        match (0..self.sites).find(collapsed) {
-            Some(site) => Err(Error::Collapsed { site: SiteId(site), round, rounds: COLLAPSED_ROUNDS, limit: COLLAPSED_LOSS }),
+        match collapsed(&self.losses).filter(|_| self.run.l1_weight == 0.0) {
+            Some(site) => Err(Error::Collapsed { site, round, rounds: COLLAPSED_ROUNDS, limit: COLLAPSED_LOSS }),
             None => Ok(()),
         }
     }
@@ -150,6 +148,13 @@ impl ServerTrainer {
             }
         }
     }
+}
+
+/// The first site whose discriminator has lost nothing for long; no loss is below zero, and what is none does not count.
+fn collapsed(losses: &[Vec<f32>]) -> Option<SiteId> {
+    let last = &losses[losses.len().checked_sub(COLLAPSED_ROUNDS)?..];
+    let sites = last.first()?.len() / 2;
+    (0..sites).find(|site| last.iter().all(|row| (0.0..COLLAPSED_LOSS).contains(&row[2 * site]))).map(|site| SiteId(site as u32))
 }
 
 fn mismatch(name: &str, expected: Vec<i64>, tensors: &BTreeMap<String, Tensor>) -> asyndgan_models::Error {
@@ -242,5 +247,26 @@ impl ServerWork for ServerTrainer {
         let flat: Vec<f32> = self.losses.concat();
         tensors.insert("losses".into(), Tensor::from_slice(&flat).view([self.losses.len() as i64, -1]));
         self.checkpoints.write(rounds_done, &tensors)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discriminator_has_collapsed_when_it_has_lost_nothing_for_long() {
+        let row = |first: f32, second: f32| vec![first, 1.0, second, 1.0];
+        let mut losses = vec![row(0.7, 0.6); 50];
+        losses.extend(vec![row(0.5, 1e-5); COLLAPSED_ROUNDS - 1]);
+        assert_eq!(collapsed(&losses), None);
+        losses.push(row(0.5, 0.0));
+        assert_eq!(collapsed(&losses), Some(SiteId(1)));
+        // A round that the site was not in, or a loss that cannot be, says nothing.
+        for odd in [f32::NAN, -1.0] {
+            losses.push(row(0.5, odd));
+            assert_eq!(collapsed(&losses), None);
+            losses.pop();
+        }
     }
 }

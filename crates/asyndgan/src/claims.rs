@@ -14,15 +14,19 @@ const ABOUT: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 
 /// The three claims of a table by Dice; the two that the toy's figure makes by Wasserstein-1 distance.
-pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>) -> Vec<Claim> {
+///
+/// A claim about all rows of the table is not measurable while some of them, `all`, were not computed.
+pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>, all: &[Arm]) -> Vec<Claim> {
     let values = &by_metric[experiment.metrics()[0].0];
+    let complete = |among: fn(&Arm) -> bool| all.iter().filter(|arm| among(arm)).all(|arm| values.contains_key(arm));
     let highest = |among: fn(&Arm) -> bool, sign: f64| {
         let means = values.keys().filter(|a| among(a)).filter_map(|&a| Some((a, sign * mean(values, a)?)));
         means.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(arm, _)| arm)
     };
-    let best = |among| highest(among, 1.0);
+    let best = |among: fn(&Arm) -> bool| highest(among, 1.0).filter(|_| complete(among));
     if experiment == Experiment::Fig5 {
-        let nearest = highest(|a| matches!(a, Arm::SynSubset(_)), -1.0);
+        let subsets: fn(&Arm) -> bool = |a| matches!(a, Arm::SynSubset(_));
+        let nearest = highest(subsets, -1.0).filter(|_| complete(subsets));
         return vec![
             ratio("AsynDgan's distance at most 1.2 x SynAll's", values, Arm::AsynDgan, Some(Arm::SynAll), |r| r <= 1.2),
             ratio("every SynSubset's distance at least 3 x AsynDgan's", values, Arm::AsynDgan, nearest, |r| r <= 1.0 / 3.0),
@@ -82,26 +86,50 @@ mod tests {
         rows.iter().map(|(arm, v)| (*arm, v.iter().copied().map(Some).collect())).collect()
     }
 
+    fn held(rows: &[(Arm, [f64; 3])]) -> Vec<Option<bool>> {
+        let all = Experiment::Table2.arms(1);
+        claims(Experiment::Table2, &[("dice", values(rows))].into(), &all).iter().map(|c| c.holds).collect()
+    }
+
+    const ROWS: [(Arm, [f64; 3]); 4] = [
+        (Arm::RealAll, [0.9, 0.8, 0.9]),
+        (Arm::RealSubset(1), [0.7, 0.6, 0.7]),
+        (Arm::SynAll, [0.8, 0.7, 0.8]),
+        (Arm::AsynDgan, [0.8, 0.7, 0.79]),
+    ];
+
     #[test]
     fn claims_can_fail() {
-        let rows = [
-            (Arm::RealAll, [0.9, 0.8, 0.9]),
-            (Arm::RealSubset(1), [0.7, 0.6, 0.7]),
-            (Arm::SynAll, [0.8, 0.7, 0.8]),
-            (Arm::AsynDgan, [0.8, 0.7, 0.79]),
-        ];
-        let holds = |rows: &[(Arm, [f64; 3])]| claims(Experiment::Table2, &[("dice", values(rows))].into()).iter().map(|c| c.holds).collect::<Vec<_>>();
-        assert_eq!(holds(&rows), [Some(true); 3]);
+        assert_eq!(held(&ROWS), [Some(true); 3]);
         let worse = [(Arm::RealAll, [0.5; 3]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.8; 3]), (Arm::AsynDgan, [0.6; 3])];
-        assert_eq!(holds(&worse), [Some(false); 3]);
+        assert_eq!(held(&worse), [Some(false); 3]);
+    }
+
+    #[test]
+    fn a_claim_about_rows_that_were_left_out_is_not_measurable() {
+        assert_eq!(held(&[ROWS[0], ROWS[2], ROWS[3]]), [None, None, Some(true)]);
+        assert_eq!(held(&[ROWS[0], ROWS[1], ROWS[3]]), [None, Some(true), None]);
     }
 
     #[test]
     fn a_claim_without_values_is_not_measurable() {
-        let none: Values = [(Arm::RealAll, vec![None]), (Arm::SynAll, vec![Some(0.1)]), (Arm::AsynDgan, vec![None])].into();
-        assert!(claims(Experiment::Table1, &[("dice", none)].into()).iter().all(|c| c.holds.is_none()));
-        let none: Values = [(Arm::SynAll, vec![None]), (Arm::SynSubset(1), vec![None]), (Arm::AsynDgan, vec![Some(0.1)])].into();
-        let both = [("wasserstein_1", none.clone()), ("wasserstein_1_predicted", none)].into();
-        assert!(claims(Experiment::Fig5, &both).iter().all(|c| c.holds.is_none()));
+        let all = Experiment::Table1.arms(1);
+        let none: Values = all.iter().map(|&arm| (arm, vec![None])).collect();
+        assert!(claims(Experiment::Table1, &[("dice", none)].into(), &all).iter().all(|c| c.holds.is_none()));
+    }
+
+    #[test]
+    fn the_toys_claims_can_fail() {
+        let all = Experiment::Fig5.arms(1);
+        let toy = |distances: [f64; 4], overlap_predicted: f64| {
+            let to_mixture: Values = all.iter().copied().zip(distances.map(|d| vec![Some(d)])).collect();
+            let mut predicted = to_mixture.clone();
+            predicted.insert(Arm::AsynDganOverlap, vec![Some(overlap_predicted)]);
+            let by_metric = [("wasserstein_1", to_mixture), ("wasserstein_1_predicted", predicted)].into();
+            claims(Experiment::Fig5, &by_metric, &all).iter().map(|c| c.holds).collect::<Vec<_>>()
+        };
+        // In the order of the arms: SynAll, SynSubset-1, AsynDgan, and the overlapping one.
+        assert_eq!(toy([0.03, 2.0, 0.03, 0.3], 0.1), [Some(true); 3]);
+        assert_eq!(toy([0.03, 0.1, 0.05, 0.1], 0.3), [Some(false); 3]);
     }
 }

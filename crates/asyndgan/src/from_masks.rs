@@ -41,27 +41,32 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
         let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
         bail!("masks of one set have one size, as the network sees them: {a} and {b} do not");
     }
-    let beside = job.out.with_extension("partial");
-    fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
-    let made = make(job, &generator, &run, &conditions, &beside);
-    if made.is_err() {
+    let name = job.out.file_name().unwrap_or_default().to_string_lossy();
+    let [cases, set] = ["cases", "set"].map(|part| job.out.with_file_name(format!(".{name}.{part}.partial")));
+    // What a start that was killed left is no part of this one.
+    for place in [&cases, &set] {
+        if place.exists() {
+            fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
+        }
+    }
+    let made = make(job, &generator, &run, &conditions, [&cases, &set]);
+    for place in [&cases, &set].into_iter().filter(|place| place.exists()) {
         // Half a set is of no use.
-        let _ = fs::remove_dir_all(&beside);
+        let _ = fs::remove_dir_all(place);
     }
     let count = made?;
-    eprintln!(
-        "{}: {count} synthetic images of {} masks; {} for train-segmenter",
-        job.out.display(),
-        conditions.len(),
-        job.out.join("cases").display()
-    );
+    let shown = job.out.join("cases");
+    eprintln!("{}: {count} synthetic images of {} masks; {} for train-segmenter", job.out.display(), conditions.len(), shown.display());
     Ok(())
 }
 
-/// Makes all images of one condition after the other, then the set that people look at.
-fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], beside: &Path) -> Result<usize> {
+/// Makes all images of one condition after the other, then the set that people look at; it appears whole, in its place.
+fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], [beside, set]: [&Path; 2]) -> Result<usize> {
+    fs::create_dir_all(beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let mut bar = Progress::new("synthesize", conditions.len() as u64);
     let codes = configure::codes(run.experiment);
+    // Under batch norm images share statistics: as many at once as in training.
+    let together = if run.settings.batch_norm { run.settings.batch } else { 1 };
     for (i, condition) in conditions.iter().enumerate() {
         let (rows, columns) = condition.codes.dim();
         // Networks take multiples of 4: what is added there is background, and is cut off again.
@@ -71,7 +76,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
         let one = Tensor::from_slice(&flat).view([1, 1, wide.nrows() as i64, wide.ncols() as i64]);
         let all = one.repeat([i64::from(job.count), 1, 1, 1]);
         // A seed of its own for every mask.
-        let images = through(generator, &all, codes, 1, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
+        let images = through(generator, &all, codes, together, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
         let case = |k: u32| {
             let whole = image(&images.get(i64::from(k)));
             Case {
@@ -86,14 +91,16 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
     }
     let count = conditions.len() * job.count as usize;
     let cases = CaseSet::open(&[beside.into()])?;
-    described(run.experiment, card(job, run)?)?.write_pairs(job.out, &cases, |_| ())?;
-    fs::rename(beside, job.out.join("cases")).with_context(|| format!("cannot move {}", beside.display()))?;
+    described(run.experiment, card(job, run)?)?.write_pairs(set, &cases, |_| ())?;
+    fs::rename(beside, set.join("cases"))
+        .and_then(|()| fs::rename(set, job.out))
+        .with_context(|| format!("cannot make {}", job.out.display()))?;
     Ok(count)
 }
 
 fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
     let shown = path.display();
-    let volume = path.to_string_lossy().contains(".nii");
+    let volume = network_file::is_volume(path);
     match run.experiment {
         Experiment::Table1 if volume => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
@@ -103,7 +110,7 @@ fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
                 labels.voxels.iter().any(|&l| l == u32::from(prepare::BRAIN_OUTLINE)),
                 "{shown} has no outline of the brain: mark its contour in every slice as label 4, for the generator draws the brain by it"
             );
-            let conditions = prepare::brain_conditions(labels.voxels.view(), run.settings.crop);
+            let conditions = prepare::brain_conditions(labels.voxels.view(), run.settings.size);
             Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), codes }).collect())
         }
         Experiment::Table2 if !volume => {

@@ -34,6 +34,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use consortium::{InitCommand, JournalCommand, KeysCommand};
 use data_command::DataCommand;
 use run_folder::{RunFolder, device};
+use train_segmenter::SegmenterJob;
 
 const EXAMPLES: &str = "Examples:
   cargo xtask reproduce table2 --profile smoke     all steps of an experiment, in order
@@ -49,7 +50,7 @@ const SYNTHESIZE: &str = "Examples:
 
 The second makes images and masks for other programs, and in synthetic/cases what train-segmenter takes.";
 const SEGMENTER: &str = "Examples:
-  asyndgan train-segmenter --cases synthetic/cases --images tissue --out segmenter.safetensors
+  asyndgan train-segmenter --cases synthetic/cases --images tissue --shrink 2 --out segmenter.safetensors
   asyndgan train-segmenter --cases synthetic/cases prepared/site-1 --images brain --out segmenter.safetensors
   asyndgan segment scan.nii.gz --segmenter segmenter.safetensors --out masks";
 const REPORT: &str = "Examples:
@@ -88,7 +89,7 @@ struct Where {
 struct Which {
     #[command(flatten)]
     at: Where,
-    /// RealAll, RealSubset-N, SynAll, SynSubset-N or AsynDgan.
+    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan or AsynDgan-Overlap.
     #[arg(long)]
     arm: Arm,
     /// One of the run's seeds.
@@ -101,7 +102,7 @@ struct SynthesizeArguments {
     /// The run's folder, with its run.json.
     #[arg(long, requires = "arm", required_unless_present = "generator")]
     run: Option<PathBuf>,
-    /// RealAll, RealSubset-N, SynAll, SynSubset-N or AsynDgan.
+    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan or AsynDgan-Overlap.
     #[arg(long, requires = "run")]
     arm: Option<Arm>,
     /// A generator.safetensors by itself, for other masks than its run's.
@@ -176,13 +177,16 @@ enum Command {
         /// Another value of one of the profile's settings, as NAME=VALUE.
         #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
         set: Vec<(String, serde_json::Value)>,
+        /// By what the pictures of tissue were shrunk: 2 for those of a desk run, for your own what `data prepare` was told.
+        #[arg(long)]
+        shrink: Option<usize>,
         /// Seed of weights and batches.
         #[arg(long, default_value_t = 0)]
         seed: u64,
         /// auto, cpu or cuda.
         #[arg(long, default_value = "auto")]
         device: String,
-        /// Where the segmenter goes.
+        /// Where the segmenter goes; a CSV of its loss and an event file go beside it under the same name.
         #[arg(long)]
         out: PathBuf,
     },
@@ -266,7 +270,7 @@ fn main() -> ExitCode {
         Command::Estimate(at) => RunFolder::open(&at.run).and_then(|run| train::estimate(&run)),
         Command::Train(which) => RunFolder::open(&which.at.run).and_then(|run| train::train(&run, which.arm, which.seed)),
         Command::Synthesize(arguments) => arguments.go(),
-        Command::TrainSegmenter { cases, images, profile, set, seed, device: on, out } => {
+        Command::TrainSegmenter { cases, images, profile, set, shrink, seed, device: on, out } => {
             let experiment = match images {
                 Images::Brain => Experiment::Table1,
                 Images::Tissue => Experiment::Table2,
@@ -276,7 +280,10 @@ fn main() -> ExitCode {
                 ProfileName::Desk => Profile::Desk,
                 ProfileName::Paper => Profile::Paper,
             };
-            device(&on).and_then(|on| train_segmenter::train_segmenter(&cases, experiment, profile, &set, seed, &out, on))
+            device(&on).and_then(|device| {
+                let (cases, set, out) = (&cases[..], &set[..], out.as_path());
+                train_segmenter::train_segmenter(&SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device })
+            })
         }
         Command::Segment { images, segmenter, device: on, out } => {
             device(&on).and_then(|on| segment::segment(&images, &segmenter, &out, on))

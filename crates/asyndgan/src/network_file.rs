@@ -13,7 +13,8 @@ use crate::configure;
 /// Reads a generator, and the run that it comes from.
 pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Run)> {
     let run = about(path)?;
-    let mut generator = Generator::new(&configure::gan(&run, Arm::AsynDgan).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
+    let mut generator =
+        Generator::new(&configure::gan(&run, Arm::AsynDgan).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
     generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator", path.display()))?;
     Ok((generator, run))
 }
@@ -27,10 +28,17 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
     Ok((segmenter, run))
 }
 
+/// Whether a file's name says that it is a volume.
+pub(crate) fn is_volume(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    [".nii", ".nii.gz"].iter().any(|end| name.ends_with(end))
+}
+
 fn about(path: &Path) -> Result<Run> {
     let text = read_about(path)?;
     let text = text.with_context(|| format!("{} does not say what it is: take one that this version has written", path.display()))?;
     let run: Run = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
+    run.settings.check(run.experiment).with_context(|| format!("{} is of a run that cannot be", path.display()))?;
     ensure!(run.experiment != Experiment::Fig5, "{} makes the toy's values, which are no images", path.display());
     Ok(run)
 }

@@ -71,6 +71,7 @@ fn curve(folder: &RunFolder) -> Vec<(u64, Option<f64>)> {
 fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
     let prepared = folder.prepared()?;
+    let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
     let mut counted_from_round = BTreeMap::new();
     for &seed in &run.seeds {
@@ -105,7 +106,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
-        claims: claims(run.experiment, &by_metric),
+        claims: claims(run.experiment, &by_metric, &run.experiment.arms(sites)),
         image_quality,
         curve: curve(folder),
         convention: convention(run.experiment)?,

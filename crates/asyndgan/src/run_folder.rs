@@ -24,6 +24,7 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let run: Run = read_json(&path.join("run.json"))?;
+        run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
         let lock = fs::File::create(path.join("run.lock")).with_context(|| format!("cannot write into {}", path.display()))?;
         lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", path.display()))?;

@@ -31,7 +31,11 @@ const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: 
 enum Source {
     Folders(Vec<PathBuf>),
     /// Values of some of the toy's sites; each has its own condition, or all the first.
-    Toy { sites: Vec<usize>, values: usize, overlapping: bool },
+    Toy {
+        sites: Vec<usize>,
+        values: usize,
+        overlapping: bool,
+    },
 }
 
 impl Source {
@@ -114,7 +118,9 @@ pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTra
 
 /// Keeps the generator after some rounds, for those who ask how it came along.
 fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTrainer) -> Result<()> {
-    if arm == Arm::AsynDgan && folder.run.settings.curve_rounds().contains(&rounds) {
+    // Only these are scored: of one arm, under the first seed.
+    let scored = arm == Arm::AsynDgan && seed == folder.run.seeds[0];
+    if scored && folder.run.settings.curve_rounds().contains(&rounds) {
         write_tensors(&Step::kept_generator(&folder.path, arm, seed, rounds), &server.generator().parameters.named())?;
     }
     Ok(())
@@ -238,7 +244,9 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     let training = folder.run.settings.rounds as f64 * generators as f64 * seconds_per_round;
     let seconds_per_step = crate::evaluate::seconds_per_step(folder)?;
     let segmenters = folder.run.arms(sites).len() * folder.run.seeds.len();
-    let segmenting = folder.run.settings.segmenter_steps as f64 * segmenters as f64 * seconds_per_step;
+    // Those of the curve have half the steps.
+    let whole = segmenters as f64 + folder.run.settings.curve_rounds().len() as f64 / 2.0;
+    let segmenting = folder.run.settings.segmenter_steps as f64 * whole * seconds_per_step;
     let hours = (training + segmenting) / 3600.0;
     eprintln!(
         "estimate: {hours:.1} hours for the whole: {seconds_per_round:.1} s a round of {generators} generators, {seconds_per_step:.2} s a step of {segmenters} segmenters"

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use asyndgan_evaluator::train_segmenter as train;
 use asyndgan_medio::CaseSet;
 use asyndgan_models::write_described;
@@ -12,21 +12,37 @@ use tch::Device;
 
 use crate::{configure, curves::Curves, progress::Progress};
 
+/// What to train on, and how.
+pub(crate) struct SegmenterJob<'a> {
+    pub(crate) cases: &'a [PathBuf],
+    pub(crate) experiment: Experiment,
+    pub(crate) profile: Profile,
+    pub(crate) set: &'a [(String, serde_json::Value)],
+    /// By what the pictures of tissue were shrunk.
+    pub(crate) shrink: Option<usize>,
+    pub(crate) seed: u64,
+    pub(crate) out: &'a Path,
+    pub(crate) device: Device,
+}
+
 /// Trains on all cases of some files and folders and writes the segmenter, with its loss beside it as it falls.
-pub(crate) fn train_segmenter(
-    cases: &[PathBuf],
-    experiment: Experiment,
-    profile: Profile,
-    set: &[(String, serde_json::Value)],
-    seed: u64,
-    out: &Path,
-    device: Device,
-) -> Result<()> {
-    let settings = Settings::new(experiment, profile).with(set.iter().map(|(name, value)| (name.as_str(), value.clone())))?;
+pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
+    let SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device } = *job;
+    let images = CaseSet::open(cases)?;
+    let changes = set.iter().map(|(name, value)| (name.as_str(), value.clone()));
+    let mut settings = Settings::new(experiment, profile).with(experiment, changes)?;
+    // Whoever segments with it brings images to the scale of these.
+    match (experiment, shrink) {
+        (Experiment::Table2, Some(shrink)) => settings.shrink = shrink,
+        (Experiment::Table2, None) => bail!(
+            "say with --shrink by what the pictures were shrunk: 2 for those of a desk run, for your own what `data prepare` was told (1 unless told otherwise)"
+        ),
+        _ => settings.size = images.image_shape().map_or(settings.size, |[_, rows, _]| rows),
+    }
+    settings.check(experiment)?;
     let run = Run { seeds: vec![seed], ..Run::phantoms(experiment, profile, settings) };
     asyndgan_models::set_threads(run.settings.server_threads);
     let training = configure::segmenter(&run);
-    let images = CaseSet::open(cases)?;
     let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let [channels, rows, columns] = images.image_shape().with_context(|| format!("{shown}: there is no case"))?;
     let (wanted, crop) = (training.network.image_channels as usize, training.crop);

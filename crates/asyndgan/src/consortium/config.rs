@@ -160,10 +160,8 @@ impl ServerConfig {
         for (name, value) in &self.settings {
             changes.push((name.as_str(), serde_json::to_value(value)?));
         }
-        let settings = Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) }.with(changes)?;
+        let settings = Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) }.with(experiment, changes)?;
         let settings = Settings { sites: self.sites.len() as u32, ..settings };
-        ensure!(settings.batch > 0 && settings.rounds > 0, "batch and rounds must be at least 1");
-        ensure!(settings.crop >= 16 && settings.crop.is_multiple_of(4), "crop must be a multiple of 4, and at least 16");
         Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..Run::phantoms(experiment, self.profile, settings) })
     }
 

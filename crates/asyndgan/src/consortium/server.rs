@@ -26,7 +26,8 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
-    let mut trainer = ServerTrainer::new(configure::gan(&run, Arm::AsynDgan), description.clone(), sites, &place.join("checkpoints"), folder.device)?;
+    let mut trainer =
+        ServerTrainer::new(configure::gan(&run, Arm::AsynDgan), description.clone(), sites, &place.join("checkpoints"), folder.device)?;
     let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
     let listener = GrpcServer {
         listen: config.listen,

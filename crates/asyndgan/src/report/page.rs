@@ -43,10 +43,14 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
         section {
             h1 { (table.title()) }
             @if phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
+            @if table.configuration.data.is_some() { p.warning { "Shows images of real patients and the names of their files: it stays where the data may be." } }
+            @if table.configuration.settings.l1_weight > 0.0 { p.warning { "Trained with an L1 term: across hospitals its gradients would give real images away." } }
             @if table.validation { p.warning { "Scored on patients of the training sites that were left out of training, to choose settings by." } }
             (provenance(table))
             h2 { "Table" } (rows(table))
-            p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
+            @if table.experiment != Experiment::Fig5 {
+                p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
+            }
             h2 { "Claims" } (claims(table))
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
@@ -66,6 +70,8 @@ fn provenance(table: &Table) -> Markup {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
             (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{hours:.1}")) " hours of computing."
         }
+        @let changed = table.changed_settings();
+        @if !changed.is_empty() { p { "Settings other than the profile's: " (changed.join(", ")) } }
     }
 }
 
@@ -117,7 +123,7 @@ fn claims(table: &Table) -> Markup {
                 td.number { (claim.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"))) }
             } } }
         } }
-        p.small { "A claim holds if the means bear it out; it is settled where the interval of the paired difference excludes zero." }
+        p.small { "A claim holds if the means bear it out; the interval of the paired difference says how sure these cases make it." }
     }
 }
 
@@ -153,7 +159,10 @@ fn pictures(folder: &RunFolder) -> Result<Markup> {
         ("synthetic.png", "Conditions, what each generator makes of them, and the real image of the same condition."),
         ("predictions.png", "Held-out images, their truth, and what each arm's segmenter finds."),
         ("neighbours.png", "Synthetic images, and beside each the real training image that is nearest to it: has the generator copied?"),
-        ("fig5.png", "What each arm's generator draws (blue), against the true mixture (red); under overlapping conditions theory predicts the barycentre (black)."),
+        (
+            "fig5.png",
+            "What each arm's generator draws (blue), against the true mixture (red); under overlapping conditions theory predicts the barycentre (black).",
+        ),
     ];
     let mut found = Vec::new();
     for (name, caption) in known {
@@ -175,21 +184,21 @@ fn quality(rows: &[ImageQuality]) -> Markup {
         div.wide { table {
             thead { tr {
                 th { "images of" } th.number { "images" } th.number { "FID ↓" } th.number { "KID ↓" }
-                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "to the nearest real" }
+                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "nearest real: 5 %" } th.number { "median" }
             } }
             tbody { @for row in rows { tr {
                 th { (row.arm.map_or_else(|| "held-out patients (real)".into(), |arm| arm.to_string())) }
                 td.number { (row.images) }
                 td.number { (number(row.fid)) } td.number { (number(row.kid)) }
                 td.number { (number(row.precision)) } td.number { (number(row.recall)) }
-                td.number { (number(row.nearest_real)) }
+                td.number { (number(row.nearest_real.map(|n| n[0]))) } td.number { (number(row.nearest_real.map(|n| n[1]))) }
             } } }
         } }
         p.small {
-            "Each against " (rows.first().map_or(0, |r| r.real_images)) " real training images, in the space of the features at the bottom of the segmenter that "
-            "learnt from all real images, averaged over an image. These numbers are not those of an Inception network, and compare only within this table; "
-            "the first row shows what real images of other patients score. Precision and recall take 3 neighbours. Synthetic images much nearer to a real "
-            "training image (the median is shown) than held-out real images are would be copies."
+            "Crops, each kind against as many of real training images, in the space of the features at the bottom of the segmenter that learnt from all real images, "
+            "averaged over a crop. These numbers are not those of an Inception network, and compare only within this table; the first row shows what real images of "
+            "other patients score. Precision and recall take 3 neighbours. Synthetic images that lie much nearer to real training images than held-out real ones do "
+            "hint at copies; that they do not is no proof that nothing was copied."
         }
     }
 }
@@ -279,7 +288,7 @@ fn how_to_read() -> Markup {
         section {
             h2 { "How to read this" }
             p {
-                "Every arm trains the same segmenter with the same steps; only the images differ that it learns from. RealAll has the real images of all sites, which no "
+                "In the tables every arm trains the same segmenter with the same steps; only the images differ that it learns from. RealAll has the real images of all sites, which no "
                 "hospital could have; RealSubset-n those of one site, which it has; SynAll the images of one regular GAN on all data; AsynDgan those of the generator that "
                 "learnt from the sites' discriminators, without a real image leaving its site. All are scored on the same held-out patients."
             }

@@ -12,8 +12,8 @@ use tch::{Kind, Tensor};
 
 use crate::{configure, run_folder::RunFolder};
 
-/// Images of each kind that are compared, at most.
-const IMAGES_MAX: usize = 1000;
+/// Images of each kind that are compared, at most; of every kind as many, for the measures depend on it.
+const IMAGES_MAX: usize = 500;
 /// Neighbours that a ball reaches to, for precision and recall.
 const NEIGHBOURS: usize = 3;
 
@@ -42,14 +42,19 @@ impl Samples {
         let mut segmenter = Segmenter::new(&network, folder.device, &mut stream(seed, Role::Segmenter, 0, 0));
         segmenter.parameters.load(&read_tensors(&weights)?)?;
         let mut rng = stream(seed, Role::Comparison, 0, 0);
-        let of = |images| sample(folder, &segmenter, images);
+        let (of, crop) = (|images| sample(folder, &segmenter, images), folder.run.settings.crop);
         let sites: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
-        let real = of(crops(&CaseSet::open(&sites)?, folder.run.settings.crop, &mut rng)?);
-        let held_out = of(held_out(folder, &mut rng)?);
-        let mut synthetic = Vec::new();
+        let all = CaseSet::open(&sites)?;
+        let mut sets = Vec::new();
         for &arm in arms.iter().filter(|arm| arm.is_synthetic()) {
-            let made = CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])?;
-            synthetic.push((arm, of(crops(&made, folder.run.settings.crop, &mut rng)?)));
+            sets.push((arm, CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])?));
+        }
+        let count = sets.iter().map(|(_, made)| made.len()).chain([all.len(), IMAGES_MAX]).min().unwrap_or(0);
+        let real = of(crops(&all, crop, count, &mut rng)?);
+        let held_out = of(held_out(folder, count, &mut rng)?);
+        let mut synthetic = Vec::new();
+        for (arm, made) in sets {
+            synthetic.push((arm, of(crops(&made, crop, count, &mut rng)?)));
         }
         Ok(Some(Self { real, held_out, synthetic }))
     }
@@ -61,12 +66,11 @@ impl Samples {
             let both = precision_recall(real, synthetic, NEIGHBOURS).ok();
             let nearest = nearest_distances(synthetic, real).ok().filter(|d| !d.is_empty()).map(|mut d| {
                 d.sort_by(f64::total_cmp);
-                percentile_of_sorted(&d, 50.0)
+                [5.0, 50.0].map(|p| percentile_of_sorted(&d, p))
             });
             ImageQuality {
                 arm,
                 images: sample.images.len(),
-                real_images: self.real.images.len(),
                 fid: fid(synthetic, real).ok(),
                 kid: kid(synthetic, real).ok(),
                 precision: both.map(|b| b.0),
@@ -80,8 +84,7 @@ impl Samples {
 }
 
 /// Random crops of some cases, evenly spread over all.
-fn crops(cases: &CaseSet, crop: usize, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
-    let count = cases.len().min(IMAGES_MAX);
+fn crops(cases: &CaseSet, crop: usize, count: usize, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
     let one = |i: usize| {
         let case = cases.read(i * cases.len() / count)?;
         let (_, rows, columns) = case.image.dim();
@@ -91,15 +94,14 @@ fn crops(cases: &CaseSet, crop: usize, rng: &mut Stream) -> Result<Vec<Array3<f3
     (0..count).map(one).collect()
 }
 
-/// Random crops of the held-out cases, as many of each.
-fn held_out(folder: &RunFolder, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
+/// Random crops of the held-out cases, evenly spread over all.
+fn held_out(folder: &RunFolder, count: usize, rng: &mut Stream) -> Result<Vec<Array3<f32>>> {
     let (test, crop) = (folder.test()?, folder.run.settings.crop);
-    let each = (IMAGES_MAX / 2).div_ceil(test.len().max(1));
     let mut images = Vec::new();
     for i in 0..test.len() {
         let case = test.read(i)?;
         let (slices, _, rows, columns) = case.images.dim();
-        for _ in 0..each {
+        for _ in count * i / test.len()..count * (i + 1) / test.len() {
             let (slice, top, left) = (rng.random_range(0..slices), rng.random_range(0..=rows - crop), rng.random_range(0..=columns - crop));
             images.push(window(case.images.index_axis(Axis(0), slice), top, left, crop).to_owned());
         }
