@@ -7,7 +7,7 @@ use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
 use asyndgan_training::{GanConfig, toy};
 
-fn image_channels(experiment: Experiment) -> i64 {
+pub(crate) fn image_channels(experiment: Experiment) -> i64 {
     if experiment == Experiment::Table2 { 3 } else { 1 }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use asyndgan_evaluator::train_segmenter as train;
 use asyndgan_medio::CaseSet;
 use asyndgan_models::write_described;
@@ -31,23 +31,23 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let images = CaseSet::open(cases)?;
     let changes = set.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let mut settings = Settings::new(experiment, profile).with(experiment, changes)?;
+    let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let [channels, rows, columns] = images.image_shape().with_context(|| format!("{shown}: there is no case"))?;
+    let wanted = configure::image_channels(experiment) as usize;
+    ensure!(channels == wanted, "{shown}: images have {channels} channels, a segmenter of these has {wanted}; is --images right?");
+    let crop = settings.crop;
+    ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels, at least {crop} a side are needed");
     // Whoever segments with it brings images to the scale of these.
-    match (experiment, shrink) {
-        (Experiment::Table2, Some(shrink)) => settings.shrink = shrink,
-        (Experiment::Table2, None) => bail!(
-            "say with --shrink by what the pictures were shrunk: 2 for those of a desk run, for your own what `data prepare` was told (1 unless told otherwise)"
-        ),
-        _ => settings.size = images.image_shape().map_or(settings.size, |[_, rows, _]| rows),
+    settings.size = rows;
+    if experiment == Experiment::Table2 {
+        settings.shrink = shrink.context(
+            "say with --shrink by what the pictures were shrunk: 2 for those of a desk run, for your own what `data prepare` was told (1 unless told otherwise)",
+        )?;
     }
     settings.check(experiment)?;
     let run = Run { seeds: vec![seed], ..Run::phantoms(experiment, profile, settings) };
     asyndgan_models::set_threads(run.settings.server_threads);
     let training = configure::segmenter(&run);
-    let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    let [channels, rows, columns] = images.image_shape().with_context(|| format!("{shown}: there is no case"))?;
-    let (wanted, crop) = (training.network.image_channels as usize, training.crop);
-    ensure!(channels == wanted, "{shown}: images have {channels} channels, a segmenter of these has {wanted}; is --images right?");
-    ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels, at least {crop} a side are needed");
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut curve = Curves::begin(folder, &name, "step", vec!["segmenter/loss".into()], &[])?;
