@@ -1,16 +1,33 @@
 use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{
+    Dtype, SafeTensors,
+    tensor::{Metadata, TensorView},
+};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// Where a file's digest stands in its header.
-const DIGEST: &str = "sha256";
+/// Where our notes stand in a file's header: in one place, for the format keeps no order of several.
+const NOTES: &str = "asyndgan";
 
-/// Where a file says what its tensors are.
-const ABOUT: &str = "about";
+/// What a file's header says besides names and shapes.
+#[derive(Serialize, Deserialize)]
+struct Notes {
+    /// Of the tensors.
+    sha256: String,
+    /// What the tensors are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    about: Option<String>,
+}
+
+impl Notes {
+    fn of(metadata: &Metadata) -> Option<Self> {
+        serde_json::from_str(metadata.metadata().as_ref()?.get(NOTES)?).ok()
+    }
+}
 
 /// Writes named tensors as a safetensors file with a digest in its header, whole or not at all: beside its place, then renamed into it.
 ///
@@ -35,10 +52,9 @@ pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: O
     let views = held
         .iter()
         .map(|(name, dtype, shape, bytes)| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).expect("bytes of that shape")));
-    let digest = digest(views.clone());
-    let notes = [(DIGEST, Some(digest)), (ABOUT, about)].into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?)));
-    let bytes =
-        safetensors::serialize(views, Some(notes.collect())).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
+    let notes = serde_json::to_string(&Notes { sha256: digest(views.clone()), about }).expect("plain text");
+    let bytes = safetensors::serialize(views, Some([(NOTES.to_owned(), notes)].into()))
+        .map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
     let beside = path.with_extension("partial");
     let save = || {
         let mut file = fs::File::create(&beside)?;
@@ -95,7 +111,7 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let read = SafeTensors::read_metadata(&bytes).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
-    Ok(read.1.metadata().as_ref().and_then(|notes| notes.get(ABOUT)).cloned())
+    Ok(Notes::of(&read.1).and_then(|notes| notes.about))
 }
 
 /// Reads a safetensors file of 32-bit floats, 64-bit integers and bytes, onto the CPU.
@@ -107,9 +123,9 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
-    if let Some(expected) = header.metadata().as_ref().and_then(|m| m.get(DIGEST)) {
+    if let Some(notes) = Notes::of(&header) {
         let views: BTreeMap<String, TensorView> = tensors.tensors().into_iter().collect();
-        if digest(views.iter().map(|(name, view)| (name.as_str(), view.clone()))) != *expected {
+        if digest(views.iter().map(|(name, view)| (name.as_str(), view.clone()))) != notes.sha256 {
             return Err(unreadable("its content does not match its digest".into()));
         }
     }

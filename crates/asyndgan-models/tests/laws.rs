@@ -5,7 +5,7 @@ use asyndgan_models::{
     Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig,
     Upsample, Variation,
     loss::{self, Game},
-    read_tensors, write_tensors,
+    read_about, read_tensors, write_described, write_tensors,
 };
 use proptest::prelude::*;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -232,4 +232,22 @@ proptest! {
         prop_assert!((value - (divergence + floor)).abs() < 1e-6, "{value} {divergence}");
         prop_assert!(value >= floor - 1e-6);
     }
+}
+
+#[test]
+fn a_described_file_says_what_it_is_and_is_the_same_every_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let tensors = [("a".to_owned(), Tensor::from_slice(&[1.0_f32])), ("b".to_owned(), Tensor::from_slice(&[2_i64]))].into();
+    let bytes: Vec<Vec<u8>> = (0..8)
+        .map(|k| {
+            let path = folder.path().join(format!("{k}.safetensors"));
+            write_described(&path, &tensors, Some("two numbers".into())).expect("written");
+            assert_eq!(read_about(&path).expect("read").as_deref(), Some("two numbers"));
+            std::fs::read(path).expect("read")
+        })
+        .collect();
+    assert!(bytes.iter().all(|b| *b == bytes[0]));
+    let plain = folder.path().join("plain.safetensors");
+    write_tensors(&plain, &tensors).expect("written");
+    assert_eq!(read_about(&plain).expect("read"), None);
 }

@@ -16,6 +16,7 @@ use tch::Tensor;
 use crate::{
     configure,
     curves::Curves,
+    network_file,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json, write_text},
     synthesize,
@@ -51,7 +52,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
         }
     })?;
     unwritten?;
-    write_described(&place.join("segmenter.safetensors"), &segmenter.parameters.named(), Some(folder.about()?))?;
+    write_described(&place.join("segmenter.safetensors"), &segmenter.parameters.named(), Some(network_file::describe(&folder.run)?))?;
     let mut pictured = BTreeMap::new();
     let scores = scored(folder, &segmenter, |i, prediction| {
         if i < PICTURED {

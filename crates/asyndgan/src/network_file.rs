@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_models::{Generator, Segmenter, read_about, read_tensors};
-use asyndgan_paper::{Arm, Experiment, Run};
+use asyndgan_paper::{Arm, Experiment, Run, Settings};
 use asyndgan_protocol::{Role, stream};
 use tch::Device;
 
@@ -32,6 +32,12 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
 pub(crate) fn is_volume(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     [".nii", ".nii.gz"].iter().any(|end| name.ends_with(end))
+}
+
+/// What a network's file says of it. What does not bear on the network is left out, so that two runs of one generator write one file.
+pub(crate) fn describe(run: &Run) -> Result<String> {
+    let settings = Settings { phantoms_per_site: 0, phantoms_held_out: 0, ..run.settings.clone() };
+    Ok(serde_json::to_string(&Run::phantoms(run.experiment, run.profile, settings))?)
 }
 
 fn about(path: &Path) -> Result<Run> {

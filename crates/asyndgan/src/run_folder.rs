@@ -47,11 +47,6 @@ impl RunFolder {
         Ok(folder)
     }
 
-    /// What a network of this run's says of itself in its file: the run, without where its data lie.
-    pub(crate) fn about(&self) -> Result<String> {
-        Ok(serde_json::to_string(&Run { data: None, ..self.run.clone() })?)
-    }
-
     /// The prepared cases of a site, from 1.
     pub(crate) fn site(&self, site: u32) -> PathBuf {
         shelf::site_folder(&self.path.join("prepared"), site as usize)

@@ -19,6 +19,7 @@ use tch::Device;
 use crate::{
     configure,
     curves::Curves,
+    network_file,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json},
 };
@@ -111,7 +112,11 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 
 /// What a trained arm leaves besides its losses: the generator, and the masks that it may be given.
 pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTrainer) -> Result<()> {
-    write_described(&place.join("generator.safetensors"), &server.generator().parameters.named(), Some(folder.about()?))?;
+    write_described(
+        &place.join("generator.safetensors"),
+        &server.generator().parameters.named(),
+        Some(network_file::describe(&folder.run)?),
+    )?;
     let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
     Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)
 }

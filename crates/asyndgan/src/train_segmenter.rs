@@ -10,7 +10,7 @@ use asyndgan_paper::{Experiment, Profile, Run, Settings};
 use asyndgan_protocol::{Role, stream};
 use tch::Device;
 
-use crate::{configure, curves::Curves, progress::Progress};
+use crate::{configure, curves::Curves, network_file, progress::Progress};
 
 /// What to train on, and how.
 pub(crate) struct SegmenterJob<'a> {
@@ -45,7 +45,7 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
         )?;
     }
     settings.check(experiment)?;
-    let run = Run { seeds: vec![seed], ..Run::phantoms(experiment, profile, settings) };
+    let run = Run::phantoms(experiment, profile, settings);
     asyndgan_models::set_threads(run.settings.server_threads);
     let training = configure::segmenter(&run);
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -61,7 +61,7 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
         }
     })?;
     unwritten?;
-    write_described(out, &segmenter.parameters.named(), Some(serde_json::to_string(&run)?))?;
+    write_described(out, &segmenter.parameters.named(), Some(network_file::describe(&run)?))?;
     eprintln!("{}", out.display());
     Ok(())
 }
