@@ -134,16 +134,25 @@ fn each_fault_has_its_own_error() {
     check(feedback(0, 1e6, right.clone()), |e| matches!(e, Error::Absurd { .. }));
     check(feedback(0, 0.1, vec![1, 1, 2, 3]), |e| matches!(e, Error::PayloadDims { .. }));
     check(feedback(7, 0.1, right), |e| matches!(e, Error::OutOfTurn { .. }));
-    check(Message::Join { protocol_version: 1, summary: summary(0, 2) }, |e| matches!(e, Error::Version { .. }));
-    check(Message::Join { protocol_version: 2, summary: summary(0, 9) }, |e| matches!(e, Error::Changed { .. }));
-    check(Message::Join { protocol_version: 2, summary: SiteSummary { cases: 0, ..summary(0, 2) } }, |e| {
-        matches!(e, Error::NoCases { .. })
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION - 1, summary: summary(0, 2) }, |e| {
+        matches!(e, Error::Version { .. })
     });
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: summary(0, 9) }, |e| {
+        matches!(e, Error::Changed { .. })
+    });
+    check(
+        Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: SiteSummary { cases: 0, ..summary(0, 2) } },
+        |e| matches!(e, Error::NoCases { .. }),
+    );
     let enormous = SiteSummary { image_dims: vec![1, 100_000, 100_000], ..summary(0, 2) };
-    check(Message::Join { protocol_version: 2, summary: enormous }, |e| matches!(e, Error::TooMany { .. }));
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: enormous }, |e| {
+        matches!(e, Error::TooMany { .. })
+    });
     let grey = SiteSummary { image_dims: vec![2, 3, 3], ..summary(0, 2) };
-    check(Message::Join { protocol_version: 2, summary: grey }, |e| matches!(e, Error::ImageDims { .. }));
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: grey }, |e| matches!(e, Error::ImageDims { .. }));
     let values = SiteSummary { image_dims: vec![1], ..summary(0, 2) };
-    check(Message::Join { protocol_version: 2, summary: values }, |e| matches!(e, Error::ImageDims { .. }));
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: values }, |e| {
+        matches!(e, Error::ImageDims { .. })
+    });
     check(Message::Finish, |e| matches!(e, Error::OutOfTurn { .. }));
 }

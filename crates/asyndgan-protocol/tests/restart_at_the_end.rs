@@ -18,6 +18,9 @@ fn a_run_that_is_over_waits_for_nobody() {
     assert!(world.work_server());
     assert_eq!(world.generator, Some(undisturbed(&run, &[1, 2])));
     // And who comes late is told.
-    world.tell_server(ServerEvent::Message { site: SiteId(0), message: Message::Join { protocol_version: 2, summary: summary(0, 1) } });
+    world.tell_server(ServerEvent::Message {
+        site: SiteId(0),
+        message: Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: summary(0, 1) },
+    });
     assert!(world.dismissed.iter().all(|d| !d.1.is_fault()));
 }
