@@ -454,6 +454,18 @@ impl World {
         panic!("the run does not end: {:?}", self.server.as_ref().map(|s| &s.machine));
     }
 
+    /// Goes so many steps of a schedule in which nothing fails; says whether the run was still under way then.
+    pub fn go(&mut self, seed: u64, steps: u32) -> bool {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let n = self.sites.len();
+        (0..n).for_each(|i| self.mend(i));
+        for _ in 0..steps {
+            let (choice, i) = (rng.random_range(0..4), rng.random_range(0..n));
+            self.may_progress(choice, i);
+        }
+        self.generator.is_none()
+    }
+
     fn let_time_pass(&mut self, time: Duration) {
         self.now += time;
         let idle = self.server.as_ref().filter(|s| s.done.is_none());

@@ -80,7 +80,7 @@ fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfi
         .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
         .map_err(|e| tls(&e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // Nobody resumes a session: a certificate is looked at whenever somebody connects.
+    // TLS sessions are not resumed: a certificate is looked at at every connection.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok((Arc::new(config), serials))
