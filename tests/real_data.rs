@@ -19,7 +19,7 @@ fn the_tiles_of_kumar_et_al_are_shared_out_by_organ() {
     let text = fs::read_to_string(Step::Prepare.proof(folder.path(), Experiment::Table2)).expect("prepared");
     let prepared: Prepared = serde_json::from_str(&text).expect("a record");
     let sites: Vec<_> = prepared.sites.iter().map(|s| (s.name.as_str(), s.patients.len(), s.cases)).collect();
-    // A tile of 1000, halved, is covered by 7 x 7 patches of 72.
-    assert_eq!(sites, ["breast", "liver", "kidney", "prostate"].map(|organ| (organ, 4, 4 * 49)));
+    // A tile of 1000, halved, is covered by 4 x 4 patches of 143.
+    assert_eq!(sites, ["breast", "liver", "kidney", "prostate"].map(|organ| (organ, 4, 4 * 16)));
     assert_eq!(prepared.test.len(), 14);
 }

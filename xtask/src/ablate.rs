@@ -116,6 +116,17 @@ mod tests {
     }
 
     #[test]
+    fn the_published_recipe_has_none_of_them() {
+        for experiment in [Experiment::Table1, Experiment::Table2] {
+            let paper = Settings::new(experiment, Profile::Paper);
+            for (choice, change) in CHOICES {
+                let (name, value) = Settings::change(change).expect("written as NAME=VALUE");
+                assert_eq!(paper.with(experiment, [(name.as_str(), value)]).expect("a setting"), paper, "{choice}");
+            }
+        }
+    }
+
+    #[test]
     fn the_standard_error_is_that_of_a_mean() {
         assert!(standard_error(&[1.0, 2.0, 3.0, 4.0]).is_some_and(|e| (e - 0.6455).abs() < 1e-4) && standard_error(&[1.0]).is_none());
     }

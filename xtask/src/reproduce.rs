@@ -16,11 +16,11 @@ use crate::{cargo, root, run_json, setup, succeed, target};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Which figure or table.
-    experiment: ExperimentName,
-    /// How much is computed: minutes, up to an hour, or days on a GPU.
+    /// Which figure or table: fig5, table1 or table2.
+    experiment: Experiment,
+    /// How much is computed: smoke (a minute), desk (an hour), or paper (days on a GPU).
     #[arg(long, default_value = "desk")]
-    profile: ProfileName,
+    profile: Profile,
     /// Folder of real data: BraTS 2018 patients (table1), or tiles in the MoNuSeg layout (table2).
     #[arg(long)]
     data: Option<PathBuf>,
@@ -45,20 +45,6 @@ pub(crate) struct Arguments {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum ExperimentName {
-    Fig5,
-    Table1,
-    Table2,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ProfileName {
-    Smoke,
-    Desk,
-    Paper,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
 enum DeviceName {
     Auto,
     Cpu,
@@ -67,16 +53,7 @@ enum DeviceName {
 
 impl Arguments {
     pub(crate) fn run(&self) -> Result<Run> {
-        let experiment = match self.experiment {
-            ExperimentName::Fig5 => Experiment::Fig5,
-            ExperimentName::Table1 => Experiment::Table1,
-            ExperimentName::Table2 => Experiment::Table2,
-        };
-        let profile = match self.profile {
-            ProfileName::Smoke => Profile::Smoke,
-            ProfileName::Desk => Profile::Desk,
-            ProfileName::Paper => Profile::Paper,
-        };
+        let Self { experiment, profile, .. } = *self;
         let device = match self.device {
             DeviceName::Auto => "auto",
             DeviceName::Cpu => "cpu",

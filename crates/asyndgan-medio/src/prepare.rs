@@ -73,6 +73,9 @@ pub fn tile_condition(instances: ndarray::ArrayView2<u32>, shrink: usize) -> Arr
 ///
 /// # Shapes
 /// `[slices, rows, columns]` to images `[slices, 1, size, size]`.
+///
+/// # Units
+/// Millimetres along slices, rows and columns.
 pub fn brain_unmarked(id: &str, t2: &Array3<f32>, spacing_mm: [f64; 3], size: usize) -> TestCase {
     let scaled = scale_robustly(t2);
     let mut images = Array4::zeros((t2.len_of(Axis(0)), 1, size, size));
@@ -154,4 +157,48 @@ fn to_unit(rgb: ArrayView3<f32>) -> Array3<f32> {
 
 fn slice_of(volume: &Array3<f32>, z: usize) -> ArrayView3<'_, f32> {
     volume.slice_axis(Axis(0), Slice::from(z..z + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::phantom;
+
+    #[test]
+    fn a_mask_with_the_brains_contour_gives_the_condition_that_its_image_gives() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let brain = phantom::brain("phantom", 0, &phantom::Scanner::of_site(3), &mut rng);
+        let mut codes = brain.labels.mapv(u32::from);
+        for (z, mut plane) in codes.axis_iter_mut(Axis(0)).enumerate() {
+            let inside = mask::filled(brain.t2.index_axis(Axis(0), z).mapv(|v| v > 0.0).view());
+            let contour = mask::contour(inside.view());
+            plane.zip_mut_with(&contour, |code, &on| {
+                if on && *code == 0 {
+                    *code = BRAIN_OUTLINE.into();
+                }
+            });
+        }
+        // A third of the grid, where a line of one pixel would be torn.
+        for size in [96, 72, 32] {
+            let expected: Vec<Array2<u8>> = brain_cases(&brain, size).into_iter().map(|case| case.condition).collect();
+            let of_mask = brain_conditions(codes.view(), size);
+            let enough = |z: usize| brain.labels.index_axis(Axis(0), z).iter().filter(|&&l| l > 0).count() >= TUMOUR_PIXELS_MIN;
+            let found: Vec<Array2<u8>> = of_mask.into_iter().filter(|(z, _)| enough(*z)).map(|(_, condition)| condition).collect();
+            assert!(!found.is_empty() && found == expected, "at {size}");
+        }
+    }
+
+    #[test]
+    fn an_unmarked_brain_has_all_its_slices_as_training_saw_them() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let brain = phantom::brain("phantom", 0, &phantom::Scanner::of_site(3), &mut rng);
+        let case = brain_unmarked("phantom", &brain.t2, brain.spacing_mm, 72);
+        assert_eq!((case.images.dim(), case.truth.dim()), ((brain.t2.dim().0, 1, 72, 72), brain.t2.dim()));
+        for one in brain_cases(&brain, 72) {
+            let z: usize = one.id.rsplit('#').next().and_then(|z| z.parse().ok()).expect("a slice's number");
+            assert_eq!(case.images.index_axis(Axis(0), z), one.image);
+        }
+    }
 }

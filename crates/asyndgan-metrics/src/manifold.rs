@@ -40,10 +40,14 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
     }
     let share = |of: ArrayView2<f64>, by: ArrayView2<f64>| {
         let reach: Vec<f64> = (0..by.nrows()).map(|i| kth(squares(by, by, i), k)).collect();
+        // Features may be finite and their squares not.
+        if reach.iter().any(|r| !r.is_finite()) {
+            return Err(Undefined::NotFinite);
+        }
         let covered = |i: &usize| squares(of, by, *i).into_iter().zip(&reach).any(|(d, r)| d <= *r);
-        (0..of.nrows()).filter(covered).count() as f64 / of.nrows() as f64
+        Ok((0..of.nrows()).filter(covered).count() as f64 / of.nrows() as f64)
     };
-    Ok((share(synthetic, real), share(real, synthetic)))
+    Ok((share(synthetic, real)?, share(real, synthetic)?))
 }
 
 /// The distance from each point of one sample to the nearest of another: synthetic images much nearer to training images than other
@@ -56,7 +60,7 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
 /// If the numbers of features differ.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] when there is nothing to be near to, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] when either sample is empty, [`Undefined::NotFinite`].
 ///
 /// # Example
 /// ```
@@ -67,7 +71,7 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
 /// ```
 pub fn nearest_distances(from: ArrayView2<f64>, to: ArrayView2<f64>) -> Result<Vec<f64>, Undefined> {
     assert_eq!(from.ncols(), to.ncols(), "the samples have different features");
-    if to.nrows() == 0 {
+    if from.nrows() == 0 || to.nrows() == 0 {
         return Err(Undefined::NoSamples);
     }
     let nearest: Vec<f64> = (0..from.nrows()).map(|i| squares(from, to, i).into_iter().fold(f64::INFINITY, f64::min).sqrt()).collect();

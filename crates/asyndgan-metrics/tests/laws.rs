@@ -363,6 +363,8 @@ proptest! {
         prop_assert_eq!(precision_recall(other.view(), sample.view(), k), Ok((recall, precision)));
         let nearest = nearest_distances(sample.view(), sample.view()).expect("defined");
         prop_assert!(nearest.iter().all(|d| *d == 0.0));
+        let beyond = &sample * 1e200 + 1e200;
+        prop_assert_eq!(precision_recall(beyond.view(), sample.view(), k), Err(Undefined::NotFinite));
         let nearest = nearest_distances(far.view(), sample.view()).expect("defined");
         prop_assert!(nearest.iter().all(|d| (1400.0..1430.0).contains(d)));
     }

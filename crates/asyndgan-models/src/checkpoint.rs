@@ -24,8 +24,10 @@ struct Notes {
 }
 
 impl Notes {
-    fn of(metadata: &Metadata) -> Option<Self> {
-        serde_json::from_str(metadata.metadata().as_ref()?.get(NOTES)?).ok()
+    /// None of a file that somebody else wrote; notes that cannot be read are damage.
+    fn of(metadata: &Metadata) -> Result<Option<Self>, serde_json::Error> {
+        let notes = metadata.metadata().as_ref().and_then(|all| all.get(NOTES));
+        notes.map(|text| serde_json::from_str(text)).transpose()
     }
 }
 
@@ -110,8 +112,10 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 /// [`Error::Io`], or [`Error::Unreadable`] for a broken file.
 pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
-    let read = SafeTensors::read_metadata(&bytes).map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
-    Ok(Notes::of(&read.1).and_then(|notes| notes.about))
+    let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
+    let notes = Notes::of(&header).map_err(|e| unreadable(e.to_string()))?;
+    Ok(notes.and_then(|notes| notes.about))
 }
 
 /// Reads a safetensors file of 32-bit floats, 64-bit integers and bytes, onto the CPU.
@@ -123,7 +127,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
-    if let Some(notes) = Notes::of(&header) {
+    if let Some(notes) = Notes::of(&header).map_err(|e| unreadable(e.to_string()))? {
         let views: BTreeMap<String, TensorView> = tensors.tensors().into_iter().collect();
         if digest(views.iter().map(|(name, view)| (name.as_str(), view.clone()))) != notes.sha256 {
             return Err(unreadable("its content does not match its digest".into()));

@@ -24,7 +24,9 @@ impl Generator {
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
-            GeneratorConfig::ResNet { .. } => (resnet(config), 0),
+            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation } => {
+                (resnet([condition_channels, image_channels], width, blocks, norm, upsample, variation), 0)
+            }
             GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
                 let from = condition_channels + noise;
                 let plans = vec![
@@ -56,17 +58,14 @@ impl Generator {
     }
 }
 
-fn resnet(config: &GeneratorConfig) -> Vec<Plan> {
-    let GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation } = *config else {
-        return Vec::new();
-    };
+fn resnet([from, to]: [i64; 2], width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> Vec<Plan> {
     let bias = norm == Norm::Instance;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
     let noise = |channels| match variation {
         Variation::Dropout => vec![],
         Variation::EveryScale { .. } => vec![Plan::Noise(channels)],
     };
-    let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(condition_channels, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
+    let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(from, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
     for k in [width, 2 * width] {
         plans.extend([Plan::Conv(conv(k, 2 * k, 3, 2, 1)), Plan::Norm(norm, 2 * k), Plan::Relu]);
     }
@@ -89,6 +88,6 @@ fn resnet(config: &GeneratorConfig) -> Vec<Plan> {
         }
         plans.push(Plan::Relu);
     }
-    plans.extend([Plan::ReflectPad(3), Plan::Conv(Conv { bias: true, ..conv(width, image_channels, 7, 1, 0) }), Plan::Tanh]);
+    plans.extend([Plan::ReflectPad(3), Plan::Conv(Conv { bias: true, ..conv(width, to, 7, 1, 0) }), Plan::Tanh]);
     plans
 }

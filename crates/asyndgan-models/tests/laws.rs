@@ -247,6 +247,13 @@ fn a_described_file_says_what_it_is_and_is_the_same_every_time() {
         })
         .collect();
     assert!(bytes.iter().all(|b| *b == bytes[0]));
+    // Damage in the notes is no reason to trust the rest unseen.
+    let damaged = folder.path().join("0.safetensors");
+    let text = bytes[0].windows(6).position(|w| w == b"sha256").expect("a digest");
+    let mut spoilt = bytes[0].clone();
+    spoilt[text] = b'S';
+    std::fs::write(&damaged, spoilt).expect("written");
+    assert!(matches!(read_tensors(&damaged), Err(Error::Unreadable { .. })));
     let plain = folder.path().join("plain.safetensors");
     write_tensors(&plain, &tensors).expect("written");
     assert_eq!(read_about(&plain).expect("read"), None);

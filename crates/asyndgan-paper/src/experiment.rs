@@ -45,11 +45,14 @@ pub enum Arm {
 
 /// A name that is none of the known ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnknownName(String);
+pub struct UnknownName {
+    name: String,
+    known: &'static str,
+}
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is no arm: arms are RealAll, RealSubset-N, SynAll, SynSubset-N and AsynDgan", self.0)
+        write!(f, "{} is none of {}", self.name, self.known)
     }
 }
 
@@ -121,7 +124,9 @@ impl FromStr for Arm {
     type Err = UnknownName;
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
-        let number = |n: &str| n.parse().map_err(|_| UnknownName(s.into()));
+        const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, AsynDgan-Overlap";
+        let unknown = || UnknownName { name: s.into(), known: KNOWN };
+        let number = |n: &str| n.parse().map_err(|_| unknown());
         match s.split_once('-') {
             None if s == "RealAll" => Ok(Arm::RealAll),
             None if s == "SynAll" => Ok(Arm::SynAll),
@@ -129,8 +134,26 @@ impl FromStr for Arm {
             Some(("RealSubset", n)) => Ok(Arm::RealSubset(number(n)?)),
             Some(("AsynDgan", "Overlap")) => Ok(Arm::AsynDganOverlap),
             Some(("SynSubset", n)) => Ok(Arm::SynSubset(number(n)?)),
-            _ => Err(UnknownName(s.into())),
+            _ => Err(unknown()),
         }
+    }
+}
+
+impl FromStr for Experiment {
+    type Err = UnknownName;
+
+    fn from_str(s: &str) -> Result<Self, UnknownName> {
+        let all = [Self::Fig5, Self::Table1, Self::Table2];
+        all.into_iter().find(|e| e.name() == s).ok_or_else(|| UnknownName { name: s.into(), known: "fig5, table1, table2" })
+    }
+}
+
+impl FromStr for Profile {
+    type Err = UnknownName;
+
+    fn from_str(s: &str) -> Result<Self, UnknownName> {
+        let all = [Self::Smoke, Self::Desk, Self::Paper];
+        all.into_iter().find(|p| p.name() == s).ok_or_else(|| UnknownName { name: s.into(), known: "smoke, desk, paper" })
     }
 }
 

@@ -8,8 +8,6 @@ use crate::{Experiment, Profile};
 pub enum GanLoss {
     /// Binary cross-entropy: the paper's.
     CrossEntropy,
-    /// Equation 1 to the letter, saturating for the generator.
-    Minimax,
     /// Hinge.
     Hinge,
     /// Least squares.

@@ -174,6 +174,8 @@ pub struct ImageQuality {
     pub recall: Option<f64>,
     /// Distance to the nearest of these real training images: 5th percentile and median.
     pub nearest_real: Option<[f64; 2]>,
+    /// Why a measure has no value.
+    pub undefined: BTreeMap<String, String>,
 }
 
 /// The record of a whole run.

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::{Experiment, MetricSummary, Settings, Table};
+use crate::{Claim, Experiment, MetricSummary, Settings, Table};
 
 impl Table {
     /// The table's title; phantom data are called so.
@@ -34,7 +34,7 @@ impl Table {
         for row in &self.rows {
             let _ = write!(out, "|{}|", row.arm);
             for (name, _) in metrics {
-                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), cell));
+                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), MetricSummary::cell));
             }
             let n = row.metrics.values().map(|m| m.n).max().unwrap_or(0);
             let undefined: usize = row.metrics.values().map(|m| m.undefined).sum();
@@ -61,9 +61,7 @@ impl Table {
         }
         let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
         for claim in &self.claims {
-            let holds = claim.holds.map_or("not measurable", |h| if h { "yes" } else { "no" });
-            let difference = claim.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"));
-            let interval = claim.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
+            let [holds, difference, interval] = claim.cells();
             let _ = writeln!(out, "|{}|{holds}|{difference}|{interval}|", claim.claim);
         }
         out
@@ -96,10 +94,23 @@ pub fn heading(metric: &str) -> &str {
     }
 }
 
-fn cell(m: &MetricSummary) -> String {
-    match (m.mean, m.sd) {
-        (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
-        (Some(mean), None) => format!("{mean:.4}"),
-        _ => "–".into(),
+impl MetricSummary {
+    /// Mean and standard deviation as people read them.
+    pub fn cell(&self) -> String {
+        match (self.mean, self.sd) {
+            (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
+            (Some(mean), None) => format!("{mean:.4}"),
+            _ => "–".into(),
+        }
+    }
+}
+
+impl Claim {
+    /// Whether it holds, the difference and its interval, as people read them.
+    pub fn cells(&self) -> [String; 3] {
+        let holds = self.holds.map_or("not measurable", |holds| if holds { "yes" } else { "no" });
+        let difference = self.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"));
+        let interval = self.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
+        [holds.into(), difference, interval]
     }
 }

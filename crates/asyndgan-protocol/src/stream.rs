@@ -33,6 +33,8 @@ pub enum Role {
     Discriminator = 12,
     /// Images that are compared with others.
     Comparison = 13,
+    /// Patients held out to choose settings by.
+    Validation = 14,
 }
 
 /// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.

@@ -55,6 +55,9 @@ impl GanConfig {
         if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
             return Err(Error::Networks { fact: format!("{channels} channels and width {width}, at most {WIDTH_MAX} are built") });
         }
+        if !(0.0..=1.0).contains(&config.augmentation) {
+            return Err(Error::Networks { fact: format!("images changed with strength {}, at most 1 is done", config.augmentation) });
+        }
         Ok(config)
     }
 }

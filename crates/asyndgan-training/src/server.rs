@@ -69,12 +69,9 @@ impl ServerTrainer {
     /// # Reference
     /// Yazıcı et al., ICLR 2019.
     pub fn generator(&self) -> Generator {
-        let (generator, _, _) = Self::first(&self.config, &self.run, self.device);
+        let (mut averaged, ..) = Self::first(&self.config, &self.run, self.device);
         let mut tensors = self.generator.parameters.named();
-        if self.config.average_decay > 0.0 {
-            tensors.extend(self.generator.parameters.named_in(&self.average));
-        }
-        let mut averaged = generator;
+        tensors.extend(self.generator.parameters.named_in(&self.average));
         averaged.parameters.load(&tensors).expect("the same network");
         averaged
     }

@@ -6,6 +6,26 @@ use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, Se
 use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
 use asyndgan_training::{GanConfig, toy};
+use clap::ValueEnum;
+use serde::Deserialize;
+
+/// What images show, as people call it who run no experiment of the paper.
+#[derive(Debug, Clone, Copy, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Images {
+    Brain,
+    Tissue,
+}
+
+impl Images {
+    /// The experiment that has such images.
+    pub(crate) fn experiment(self) -> Experiment {
+        match self {
+            Self::Brain => Experiment::Table1,
+            Self::Tissue => Experiment::Table2,
+        }
+    }
+}
 
 pub(crate) fn image_channels(experiment: Experiment) -> i64 {
     if experiment == Experiment::Table2 { 3 } else { 1 }
@@ -45,7 +65,6 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         codes,
         game: match s.gan_loss {
             _ if arm == Arm::AsynDganOverlap => Game::Minimax,
-            GanLoss::Minimax => Game::Minimax,
             GanLoss::CrossEntropy => Game::CrossEntropy,
             GanLoss::Hinge => Game::Hinge,
             GanLoss::LeastSquares => Game::LeastSquares,

@@ -8,6 +8,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use asyndgan_training::ServerTrainer;
+use asyndgan_transport::ServerNews;
 use prost::Message as _;
 
 /// Named values that grow by a row a step.
@@ -54,6 +56,38 @@ impl Curves {
 
     fn record(&mut self, event: &Event) -> Result<()> {
         self.events.write_all(&framed(event)).with_context(|| format!("cannot write beside {}", self.path.display()))
+    }
+}
+
+/// Losses on the disk as they grow.
+pub(crate) struct LossCurves {
+    place: PathBuf,
+    curves: Option<Curves>,
+}
+
+impl LossCurves {
+    pub(crate) fn new(place: &Path) -> Self {
+        Self { place: place.into(), curves: None }
+    }
+
+    /// Hears of a run that begins or goes on, and of every round.
+    pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
+        let losses = server.losses();
+        match news {
+            ServerNews::Begun { .. } => {
+                let both = |site: usize| [format!("discriminator/site-{site}"), format!("generator/site-{site}")];
+                let names = (1..=server.sites() as usize).flat_map(both).collect();
+                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(losses.iter().cloned()).collect();
+                self.curves = Some(Curves::begin(&self.place, "losses", "round", names, &rows)?);
+            }
+            ServerNews::Round { .. } => {
+                if let (Some(curves), Some(last)) = (&mut self.curves, losses.last()) {
+                    curves.add(losses.len() as u64 - 1, last)?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 

@@ -1,12 +1,12 @@
 //! Trains an arm's segmenter and scores it; of the toy, measures the distance to the true mixture.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use anyhow::{Context, Result};
 use asyndgan_evaluator::{SegmenterTraining, predict, score, train_segmenter};
 use asyndgan_medio::{CaseSet, write_cases};
 use asyndgan_metrics::{Scores, summarise, wasserstein_1};
-use asyndgan_models::{Segmenter, read_tensors, write_described, write_tensors};
+use asyndgan_models::{Segmenter, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
@@ -15,11 +15,10 @@ use tch::Tensor;
 
 use crate::{
     configure,
-    curves::Curves,
-    network_file,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json, write_text},
     synthesize,
+    train_segmenter::train_into,
 };
 
 /// Held-out cases of which the predictions are kept for the pictures.
@@ -38,21 +37,9 @@ pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
     let place = folder.arm(arm, seed)?;
     let cases = training_cases(folder, arm, seed)?;
-    let test = folder.test()?;
-    let (task, training) = (configure::task(folder.run.experiment), configure::segmenter(&folder.run));
-    let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), training.steps + test.len() as u64);
-    let mut curve = Curves::begin(&place, "segmenter", "step", vec!["segmenter/loss".into()], &[])?;
-    let mut unwritten = Ok(());
-    // Every arm's segmenter begins with the same weights.
-    let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, |step, loss| {
-        bar.set(step);
-        if let (Ok(()), Some(loss)) = (&unwritten, loss) {
-            unwritten = curve.add(step - 1, &[loss as f32]);
-        }
-    })?;
-    unwritten?;
-    write_described(&place.join("segmenter.safetensors"), &segmenter.parameters.named(), Some(network_file::describe(&folder.run)?))?;
+    let steps = folder.run.settings.segmenter_steps;
+    let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), steps + folder.test()?.len() as u64);
+    let segmenter = train_into(&place, "segmenter", &folder.run, seed, &cases, folder.device, |step| bar.set(step))?;
     let mut pictured = BTreeMap::new();
     let scores = scored(folder, &segmenter, |i, prediction| {
         if i < PICTURED {
@@ -61,7 +48,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
             let labels: Vec<i64> = middle.iter().map(|&l| i64::from(l)).collect();
             pictured.insert(format!("{i}"), Tensor::from_slice(&labels).view(shape));
         }
-        bar.set(training.steps + i as u64 + 1);
+        bar.set(steps + i as u64 + 1);
     })?;
     write_tensors(&place.join("predictions.safetensors"), &pictured)?;
     Ok((cases.len(), scores))
@@ -90,19 +77,19 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let rounds = folder.run.settings.curve_rounds();
     let mut bar = Progress::new(&Step::Curve(arm, seed).label(), rounds.len() as u64 * training.steps);
     let mut text = format!("round,{metric}\n");
+    let chosen = synthesize::choose(folder, &synthesize::conditions(&place)?, seed);
+    let made = place.join("curve-images.safetensors");
     for (done, &round) in (0..).zip(&rounds) {
         let generator = synthesize::load(folder, &Step::kept_generator(&folder.path, arm, seed, round))?;
-        let chosen = synthesize::choose(folder, &synthesize::conditions(&place)?, seed);
-        let made = place.join("curve-images.safetensors");
-        write_cases(&made, &synthesize::images_of(folder, &generator, chosen, seed, |_| ()))?;
+        write_cases(&made, &synthesize::images_of(folder, &generator, chosen.clone(), seed, |_| ()))?;
         let cases = CaseSet::open(std::slice::from_ref(&made))?;
         let mut rng = stream(seed, Role::Segmenter, 0, 0);
         let progress = |step, _| bar.set(done * training.steps + step);
         let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, progress)?;
         let values: Vec<Option<f64>> = scored(folder, &segmenter, |_, _| ())?.iter().map(|c| c.metrics[metric]).collect();
         let _ = writeln!(text, "{round},{}", summarise(&values).mean.map_or_else(String::new, |v| v.to_string()));
-        std::fs::remove_file(&made).with_context(|| format!("cannot remove {}", made.display()))?;
     }
+    fs::remove_file(&made).with_context(|| format!("cannot remove {}", made.display()))?;
     write_text(&folder.proof(Step::Curve(arm, seed)), &text)
 }
 

@@ -10,7 +10,14 @@ use asyndgan_training::synthesize as through;
 use ndarray::{Array2, Array3};
 use tch::{Device, Tensor};
 
-use crate::{configure, export::described, network_file, progress::Progress, score::masks, synthesize::image};
+use crate::{
+    configure,
+    export::described,
+    mask_files::{is_volume, masks},
+    network_file,
+    progress::Progress,
+    synthesize::image,
+};
 
 /// What is made of whose masks.
 pub(crate) struct FromMasks<'a> {
@@ -100,7 +107,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
 
 fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
     let shown = path.display();
-    let volume = network_file::is_volume(path);
+    let volume = is_volume(path);
     match run.experiment {
         Experiment::Table1 if volume => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);

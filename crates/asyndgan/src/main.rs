@@ -12,6 +12,7 @@ mod export;
 mod figures;
 mod from_masks;
 mod inspect;
+mod mask_files;
 mod network_file;
 mod prepare;
 mod progress;
@@ -29,8 +30,9 @@ mod train_segmenter;
 use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Result, bail};
-use asyndgan_paper::{Arm, Experiment, Profile, Settings};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use asyndgan_paper::{Arm, Profile, Settings};
+use clap::{Args, Parser, Subcommand};
+use configure::Images;
 use consortium::{InitCommand, JournalCommand, KeysCommand};
 use data_command::DataCommand;
 use run_folder::{RunFolder, device};
@@ -125,19 +127,6 @@ struct SynthesizeArguments {
     device: String,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Images {
-    Brain,
-    Tissue,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum ProfileName {
-    Smoke,
-    Desk,
-    Paper,
-}
-
 impl SynthesizeArguments {
     fn go(self) -> Result<()> {
         if let (Some(run), Some(arm)) = (&self.run, self.arm) {
@@ -171,9 +160,9 @@ enum Command {
         /// What they show.
         #[arg(long)]
         images: Images,
-        /// Whose segmenter settings.
+        /// Whose segmenter settings: smoke, desk or paper.
         #[arg(long, default_value = "desk")]
-        profile: ProfileName,
+        profile: Profile,
         /// Another value of one of the profile's settings, as NAME=VALUE.
         #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
         set: Vec<(String, serde_json::Value)>,
@@ -271,15 +260,7 @@ fn main() -> ExitCode {
         Command::Train(which) => RunFolder::open(&which.at.run).and_then(|run| train::train(&run, which.arm, which.seed)),
         Command::Synthesize(arguments) => arguments.go(),
         Command::TrainSegmenter { cases, images, profile, set, shrink, seed, device: on, out } => {
-            let experiment = match images {
-                Images::Brain => Experiment::Table1,
-                Images::Tissue => Experiment::Table2,
-            };
-            let profile = match profile {
-                ProfileName::Smoke => Profile::Smoke,
-                ProfileName::Desk => Profile::Desk,
-                ProfileName::Paper => Profile::Paper,
-            };
+            let experiment = images.experiment();
             device(&on).and_then(|device| {
                 let (cases, set, out) = (&cases[..], &set[..], out.as_path());
                 train_segmenter::train_segmenter(&SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device })

@@ -28,12 +28,6 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
     Ok((segmenter, run))
 }
 
-/// Whether a file's name says that it is a volume.
-pub(crate) fn is_volume(path: &Path) -> bool {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    [".nii", ".nii.gz"].iter().any(|end| name.ends_with(end))
-}
-
 /// What a network's file says of it. What does not bear on the network is left out, so that two runs of one generator write one file.
 pub(crate) fn describe(run: &Run) -> Result<String> {
     let settings = Settings { phantoms_per_site: 0, phantoms_held_out: 0, ..run.settings.clone() };

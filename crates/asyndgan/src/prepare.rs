@@ -1,10 +1,12 @@
 //! Brings patients into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, disjoint, prepare as preparation, published_split};
 use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Settings, Step};
+use asyndgan_protocol::{Role, Stream, stream};
+use rand::Rng;
 
 use crate::{
     data::{HELD_OUT, RealData, Recipe, phantom_name, phantom_patient},
@@ -66,7 +68,11 @@ pub(crate) fn real(
     }
     let SharedOut { mut sites, mut test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
     if validate {
-        test = sites.iter_mut().flat_map(|(_, of)| last_patient(of, |i| cases[i].patient.as_str())).collect();
+        let patient = |i: usize| cases[i].patient.as_str();
+        test = (0..)
+            .zip(&mut sites)
+            .flat_map(|(site, (_, of))| drawn_patient(of, patient, &mut stream(0, Role::Validation, site, 0)))
+            .collect();
         ensure!(!test.is_empty(), "{}: no site has two patients, one of which could be held out", data.set.folder.display());
     }
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
@@ -97,13 +103,14 @@ pub(crate) fn real(
     shelf.finish(data.kind(), held_out)
 }
 
-/// Takes the last patient out of a site that has others.
-fn last_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str) -> Vec<usize> {
-    let Some(last) = items.last().map(|&i| patient(i)) else { return Vec::new() };
-    let (taken, left): (Vec<usize>, Vec<usize>) = items.iter().partition(|&&i| patient(i) == last);
-    if left.is_empty() {
+/// Takes a patient at random out of a site that has others: the last one would have the largest tumour.
+fn drawn_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str, rng: &mut Stream) -> Vec<usize> {
+    let patients: BTreeSet<&str> = items.iter().map(|&i| patient(i)).collect();
+    if patients.len() < 2 {
         return Vec::new();
     }
+    let drawn = patients.iter().nth(rng.random_range(0..patients.len())).copied();
+    let (taken, left): (Vec<usize>, Vec<usize>) = items.iter().partition(|&&i| Some(patient(i)) == drawn);
     *items = left;
     taken
 }
@@ -137,4 +144,26 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, val
 fn toy(values: usize) -> Prepared {
     let site = |i: usize| PreparedSite { name: format!("gaussian_{i}"), patients: vec![format!("gaussian_{i}")], cases: values };
     Prepared { kind: DataKind::Toy, sites: (1..=asyndgan_training::toy::SITES.len()).map(site).collect(), test: vec!["mixture".into()] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patient_is_taken_whole_and_never_the_only_one() {
+        let names = ["a", "a", "b", "c", "a"];
+        let patient = |i: usize| names[i];
+        let mut found = BTreeSet::new();
+        for seed in 0..30 {
+            let mut items = vec![0, 1, 2, 3, 4];
+            let taken = drawn_patient(&mut items, patient, &mut stream(seed, Role::Validation, 0, 0));
+            let of: BTreeSet<&str> = taken.iter().map(|&i| patient(i)).collect();
+            assert!(of.len() == 1 && items.iter().all(|&i| !of.contains(patient(i))) && taken.len() + items.len() == 5);
+            found.extend(of);
+        }
+        assert_eq!(found.len(), 3, "some are never taken");
+        let mut only = vec![0, 1, 4];
+        assert!(drawn_patient(&mut only, patient, &mut stream(0, Role::Validation, 0, 0)).is_empty() && only.len() == 3);
+    }
 }

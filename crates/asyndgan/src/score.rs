@@ -15,7 +15,6 @@ use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_m
 use clap::Args;
 use rayon::prelude::*;
 
-pub(crate) use self::pairs::masks;
 use self::{
     pairs::{Labels, Pair},
     table::{CaseRow, Report},

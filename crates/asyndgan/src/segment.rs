@@ -13,7 +13,12 @@ use asyndgan_paper::{Experiment, Run};
 use ndarray::{Array2, Axis};
 use tch::Device;
 
-use crate::{configure, network_file, network_file::is_volume, progress::Progress};
+use crate::{
+    configure,
+    mask_files::{is_volume, kinds, stem},
+    network_file,
+    progress::Progress,
+};
 
 /// Writes for each image a mask on the image's own grid: NIfTI for NIfTI, PNG of numbered nuclei for pictures.
 pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: Device) -> Result<()> {
@@ -37,10 +42,8 @@ pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: 
 
 /// The name of an image's mask.
 fn mask_name(image: &Path) -> Result<String> {
-    let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let known = [(".nii.gz", ".nii.gz"), (".nii", ".nii.gz"), (".png", ".png"), (".tiff", ".png"), (".tif", ".png")];
-    let made = known.iter().find_map(|(end, mask)| Some(format!("{}{mask}", name.strip_suffix(end)?)));
-    made.with_context(|| format!("{} is of a kind that is not read; take NIfTI, PNG or TIFF", image.display()))
+    let stem = stem(image).with_context(|| format!("{} is of a kind that is not read; take one of {}", image.display(), kinds()))?;
+    Ok(stem + if is_volume(image) { ".nii.gz" } else { ".png" })
 }
 
 fn one(image: &Path, network: &Segmenter, run: &Run, place: &Path, device: Device) -> Result<()> {

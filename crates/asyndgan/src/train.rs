@@ -18,7 +18,7 @@ use tch::Device;
 
 use crate::{
     configure,
-    curves::Curves,
+    curves::LossCurves,
     network_file,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json},
@@ -185,38 +185,6 @@ pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteT
         kinds.insert(format!("{kind:?}").to_lowercase(), KindTraffic { messages: t.messages, bytes: t.bytes });
     }
     all
-}
-
-/// Losses on the disk as they grow.
-pub(crate) struct LossCurves {
-    place: PathBuf,
-    curves: Option<Curves>,
-}
-
-impl LossCurves {
-    pub(crate) fn new(place: &Path) -> Self {
-        Self { place: place.into(), curves: None }
-    }
-
-    /// Hears of a run that begins or goes on, and of every round.
-    pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
-        let losses = server.losses();
-        match news {
-            ServerNews::Begun { .. } => {
-                let both = |site: usize| [format!("discriminator/site-{site}"), format!("generator/site-{site}")];
-                let names = (1..=server.sites() as usize).flat_map(both).collect();
-                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(losses.iter().cloned()).collect();
-                self.curves = Some(Curves::begin(&self.place, "losses", "round", names, &rows)?);
-            }
-            ServerNews::Round { .. } => {
-                if let (Some(curves), Some(last)) = (&mut self.curves, losses.last()) {
-                    curves.add(losses.len() as u64 - 1, last)?;
-                }
-            }
-            _ => {}
-        }
-        Ok(())
-    }
 }
 
 /// What an estimate leaves behind.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use asyndgan_evaluator::train_segmenter as train;
 use asyndgan_medio::CaseSet;
-use asyndgan_models::write_described;
+use asyndgan_models::{Segmenter, write_described};
 use asyndgan_paper::{Experiment, Profile, Run, Settings};
 use asyndgan_protocol::{Role, stream};
 use tch::Device;
@@ -48,20 +48,37 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let run = Run::phantoms(experiment, profile, settings);
     asyndgan_models::set_threads(run.settings.server_threads);
     let training = configure::segmenter(&run);
+    ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: name it with the ending .safetensors", out.display());
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut curve = Curves::begin(folder, &name, "step", vec!["segmenter/loss".into()], &[])?;
-    let mut unwritten = Ok(());
     let mut bar = Progress::new(&format!("segmenter on {} images", images.len()), training.steps);
+    train_into(folder, &name, &run, seed, &images, device, |step| bar.set(step))?;
+    eprintln!("{}", out.display());
+    Ok(())
+}
+
+/// Trains a run's segmenter on cases into `NAME.safetensors`, with its loss beside it as it falls.
+pub(crate) fn train_into(
+    folder: &Path,
+    name: &str,
+    run: &Run,
+    seed: u64,
+    cases: &CaseSet,
+    device: Device,
+    mut progress: impl FnMut(u64),
+) -> Result<Segmenter> {
+    let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], &[])?;
+    let mut unwritten = Ok(());
+    // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train(&training, configure::task(experiment), &images, device, &mut rng, |step, loss| {
-        bar.set(step);
+    let segmenter = train(&configure::segmenter(run), configure::task(run.experiment), cases, device, &mut rng, |step, loss| {
+        progress(step);
         if let (Ok(()), Some(loss)) = (&unwritten, loss) {
             unwritten = curve.add(step - 1, &[loss as f32]);
         }
     })?;
     unwritten?;
-    write_described(out, &segmenter.parameters.named(), Some(network_file::describe(&run)?))?;
-    eprintln!("{}", out.display());
-    Ok(())
+    let file = folder.join(format!("{name}.safetensors"));
+    write_described(&file, &segmenter.parameters.named(), Some(network_file::describe(run)?))?;
+    Ok(segmenter)
 }

@@ -6,11 +6,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
+use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, Patience, RunDescription, SitePolicy, Waiting};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::configure;
+use crate::configure::{self, Images};
 
 /// Sites that one server serves.
 const SITES_MAX: usize = 64;
@@ -65,13 +65,6 @@ pub(super) struct SiteConfig {
     keep_alive_seconds: f64,
     #[serde(default)]
     pub(super) policy: SitePolicy,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Images {
-    Brain,
-    Tissue,
 }
 
 fn desk() -> Profile {
@@ -152,10 +145,7 @@ impl ServerConfig {
 
     /// The run as the steps of an experiment know it, so that they can go on with what it leaves.
     pub(super) fn run(&self) -> Result<Run> {
-        let experiment = match self.images {
-            Images::Brain => Experiment::Table1,
-            Images::Tissue => Experiment::Table2,
-        };
+        let experiment = self.images.experiment();
         let mut changes = Vec::new();
         for (name, value) in &self.settings {
             changes.push((name.as_str(), serde_json::to_value(value)?));

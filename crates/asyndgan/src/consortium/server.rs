@@ -9,10 +9,11 @@ use asyndgan_transport::{GrpcServer, Identity, Ledger, ServerNews, run_server};
 use super::{compare::Alternatives, config::ServerConfig, dashboard::Dashboard, folder::claim};
 use crate::{
     configure,
+    curves::LossCurves,
     figures::latest,
     progress::{Progress, now},
     run_folder::{RunFolder, write_json},
-    train::{LossCurves, traffic, write_results},
+    train::{traffic, write_results},
 };
 
 /// How often the picture of the latest synthetic images is drawn.

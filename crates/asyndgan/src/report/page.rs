@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use asyndgan_paper::{Arm, ArmScores, DataKind, Experiment, ImageQuality, MetricSummary, Step, Table, heading};
+use asyndgan_paper::{Arm, ArmScores, DataKind, Experiment, ImageQuality, Step, Table, heading};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -91,20 +91,12 @@ fn rows(table: &Table) -> Markup {
             tbody { @for row in &table.rows { tr.chosen[row.arm == Arm::AsynDgan] {
                 th { (row.arm) }
                 @for (name, up) in metrics { td.number {
-                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (cell(m)) } (interval(m.interval)) }
+                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (m.cell()) } (interval(m.interval)) }
                 } }
                 td.number { (row.metrics.values().map(|m| m.n).max().unwrap_or(0)) }
                 td.number { (row.metrics.values().map(|m| m.undefined).sum::<usize>()) }
             } } }
         } }
-    }
-}
-
-fn cell(m: &MetricSummary) -> String {
-    match (m.mean, m.sd) {
-        (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
-        (Some(mean), None) => format!("{mean:.4}"),
-        _ => "–".into(),
     }
 }
 
@@ -117,10 +109,10 @@ fn claims(table: &Table) -> Markup {
         div.wide { table {
             thead { tr { th { "claim" } th { "holds" } th.number { "difference" } th.number { "95 % interval" } } }
             tbody { @for claim in &table.claims { tr {
+                @let [holds, difference, interval] = claim.cells();
                 td { (claim.claim) }
-                td { @match claim.holds { Some(true) => span.yes { "yes" }, Some(false) => span.no { "no" }, None => "not measurable" } }
-                td.number { (claim.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"))) }
-                td.number { (claim.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"))) }
+                td.yes[claim.holds == Some(true)].no[claim.holds == Some(false)] { (holds) }
+                td.number { (difference) } td.number { (interval) }
             } } }
         } }
         p.small { "A claim holds if the means bear it out; the interval of the paired difference says how sure these cases make it." }
@@ -179,6 +171,7 @@ fn pictures(folder: &RunFolder) -> Result<Markup> {
 }
 
 fn quality(rows: &[ImageQuality]) -> Markup {
+    let name = |row: &ImageQuality| row.arm.map_or_else(|| "held-out patients (real)".into(), |arm| arm.to_string());
     let number = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| format!("{v:.3}"));
     html! {
         div.wide { table {
@@ -187,13 +180,14 @@ fn quality(rows: &[ImageQuality]) -> Markup {
                 th.number { "precision ↑" } th.number { "recall ↑" } th.number { "nearest real: 5 %" } th.number { "median" }
             } }
             tbody { @for row in rows { tr {
-                th { (row.arm.map_or_else(|| "held-out patients (real)".into(), |arm| arm.to_string())) }
+                th { (name(row)) }
                 td.number { (row.images) }
                 td.number { (number(row.fid)) } td.number { (number(row.kid)) }
                 td.number { (number(row.precision)) } td.number { (number(row.recall)) }
                 td.number { (number(row.nearest_real.map(|n| n[0]))) } td.number { (number(row.nearest_real.map(|n| n[1]))) }
             } } }
         } }
+        @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": no " (measure) ", " (why) } } }
         p.small {
             "Crops, each kind against as many of real training images, in the space of the features at the bottom of the segmenter that learnt from all real images, "
             "averaged over a crop. These numbers are not those of an Inception network, and compare only within this table; the first row shows what real images of "

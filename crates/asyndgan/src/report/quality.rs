@@ -1,16 +1,18 @@
 //! Synthetic images beside real ones, in the space of what the segmenter that learnt from all real images finds in them.
 
+use std::collections::BTreeMap;
+
 use anyhow::Result;
 use asyndgan_medio::{CaseSet, window};
-use asyndgan_metrics::{fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
-use asyndgan_models::{Segmenter, read_tensors};
+use asyndgan_metrics::{Undefined, fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
+use asyndgan_models::Segmenter;
 use asyndgan_paper::{Arm, Experiment, ImageQuality, Step};
 use asyndgan_protocol::{Role, Stream, stream};
 use ndarray::{Array2, Array3, Axis};
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-use crate::{configure, run_folder::RunFolder};
+use crate::{network_file, run_folder::RunFolder};
 
 /// Images of each kind that are compared, at most; of every kind as many, for the measures depend on it.
 const IMAGES_MAX: usize = 500;
@@ -38,9 +40,7 @@ impl Samples {
         if folder.run.experiment == Experiment::Fig5 || !arms.contains(&Arm::RealAll) || !weights.is_file() {
             return Ok(None);
         }
-        let network = configure::segmenter(&folder.run).network;
-        let mut segmenter = Segmenter::new(&network, folder.device, &mut stream(seed, Role::Segmenter, 0, 0));
-        segmenter.parameters.load(&read_tensors(&weights)?)?;
+        let (segmenter, _) = network_file::segmenter(&weights, folder.device)?;
         let mut rng = stream(seed, Role::Comparison, 0, 0);
         let (of, crop) = (|images| sample(folder, &segmenter, images), folder.run.settings.crop);
         let sites: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
@@ -63,24 +63,31 @@ impl Samples {
     pub(crate) fn compare(&self) -> Vec<ImageQuality> {
         let one = |arm, sample: &Sample| {
             let (synthetic, real) = (sample.features.view(), self.real.features.view());
-            let both = precision_recall(real, synthetic, NEIGHBOURS).ok();
-            let nearest = nearest_distances(synthetic, real).ok().filter(|d| !d.is_empty()).map(|mut d| {
+            let mut undefined = BTreeMap::new();
+            let both = known("precision and recall", precision_recall(real, synthetic, NEIGHBOURS), &mut undefined);
+            let nearest = known("distance to the nearest", nearest_distances(synthetic, real), &mut undefined).map(|mut d| {
                 d.sort_by(f64::total_cmp);
                 [5.0, 50.0].map(|p| percentile_of_sorted(&d, p))
             });
             ImageQuality {
                 arm,
                 images: sample.images.len(),
-                fid: fid(synthetic, real).ok(),
-                kid: kid(synthetic, real).ok(),
+                fid: known("FID", fid(synthetic, real), &mut undefined),
+                kid: known("KID", kid(synthetic, real), &mut undefined),
                 precision: both.map(|b| b.0),
                 recall: both.map(|b| b.1),
                 nearest_real: nearest,
+                undefined,
             }
         };
         let synthetic = self.synthetic.iter().map(|(arm, sample)| one(Some(*arm), sample));
         std::iter::once(one(None, &self.held_out)).chain(synthetic).collect()
     }
+}
+
+/// A measure's value; else its reason is noted.
+fn known<T>(measure: &str, value: Result<T, Undefined>, undefined: &mut BTreeMap<String, String>) -> Option<T> {
+    value.inspect_err(|why| _ = undefined.insert(measure.into(), why.to_string())).ok()
 }
 
 /// Random crops of some cases, evenly spread over all.
