@@ -41,7 +41,7 @@ impl Discriminator {
         self.layers.settle(&self.parameters);
     }
 
-    /// Logits, higher for real.
+    /// Logits, higher for real; computed in the precision of condition and image.
     ///
     /// # Shapes
     /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; or `[batch, values]` to

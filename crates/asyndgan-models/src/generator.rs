@@ -44,7 +44,14 @@ impl Generator {
         Self { layers, noise_values, parameters: layout.build(device, rng) }
     }
 
-    /// Synthetic images for conditions; the noise is z of equation 1: dropout, noise in the layers, or values appended to the condition.
+    /// The same generator for another thread: its weights are these weights, and gradients are taken for them.
+    #[must_use]
+    pub fn shared(&self) -> Self {
+        Self { layers: self.layers.clone(), noise_values: self.noise_values, parameters: self.parameters.shared() }
+    }
+
+    /// Synthetic images for conditions; the noise is z of equation 1: dropout, noise in the layers, or values appended to the condition. Computed in
+    /// the precision of the condition.
     ///
     /// # Shapes
     /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
@@ -53,7 +60,7 @@ impl Generator {
         if self.noise_values == 0 {
             return self.layers.forward(condition, &self.parameters, Mode::Train, noise);
         }
-        let z = noise.normal(condition.size()[0], self.noise_values, condition.device());
+        let z = noise.normal(condition.size()[0], self.noise_values, condition.device()).to_kind(condition.kind());
         self.layers.forward(&Tensor::cat(&[condition, &z], 1), &self.parameters, Mode::Train, noise)
     }
 }

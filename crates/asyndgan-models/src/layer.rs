@@ -43,7 +43,7 @@ pub(crate) enum Plan {
     Residual(&'static str, Vec<Plan>),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Layer {
     ReflectPad(i64),
     Conv(Conv, Weight, Option<Weight>),
@@ -63,7 +63,7 @@ enum Layer {
 }
 
 /// A row of layers.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sequential(Vec<Layer>);
 
 /// Whether running statistics are learnt or used.
@@ -158,15 +158,16 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
 
 impl Layer {
     fn forward(&self, x: &Tensor, parameters: &Parameters, mode: Mode, noise: &mut Noise) -> Tensor {
-        let get = |w: &Weight| parameters.get(*w);
+        // Everything is computed in the precision of the input; weights are kept in theirs.
+        let get = |w: &Weight| parameters.get(*w).to_kind(x.kind());
         match self {
             Layer::ReflectPad(n) => x.reflection_pad2d([*n; 4]),
-            Layer::Conv(c, weight, bias) => x.conv2d(get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1),
+            Layer::Conv(c, weight, bias) => x.conv2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1),
             Layer::SpectralConv(c, weight, bias, direction) => {
-                let weight = get(weight);
+                let weight = parameters.get(*weight);
                 let rows = weight.flatten(1, -1);
                 let (left, right) = singular(&rows, parameters.buffer(*direction));
-                let weight = weight / left.dot(&rows.mv(&right));
+                let weight = (weight / left.dot(&rows.mv(&right))).to_kind(x.kind());
                 x.conv2d(&weight, bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1)
             }
             Layer::Double => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
@@ -176,7 +177,7 @@ impl Layer {
             },
             Layer::Modulate { values, scale, shift } => match noise.code(x, *values) {
                 Some(code) => {
-                    let [scale, shift] = [scale, shift].map(|w| code.linear::<&Tensor>(get(w), None).unsqueeze(2).unsqueeze(3));
+                    let [scale, shift] = [scale, shift].map(|w| code.linear::<&Tensor>(&get(w), None).unsqueeze(2).unsqueeze(3));
                     x * (scale + 1.0) + shift
                 }
                 None => x.shallow_clone(),
@@ -184,9 +185,9 @@ impl Layer {
             Layer::ConvTranspose(c, weight, bias) => {
                 // The output is to be twice as large whatever the kernel.
                 let more = c.stride - c.kernel + 2 * c.padding;
-                x.conv_transpose2d(get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
+                x.conv_transpose2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
             }
-            Layer::Linear(weight, bias) => x.linear(get(weight), Some(get(bias))),
+            Layer::Linear(weight, bias) => x.linear(&get(weight), Some(get(bias))),
             Layer::InstanceNorm => x.instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true),
             Layer::BatchNorm { weight, bias, mean, variance, batches } => {
                 let train = mode == Mode::Train;
@@ -194,7 +195,7 @@ impl Layer {
                     let _ = parameters.buffer(*batches).shallow_clone().g_add_scalar_(1);
                 }
                 let running = (Some(parameters.buffer(*mean)), Some(parameters.buffer(*variance)));
-                x.batch_norm(Some(get(weight)), Some(get(bias)), running.0, running.1, train, 0.1, 1e-5, true)
+                x.batch_norm(Some(parameters.get(*weight)), Some(parameters.get(*bias)), running.0, running.1, train, 0.1, 1e-5, true)
             }
             Layer::Relu => x.relu(),
             // Between x and its positive part: tch's own leaky ReLU has no slope to set.

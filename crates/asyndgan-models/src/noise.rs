@@ -44,13 +44,14 @@ impl Noise {
                 left -= n;
             }
         }
-        x * self.tensor(values, &size, x.device())
+        x * self.tensor(values, &size, x.device()).to_kind(x.kind())
     }
 
     /// A plane of standard normal values for each image of `x`; none when off.
     pub(crate) fn plane(&mut self, x: &Tensor) -> Option<Tensor> {
         let size = x.size();
-        let drawn = |this: &mut Self| this.normal(size[0], size[2] * size[3], x.device()).view([size[0], 1, size[2], size[3]]);
+        let drawn =
+            |this: &mut Self| this.normal(size[0], size[2] * size[3], x.device()).view([size[0], 1, size[2], size[3]]).to_kind(x.kind());
         (!self.parts.is_empty()).then(|| drawn(self))
     }
 
@@ -60,7 +61,7 @@ impl Noise {
             return None;
         }
         if self.code.is_none() {
-            self.code = Some(self.normal(x.size()[0], count, x.device()));
+            self.code = Some(self.normal(x.size()[0], count, x.device()).to_kind(x.kind()));
         }
         self.code.as_ref().map(Tensor::shallow_clone)
     }

@@ -88,6 +88,12 @@ fn views(flat: &Tensor, shapes: impl Iterator<Item = (String, Vec<i64>)>) -> Vec
 }
 
 impl Parameters {
+    /// The same tensors, for another thread.
+    pub(crate) fn shared(&self) -> Self {
+        let all = |named: &[(String, Tensor)]| named.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect();
+        Self { flat: self.flat.shallow_clone(), views: all(&self.views), buffers: all(&self.buffers) }
+    }
+
     pub(crate) fn get(&self, weight: Weight) -> &Tensor {
         &self.views[weight.0].1
     }

@@ -46,6 +46,8 @@ pub struct Settings {
     pub augmentation: f64,
     /// Decay of the generator's exponential average, with which a run ends; 0 leaves the generator as it is.
     pub average_decay: f64,
+    /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster where the processor or GPU has it.
+    pub bfloat16: bool,
     /// Pairs are also turned by quarters, in training of generator and segmenter; else mirrored only.
     pub quarter_turns: bool,
     /// Adam's step size of the generator.
@@ -127,6 +129,7 @@ impl Settings {
             gan_loss: GanLoss::Hinge,
             augmentation: 0.5,
             average_decay: 0.995,
+            bfloat16: false,
             quarter_turns: false,
             learning_rate: 2e-4,
             discriminator_learning_rate: 8e-4,

@@ -1,5 +1,6 @@
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, loss::Game};
 use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
 
 use crate::Error;
 
@@ -22,6 +23,28 @@ pub struct GanConfig {
     pub augmentation: f64,
     /// Decay of the generator's exponential average, which is what a run ends with; 0 is the generator itself.
     pub average_decay: f64,
+    /// What layers compute in; weights, losses and what travels stay 32-bit floats.
+    pub precision: Precision,
+}
+
+/// Numbers that layers compute in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// 32-bit floats.
+    Float32,
+    /// 32-bit floats without the last 16 bits: faster where the processor or GPU has them.
+    Bfloat16,
+}
+
+impl Precision {
+    /// A tensor in this precision.
+    pub(crate) fn of(self, tensor: &Tensor) -> Tensor {
+        tensor.to_kind(match self {
+            Self::Float32 => Kind::Float,
+            Self::Bfloat16 => Kind::BFloat16,
+        })
+    }
 }
 
 /// The largest width that a site builds on a server's word.

@@ -18,6 +18,7 @@ mod checkpoints;
 mod conditions;
 mod config;
 mod error;
+mod lanes;
 mod pairs;
 mod server;
 mod site;
@@ -25,7 +26,7 @@ mod synthesize;
 mod tensors;
 pub mod toy;
 
-pub use config::{GanConfig, learning_rate_scale};
+pub use config::{GanConfig, Precision, learning_rate_scale};
 pub use error::Error;
 pub use pairs::Pairs;
 pub use server::ServerTrainer;

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asyndgan_models::{Adam, Generator, GeneratorConfig, Noise, Norm};
+use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm};
 use asyndgan_protocol::{CHECKPOINTS_KEPT, Contribution, Draw, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream};
 use tch::{Device, Kind, Tensor};
 
@@ -12,6 +12,7 @@ use crate::{
     checkpoints::Checkpoints,
     conditions::Conditions,
     config::learning_rate_scale,
+    lanes::Lanes,
     tensors::{choose, condition_planes, payload_as, tensor_of},
 };
 
@@ -28,6 +29,7 @@ pub struct ServerTrainer {
     device: Device,
     checkpoints: Checkpoints,
     conditions: Conditions,
+    lanes: Lanes,
     generator: Generator,
     adam: Adam,
     /// The generator's weights, averaged over the rounds.
@@ -43,15 +45,20 @@ pub struct ServerTrainer {
 impl ServerTrainer {
     /// A trainer for `sites` sites with checkpoints in a folder, which it finds again when it is given the same run.
     ///
+    /// On a CPU sites' images are shared out to `threads` threads; where the sums stay the same, so does their number.
+    ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn new(config: GanConfig, run: RunDescription, sites: u32, folder: &Path, device: Device) -> Result<Self, Error> {
+    pub fn new(config: GanConfig, run: RunDescription, sites: u32, threads: u32, folder: &Path, device: Device) -> Result<Self, Error> {
+        // Batch norm follows its running statistics site by site.
+        let apart = device == Device::Cpu && joined(&config);
+        let lanes = Lanes::new(if apart { sites } else { 1 }, threads);
         let folder = folder.join(run.id());
         let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
         let conditions = Conditions::open(&folder, sites, device)?;
         let (prepared, synthetic, losses) = (None, BTreeMap::new(), Vec::new());
-        Ok(Self { config, run, sites, device, checkpoints, conditions, generator, adam, average, prepared, synthetic, losses })
+        Ok(Self { config, run, sites, device, checkpoints, conditions, lanes, generator, adam, average, prepared, synthetic, losses })
     }
 
     fn first(config: &GanConfig, run: &RunDescription, device: Device) -> (Generator, Adam, Tensor) {
@@ -102,11 +109,6 @@ impl ServerTrainer {
         self.checkpoints.damaged()
     }
 
-    /// Samples of one image leave each other alone unless batch norm joins them.
-    fn one_pass(&self) -> bool {
-        !matches!(self.config.generator, GeneratorConfig::ResNet { norm: Norm::Batch, .. })
-    }
-
     fn planes(&self, draws: &[Draw]) -> Result<Vec<Tensor>, Error> {
         let planes = |d: &Draw| {
             let codes = choose(self.conditions.of(d.site)?, &d.cases, &d.augmentations, self.run.crop);
@@ -116,14 +118,9 @@ impl ServerTrainer {
     }
 
     fn forward(&self, round: u64, draws: &[Draw], planes: &[Tensor]) -> Vec<Tensor> {
-        let noise = |(draw, planes): (&Draw, &Tensor)| (planes.size()[0], stream(self.run.seed, Role::Dropout, draw.site.0, round));
-        let parts = draws.iter().zip(planes).map(noise);
-        if self.one_pass() {
-            let all = self.generator.forward(&Tensor::cat(planes, 0), &mut Noise::new(parts.collect()));
-            let sizes: Vec<i64> = planes.iter().map(|p| p.size()[0]).collect();
-            return all.split_with_sizes(&sizes, 0);
-        }
-        planes.iter().zip(parts).map(|(p, part)| self.generator.forward(p, &mut Noise::new(vec![part]))).collect()
+        let noise = |draw: &Draw| stream(self.run.seed, Role::Dropout, draw.site.0, round);
+        let parts = draws.iter().zip(planes).map(|(draw, planes)| (draw.site, (self.config.precision.of(planes), noise(draw))));
+        self.lanes.forward(&self.generator, self.lanes.share_out(self.sites, parts), joined(&self.config))
     }
 
     /// A discriminator whose loss stays at nothing has stopped to teach; with an L1 term the generator still learns from that.
@@ -145,6 +142,11 @@ impl ServerTrainer {
             }
         }
     }
+}
+
+/// Whether several sites' samples may go through the generator together: they leave each other alone unless batch norm joins them.
+fn joined(config: &GanConfig) -> bool {
+    !matches!(config.generator, GeneratorConfig::ResNet { norm: Norm::Batch, .. })
 }
 
 /// The first site whose discriminator has lost nothing for long; no loss is below zero, and what is none does not count.
@@ -213,15 +215,15 @@ impl ServerWork for ServerTrainer {
 
     fn update(&mut self, round: u64, contributions: &[Contribution]) -> Result<(), Error> {
         // The chain rule: the gradient of sum_j pi_j loss_j is the feedback, weighted and pushed through the generator.
-        let mut pushed = Tensor::zeros([], (Kind::Float, self.device));
+        let mut worths = Vec::new();
         let mut losses = vec![f32::NAN; 2 * self.sites as usize];
         for contribution in contributions {
             let feedback = tensor_of(&contribution.feedback, self.device)?;
-            pushed += (self.answered(contribution)? * feedback).sum(Kind::Float) * contribution.weight;
+            worths.push((contribution.draw.site, (self.answered(contribution)?, feedback * contribution.weight)));
             let at = 2 * contribution.draw.site.0 as usize;
             losses[at..at + 2].copy_from_slice(&[contribution.losses.discriminator, contribution.losses.generator]);
         }
-        let gradient = self.generator.parameters.gradient(&pushed);
+        let gradient = self.lanes.gradient(&self.generator, self.lanes.share_out(self.sites, worths));
         if !gradient.sum(Kind::Float).double_value(&[]).is_finite() {
             return Err(Error::Diverged { round });
         }

@@ -48,6 +48,14 @@ struct Prepared {
     augments: [Augment; 2],
 }
 
+impl Begun {
+    /// What the discriminator says.
+    fn logits(&self, condition: &Tensor, image: &Tensor) -> Tensor {
+        let [condition, image] = [condition, image].map(|x| self.config.precision.of(x));
+        self.discriminator.forward(&condition, &image).to_kind(Kind::Float)
+    }
+}
+
 impl SiteTrainer {
     /// A trainer for one site's cases, with checkpoints of each run in a folder of their own.
     ///
@@ -115,7 +123,8 @@ impl SiteWork for SiteTrainer {
     }
 
     fn prepare(&mut self, round: u64, draw: &Draw) -> Result<(), Error> {
-        let Begun { config, run, discriminator, prepared, .. } = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let (config, run) = (&begun.config, &begun.run);
         let (real, own) = self.pairs.choose(&draw.cases, &draw.augmentations, run.crop)?;
         let shared = choose(&self.shared, &draw.cases, &draw.augmentations, run.crop);
         let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
@@ -123,8 +132,8 @@ impl SiteWork for SiteTrainer {
         let mut rng = stream(run.seed, Role::Discriminator, draw.site.0, round);
         let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(real.size()[0], config.augmentation, &mut rng));
         let (seen, seen_real) = augment.apply(&own, &real);
-        let on_real = discriminator.forward(&seen, &seen_real);
-        *prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, augments: [learning, judging] });
+        let on_real = begun.logits(&seen, &seen_real);
+        begun.prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, augments: [learning, judging] });
         Ok(())
     }
 
@@ -133,19 +142,21 @@ impl SiteWork for SiteTrainer {
         if !ready {
             self.prepare(round, draw)?;
         }
-        let Begun { config, run, discriminator, adam, prepared } = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let Prepared { real, on_real, condition, augments: [learning, judging], .. } = prepared.take().ok_or(Error::NotBegun)?;
+        let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
+        let Prepared { real, on_real, condition, augments: [learning, judging], .. } = begun.prepared.take().ok_or(Error::NotBegun)?;
         let synthetic = tensor_of(synthetic, self.device)?;
-        let parameters = &discriminator.parameters;
 
         let (seen, image) = learning.apply(&condition, &synthetic);
-        let discriminator_loss = config.game.discriminator(&on_real, &discriminator.forward(&seen, &image));
+        let discriminator_loss = begun.config.game.discriminator(&on_real, &begun.logits(&seen, &image));
+        let Begun { discriminator, adam, run, .. } = begun;
+        let parameters = &discriminator.parameters;
         adam.step(parameters, &parameters.gradient(&discriminator_loss), learning_rate_scale(round, run.rounds));
         discriminator.settle();
 
         let synthetic = synthetic.set_requires_grad(true);
         let (seen, image) = judging.apply(&condition, &synthetic);
-        let logits = discriminator.forward(&seen, &image);
+        let logits = begun.logits(&seen, &image);
+        let Begun { config, run, .. } = begun;
         let generator_loss = config.game.generator(&logits, &synthetic, &real, run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);

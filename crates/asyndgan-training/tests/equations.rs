@@ -8,7 +8,7 @@ use asyndgan_protocol::{
     Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
     Weighting, draw_cases, stream,
 };
-use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
+use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -33,6 +33,7 @@ fn config() -> GanConfig {
         game: Game::Hinge,
         augmentation: 0.5,
         average_decay: 0.9,
+        precision: Precision::Float32,
     }
 }
 
@@ -151,10 +152,11 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
 
 /// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and both ends may
 /// be stopped after some rounds.
-fn play(folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
-    let run = description(rounds, 2);
+fn play(precision: Precision, folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
+    let config = GanConfig { precision, ..config() };
+    let run = RunDescription { networks: config.description(), ..description(rounds, 2) };
     let cases = [3_i64, 5, 4];
-    let mut server = ServerTrainer::new(config(), run.clone(), 3, folder, Device::Cpu).expect("server");
+    let mut server = ServerTrainer::new(config, run.clone(), 3, 2, folder, Device::Cpu).expect("server");
     let mut sites: Vec<SiteTrainer> =
         cases.iter().enumerate().map(|(j, &n)| SiteTrainer::new(pairs(j, n), None, None, folder, Device::Cpu)).collect();
     for (id, site) in (0..).map(SiteId).zip(&mut sites) {
@@ -199,12 +201,18 @@ fn play(folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize],
 fn order_and_interruption_change_no_bit() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
-    let straight = play(folder().path(), [6, 0, 6], &[0, 1, 2], false);
-    assert_eq!(straight, play(folder().path(), [6, 0, 6], &[2, 0, 1], true));
-    let stopped = folder();
-    // Stopped after five rounds: the checkpoint of round four is the last.
-    let _ = play(stopped.path(), [6, 0, 5], &[1, 2, 0], true);
-    assert_eq!(straight, play(stopped.path(), [6, 4, 6], &[0, 2, 1], false));
-    // And the test could fail: another stopping point is another generator.
-    assert_ne!(straight, play(folder().path(), [6, 0, 5], &[0, 1, 2], false));
+    let ended = [Precision::Float32, Precision::Bfloat16].map(|precision| {
+        let straight = play(precision, folder().path(), [6, 0, 6], &[0, 1, 2], false);
+        assert_eq!(straight, play(precision, folder().path(), [6, 0, 6], &[2, 0, 1], true));
+        let stopped = folder();
+        // Stopped after five rounds: the checkpoint of round four is the last.
+        let _ = play(precision, stopped.path(), [6, 0, 5], &[1, 2, 0], true);
+        assert_eq!(straight, play(precision, stopped.path(), [6, 4, 6], &[0, 2, 1], false));
+        // And the test could fail: another stopping point is another generator.
+        assert_ne!(straight, play(precision, folder().path(), [6, 0, 5], &[0, 1, 2], false));
+        straight
+    });
+    // The precisions differ, by less than the weights are large.
+    let far = far(&ended[0], &ended[1]);
+    assert!(far > 0.0 && far < 0.1, "{far}");
 }

@@ -5,7 +5,7 @@ use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig, Upsample, Variation, loss::Game};
 use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
-use asyndgan_training::{GanConfig, toy};
+use asyndgan_training::{GanConfig, Precision, toy};
 use clap::ValueEnum;
 use serde::Deserialize;
 
@@ -71,6 +71,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         },
         augmentation: s.augmentation,
         average_decay: s.average_decay,
+        precision: if s.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
     }
 }
 

@@ -135,7 +135,7 @@ fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTra
 fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNews, &ServerTrainer)) -> Result<(ServerTrainer, Ledger)> {
     let sites = sources.len() as u32;
     let (mut link, site_links) = in_memory(sites);
-    let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), sites, &job.checkpoints, job.device)?;
+    let mut server = ServerTrainer::new(job.config.clone(), job.run.clone(), sites, job.server_threads, &job.checkpoints, job.device)?;
     thread::scope(|scope| {
         let threads: Vec<_> = site_links
             .into_iter()

@@ -27,8 +27,8 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
-    let mut trainer =
-        ServerTrainer::new(configure::gan(&run, Arm::AsynDgan), description.clone(), sites, &place.join("checkpoints"), folder.device)?;
+    let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.server_threads);
+    let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
     let listener = GrpcServer {
         listen: config.listen,

@@ -1,0 +1,82 @@
+use asyndgan_models::{Generator, Noise, set_threads};
+use asyndgan_protocol::{SiteId, Stream};
+use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
+use tch::{Kind, Tensor};
+
+/// The generator's passes, shared out to threads by site.
+///
+/// One thread an operation wastes less than several threads an operation: nobody waits for others within it. A site always goes
+/// through the same lane, and gradients are added lane by lane, so the bits depend on the number of lanes only.
+#[derive(Debug)]
+pub(crate) struct Lanes {
+    /// None where one lane does all, on the caller's thread.
+    pool: Option<ThreadPool>,
+    count: usize,
+}
+
+/// One site's part of a pass: its condition planes, and the stream of its noise.
+pub(crate) type Part = (Tensor, Stream);
+
+impl Lanes {
+    /// At most so many lanes, which share the threads.
+    pub(crate) fn new(count: u32, threads: u32) -> Self {
+        let count = count.min(threads).max(1);
+        let each = (threads / count).max(1);
+        let pool = ThreadPoolBuilder::new().num_threads(count as usize).start_handler(move |_| set_threads(each));
+        // Without the threads the same lanes run one after the other.
+        Self { pool: if count > 1 { pool.build().ok() } else { None }, count: count as usize }
+    }
+
+    /// What sites have, lane by lane; sites in order.
+    ///
+    /// # Panics
+    /// If a site is none of `sites`.
+    pub(crate) fn share_out<T>(&self, sites: u32, parts: impl IntoIterator<Item = (SiteId, T)>) -> Vec<Vec<T>> {
+        let mut lanes: Vec<Vec<T>> = (0..self.count).map(|_| Vec::new()).collect();
+        for (site, part) in parts {
+            lanes[site.0 as usize * self.count / sites as usize].push(part);
+        }
+        lanes
+    }
+
+    /// Works every lane's jobs off, and returns what each lane made, in order.
+    fn each<J: Send, R: Send>(&self, jobs: Vec<J>, work: impl Fn(J) -> R + Send + Sync) -> Vec<R> {
+        match &self.pool {
+            Some(pool) => pool.install(|| jobs.into_par_iter().map(work).collect()),
+            None => jobs.into_iter().map(work).collect(),
+        }
+    }
+
+    /// Synthetic images of each site, with the graph that leads back to the generator.
+    ///
+    /// `joined` says whether a lane's sites go through in one pass; samples leave each other alone unless batch norm joins them.
+    pub(crate) fn forward(&self, generator: &Generator, lanes: Vec<Vec<Part>>, joined: bool) -> Vec<Tensor> {
+        let jobs: Vec<_> = lanes.into_iter().map(|parts| (generator.shared(), parts)).collect();
+        let one = |(generator, parts): (Generator, Vec<Part>)| -> Vec<Tensor> {
+            let forward = |planes: &Tensor, mut noise| generator.forward(planes, &mut noise).to_kind(Kind::Float);
+            if !joined {
+                let alone = |(planes, stream): Part| forward(&planes, Noise::new(vec![(planes.size()[0], stream)]));
+                return parts.into_iter().map(alone).collect();
+            }
+            let (planes, streams): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+            let sizes: Vec<i64> = planes.iter().map(|p| p.size()[0]).collect();
+            forward(&Tensor::cat(&planes, 0), Noise::new(sizes.iter().copied().zip(streams).collect())).split_with_sizes(&sizes, 0)
+        };
+        self.each(jobs, one).into_iter().flatten().collect()
+    }
+
+    /// The gradient of the sum of every site's images times what each of their values is worth.
+    ///
+    /// # Shapes
+    /// Images and worths `[batch, channels, rows, columns]`, to `[count of weights]`.
+    pub(crate) fn gradient(&self, generator: &Generator, lanes: Vec<Vec<(Tensor, Tensor)>>) -> Tensor {
+        let jobs: Vec<_> = lanes.into_iter().filter(|l| !l.is_empty()).map(|parts| (generator.shared(), parts)).collect();
+        let one = |(generator, parts): (Generator, Vec<(Tensor, Tensor)>)| {
+            let products = parts.iter().map(|(images, worth)| (images * worth).sum(Kind::Float));
+            let pushed = products.reduce(|sum, product| sum + product).expect("a lane with sites");
+            generator.parameters.gradient(&pushed)
+        };
+        let gradients = self.each(jobs, one).into_iter();
+        gradients.reduce(|sum, gradient| sum + gradient).unwrap_or_else(|| generator.parameters.flat().zeros_like())
+    }
+}

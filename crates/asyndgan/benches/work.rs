@@ -1,0 +1,188 @@
+//! The work that `cargo xtask bench` compares with PyTorch's (`peer.py`): one process a measurement, one JSON line out.
+#![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark looks at the clock and prints")]
+
+use std::{error::Error, fs, thread, time::Duration, time::Instant};
+
+use asyndgan_evaluator::{SegmenterTraining, Task, predict, train_segmenter};
+use asyndgan_medio::{Case, CaseSet, TestCase, write_cases};
+use asyndgan_models::{
+    AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, Segmenter, SegmenterConfig, Upsample, Variation, loss::Game, set_threads,
+};
+use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, SitePolicy, Symmetry, Waiting, Weighting, stream};
+use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer};
+use asyndgan_transport::{Ledger, ServerNews, SiteRecords, in_memory, run_server, run_site};
+use clap::{Args, Parser, Subcommand};
+use ndarray::{Array3, Array4, Axis};
+use rand::Rng;
+use tch::{Device, Kind, Tensor};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    work: Option<Work>,
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Work {
+    /// Rounds of the whole protocol: a server and its sites, each on a thread, adversarial only, instance norm, dropout.
+    Round(Round),
+    /// Steps of the desk profile's segmenter on images of brains.
+    Segmenter {
+        #[arg(long, default_value_t = 60)]
+        steps: usize,
+    },
+    /// 100 slices of 240 x 240, seen at 72 x 72 through windows of 64, half a window apart.
+    Segment,
+}
+
+#[derive(Args)]
+struct Round {
+    #[arg(long, default_value_t = 64)]
+    size: i64,
+    #[arg(long, default_value_t = 16)]
+    width: i64,
+    #[arg(long, default_value_t = 10)]
+    sites: u32,
+    #[arg(long, default_value_t = 1)]
+    batch: u32,
+    #[arg(long, default_value_t = 9)]
+    blocks: usize,
+    #[arg(long, default_value_t = 10)]
+    rounds: usize,
+    #[arg(long)]
+    bfloat16: bool,
+    #[arg(long, default_value = "cpu")]
+    device: String,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let seconds = match Cli::parse().work {
+        Some(Work::Round(round)) => round.seconds()?,
+        Some(Work::Segmenter { steps }) => segmenter(steps)?,
+        Some(Work::Segment) => segment(),
+        None => return Ok(()),
+    };
+    let peak_kib: u64 = fs::read_to_string("/proc/self/status")?
+        .lines()
+        .find_map(|l| l.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    println!("{{\"seconds\": {seconds:?}, \"peak_bytes\": {}}}", peak_kib * 1024);
+    Ok(())
+}
+
+const SEGMENTER: SegmenterConfig = SegmenterConfig { image_channels: 1, classes: 2, width: 16, depth: 3 };
+
+fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+    const FIRST: usize = 5;
+    set_threads(2);
+    let mut rng = stream(0, Role::Segmenter, 0, 0);
+    let case = |i: usize| {
+        let image = Array3::from_shape_fn((1, 72, 72), |_| rng.random_range(-1.0..1.0_f32));
+        let condition = image.index_axis(Axis(0), 0).mapv(|v| u8::from(v > 0.5));
+        Case { id: i.to_string(), image, condition }
+    };
+    let cases: Vec<Case> = (0..256).map(case).collect();
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("cases.safetensors");
+    write_cases(&file, &cases)?;
+    let training = SegmenterTraining {
+        network: SEGMENTER,
+        steps: (FIRST + steps) as u64,
+        batch: 8,
+        crop: 64,
+        learning_rate: 1e-3,
+        colour_jitter: 0.1,
+        stain_jitter: 0.0,
+        quarter_turns: false,
+    };
+    let mut ends = Vec::new();
+    train_segmenter(&training, Task::Tumour, &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;
+    Ok(between(&ends[FIRST - 1..]))
+}
+
+fn segment() -> Vec<f64> {
+    set_threads(2);
+    let segmenter = Segmenter::new(&SEGMENTER, Device::Cpu, &mut stream(0, Role::Segmenter, 0, 0));
+    let images = Array4::from_shape_fn((100, 1, 72, 72), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.01).sin());
+    let case = TestCase { id: "bench".into(), images, truth: Array3::zeros((100, 240, 240)), spacing_mm: [1.0; 3] };
+    let mut ends = vec![Instant::now()];
+    for _ in 0..6 {
+        predict(&segmenter, Task::Tumour, &case, 64, Device::Cpu);
+        ends.push(Instant::now());
+    }
+    between(&ends[1..])
+}
+
+fn between(ends: &[Instant]) -> Vec<f64> {
+    ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect()
+}
+
+/// Rounds that load and warm up.
+const FIRST: usize = 3;
+
+impl Round {
+    fn seconds(&self) -> Result<Vec<f64>, Box<dyn Error>> {
+        let device = if self.device == "cuda" { Device::Cuda(0) } else { Device::Cpu };
+        let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
+        let Self { width, blocks, .. } = *self;
+        let (norm, upsample, variation) = (Norm::Instance, Upsample::Transposed, Variation::Dropout);
+        let config = GanConfig {
+            generator: GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width, blocks, norm, upsample, variation },
+            discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
+            generator_adam: adam,
+            discriminator_adam: adam,
+            codes: 1,
+            game: Game::CrossEntropy,
+            augmentation: 0.0,
+            average_decay: 0.0,
+            precision: if self.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
+        };
+        let run = RunDescription {
+            name: "bench".into(),
+            seed: 0,
+            rounds: (FIRST + self.rounds) as u64,
+            batch: self.batch,
+            channels: 1,
+            crop: self.size as u32,
+            symmetry: Symmetry::Flips,
+            weighting: Weighting::Proportional,
+            l1_weight: 0.0,
+            checkpoint_every: 1_000_000,
+            waiting: Waiting::All,
+            synthetic_dtype: Dtype::F32,
+            feedback_dtype: Dtype::F32,
+            site_threads: if self.sites == 1 { 2 } else { 1 },
+            networks: config.description(),
+        };
+        let folder = tempfile::tempdir()?;
+        let patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
+        let (mut link, links) = in_memory(self.sites);
+        let mut server = ServerTrainer::new(config, run.clone(), self.sites, 2, folder.path(), device)?;
+        let mut ends = Vec::new();
+        thread::scope(|scope| {
+            for (i, mut link) in (0..).zip(links) {
+                let place = folder.path().join(format!("site-{i}"));
+                let (size, run) = (self.size, &run);
+                scope.spawn(move || {
+                    set_threads(run.site_threads);
+                    let cases = i64::from(run.batch).max(4);
+                    let images = (Tensor::arange(cases * size * size, (Kind::Float, Device::Cpu)) * 0.1 + f64::from(i)).sin();
+                    let images = images.view([cases, 1, size, size]);
+                    let pairs = Pairs::new(images.shallow_clone(), images.gt(0.5).to_kind(Kind::Uint8));
+                    let mut site = SiteTrainer::new(pairs, None, None, &place, device);
+                    run_site(SitePolicy::default(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})
+                });
+            }
+            set_threads(2);
+            let hear = |news: ServerNews, _: &ServerTrainer, _: &Ledger| {
+                if let ServerNews::Round { .. } = news {
+                    ends.push(Instant::now());
+                }
+            };
+            run_server(&run, self.sites, patience, &mut link, &mut server, &mut Ledger::default(), hear)
+        })?;
+        Ok(between(&ends[FIRST - 1..]))
+    }
+}
