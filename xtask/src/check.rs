@@ -1,4 +1,4 @@
-//! Tests and checks: `test`, `ci` (read-only, cheapest first), its twin `fix`, and `bench`.
+//! Tests and checks: `test`, `ci` (read-only, cheapest first), and its twin `fix`.
 
 use std::process::Command;
 
@@ -46,11 +46,6 @@ pub(crate) fn ci() -> Result<()> {
 pub(crate) fn fix() -> Result<()> {
     succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
     succeed(cargo(&["fmt", "--all"]))
-}
-
-pub(crate) fn bench() -> Result<()> {
-    setup::ensure_libtorch()?;
-    succeed(cargo(&["bench", "--workspace", "--benches"]))
 }
 
 fn step(name: &str) {

@@ -1,6 +1,7 @@
 //! The runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
 
 mod ablate;
+mod bench;
 mod check;
 mod netlab;
 mod reproduce;
@@ -60,8 +61,8 @@ enum Task {
     Fix,
     /// Check the workspace's own rules: who imports whom, one ndarray, what READMEs name.
     Tidy,
-    /// Run the benchmarks.
-    Bench,
+    /// Run the benchmarks; with a python that has torch, beside the same work in PyTorch.
+    Bench(bench::Arguments),
     /// Train over a network that is not loopback: namespaces, slow links, lost packets, resets, cables pulled (root).
     Netlab,
     #[command(hide = true)]
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         Task::Ci => check::ci(),
         Task::Fix => check::fix(),
         Task::Tidy => tidy::tidy(),
-        Task::Bench => check::bench(),
+        Task::Bench(arguments) => bench::bench(&arguments),
         Task::Netlab => netlab::netlab(),
         Task::NetlabRelay(arguments) => netlab::relay(&arguments),
     };

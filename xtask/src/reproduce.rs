@@ -126,7 +126,7 @@ struct Runner<'a> {
 }
 
 /// What suits a step, unless the user has said otherwise.
-const ENVIRONMENT: [(&str, &str); 4] = [
+pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
     // A site's thread that waits must not keep a core from one that works.
     ("OMP_WAIT_POLICY", "passive"),
     // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.

@@ -8,6 +8,8 @@ pub enum Norm {
     Instance,
     /// Over the batch, with weights and running statistics (the public code).
     Batch,
+    /// None: how bright and how strong in colour an image is stays visible to the layers behind.
+    None,
 }
 
 /// How a generator doubles rows and columns.
@@ -40,6 +42,20 @@ pub enum Variation {
     },
 }
 
+/// Where a generator of images is told its condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Guidance {
+    /// At its first layer (the public code).
+    First,
+    /// There, and where it doubles rows and columns: channels are scaled and shifted by what the condition shows around a pixel, so that
+    /// edges lie where the condition has them.
+    ///
+    /// # Reference
+    /// Park et al., CVPR 2019, without their hidden layer.
+    EveryScale,
+}
+
 /// What a generator is built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -60,6 +76,8 @@ pub enum GeneratorConfig {
         upsample: Upsample,
         /// Where z enters.
         variation: Variation,
+        /// Where the condition enters.
+        guidance: Guidance,
     },
     /// Fully connected, for data that are no images; noise is appended to the condition.
     Perceptron {

@@ -3,7 +3,7 @@ use tch::{Device, Tensor};
 
 use crate::{
     DiscriminatorConfig, Noise, Norm, Parameters,
-    layer::{Conv, Mode, Plan, Sequential},
+    layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
 };
 
@@ -47,12 +47,13 @@ impl Discriminator {
     /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; or `[batch, values]` to
     /// `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
-        self.layers.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, Mode::Train, &mut Noise::off())
+        let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
+        self.layers.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, &mut pass)
     }
 }
 
 fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {
-    let bias = norm == Norm::Instance;
+    let bias = norm != Norm::Batch;
     let conv = |from, to, stride, bias| {
         let conv = Conv { from, to, kernel: 4, stride, padding: 1, bias };
         if spectral { Plan::SpectralConv(conv) } else { Plan::Conv(conv) }

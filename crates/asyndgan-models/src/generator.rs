@@ -2,8 +2,8 @@ use rand::Rng;
 use tch::{Device, Tensor};
 
 use crate::{
-    GeneratorConfig, Noise, Norm, Parameters, Upsample, Variation,
-    layer::{Conv, Mode, Plan, Sequential},
+    GeneratorConfig, Guidance, Noise, Norm, Parameters, Upsample, Variation,
+    layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
 };
 
@@ -24,8 +24,8 @@ impl Generator {
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
-            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation } => {
-                (resnet([condition_channels, image_channels], width, blocks, norm, upsample, variation), 0)
+            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance } => {
+                (resnet([condition_channels, image_channels], width, blocks, norm, upsample, variation, guidance), 0)
             }
             GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
                 let from = condition_channels + noise;
@@ -57,16 +57,26 @@ impl Generator {
     /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
     /// or `[batch, condition values]` to `[batch, image values]`.
     pub fn forward(&self, condition: &Tensor, noise: &mut Noise) -> Tensor {
-        if self.noise_values == 0 {
-            return self.layers.forward(condition, &self.parameters, Mode::Train, noise);
-        }
-        let z = noise.normal(condition.size()[0], self.noise_values, condition.device()).to_kind(condition.kind());
-        self.layers.forward(&Tensor::cat(&[condition, &z], 1), &self.parameters, Mode::Train, noise)
+        let input = if self.noise_values == 0 {
+            condition.shallow_clone()
+        } else {
+            let z = noise.normal(condition.size()[0], self.noise_values, condition.device()).to_kind(condition.kind());
+            Tensor::cat(&[condition, &z], 1)
+        };
+        self.layers.forward(&input, &self.parameters, &mut Pass { mode: Mode::Train, noise, condition: Some(condition) })
     }
 }
 
-fn resnet([from, to]: [i64; 2], width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> Vec<Plan> {
-    let bias = norm == Norm::Instance;
+fn resnet(
+    [from, to]: [i64; 2],
+    width: i64,
+    blocks: usize,
+    norm: Norm,
+    upsample: Upsample,
+    variation: Variation,
+    guidance: Guidance,
+) -> Vec<Plan> {
+    let bias = norm != Norm::Batch;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
     let noise = |channels| match variation {
         Variation::Dropout => vec![],
@@ -89,6 +99,9 @@ fn resnet([from, to]: [i64; 2], width: i64, blocks: usize, norm: Norm, upsample:
             Upsample::Nearest => plans.extend([Plan::Double, Plan::ReflectPad(1), Plan::Conv(conv(k, k / 2, 3, 1, 0))]),
         }
         plans.push(Plan::Norm(norm, k / 2));
+        if guidance == Guidance::EveryScale {
+            plans.push(Plan::Guide(from, k / 2));
+        }
         plans.extend(noise(k / 2));
         if let Variation::EveryScale { code } = variation {
             plans.push(Plan::Modulate(code, k / 2));

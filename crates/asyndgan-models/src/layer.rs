@@ -33,6 +33,8 @@ pub(crate) enum Plan {
     Noise(i64),
     /// Channels scaled and shifted by the image's code: values of the code, channels.
     Modulate(i64, i64),
+    /// Channels scaled and shifted by the condition around each pixel: planes of the condition, channels.
+    Guide(i64, i64),
     Linear(i64, i64),
     Norm(Norm, i64),
     Relu,
@@ -52,7 +54,9 @@ enum Layer {
     Double,
     Noise(Weight),
     Modulate { values: i64, scale: Weight, shift: Weight },
+    Guide(Weight),
     Linear(Weight, Weight),
+    NoNorm,
     InstanceNorm,
     BatchNorm { weight: Weight, bias: Weight, mean: Buffer, variance: Buffer, batches: Buffer },
     Relu,
@@ -65,6 +69,18 @@ enum Layer {
 /// A row of layers.
 #[derive(Debug, Clone)]
 pub(crate) struct Sequential(Vec<Layer>);
+
+/// What layers meet on one pass besides their input.
+#[derive(Debug)]
+pub(crate) struct Pass<'a> {
+    pub(crate) mode: Mode,
+    pub(crate) noise: &'a mut Noise,
+    /// Planes of the condition, where the network is told one.
+    pub(crate) condition: Option<&'a Tensor>,
+}
+
+/// Rows and columns of the condition that a pixel is guided by.
+const GUIDE: i64 = 5;
 
 /// Whether running statistics are learnt or used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,10 +96,10 @@ impl Sequential {
         Self(plans.into_iter().enumerate().map(place).collect())
     }
 
-    pub(crate) fn forward(&self, x: &Tensor, parameters: &Parameters, mode: Mode, noise: &mut Noise) -> Tensor {
+    pub(crate) fn forward(&self, x: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         let mut x = x.shallow_clone();
         for layer in &self.0 {
-            x = layer.forward(&x, parameters, mode, noise);
+            x = layer.forward(&x, parameters, pass);
         }
         x
     }
@@ -129,6 +145,7 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
             scale: layout.weight(format!("{name}.scale"), &[n, values], Init::Normal(0.0)),
             shift: layout.weight(format!("{name}.shift"), &[n, values], Init::Normal(0.0)),
         },
+        Plan::Guide(planes, n) => Layer::Guide(layout.weight(format!("{name}.weight"), &[2 * n, planes, GUIDE, GUIDE], Init::Normal(0.0))),
         Plan::ConvTranspose(c) => {
             // Every output pixel meets a quarter of the kernel.
             let weight =
@@ -140,6 +157,7 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
             let weight = layout.weight(format!("{name}.weight"), &[to, from], init(from));
             Layer::Linear(weight, layout.weight(format!("{name}.bias"), &[to], Init::Constant(0.0)))
         }
+        Plan::Norm(Norm::None, _) => Layer::NoNorm,
         Plan::Norm(Norm::Instance, _) => Layer::InstanceNorm,
         Plan::Norm(Norm::Batch, n) => Layer::BatchNorm {
             weight: layout.weight(format!("{name}.weight"), &[n], if fan_in { Init::Constant(1.0) } else { Init::Normal(1.0) }),
@@ -157,7 +175,7 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
 }
 
 impl Layer {
-    fn forward(&self, x: &Tensor, parameters: &Parameters, mode: Mode, noise: &mut Noise) -> Tensor {
+    fn forward(&self, x: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         // Everything is computed in the precision of the input; weights are kept in theirs.
         let get = |w: &Weight| parameters.get(*w).to_kind(x.kind());
         match self {
@@ -171,26 +189,33 @@ impl Layer {
                 x.conv2d(&weight, bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1)
             }
             Layer::Double => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
-            Layer::Noise(weight) => match noise.plane(x) {
+            Layer::Noise(weight) => match pass.noise.plane(x) {
                 Some(plane) => x + plane * get(weight),
                 None => x.shallow_clone(),
             },
-            Layer::Modulate { values, scale, shift } => match noise.code(x, *values) {
+            Layer::Modulate { values, scale, shift } => match pass.noise.code(x, *values) {
                 Some(code) => {
                     let [scale, shift] = [scale, shift].map(|w| code.linear::<&Tensor>(&get(w), None).unsqueeze(2).unsqueeze(3));
                     x * (scale + 1.0) + shift
                 }
                 None => x.shallow_clone(),
             },
+            Layer::Guide(weight) => {
+                let condition = pass.condition.expect("a network that is told a condition");
+                let seen = condition.adaptive_avg_pool2d([x.size()[2], x.size()[3]]);
+                let both = seen.conv2d::<&Tensor>(&get(weight), None, [1; 2], [GUIDE / 2; 2], [1; 2], 1).chunk(2, 1);
+                x * (&both[0] + 1.0) + &both[1]
+            }
             Layer::ConvTranspose(c, weight, bias) => {
                 // The output is to be twice as large whatever the kernel.
                 let more = c.stride - c.kernel + 2 * c.padding;
                 x.conv_transpose2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
             }
             Layer::Linear(weight, bias) => x.linear(&get(weight), Some(get(bias))),
+            Layer::NoNorm => x.shallow_clone(),
             Layer::InstanceNorm => x.instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true),
             Layer::BatchNorm { weight, bias, mean, variance, batches } => {
-                let train = mode == Mode::Train;
+                let train = pass.mode == Mode::Train;
                 if train {
                     let _ = parameters.buffer(*batches).shallow_clone().g_add_scalar_(1);
                 }
@@ -201,8 +226,8 @@ impl Layer {
             // Between x and its positive part: tch's own leaky ReLU has no slope to set.
             Layer::LeakyRelu => x.lerp(&x.relu(), 0.8),
             Layer::Tanh => x.tanh(),
-            Layer::DropHalf => noise.drop_half(x),
-            Layer::Residual(row) => x + row.forward(x, parameters, mode, noise),
+            Layer::DropHalf => pass.noise.drop_half(x),
+            Layer::Residual(row) => x + row.forward(x, parameters, pass),
         }
     }
 }

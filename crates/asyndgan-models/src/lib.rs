@@ -4,11 +4,12 @@
 //! [`Segmenter`], each built from a plain configuration; [`Adam`]; and the losses in [`loss`].
 //!
 //! ```
-//! use asyndgan_models::{Generator, GeneratorConfig, Noise, Norm, Upsample, Variation};
+//! use asyndgan_models::{Generator, GeneratorConfig, Guidance, Noise, Norm, Upsample, Variation};
 //! use rand::SeedableRng;
 //! use tch::{Device, Kind, Tensor};
 //! let (norm, upsample, variation) = (Norm::Instance, Upsample::Transposed, Variation::Dropout);
-//! let config = GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 4, blocks: 1, norm, upsample, variation };
+//! let guidance = Guidance::First;
+//! let config = GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width: 4, blocks: 1, norm, upsample, variation, guidance };
 //! let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(0);
 //! let generator = Generator::new(&config, Device::Cpu, &mut rng);
 //! let condition = Tensor::ones([2, 1, 16, 16], (Kind::Float, Device::Cpu));
@@ -32,7 +33,7 @@ mod segmenter;
 
 pub use adam::{Adam, AdamConfig};
 pub use checkpoint::{read_about, read_tensors, write_described, write_tensors};
-pub use config::{DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig, Upsample, Variation};
+pub use config::{DiscriminatorConfig, GeneratorConfig, Guidance, Norm, SegmenterConfig, Upsample, Variation};
 pub use discriminator::Discriminator;
 pub use error::Error;
 pub use generator::Generator;

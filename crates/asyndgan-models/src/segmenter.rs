@@ -3,7 +3,7 @@ use tch::{Device, Tensor};
 
 use crate::{
     Noise, Norm, Parameters, SegmenterConfig,
-    layer::{Conv, Mode, Plan, Sequential},
+    layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
 };
 
@@ -51,7 +51,7 @@ impl Segmenter {
     /// # Shapes
     /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of 2 to the depth.
     pub fn learn(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
-        self.forward(image, Mode::Train, noise)
+        self.forward(image, &mut Pass { mode: Mode::Train, noise, condition: None })
     }
 
     /// Logits for use: running statistics, no dropout, no gradient.
@@ -59,7 +59,7 @@ impl Segmenter {
     /// # Shapes
     /// As [`Segmenter::learn`].
     pub fn segment(&self, image: &Tensor) -> Tensor {
-        tch::no_grad(|| self.forward(image, Mode::Evaluate, &mut Noise::off()))
+        tch::no_grad(|| self.forward(image, &mut unchanged(&mut Noise::off())))
     }
 
     /// What the bottom of the U-Net finds in each image, averaged over the image: a space in which to compare images by what matters
@@ -69,27 +69,27 @@ impl Segmenter {
     /// `[batch, image channels, rows, columns]` to `[batch, width of the bottom]`.
     pub fn features(&self, image: &Tensor) -> Tensor {
         tch::no_grad(|| {
-            let levels = self.descend(image, Mode::Evaluate, &mut Noise::off());
+            let levels = self.descend(image, &mut unchanged(&mut Noise::off()));
             levels[self.down.len() - 1].mean_dim([2_i64, 3].as_slice(), false, None)
         })
     }
 
     /// What each level finds on the way down.
-    fn descend(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Vec<Tensor> {
+    fn descend(&self, image: &Tensor, pass: &mut Pass) -> Vec<Tensor> {
         let mut levels: Vec<Tensor> = Vec::new();
         for row in &self.down {
             let x = match levels.last() {
                 Some(above) => above.max_pool2d([2; 2], [2; 2], [0; 2], [1; 2], false),
                 None => channels_last(image),
             };
-            levels.push(row.forward(&x, &self.parameters, mode, noise));
+            levels.push(row.forward(&x, &self.parameters, pass));
         }
         levels
     }
 
-    fn forward(&self, image: &Tensor, mode: Mode, noise: &mut Noise) -> Tensor {
-        let mut skips = self.descend(image, mode, noise);
-        let mut run = |row: &Sequential, x: &Tensor| row.forward(x, &self.parameters, mode, noise);
+    fn forward(&self, image: &Tensor, pass: &mut Pass) -> Tensor {
+        let mut skips = self.descend(image, pass);
+        let mut run = |row: &Sequential, x: &Tensor| row.forward(x, &self.parameters, pass);
         let mut x = skips.pop().expect("a U-Net has a bottom");
         for (widen, row) in &self.up {
             let skip = skips.pop().expect("as many levels up as down");
@@ -98,6 +98,11 @@ impl Segmenter {
         }
         run(&self.head, &x)
     }
+}
+
+/// A pass for use.
+fn unchanged(noise: &mut Noise) -> Pass<'_> {
+    Pass { mode: Mode::Evaluate, noise, condition: None }
 }
 
 /// The same values with a pixel's channels side by side in memory: layers keep to it, and a U-Net's are faster so.

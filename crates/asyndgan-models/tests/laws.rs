@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, Norm, Segmenter, SegmenterConfig,
-    Upsample, Variation,
+    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Guidance, Noise, Norm, Segmenter,
+    SegmenterConfig, Upsample, Variation,
     loss::{self, Game},
     read_about, read_tensors, write_described, write_tensors,
 };
@@ -16,7 +16,8 @@ fn rng(seed: u64) -> ChaCha8Rng {
 }
 
 fn resnet(channels: i64, width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> GeneratorConfig {
-    GeneratorConfig::ResNet { condition_channels: channels, image_channels: channels, width, blocks, norm, upsample, variation }
+    let guidance = Guidance::First;
+    GeneratorConfig::ResNet { condition_channels: channels, image_channels: channels, width, blocks, norm, upsample, variation, guidance }
 }
 
 fn small(norm: Norm) -> GeneratorConfig {
@@ -85,6 +86,40 @@ fn noise_at_every_scale_varies_colour_and_detail_and_is_off_when_off() {
         (spread(1) - spread(2)).abs()
     };
     assert!(mean(4.0) > 3.0 * mean(0.0), "{} {}", mean(4.0), mean(0.0));
+}
+
+#[test]
+fn guidance_of_no_weight_is_none() {
+    let build = |guidance| {
+        let GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, .. } = varied() else {
+            unreachable!("a network for images")
+        };
+        let config = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+        Generator::new(&config, Device::Cpu, &mut rng(0))
+    };
+    let (mut guided, mut plain) = (build(Guidance::EveryScale), build(Guidance::First));
+    let condition = Tensor::eye(16, (Kind::Float, Device::Cpu)).view([1, 1, 16, 16]) * 2.0 - 1.0;
+    let made = |generator: &Generator| generator.forward(&condition, &mut Noise::new(vec![(1, rng(3))]));
+    // A guide stands between a norm and what follows: names behind it move on by one.
+    let is_guide = |t: &Tensor| t.size().ends_with(&[5, 5]);
+    let mut tensors = guided.parameters.named();
+    let of_plain = plain.parameters.named().into_keys().collect::<Vec<_>>();
+    let place = |name: &String| name.split('.').nth(1).and_then(|n| n.parse::<usize>().ok()).expect("a layer's place");
+    let guides: Vec<usize> = tensors.iter().filter(|(_, t)| is_guide(t)).map(|(name, _)| place(name)).collect();
+    assert_eq!(guides.len(), 2);
+    let moved = |name: &String| {
+        let old = place(name) - guides.iter().filter(|&&g| g < place(name)).count();
+        name.replacen(&format!(".{}.", place(name)), &format!(".{old}."), 1)
+    };
+    let weights = tensors.iter().filter(|(_, t)| !is_guide(t)).map(|(name, t)| (moved(name), t.shallow_clone()));
+    plain.parameters.load(&weights.collect()).expect("the same layers");
+    assert_eq!(plain.parameters.named().into_keys().collect::<Vec<_>>(), of_plain);
+    assert_ne!(made(&guided), made(&plain));
+    for tensor in tensors.values_mut().filter(|t| is_guide(t)) {
+        *tensor = tensor.zeros_like();
+    }
+    guided.parameters.load(&tensors).expect("the same network");
+    assert_eq!(made(&guided), made(&plain));
 }
 
 #[test]

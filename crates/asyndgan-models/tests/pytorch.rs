@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use asyndgan_models::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Parameters, Upsample, Variation, read_tensors,
+    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Parameters, Upsample, Variation, read_tensors,
     write_tensors,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -25,6 +25,7 @@ fn configs() -> [(&'static str, GeneratorConfig, DiscriminatorConfig); 2] {
                     norm,
                     upsample: Upsample::Transposed,
                     variation: Variation::Dropout,
+                    guidance: Guidance::First,
                 },
                 DiscriminatorConfig::Patch { channels: condition_channels + image_channels, width: 4, norm, spectral: false },
             )

@@ -46,6 +46,10 @@ pub struct Settings {
     pub augmentation: f64,
     /// Decay of the generator's exponential average, with which a run ends; 0 leaves the generator as it is.
     pub average_decay: f64,
+    /// The discriminators' inner layers are normalised, which hides from them how bright and how strong in colour an image is.
+    pub discriminator_norm: bool,
+    /// The generator is told its condition where it doubles rows and columns too, not at its first layer alone.
+    pub guided: bool,
     /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster where the processor or GPU has it.
     pub bfloat16: bool,
     /// Pairs are also turned by quarters, in training of generator and segmenter; else mirrored only.
@@ -114,46 +118,7 @@ impl Settings {
     /// # Reference
     /// The `paper` profile is section 4 and the public code; batch 1 a site for brains, 4 for nuclei.
     pub fn new(experiment: Experiment, profile: Profile) -> Self {
-        let desk = Self {
-            sites: 10,
-            size: 72,
-            crop: 64,
-            shrink: 2,
-            generator_width: 16,
-            generator_blocks: 6,
-            discriminator_width: 16,
-            batch_norm: false,
-            resize_convolution: true,
-            noise_code: 8,
-            spectral_norm: true,
-            gan_loss: GanLoss::Hinge,
-            augmentation: 0.5,
-            average_decay: 0.995,
-            bfloat16: false,
-            quarter_turns: false,
-            learning_rate: 2e-4,
-            discriminator_learning_rate: 8e-4,
-            beta_1: 0.5,
-            beta_2: 0.999,
-            rounds: 2500,
-            batch: 1,
-            uniform_weights: false,
-            l1_weight: 0.0,
-            checkpoint_every: 100,
-            synthetic_per_condition: 5,
-            curve_points: 3,
-            segmenter_width: 16,
-            segmenter_depth: 3,
-            segmenter_steps: 1200,
-            segmenter_batch: 8,
-            segmenter_learning_rate: 1e-3,
-            colour_jitter: 0.1,
-            stain_jitter: 0.0,
-            phantoms_per_site: 5,
-            phantoms_held_out: 20,
-            server_threads: 2,
-            site_threads: 1,
-        };
+        let desk = Self::desk();
         let by_experiment = match experiment {
             Experiment::Table1 => desk,
             Experiment::Table2 => Self {
@@ -201,6 +166,7 @@ impl Settings {
                 gan_loss: GanLoss::CrossEntropy,
                 augmentation: 0.0,
                 average_decay: 0.0,
+                guided: false,
                 quarter_turns: false,
                 discriminator_learning_rate: 2e-4,
                 stain_jitter: 0.0,
@@ -215,6 +181,51 @@ impl Settings {
                 segmenter_steps: 20_000,
                 ..by_experiment
             },
+        }
+    }
+
+    fn desk() -> Self {
+        Self {
+            sites: 10,
+            size: 72,
+            crop: 64,
+            shrink: 2,
+            generator_width: 16,
+            generator_blocks: 6,
+            discriminator_width: 16,
+            batch_norm: false,
+            resize_convolution: true,
+            noise_code: 8,
+            spectral_norm: true,
+            gan_loss: GanLoss::Hinge,
+            augmentation: 0.5,
+            average_decay: 0.995,
+            discriminator_norm: true,
+            guided: true,
+            bfloat16: false,
+            quarter_turns: false,
+            learning_rate: 2e-4,
+            discriminator_learning_rate: 8e-4,
+            beta_1: 0.5,
+            beta_2: 0.999,
+            rounds: 2500,
+            batch: 1,
+            uniform_weights: false,
+            l1_weight: 0.0,
+            checkpoint_every: 100,
+            synthetic_per_condition: 5,
+            curve_points: 3,
+            segmenter_width: 16,
+            segmenter_depth: 3,
+            segmenter_steps: 1200,
+            segmenter_batch: 8,
+            segmenter_learning_rate: 1e-3,
+            colour_jitter: 0.1,
+            stain_jitter: 0.0,
+            phantoms_per_site: 5,
+            phantoms_held_out: 20,
+            server_threads: 2,
+            site_threads: 1,
         }
     }
 
@@ -311,6 +322,7 @@ impl Settings {
             generator_blocks: 0,
             discriminator_width: 64,
             noise_code: 0,
+            guided: false,
             resize_convolution: false,
             spectral_norm: false,
             gan_loss: GanLoss::CrossEntropy,

@@ -2,7 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Upsample, Variation, loss, loss::Game,
+    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Upsample, Variation, loss,
+    loss::Game,
 };
 use asyndgan_protocol::{
     Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
@@ -25,6 +26,7 @@ fn config() -> GanConfig {
             norm: Norm::Instance,
             upsample: Upsample::Nearest,
             variation: Variation::EveryScale { code: 3 },
+            guidance: Guidance::EveryScale,
         },
         discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
         generator_adam: adam,

@@ -2,7 +2,7 @@
 
 use asyndgan_evaluator::{SegmenterTraining, Task};
 use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, SegmenterConfig, Upsample, Variation, loss::Game};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, SegmenterConfig, Upsample, Variation, loss::Game};
 use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
 use asyndgan_training::{GanConfig, Precision, toy};
@@ -53,7 +53,9 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     } else {
         let upsample = if s.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
         let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
-        let generator = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation };
+        let guidance = if s.guided { Guidance::EveryScale } else { Guidance::First };
+        let generator = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+        let norm = if s.discriminator_norm { norm } else { Norm::None };
         (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm })
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };

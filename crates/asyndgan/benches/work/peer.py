@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The work of `work.rs` as a user of PyTorch would write it: eager, one process, default threads. Prints one JSON line.
 
-    peer.py round [--size 64] [--width 16] [--sites 10] [--batch 1] [--rounds 10] [--device cpu|cuda]
+    peer.py round [--size 64] [--width 16] [--sites 10] [--batch 1] [--rounds 10] [--first 3] [--device cpu|cuda]
     peer.py segmenter [--steps 60]
     peer.py segment
 
@@ -81,7 +81,7 @@ def rounds(a):
         if device.type == "cuda":
             torch.cuda.synchronize()
 
-    return timed(one, a.rounds, 3)
+    return timed(one, a.rounds, a.first)
 
 
 class UNet(nn.Module):
@@ -177,7 +177,7 @@ def timed(work, times, first):
 
 p = argparse.ArgumentParser()
 p.add_argument("work", choices=["round", "segmenter", "segment"])
-for name, value in (("size", 64), ("width", 16), ("sites", 10), ("batch", 1), ("rounds", 10), ("steps", 60)):
+for name, value in (("size", 64), ("width", 16), ("sites", 10), ("batch", 1), ("rounds", 10), ("first", 3), ("steps", 60)):
     p.add_argument(f"--{name}", type=int, default=value)
 p.add_argument("--device", default="cpu")
 a = p.parse_args()

@@ -1,12 +1,21 @@
 //! The work that `cargo xtask bench` compares with PyTorch's (`peer.py`): one process a measurement, one JSON line out.
 #![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark looks at the clock and prints")]
 
-use std::{error::Error, fs, thread, time::Duration, time::Instant};
+mod growth;
+
+use std::{
+    error::Error,
+    fs,
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
 
 use asyndgan_evaluator::{SegmenterTraining, Task, predict, train_segmenter};
 use asyndgan_medio::{Case, CaseSet, TestCase, write_cases};
 use asyndgan_models::{
-    AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, Segmenter, SegmenterConfig, Upsample, Variation, loss::Game, set_threads,
+    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, Segmenter, SegmenterConfig, Upsample, Variation, loss::Game,
+    set_threads,
 };
 use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, SitePolicy, Symmetry, Waiting, Weighting, stream};
 use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer};
@@ -35,6 +44,11 @@ enum Work {
     },
     /// 100 slices of 240 x 240, seen at 72 x 72 through windows of 64, half a window apart.
     Segment,
+    /// How a round's cost grows, as Markdown and a picture.
+    Growth {
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -62,6 +76,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(Work::Round(round)) => round.seconds()?,
         Some(Work::Segmenter { steps }) => segmenter(steps)?,
         Some(Work::Segment) => segment(),
+        Some(Work::Growth { out }) => {
+            print!("{}", growth::growth(&out)?);
+            return Ok(());
+        }
         None => return Ok(()),
     };
     let peak_kib: u64 = fs::read_to_string("/proc/self/status")?
@@ -115,6 +133,11 @@ fn segment() -> Vec<f64> {
     between(&ends[1..])
 }
 
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
 fn between(ends: &[Instant]) -> Vec<f64> {
     ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect()
 }
@@ -123,13 +146,35 @@ fn between(ends: &[Instant]) -> Vec<f64> {
 const FIRST: usize = 3;
 
 impl Round {
+    /// Arithmetic of the convolutions, in 1e9 operations: forwards and backwards through the generator; through the discriminator with
+    /// real and synthetic images, and once more for the feedback, which needs no gradient of weights.
+    fn gflop(&self) -> f64 {
+        let conv = |kernel: i64, from: i64, to: i64, side: i64| (2 * kernel * kernel * from * to * side * side) as f64;
+        let (s, w) = (self.size, self.width);
+        let ends = conv(7, 1, w, s) + conv(7, w, 1, s);
+        let scales = 2.0 * (conv(3, w, 2 * w, s / 2) + conv(3, 2 * w, 4 * w, s / 4));
+        let generator = ends + scales + (2 * self.blocks) as f64 * conv(3, 4 * w, 4 * w, s / 4);
+        let halvings = conv(4, 2, w, s / 2) + conv(4, w, 2 * w, s / 4) + conv(4, 2 * w, 4 * w, s / 8);
+        let discriminator = halvings + conv(4, 4 * w, 8 * w, s / 8 - 1) + conv(4, 8 * w, 1, s / 8 - 2);
+        f64::from(self.sites * self.batch) * (3.0 * generator + 8.0 * discriminator) / 1e9
+    }
+
     fn seconds(&self) -> Result<Vec<f64>, Box<dyn Error>> {
         let device = if self.device == "cuda" { Device::Cuda(0) } else { Device::Cpu };
         let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
         let Self { width, blocks, .. } = *self;
-        let (norm, upsample, variation) = (Norm::Instance, Upsample::Transposed, Variation::Dropout);
+        let (norm, upsample, variation, guidance) = (Norm::Instance, Upsample::Transposed, Variation::Dropout, Guidance::First);
         let config = GanConfig {
-            generator: GeneratorConfig::ResNet { condition_channels: 1, image_channels: 1, width, blocks, norm, upsample, variation },
+            generator: GeneratorConfig::ResNet {
+                condition_channels: 1,
+                image_channels: 1,
+                width,
+                blocks,
+                norm,
+                upsample,
+                variation,
+                guidance,
+            },
             discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
             generator_adam: adam,
             discriminator_adam: adam,

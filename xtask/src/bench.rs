@@ -1,0 +1,242 @@
+//! `cargo xtask bench`: the crates' own benchmarks, and the work that a user of PyTorch would run instead, ours and theirs by turns.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cargo,
+    reproduce::{ENVIRONMENT, now, show},
+    root, setup, succeed, target,
+};
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask bench                                     the crates' own benchmarks (criterion)
+  cargo xtask bench --python v/bin/python               beside PyTorch: python3 -m venv v && v/bin/pip install torch==2.11.0
+  cargo xtask bench --python v/bin/python --device cuda the paper's size on a GPU")]
+pub(crate) struct Arguments {
+    /// A python with torch 2.11.0: measure the same work in PyTorch, by turns.
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Where rounds are computed: cpu or cuda.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
+    /// Turns of ours and theirs.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    turns: u32,
+    /// Folder of the tables; target/bench unless given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// What one process measured.
+#[derive(Deserialize)]
+struct Measured {
+    seconds: Vec<f64>,
+    peak_bytes: f64,
+}
+
+/// One line of the table.
+struct Row {
+    work: &'static str,
+    ours: &'static [&'static str],
+    theirs: &'static [&'static str],
+    /// Ours divided by theirs, at most.
+    target: f64,
+}
+
+const ROWS: [Row; 6] = [
+    Row { work: "round: 10 sites x batch 1, 64 x 64, width 16", ours: &["round"], theirs: &["round"], target: 0.55 },
+    Row {
+        work: "round: 10 sites x batch 4, 64 x 64, width 16",
+        ours: &["round", "--batch", "4"],
+        theirs: &["round", "--batch", "4"],
+        target: 0.75,
+    },
+    Row {
+        work: "round: 1 site x batch 1, 256 x 256, width 64",
+        ours: &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"],
+        theirs: &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"],
+        target: 1.0,
+    },
+    Row {
+        work: "the same in bfloat16",
+        ours: &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4", "--bfloat16"],
+        theirs: &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"],
+        target: 0.6,
+    },
+    Row { work: "a step of the desk segmenter, batch 8", ours: &["segmenter"], theirs: &["segmenter"], target: 0.8 },
+    Row { work: "segmenting 100 slices of 240 x 240", ours: &["segment"], theirs: &["segment"], target: 0.8 },
+];
+const CUDA_ROWS: [Row; 1] = [Row {
+    work: "round: 10 sites x batch 1, 256 x 256, width 64, on a GPU",
+    ours: &["round", "--size", "256", "--width", "64", "--device", "cuda"],
+    theirs: &["round", "--size", "256", "--width", "64", "--device", "cuda"],
+    target: 0.7,
+}];
+
+/// One line as it came out.
+#[derive(Debug, Serialize)]
+struct Compared {
+    work: String,
+    unit: &'static str,
+    /// Least, median and largest.
+    ours: [f64; 3],
+    theirs: [f64; 3],
+    ratio: f64,
+    target: f64,
+}
+
+impl Compared {
+    fn of(work: &str, unit: &'static str, ours: &[f64], theirs: &[f64], target: f64) -> Result<Self> {
+        let (ours, theirs) = (spread(ours).context("nothing was measured")?, spread(theirs).context("nothing was measured")?);
+        Ok(Self { work: work.into(), unit, ours, theirs, ratio: ours[1] / theirs[1], target })
+    }
+
+    fn line(&self) -> String {
+        let cell = |[least, median, most]: [f64; 3]| format!("{median:.3} ({least:.3} to {most:.3})");
+        let met = if self.ratio <= self.target { "yes" } else { "no" };
+        let Self { work, unit, ours, theirs, ratio, target } = self;
+        format!("|{work}|{unit}|{}|{}|{ratio:.2}|{target:.2}|{met}|\n", cell(*ours), cell(*theirs))
+    }
+}
+
+/// Least, median and largest.
+fn spread(values: &[f64]) -> Option<[f64; 3]> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    let median = (sorted.get(n / 2)? + sorted.get(n.saturating_sub(1) / 2)?) / 2.0;
+    Some([sorted[0], median, sorted[n - 1]])
+}
+
+pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
+    setup::ensure_libtorch()?;
+    let Some(python) = &arguments.python else {
+        return succeed(cargo(&["bench", "--workspace", "--benches"]));
+    };
+    let torch = Command::new(python).args(["-c", "import torch; print(torch.__version__)"]).output();
+    let torch = torch.with_context(|| format!("cannot run {}", python.display()))?;
+    ensure!(torch.status.success(), "{} has no torch: v/bin/pip install torch==2.11.0", python.display());
+    let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
+    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "work", "--no-run"]))?;
+
+    let mut compared = Vec::new();
+    let rows: &[Row] = if arguments.device == "cuda" { &CUDA_ROWS } else { &ROWS };
+    for row in rows {
+        let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
+        for turn in 1..=arguments.turns {
+            eprintln!("{}: turn {turn} of {}", row.work, arguments.turns);
+            let (us, them) = (measured(&mut work(row.ours))?, measured(peer(python).args(row.theirs))?);
+            ours.extend(us.seconds);
+            theirs.extend(them.seconds);
+            peaks[0].push(us.peak_bytes / 1e9);
+            peaks[1].push(them.peak_bytes / 1e9);
+        }
+        compared.push(Compared::of(row.work, "s", &ours, &theirs, row.target)?);
+        if compared.len() == 1 && arguments.device == "cpu" {
+            compared.push(Compared::of("peak memory of that, all sites in one process", "GB", &peaks[0], &peaks[1], 0.6)?);
+        }
+    }
+    if arguments.device == "cpu" {
+        compared.push(start_up(python, arguments.turns)?);
+    }
+
+    let mut table = String::from("|work|unit|ours|PyTorch|ratio|target|met|\n|---|---|---:|---:|---:|---:|---|\n");
+    table.extend(compared.iter().map(Compared::line));
+    let _ = writeln!(table, "\nMedian (least to largest), ours and theirs by turns. torch {torch}.");
+    let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    if arguments.device == "cpu" {
+        eprintln!("how a round's cost grows, and the processor's peak");
+        let mut growth = work(&["growth", "--out"]);
+        let grown = growth.arg(folder.join("growth.svg")).stderr(Stdio::inherit()).output()?;
+        ensure!(grown.status.success(), "the measurement of growth failed");
+        let _ = write!(table, "\n{}", String::from_utf8_lossy(&grown.stdout));
+    }
+    write(&folder.join("bench.md"), &table)?;
+    write(&folder.join("bench.json"), &serde_json::to_string_pretty(&compared)?)?;
+    show(&table);
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Our work, as the runner would start it.
+fn work(arguments: &[&str]) -> Command {
+    let mut command = cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "work", "--"]);
+    command.args(arguments).envs(ENVIRONMENT);
+    command
+}
+
+fn peer(python: &Path) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join("crates/asyndgan/benches/work/peer.py"));
+    command
+}
+
+fn measured(command: &mut Command) -> Result<Measured> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = text.lines().find(|line| line.starts_with('{'));
+    let Some(line) = line.filter(|_| output.status.success()) else {
+        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    serde_json::from_str(line).with_context(|| format!("{command:?} printed {line}"))
+}
+
+/// From the command to the first round: ours through the runner, with data made on the way; theirs from the import of torch.
+fn start_up(python: &Path, turns: u32) -> Result<Compared> {
+    let folder = target().join("bench/start-up");
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..turns {
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        let begun = now();
+        let mut command = cargo(&["xtask", "reproduce", "table2", "--profile", "smoke", "--arms", "AsynDgan", "--out"]);
+        let mut running = command.arg(&folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        ours.push(first_round(&folder.join("seed-0/AsynDgan/losses.csv"), begun)?);
+        running.wait()?;
+        let begun = now();
+        measured(peer(python).args(["round", "--sites", "4", "--batch", "2", "--width", "4", "--rounds", "0", "--first", "1"]))?;
+        theirs.push(begun.elapsed().as_secs_f64());
+    }
+    Compared::of("from the command to the first round, built", "s", &ours, &theirs, 0.5)
+}
+
+/// When the first row of losses is there.
+fn first_round(losses: &Path, begun: Instant) -> Result<f64> {
+    while begun.elapsed() < Duration::from_mins(2) {
+        if fs::read_to_string(losses).is_ok_and(|text| text.lines().count() > 1) {
+            return Ok(begun.elapsed().as_secs_f64());
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    bail!("no round was done in two minutes: run `cargo xtask reproduce table2 --profile smoke` to see why")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_stands_between_the_two_in_the_middle() {
+        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some([1.0, 2.0, 3.0]));
+        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some([1.0, 2.5, 4.0]));
+        assert_eq!(spread(&[]), None);
+    }
+}
