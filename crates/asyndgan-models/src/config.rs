@@ -8,8 +8,6 @@ pub enum Norm {
     Instance,
     /// Over the batch, with weights and running statistics (the public code).
     Batch,
-    /// None: how bright and how strong in colour an image is stays visible to the layers behind.
-    None,
 }
 
 /// How a generator doubles rows and columns.

@@ -53,7 +53,7 @@ impl Discriminator {
 }
 
 fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {
-    let bias = norm != Norm::Batch;
+    let bias = norm == Norm::Instance;
     let conv = |from, to, stride, bias| {
         let conv = Conv { from, to, kernel: 4, stride, padding: 1, bias };
         if spectral { Plan::SpectralConv(conv) } else { Plan::Conv(conv) }

@@ -76,7 +76,7 @@ fn resnet(
     variation: Variation,
     guidance: Guidance,
 ) -> Vec<Plan> {
-    let bias = norm != Norm::Batch;
+    let bias = norm == Norm::Instance;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
     let noise = |channels| match variation {
         Variation::Dropout => vec![],

@@ -56,7 +56,6 @@ enum Layer {
     Modulate { values: i64, scale: Weight, shift: Weight },
     Guide(Weight),
     Linear(Weight, Weight),
-    NoNorm,
     InstanceNorm,
     BatchNorm { weight: Weight, bias: Weight, mean: Buffer, variance: Buffer, batches: Buffer },
     Relu,
@@ -157,7 +156,6 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
             let weight = layout.weight(format!("{name}.weight"), &[to, from], init(from));
             Layer::Linear(weight, layout.weight(format!("{name}.bias"), &[to], Init::Constant(0.0)))
         }
-        Plan::Norm(Norm::None, _) => Layer::NoNorm,
         Plan::Norm(Norm::Instance, _) => Layer::InstanceNorm,
         Plan::Norm(Norm::Batch, n) => Layer::BatchNorm {
             weight: layout.weight(format!("{name}.weight"), &[n], if fan_in { Init::Constant(1.0) } else { Init::Normal(1.0) }),
@@ -212,7 +210,6 @@ impl Layer {
                 x.conv_transpose2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
             }
             Layer::Linear(weight, bias) => x.linear(&get(weight), Some(get(bias))),
-            Layer::NoNorm => x.shallow_clone(),
             Layer::InstanceNorm => x.instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true),
             Layer::BatchNorm { weight, bias, mean, variance, batches } => {
                 let train = pass.mode == Mode::Train;

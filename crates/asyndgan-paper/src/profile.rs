@@ -46,8 +46,6 @@ pub struct Settings {
     pub augmentation: f64,
     /// Decay of the generator's exponential average, with which a run ends; 0 leaves the generator as it is.
     pub average_decay: f64,
-    /// The discriminators' inner layers are normalised, which hides from them how bright and how strong in colour an image is.
-    pub discriminator_norm: bool,
     /// The generator is told its condition where it doubles rows and columns too, not at its first layer alone.
     pub guided: bool,
     /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster where the processor or GPU has it.
@@ -200,7 +198,6 @@ impl Settings {
             gan_loss: GanLoss::Hinge,
             augmentation: 0.5,
             average_decay: 0.995,
-            discriminator_norm: true,
             guided: true,
             bfloat16: false,
             quarter_turns: false,

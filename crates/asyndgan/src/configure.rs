@@ -55,7 +55,6 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
         let guidance = if s.guided { Guidance::EveryScale } else { Guidance::First };
         let generator = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
-        let norm = if s.discriminator_norm { norm } else { Norm::None };
         (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm })
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };
