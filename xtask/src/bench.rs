@@ -158,15 +158,16 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let _ = writeln!(table, "\nMedian (least to largest), ours and theirs by turns. torch {torch}.");
     let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    write(&folder.join("bench.json"), &serde_json::to_string_pretty(&compared)?)?;
+    write(&folder.join("bench.md"), &table)?;
     if arguments.device == "cpu" {
         eprintln!("how a round's cost grows, and the processor's peak");
         let mut growth = work(&["growth", "--out"]);
-        let grown = growth.arg(folder.join("growth.svg")).stderr(Stdio::inherit()).output()?;
+        let grown = growth.arg(std::path::absolute(folder.join("growth.svg"))?).stderr(Stdio::inherit()).output()?;
         ensure!(grown.status.success(), "the measurement of growth failed");
         let _ = write!(table, "\n{}", String::from_utf8_lossy(&grown.stdout));
+        write(&folder.join("bench.md"), &table)?;
     }
-    write(&folder.join("bench.md"), &table)?;
-    write(&folder.join("bench.json"), &serde_json::to_string_pretty(&compared)?)?;
     show(&table);
     Ok(())
 }
@@ -189,13 +190,14 @@ fn peer(python: &Path) -> Command {
 }
 
 fn measured(command: &mut Command) -> Result<Measured> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let name = command.get_program().display().to_string();
+    let output = command.output().with_context(|| format!("cannot run {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find(|line| line.starts_with('{'));
     let Some(line) = line.filter(|_| output.status.success()) else {
-        bail!("{command:?} failed: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("a measurement by {name} failed: {}", String::from_utf8_lossy(&output.stderr));
     };
-    serde_json::from_str(line).with_context(|| format!("{command:?} printed {line}"))
+    serde_json::from_str(line).with_context(|| format!("{name} printed {line}"))
 }
 
 /// From the command to the first round: ours through the runner, with data made on the way; theirs from the import of torch.

@@ -126,9 +126,7 @@ struct Runner<'a> {
 }
 
 /// What suits a step, unless the user has said otherwise.
-pub(crate) const ENVIRONMENT: [(&str, &str); 4] = [
-    // A site's thread that waits must not keep a core from one that works.
-    ("OMP_WAIT_POLICY", "passive"),
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.
     ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
     ("MALLOC_TRIM_THRESHOLD_", "4294967296"),

@@ -66,6 +66,30 @@ impl Waves {
     }
 }
 
+/// A field on a plane's rows and columns: the sine of a sum comes from the sines and cosines of its parts, which are few.
+struct Plane {
+    /// Sine and cosine of each wave at each row, and at each column.
+    rows: Vec<Vec<[f32; 2]>>,
+    columns: Vec<Vec<[f32; 2]>>,
+    scale: f32,
+}
+
+impl Plane {
+    fn of(waves: &Waves, side: usize, z: f32) -> Self {
+        let both = |angle: f32| [angle.sin(), angle.cos()];
+        let at = |part: fn(&[f32; 4], f32, f32) -> f32| {
+            (0..side).map(|i| waves.0.iter().map(|wave| both(part(wave, i as f32, z))).collect()).collect()
+        };
+        let rows = at(|[a, _, c, phase], y, z| a * y + c * z + phase);
+        Self { rows, columns: at(|[_, b, ..], x, _| b * x), scale: 1.0 / (waves.0.len() as f32).sqrt() }
+    }
+
+    fn at(&self, row: usize, column: usize) -> f32 {
+        let waves = self.rows[row].iter().zip(&self.columns[column]);
+        waves.map(|([sin_y, cos_y], [sin_x, cos_x])| sin_y * cos_x + cos_y * sin_x).sum::<f32>() * self.scale
+    }
+}
+
 /// An axial T2-like brain with one tumour: core, enhancing rim and oedema. The number only keeps patients of one site apart.
 pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> Brain {
     let side = BRAIN_SIDE as f32;
@@ -141,16 +165,16 @@ impl Stain {
 /// `side` rows and columns.
 pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
     let instances = nuclei(side, stain, rng);
-    let (slow, fibres, grain) = (Waves::draw(6, 0.06, rng), Waves::draw(3, 0.25, rng), Waves::draw(8, 0.9, rng));
+    let [slow, fibres, grain] = [(6, 0.06, 0.0), (3, 0.25, 0.0), (8, 0.9, 1.0)]
+        .map(|(count, frequency, z)| Plane::of(&Waves::draw(count, frequency, rng), side, z));
     let shade: Vec<f32> = (0..=instances.iter().copied().max().unwrap_or(0)).map(|_| rng.random_range(0.75..1.25)).collect();
     let mut rgb = Array3::zeros((3, side, side));
     for r in 0..side {
         for c in 0..side {
-            let (y, x) = (r as f32, c as f32);
             let label = instances[[r, c]];
-            let fibre = stain.texture.1 * (fibres.at(y, x, 0.0) - 0.9).max(0.0) * 1.6;
-            let around = 1.0 + stain.texture.0 * slow.at(y, x, 0.0);
-            let speck = 1.0 + 0.18 * grain.at(y, x, 1.0);
+            let fibre = stain.texture.1 * (fibres.at(r, c) - 0.9).max(0.0) * 1.6;
+            let around = 1.0 + stain.texture.0 * slow.at(r, c);
+            let speck = 1.0 + 0.18 * grain.at(r, c);
             for k in 0..3 {
                 let density = match label {
                     0 => stain.tissue[k] * around.max(0.1) + stain.nuclei[k] * fibre,

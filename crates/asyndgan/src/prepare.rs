@@ -7,6 +7,7 @@ use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, disjoint, prepare as pre
 use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Settings, Step};
 use asyndgan_protocol::{Role, Stream, stream};
 use rand::Rng;
+use rayon::prelude::*;
 
 use crate::{
     data::{HELD_OUT, RealData, Recipe, phantom_name, phantom_patient},
@@ -120,23 +121,35 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, val
     let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
     let mut bar = Progress::new("prepare data", (sites * each + held_out) as u64);
     let mut shelf = Shelf::new(place);
-    for site in 0..sites {
-        let mut names = Vec::new();
-        for number in 0..each {
+    let together = rayon::current_num_threads();
+    let all: Vec<(usize, usize)> = (0..sites).flat_map(|site| (0..each).map(move |number| (site, number))).collect();
+    let (mut names, mut done) = (Vec::new(), 0);
+    for some in all.chunks(together) {
+        let make = |&(site, number): &(usize, usize)| recipe.cases(&phantom_patient(brains, site, number, 0, recipe));
+        let made = some.par_iter().map(make).collect::<Result<Vec<_>>>()?;
+        for (&(site, number), cases) in some.iter().zip(made) {
             let name = phantom_name(site, number, 0);
-            shelf.put_cases(&recipe.phantom_stem(&name), || recipe.cases(&phantom_patient(brains, site, number, 0, recipe)))?;
+            shelf.put_cases(&recipe.phantom_stem(&name), || Ok(cases))?;
             names.push(name);
-            bar.set((site * each + number) as u64 + 1);
+            if number + 1 == each {
+                shelf.close_site(format!("phantom_site_{site}"), std::mem::take(&mut names))?;
+            }
+            done += 1;
+            bar.set(done);
         }
-        shelf.close_site(format!("phantom_site_{site}"), names)?;
     }
     let mut test = Vec::new();
-    for i in 0..held_out {
-        let (site, number) = (i % sites, i / sites + if validate { held_out } else { 0 });
-        let name = phantom_name(site, number, HELD_OUT);
-        shelf.put_test_case(&recipe.phantom_stem(&name), || recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe)))?;
-        test.push(name);
-        bar.set((sites * each + i) as u64 + 1);
+    let all: Vec<(usize, usize)> = (0..held_out).map(|i| (i % sites, i / sites + if validate { held_out } else { 0 })).collect();
+    for some in all.chunks(together) {
+        let make = |&(site, number): &(usize, usize)| recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe));
+        let made = some.par_iter().map(make).collect::<Result<Vec<_>>>()?;
+        for (&(site, number), case) in some.iter().zip(made) {
+            let name = phantom_name(site, number, HELD_OUT);
+            shelf.put_test_case(&recipe.phantom_stem(&name), || Ok(case))?;
+            test.push(name);
+            done += 1;
+            bar.set(done);
+        }
     }
     shelf.finish(DataKind::Phantom, test)
 }

@@ -84,6 +84,7 @@ fn draw(curves: &[Curve], out: &Path) -> Result<(), Box<dyn Error>> {
     let all = || curves.iter().flat_map(|c| &c.points);
     let least = all().map(|p| p.1).fold(f64::INFINITY, f64::min) / 1.5;
     let most = all().map(|p| p.1).fold(0.0, f64::max) * 1.5;
+    plotters::style::register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).map_err(|_| "no font")?;
     let area = SVGBackend::new(out, (720, 480)).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)

@@ -29,7 +29,8 @@ use tch::{Device, Kind, Tensor};
 struct Cli {
     #[command(subcommand)]
     work: Option<Work>,
-    #[arg(long, hide = true)]
+    /// Said by `cargo bench`.
+    #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
