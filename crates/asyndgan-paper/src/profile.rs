@@ -92,7 +92,8 @@ pub struct Settings {
     pub phantoms_per_site: usize,
     /// Artificial patients or tiles that are held out; values drawn for the toy's histogram.
     pub phantoms_held_out: usize,
-    /// Threads of one libtorch operation at the server, in synthesis and in the segmenter.
+    /// Threads of the server's work: sites are shared out to them in a round; one libtorch operation takes them all in synthesis, in the
+    /// segmenter, and where sites cannot be parted.
     pub server_threads: u32,
     /// Threads of one libtorch operation at a site.
     pub site_threads: u32,

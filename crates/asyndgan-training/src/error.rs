@@ -29,6 +29,14 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The threads of the server's lanes.
+    #[error("cannot start {threads} threads: {source}; choose fewer server_threads")]
+    Threads {
+        /// How many.
+        threads: u32,
+        /// What the system said.
+        source: rayon::ThreadPoolBuildError,
+    },
     /// Work was asked for before the run began.
     #[error("the run has not begun")]
     NotBegun,

@@ -3,6 +3,8 @@ use asyndgan_protocol::{SiteId, Stream};
 use rayon::{ThreadPool, ThreadPoolBuilder, prelude::*};
 use tch::{Kind, Tensor};
 
+use crate::Error;
+
 /// The generator's passes, shared out to threads by site.
 ///
 /// One thread an operation wastes less than several threads an operation: nobody waits for others within it. A site always goes
@@ -19,12 +21,15 @@ pub(crate) type Part = (Tensor, Stream);
 
 impl Lanes {
     /// At most so many lanes, which share the threads.
-    pub(crate) fn new(count: u32, threads: u32) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Threads`].
+    pub(crate) fn new(count: u32, threads: u32) -> Result<Self, Error> {
         let count = count.min(threads).max(1);
         let each = (threads / count).max(1);
-        let pool = ThreadPoolBuilder::new().num_threads(count as usize).start_handler(move |_| set_threads(each));
-        // Without the threads the same lanes run one after the other.
-        Self { pool: if count > 1 { pool.build().ok() } else { None }, count: count as usize }
+        let start = || ThreadPoolBuilder::new().num_threads(count as usize).start_handler(move |_| set_threads(each)).build();
+        let pool = (count > 1).then(start).transpose().map_err(|source| Error::Threads { threads: count, source })?;
+        Ok(Self { pool, count: count as usize })
     }
 
     /// What sites have, lane by lane; sites in order.

@@ -45,14 +45,14 @@ pub struct ServerTrainer {
 impl ServerTrainer {
     /// A trainer for `sites` sites with checkpoints in a folder, which it finds again when it is given the same run.
     ///
-    /// On a CPU sites' images are shared out to `threads` threads; where the sums stay the same, so does their number.
+    /// On a CPU sites' images are shared out to `threads` threads, whose number is part of a run's configuration: sums depend on it.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::Threads`].
     pub fn new(config: GanConfig, run: RunDescription, sites: u32, threads: u32, folder: &Path, device: Device) -> Result<Self, Error> {
         // Batch norm follows its running statistics site by site.
         let apart = device == Device::Cpu && joined(&config);
-        let lanes = Lanes::new(if apart { sites } else { 1 }, threads);
+        let lanes = Lanes::new(if apart { sites } else { 1 }, threads)?;
         let folder = folder.join(run.id());
         let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
