@@ -50,8 +50,8 @@ impl Generator {
         Self { layers: self.layers.clone(), noise_values: self.noise_values, parameters: self.parameters.shared() }
     }
 
-    /// Synthetic images for conditions; the noise is z of equation 1: dropout, noise in the layers, or values appended to the condition. Computed in
-    /// the precision of the condition.
+    /// Synthetic images for conditions, computed in their precision; the noise is z of equation 1: dropout, noise in the layers, or values
+    /// appended to the condition.
     ///
     /// # Shapes
     /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
