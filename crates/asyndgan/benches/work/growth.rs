@@ -92,7 +92,12 @@ fn draw(curves: &[Curve], out: &Path) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d((1.0..300.0_f64).log_scale(), (least..most).log_scale())?;
-    chart.configure_mesh().x_desc("sites, batch, rows and columns, or width").y_desc("seconds a round").draw()?;
+    chart
+        .configure_mesh()
+        .x_desc("sites, batch, rows and columns, or width")
+        .y_desc("seconds a round")
+        .y_label_formatter(&|v| format!("{v:.2}"))
+        .draw()?;
     for (i, curve) in curves.iter().enumerate() {
         let colour = Palette99::pick(i).to_rgba();
         let name = format!("{}: power {:.2}", curve.name, curve.exponent());
