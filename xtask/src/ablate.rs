@@ -11,12 +11,13 @@ use crate::{
 };
 
 /// Each choice, and the setting that takes it away.
-const CHOICES: [(&str, &str); 11] = [
+const CHOICES: [(&str, &str); 12] = [
     ("average of the generator", "average_decay=0.0"),
     ("spectral norm", "spectral_norm=false"),
     ("hinge losses", "gan_loss=cross_entropy"),
     ("augmentation at the site", "augmentation=0.0"),
     ("noise at every scale", "noise_code=0"),
+    ("a code of each site", "site_code=false"),
     ("condition at every scale", "guided=false"),
     ("resize convolutions", "resize_convolution=false"),
     ("faster discriminators", "discriminator_learning_rate=0.0002"),

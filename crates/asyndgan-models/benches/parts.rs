@@ -4,7 +4,8 @@
 use std::hint::black_box;
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Upsample, Variation,
+    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig, Upsample,
+    Variation,
     loss::{self, Game},
     set_threads,
 };
@@ -32,7 +33,8 @@ fn networks(c: &mut Criterion) {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let (norm, upsample, variation) = (Norm::Instance, Upsample::Nearest, Variation::EveryScale { code: 8 });
     let (condition_channels, image_channels, width, blocks, guidance) = (1, 1, 16, 6, Guidance::EveryScale);
-    let config = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+    let config = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+    let config = GeneratorConfig::ResNet(config);
     let generator = Generator::new(&config, Device::Cpu, &mut rng);
     let config = DiscriminatorConfig::Patch { channels: 2, width: 16, norm, spectral: true };
     let discriminator = Discriminator::new(&config, Device::Cpu, &mut rng);

@@ -29,8 +29,9 @@ pub enum Upsample {
 pub enum Variation {
     /// As dropout in the residual blocks (the public code).
     Dropout,
-    /// As dropout; as a plane of noise at every scale, with a weight a channel that is learnt; and as a code for the whole image that
-    /// scales and shifts the channels of the last layers, so that colour and contrast can differ between images of one condition.
+    /// As a plane of noise at every scale, with a weight a channel that is learnt; and as a code for the whole image that scales and
+    /// shifts channels in the blocks and behind them, so that texture, colour and contrast can differ between images of one condition.
+    /// No dropout: what it does to single values in the blocks stays in the image as speckle.
     ///
     /// # Reference
     /// Karras et al., CVPR 2019 (noise inputs); Perez et al., AAAI 2018 (modulation).
@@ -54,29 +55,33 @@ pub enum Guidance {
     EveryScale,
 }
 
+/// A generator of images: convolution, two halvings, residual blocks, two doublings, tanh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResNetConfig {
+    /// Planes of the condition.
+    pub condition_channels: i64,
+    /// Channels of the image.
+    pub image_channels: i64,
+    /// Channels after the first convolution; 64 in the paper.
+    pub width: i64,
+    /// Residual blocks; 9 in the paper.
+    pub blocks: usize,
+    /// Normalisation.
+    pub norm: Norm,
+    /// How it doubles rows and columns.
+    pub upsample: Upsample,
+    /// Where z enters.
+    pub variation: Variation,
+    /// Where the condition enters.
+    pub guidance: Guidance,
+}
+
 /// What a generator is built from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum GeneratorConfig {
-    /// Convolution, two halvings, residual blocks with dropout, two doublings, tanh.
-    ResNet {
-        /// Planes of the condition.
-        condition_channels: i64,
-        /// Channels of the image.
-        image_channels: i64,
-        /// Channels after the first convolution; 64 in the paper.
-        width: i64,
-        /// Residual blocks; 9 in the paper.
-        blocks: usize,
-        /// Normalisation.
-        norm: Norm,
-        /// How it doubles rows and columns.
-        upsample: Upsample,
-        /// Where z enters.
-        variation: Variation,
-        /// Where the condition enters.
-        guidance: Guidance,
-    },
+    /// For images.
+    ResNet(ResNetConfig),
     /// Fully connected, for data that are no images; noise is appended to the condition.
     Perceptron {
         /// Values of the condition.

@@ -2,7 +2,7 @@ use rand::Rng;
 use tch::{Device, Tensor};
 
 use crate::{
-    GeneratorConfig, Guidance, Noise, Norm, Parameters, Upsample, Variation,
+    GeneratorConfig, Guidance, Noise, Norm, Parameters, ResNetConfig, Upsample, Variation,
     layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
 };
@@ -24,9 +24,7 @@ impl Generator {
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
-            GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance } => {
-                (resnet([condition_channels, image_channels], width, blocks, norm, upsample, variation, guidance), 0)
-            }
+            GeneratorConfig::ResNet(ref config) => (resnet(config), 0),
             GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
                 let from = condition_channels + noise;
                 let plans = vec![
@@ -67,15 +65,8 @@ impl Generator {
     }
 }
 
-fn resnet(
-    [from, to]: [i64; 2],
-    width: i64,
-    blocks: usize,
-    norm: Norm,
-    upsample: Upsample,
-    variation: Variation,
-    guidance: Guidance,
-) -> Vec<Plan> {
+fn resnet(config: &ResNetConfig) -> Vec<Plan> {
+    let ResNetConfig { condition_channels: from, image_channels: to, width, blocks, norm, upsample, variation, guidance } = *config;
     let bias = norm == Norm::Instance;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
     let noise = |channels| match variation {
@@ -90,7 +81,11 @@ fn resnet(
     plans.extend(noise(inner));
     for _ in 0..blocks {
         let half = || [Plan::ReflectPad(1), Plan::Conv(conv(inner, inner, 3, 1, 0)), Plan::Norm(norm, inner)];
-        let block = half().into_iter().chain([Plan::Relu, Plan::DropHalf]).chain(half()).collect();
+        let vary = match variation {
+            Variation::Dropout => [Plan::Relu, Plan::DropHalf],
+            Variation::EveryScale { code } => [Plan::Modulate(code, inner), Plan::Relu],
+        };
+        let block = half().into_iter().chain(vary).chain(half()).collect();
         plans.push(Plan::Residual("conv_block", block));
     }
     for k in [4 * width, 2 * width] {

@@ -9,6 +9,8 @@ use tch::{Device, Tensor};
 #[derive(Debug, Default)]
 pub struct Noise {
     parts: Vec<(i64, ChaCha8Rng)>,
+    /// The site of each sample; none where that is no matter.
+    sites: Vec<u32>,
     /// The images' code, the same wherever the pass needs it.
     code: Option<Tensor>,
 }
@@ -16,7 +18,17 @@ pub struct Noise {
 impl Noise {
     /// Streams for (samples, stream) parts, in the order of the batch.
     pub fn new(parts: Vec<(i64, ChaCha8Rng)>) -> Self {
-        Self { parts, code: None }
+        Self { parts, ..Self::default() }
+    }
+
+    /// Draws each sample's code around the centre of its site instead of zero, so that a generator can learn each site's appearance: a
+    /// mixture of normal distributions, one a site.
+    ///
+    /// # Reference
+    /// Gurumurthy et al., CVPR 2017, with centres that are not learnt.
+    #[must_use]
+    pub fn of_sites(self, sites: Vec<u32>) -> Self {
+        Self { sites, ..self }
     }
 
     /// No randomness: dropout lets everything pass.
@@ -61,7 +73,12 @@ impl Noise {
             return None;
         }
         if self.code.is_none() {
-            self.code = Some(self.normal(x.size()[0], count, x.device()).to_kind(x.kind()));
+            let mut code = self.normal(x.size()[0], count, x.device());
+            if !self.sites.is_empty() {
+                let centres: Vec<f32> = self.sites.iter().flat_map(|&site| centre(site, count)).collect();
+                code += self.tensor(centres, &[x.size()[0], count], x.device());
+            }
+            self.code = Some(code.to_kind(x.kind()));
         }
         self.code.as_ref().map(Tensor::shallow_clone)
     }
@@ -82,5 +99,25 @@ impl Noise {
         let samples: i64 = self.parts.iter().map(|p| p.0).sum();
         assert!(self.parts.is_empty() || samples == size[0], "noise for {samples} samples, the batch has {}", size[0]);
         Tensor::from_slice(&values).view(size).to_device(device)
+    }
+}
+
+/// A site's row of a Hadamard matrix: as many sites as the code has values (a power of two) are all as far apart.
+fn centre(site: u32, count: i64) -> impl Iterator<Item = f32> {
+    (0..count as u32).map(move |k| if (site & k).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sites_are_all_as_far_apart_as_the_code_has_room_for() {
+        let rows: Vec<Vec<f32>> = (0..16).map(|site| centre(site, 16).collect()).collect();
+        for (i, a) in rows.iter().enumerate() {
+            for b in &rows[..i] {
+                assert!(a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>().abs() < 1e-6, "{a:?} {b:?}");
+            }
+        }
     }
 }

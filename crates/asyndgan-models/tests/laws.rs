@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Guidance, Noise, Norm, Segmenter,
-    SegmenterConfig, Upsample, Variation,
+    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig,
+    Segmenter, SegmenterConfig, Upsample, Variation,
     loss::{self, Game},
     read_about, read_tensors, write_described, write_tensors,
 };
@@ -17,7 +17,16 @@ fn rng(seed: u64) -> ChaCha8Rng {
 
 fn resnet(channels: i64, width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> GeneratorConfig {
     let guidance = Guidance::First;
-    GeneratorConfig::ResNet { condition_channels: channels, image_channels: channels, width, blocks, norm, upsample, variation, guidance }
+    GeneratorConfig::ResNet(ResNetConfig {
+        condition_channels: channels,
+        image_channels: channels,
+        width,
+        blocks,
+        norm,
+        upsample,
+        variation,
+        guidance,
+    })
 }
 
 fn small(norm: Norm) -> GeneratorConfig {
@@ -45,8 +54,10 @@ fn joining_batches_changes_nothing_under_instance_norm() {
     let generator = Generator::new(&varied(), Device::Cpu, &mut rng(0));
     let conditions: Vec<Tensor> =
         (0..3).map(|k| (Tensor::arange(256 * 2, (Kind::Float, Device::Cpu)) * (0.1 + f64::from(k))).sin().view([2, 1, 16, 16])).collect();
-    let apart: Vec<Tensor> = (0..).zip(&conditions).map(|(k, c)| generator.forward(c, &mut Noise::new(vec![(2, rng(k))]))).collect();
-    let joined = generator.forward(&Tensor::cat(&conditions, 0), &mut Noise::new((0..3).map(|k| (2, rng(k))).collect()));
+    let apart: Vec<Tensor> =
+        (0..).zip(&conditions).map(|(k, c)| generator.forward(c, &mut Noise::new(vec![(2, rng(k))]).of_sites(vec![k as u32; 2]))).collect();
+    let noise = Noise::new((0..3).map(|k| (2, rng(k))).collect());
+    let joined = generator.forward(&Tensor::cat(&conditions, 0), &mut noise.of_sites(vec![0, 0, 1, 1, 2, 2]));
     // A pass draws noise by layer: joined, each part's own stream goes on from layer to layer as it does alone.
     assert!((Tensor::cat(&apart, 0) - joined).abs().max().double_value(&[]) < 1e-5);
 
@@ -73,7 +84,7 @@ fn noise_at_every_scale_varies_colour_and_detail_and_is_off_when_off() {
     let condition = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu)).cumsum(2, Kind::Float);
     let off = generator.forward(&condition, &mut Noise::off());
     assert_eq!(off, generator.forward(&condition, &mut Noise::off()));
-    // Dropout draws from the same stream whatever the code's weights are; with weights of nothing the code changes nothing.
+    // With weights of nothing the code changes nothing.
     let mean = |weight: f64| {
         let tensors = generator.parameters.named().into_iter().map(|(name, t)| {
             let of_code = name.contains(".scale") || name.contains(".shift");
@@ -89,13 +100,22 @@ fn noise_at_every_scale_varies_colour_and_detail_and_is_off_when_off() {
 }
 
 #[test]
+fn an_image_shows_its_site_where_the_generator_is_told() {
+    let generator = Generator::new(&varied(), Device::Cpu, &mut rng(0));
+    let condition = Tensor::ones([1, 1, 16, 16], (Kind::Float, Device::Cpu)).cumsum(2, Kind::Float);
+    let of = |sites: Vec<u32>| generator.forward(&condition, &mut Noise::new(vec![(1, rng(1))]).of_sites(sites));
+    assert_eq!(of(vec![2]), of(vec![2]));
+    let all: Vec<Tensor> = [vec![], vec![0], vec![1], vec![2], vec![3]].map(of).into();
+    for (i, one) in all.iter().enumerate() {
+        assert!(all[..i].iter().all(|other| one != other), "{i}");
+    }
+}
+
+#[test]
 fn guidance_of_no_weight_is_none() {
     let build = |guidance| {
-        let GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, .. } = varied() else {
-            unreachable!("a network for images")
-        };
-        let config = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
-        Generator::new(&config, Device::Cpu, &mut rng(0))
+        let GeneratorConfig::ResNet(config) = varied() else { unreachable!("a network for images") };
+        Generator::new(&GeneratorConfig::ResNet(ResNetConfig { guidance, ..config }), Device::Cpu, &mut rng(0))
     };
     let (mut guided, mut plain) = (build(Guidance::EveryScale), build(Guidance::First));
     let condition = Tensor::eye(16, (Kind::Float, Device::Cpu)).view([1, 1, 16, 16]) * 2.0 - 1.0;

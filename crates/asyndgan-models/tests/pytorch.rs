@@ -4,8 +4,8 @@
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use asyndgan_models::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Parameters, Upsample, Variation, read_tensors,
-    write_tensors,
+    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Parameters, ResNetConfig, Upsample, Variation,
+    read_tensors, write_tensors,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tch::{Device, Kind, Tensor};
@@ -17,7 +17,7 @@ fn configs() -> [(&'static str, GeneratorConfig, DiscriminatorConfig); 2] {
         |(name, norm, condition_channels, image_channels, blocks)| {
             (
                 name,
-                GeneratorConfig::ResNet {
+                GeneratorConfig::ResNet(ResNetConfig {
                     condition_channels,
                     image_channels,
                     width: 4,
@@ -26,7 +26,7 @@ fn configs() -> [(&'static str, GeneratorConfig, DiscriminatorConfig); 2] {
                     upsample: Upsample::Transposed,
                     variation: Variation::Dropout,
                     guidance: Guidance::First,
-                },
+                }),
                 DiscriminatorConfig::Patch { channels: condition_channels + image_channels, width: 4, norm, spectral: false },
             )
         },
@@ -80,7 +80,7 @@ fn pytorch_loads_our_weights_and_gives_the_same() {
     };
     let ramp = |size: [i64; 4]| (Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)) * 0.37).sin().view(size);
     for (name, generator, discriminator) in configs() {
-        let (GeneratorConfig::ResNet { condition_channels, .. }, DiscriminatorConfig::Patch { channels, .. }) =
+        let (GeneratorConfig::ResNet(ResNetConfig { condition_channels, .. }), DiscriminatorConfig::Patch { channels, .. }) =
             (&generator, &discriminator)
         else {
             continue;

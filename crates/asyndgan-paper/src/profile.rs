@@ -36,8 +36,11 @@ pub struct Settings {
     pub batch_norm: bool,
     /// The generator doubles rows and columns by copying pixels before a convolution; else by transposed convolutions, as in the public code.
     pub resize_convolution: bool,
-    /// Values of the code that colours a whole image; with it noise enters at every scale. 0 leaves dropout alone, as in the public code.
+    /// Values of the code that varies a whole image; with it noise enters at every scale, and there is no dropout. 0 is dropout alone, as in the
+    /// public code.
     pub noise_code: i64,
+    /// The code is drawn around a centre of each site, so that the generator learns each site's appearance.
+    pub site_code: bool,
     /// Spectral norm at the discriminators.
     pub spectral_norm: bool,
     /// The adversarial losses.
@@ -161,6 +164,7 @@ impl Settings {
                 batch_norm: true,
                 resize_convolution: false,
                 noise_code: 0,
+                site_code: false,
                 spectral_norm: false,
                 gan_loss: GanLoss::CrossEntropy,
                 augmentation: 0.0,
@@ -191,10 +195,11 @@ impl Settings {
             shrink: 2,
             generator_width: 16,
             generator_blocks: 6,
-            discriminator_width: 16,
+            discriminator_width: 32,
             batch_norm: false,
             resize_convolution: true,
-            noise_code: 8,
+            noise_code: 16,
+            site_code: true,
             spectral_norm: true,
             gan_loss: GanLoss::Hinge,
             augmentation: 0.5,
@@ -320,6 +325,7 @@ impl Settings {
             generator_blocks: 0,
             discriminator_width: 64,
             noise_code: 0,
+            site_code: false,
             guided: false,
             resize_convolution: false,
             spectral_norm: false,

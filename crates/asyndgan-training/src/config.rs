@@ -1,4 +1,4 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, loss::Game};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, loss::Game};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -23,6 +23,8 @@ pub struct GanConfig {
     pub augmentation: f64,
     /// Decay of the generator's exponential average, which is what a run ends with; 0 is the generator itself.
     pub average_decay: f64,
+    /// An image's code is drawn around a centre of the site that its condition is of.
+    pub site_code: bool,
     /// What layers compute in; weights, losses and what travels stay 32-bit floats.
     pub precision: Precision,
 }
@@ -69,7 +71,7 @@ impl GanConfig {
         let (DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width }) =
             config.discriminator;
         let (generator, blocks) = match config.generator {
-            GeneratorConfig::ResNet { width, blocks, .. } => (width, blocks),
+            GeneratorConfig::ResNet(ResNetConfig { width, blocks, .. }) => (width, blocks),
             GeneratorConfig::Perceptron { width, .. } => (width, 0),
         };
         if !(1..=WIDTH_MAX).contains(&generator) || blocks > BLOCKS_MAX {

@@ -16,8 +16,14 @@ pub(crate) struct Lanes {
     count: usize,
 }
 
-/// One site's part of a pass: its condition planes, and the stream of its noise.
-pub(crate) type Part = (Tensor, Stream);
+/// One site's part of a pass.
+pub(crate) struct Part {
+    pub(crate) planes: Tensor,
+    /// Of its noise.
+    pub(crate) stream: Stream,
+    /// What its images' code is drawn around, if anything.
+    pub(crate) site: Option<u32>,
+}
 
 impl Lanes {
     /// At most so many lanes, which share the threads.
@@ -60,12 +66,11 @@ impl Lanes {
         let one = |(generator, parts): (Generator, Vec<Part>)| -> Vec<Tensor> {
             let forward = |planes: &Tensor, mut noise| generator.forward(planes, &mut noise).to_kind(Kind::Float);
             if !joined {
-                let alone = |(planes, stream): Part| forward(&planes, Noise::new(vec![(planes.size()[0], stream)]));
-                return parts.into_iter().map(alone).collect();
+                return parts.into_iter().map(|part| forward(&part.planes.shallow_clone(), noise(vec![part]))).collect();
             }
-            let (planes, streams): (Vec<_>, Vec<_>) = parts.into_iter().unzip();
+            let planes: Vec<_> = parts.iter().map(|part| part.planes.shallow_clone()).collect();
             let sizes: Vec<i64> = planes.iter().map(|p| p.size()[0]).collect();
-            forward(&Tensor::cat(&planes, 0), Noise::new(sizes.iter().copied().zip(streams).collect())).split_with_sizes(&sizes, 0)
+            forward(&Tensor::cat(&planes, 0), noise(parts)).split_with_sizes(&sizes, 0)
         };
         self.each(jobs, one).into_iter().flatten().collect()
     }
@@ -84,4 +89,10 @@ impl Lanes {
         let gradients = self.each(jobs, one).into_iter();
         gradients.reduce(|sum, gradient| sum + gradient).unwrap_or_else(|| generator.parameters.flat().zeros_like())
     }
+}
+
+fn noise(parts: Vec<Part>) -> Noise {
+    let size = |part: &Part| part.planes.size()[0];
+    let sites = parts.iter().flat_map(|part| std::iter::repeat_n(part.site, size(part) as usize)).flatten().collect();
+    Noise::new(parts.into_iter().map(|part| (size(&part), part.stream)).collect()).of_sites(sites)
 }

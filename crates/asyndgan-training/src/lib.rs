@@ -31,5 +31,5 @@ pub use error::Error;
 pub use pairs::Pairs;
 pub use server::ServerTrainer;
 pub use site::SiteTrainer;
-pub use synthesize::synthesize;
+pub use synthesize::{Wanted, synthesize};
 pub use tensors::{condition_planes, payload_as, payload_of, tensor_of};

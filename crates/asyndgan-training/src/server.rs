@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm};
+use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig};
 use asyndgan_protocol::{CHECKPOINTS_KEPT, Contribution, Draw, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream};
 use tch::{Device, Kind, Tensor};
 
@@ -12,7 +12,7 @@ use crate::{
     checkpoints::Checkpoints,
     conditions::Conditions,
     config::learning_rate_scale,
-    lanes::Lanes,
+    lanes::{Lanes, Part},
     tensors::{choose, condition_planes, payload_as, tensor_of},
 };
 
@@ -118,8 +118,12 @@ impl ServerTrainer {
     }
 
     fn forward(&self, round: u64, draws: &[Draw], planes: &[Tensor]) -> Vec<Tensor> {
-        let noise = |draw: &Draw| stream(self.run.seed, Role::Dropout, draw.site.0, round);
-        let parts = draws.iter().zip(planes).map(|(draw, planes)| (draw.site, (self.config.precision.of(planes), noise(draw))));
+        let part = |(draw, planes): (&Draw, &Tensor)| Part {
+            planes: self.config.precision.of(planes),
+            stream: stream(self.run.seed, Role::Dropout, draw.site.0, round),
+            site: self.config.site_code.then_some(draw.site.0),
+        };
+        let parts = draws.iter().zip(planes).map(|both| (both.0.site, part(both)));
         self.lanes.forward(&self.generator, self.lanes.share_out(self.sites, parts), joined(&self.config))
     }
 
@@ -146,7 +150,7 @@ impl ServerTrainer {
 
 /// Whether several sites' samples may go through the generator together: they leave each other alone unless batch norm joins them.
 fn joined(config: &GanConfig) -> bool {
-    !matches!(config.generator, GeneratorConfig::ResNet { norm: Norm::Batch, .. })
+    !matches!(config.generator, GeneratorConfig::ResNet(ResNetConfig { norm: Norm::Batch, .. }))
 }
 
 /// The first site whose discriminator has lost nothing for long; no loss is below zero, and what is none does not count.

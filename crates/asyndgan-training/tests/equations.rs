@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Upsample, Variation, loss,
-    loss::Game,
+    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig, Upsample, Variation,
+    loss, loss::Game,
 };
 use asyndgan_protocol::{
     Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
@@ -18,7 +18,7 @@ const SIDE: i64 = 32;
 fn config() -> GanConfig {
     let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
     GanConfig {
-        generator: GeneratorConfig::ResNet {
+        generator: GeneratorConfig::ResNet(ResNetConfig {
             condition_channels: 1,
             image_channels: 1,
             width: 2,
@@ -27,7 +27,7 @@ fn config() -> GanConfig {
             upsample: Upsample::Nearest,
             variation: Variation::EveryScale { code: 3 },
             guidance: Guidance::EveryScale,
-        },
+        }),
         discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
         generator_adam: adam,
         discriminator_adam: adam,
@@ -35,6 +35,7 @@ fn config() -> GanConfig {
         game: Game::Hinge,
         augmentation: 0.5,
         average_decay: 0.9,
+        site_code: true,
         precision: Precision::Float32,
     }
 }
@@ -90,7 +91,10 @@ fn both_gradients(members: &[Member]) -> (Tensor, Tensor) {
     for &Member { id, batch, pi } in members {
         let condition = condition_planes(&codes(batch, f64::from(id) * 0.01), 1);
         let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, id, 0));
-        let synthesize = || generator.forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]));
+        let synthesize = || {
+            generator
+                .forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]).of_sites(vec![id; batch as usize]))
+        };
         let site_loss = |y: &Tensor| Game::CrossEntropy.generator(&discriminator.forward(&condition, y), y, y, 0.0);
         joint += site_loss(&synthesize()) * pi;
         let synthetic = synthesize();

@@ -2,7 +2,9 @@
 
 use asyndgan_evaluator::{SegmenterTraining, Task};
 use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, SegmenterConfig, Upsample, Variation, loss::Game};
+use asyndgan_models::{
+    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, SegmenterConfig, Upsample, Variation, loss::Game,
+};
 use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
 use asyndgan_training::{GanConfig, Precision, toy};
@@ -54,8 +56,11 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         let upsample = if s.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
         let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
         let guidance = if s.guided { Guidance::EveryScale } else { Guidance::First };
-        let generator = GeneratorConfig::ResNet { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
-        (generator, DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm })
+        let generator = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+        (
+            GeneratorConfig::ResNet(generator),
+            DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm },
+        )
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };
     GanConfig {
@@ -72,6 +77,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         },
         augmentation: s.augmentation,
         average_decay: s.average_decay,
+        site_code: s.site_code,
         precision: if s.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_medio::{Case, CaseSet, Orientation, prepare, read_instances, read_labels, write_cases};
 use asyndgan_models::Generator;
 use asyndgan_paper::{Experiment, Run};
-use asyndgan_training::synthesize as through;
+use asyndgan_training::{Wanted, synthesize as through};
 use ndarray::{Array2, Array3};
 use tch::{Device, Tensor};
 
@@ -71,7 +71,7 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
 fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], [beside, set]: [&Path; 2]) -> Result<usize> {
     fs::create_dir_all(beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let mut bar = Progress::new("synthesize", conditions.len() as u64);
-    let codes = configure::codes(run.experiment);
+    let planes = configure::codes(run.experiment);
     // Under batch norm images share statistics: as many at once as in training.
     let together = if run.settings.batch_norm { run.settings.batch } else { 1 };
     for (i, condition) in conditions.iter().enumerate() {
@@ -82,8 +82,11 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
         let flat: Vec<u8> = wide.iter().copied().collect();
         let one = Tensor::from_slice(&flat).view([1, 1, wide.nrows() as i64, wide.ncols() as i64]);
         let all = one.repeat([i64::from(job.count), 1, 1, 1]);
+        // Masks of no site: the sites' appearances in turn.
+        let sites: Vec<u32> = (0..job.count).map(|k| k % run.settings.sites.max(1)).filter(|_| run.settings.site_code).collect();
+        let wanted = Wanted { codes: &all, planes, sites: &sites, together };
         // A seed of its own for every mask.
-        let images = through(generator, &all, codes, together, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
+        let images = through(generator, &wanted, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
         let case = |k: u32| {
             let whole = image(&images.get(i64::from(k)));
             Case {

@@ -28,9 +28,10 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
     Ok((segmenter, run))
 }
 
-/// What a network's file says of it. What does not bear on the network is left out, so that two runs of one generator write one file.
-pub(crate) fn describe(run: &Run) -> Result<String> {
-    let settings = Settings { phantoms_per_site: 0, phantoms_held_out: 0, ..run.settings.clone() };
+/// What the file says of a network that learnt from so many sites. What does not bear on the network is left out, so that two runs of one
+/// generator write one file.
+pub(crate) fn describe(run: &Run, sites: u32) -> Result<String> {
+    let settings = Settings { sites, phantoms_per_site: 0, phantoms_held_out: 0, ..run.settings.clone() };
     Ok(serde_json::to_string(&Run::phantoms(run.experiment, run.profile, settings))?)
 }
 

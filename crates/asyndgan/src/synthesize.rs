@@ -7,7 +7,7 @@ use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
-use asyndgan_training::synthesize as through;
+use asyndgan_training::{Wanted, synthesize as through};
 use ndarray::{Array2, Array3};
 use rand::Rng;
 use tch::Tensor;
@@ -26,7 +26,8 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
         let count = configure::codes(folder.run.experiment);
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
-        let values = through(&generator, &codes, count, 1 << 16, seed, folder.device, |done| bar.set(done));
+        let wanted = Wanted { codes: &codes, planes: count, sites: &[], together: 1 << 16 };
+        let values = through(&generator, &wanted, seed, folder.device, |done| bar.set(done));
         write_tensors(&out, &[("values".to_owned(), values)].into())?;
         return Ok(());
     }
@@ -43,26 +44,32 @@ pub(crate) fn load(folder: &RunFolder, path: &Path) -> Result<Generator> {
     Ok(generator)
 }
 
+/// A mask, and the number of its site from 0.
+pub(crate) type SiteMask = (u32, Array2<u8>);
+
 /// The masks that an arm's server was given.
-pub(crate) fn conditions(place: &Path) -> Result<Vec<Array2<u8>>> {
-    Ok(read_tensors(&place.join("conditions.safetensors"))?.values().flat_map(planes).collect())
+pub(crate) fn conditions(place: &Path) -> Result<Vec<SiteMask>> {
+    let by_site = read_tensors(&place.join("conditions.safetensors"))?;
+    Ok((0..).zip(by_site.values()).flat_map(|(site, codes)| planes(codes).into_iter().map(move |mask| (site, mask))).collect())
 }
 
 /// Synthetic images of chosen conditions.
 pub(crate) fn images_of(
     folder: &RunFolder,
     generator: &Generator,
-    chosen: Vec<Array2<u8>>,
+    chosen: Vec<SiteMask>,
     seed: u64,
     progress: impl FnMut(u64),
 ) -> Vec<Case> {
     let side = folder.run.settings.crop as i64;
-    let flat: Vec<u8> = chosen.iter().flatten().copied().collect();
+    let flat: Vec<u8> = chosen.iter().flat_map(|(_, mask)| mask).copied().collect();
+    let sites: Vec<u32> = chosen.iter().map(|(site, _)| *site).filter(|_| folder.run.settings.site_code).collect();
     let codes = Tensor::from_slice(&flat).view([chosen.len() as i64, 1, side, side]);
     let together = if folder.run.settings.batch_norm { folder.run.settings.batch } else { TOGETHER };
-    let count = configure::codes(folder.run.experiment);
-    let images = through(generator, &codes, count, together, seed, folder.device, progress);
-    let case = |(i, condition)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition };
+    let wanted = Wanted { codes: &codes, planes: configure::codes(folder.run.experiment), sites: &sites, together };
+    let images = through(generator, &wanted, seed, folder.device, progress);
+    let case =
+        |(i, (_, condition)): (usize, SiteMask)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition };
     chosen.into_iter().enumerate().map(case).collect()
 }
 
@@ -85,23 +92,23 @@ pub(crate) fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
 }
 
 /// What to make: each condition once as it is, in the middle; then crops at random, of brains with another slice's tumour.
-pub(crate) fn choose(folder: &RunFolder, conditions: &[Array2<u8>], seed: u64) -> Vec<Array2<u8>> {
+pub(crate) fn choose(folder: &RunFolder, conditions: &[SiteMask], seed: u64) -> Vec<SiteMask> {
     let crop = folder.run.settings.crop;
     let margin = |c: &Array2<u8>| (c.nrows() - crop, c.ncols() - crop);
-    let mut chosen: Vec<Array2<u8>> =
-        conditions.iter().map(|c| window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned()).collect();
+    let middle = |c: &Array2<u8>| window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned();
+    let mut chosen: Vec<SiteMask> = conditions.iter().map(|(site, c)| (*site, middle(c))).collect();
     for copy in 1..folder.run.settings.synthetic_per_condition {
-        for (i, own) in conditions.iter().enumerate() {
+        for (i, (site, own)) in conditions.iter().enumerate() {
             let mut rng = stream(seed, Role::Transplant, copy as u32, i as u64);
             let moved = (folder.run.experiment == Experiment::Table1).then(|| {
-                let mut other = || &conditions[rng.random_range(0..conditions.len())];
+                let mut other = || &conditions[rng.random_range(0..conditions.len())].1;
                 // Some tumours lie outside of some outlines: a few tries, then the slice's own.
                 (0..10).find_map(|_| transplant(own.view(), other().view(), prepare::TUMOUR_PIXELS_MIN))
             });
             let condition = moved.flatten().unwrap_or_else(|| own.clone());
             let (rows, columns) = margin(own);
             let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
-            chosen.push(window(condition.view(), top, left, crop).to_owned());
+            chosen.push((*site, window(condition.view(), top, left, crop).to_owned()));
         }
     }
     chosen

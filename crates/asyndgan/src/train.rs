@@ -115,7 +115,7 @@ pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTra
     write_described(
         &place.join("generator.safetensors"),
         &server.generator().parameters.named(),
-        Some(network_file::describe(&folder.run)?),
+        Some(network_file::describe(&folder.run, server.sites())?),
     )?;
     let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
     Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)

@@ -79,6 +79,6 @@ pub(crate) fn train_into(
     })?;
     unwritten?;
     let file = folder.join(format!("{name}.safetensors"));
-    write_described(&file, &segmenter.parameters.named(), Some(network_file::describe(run)?))?;
+    write_described(&file, &segmenter.parameters.named(), Some(network_file::describe(run, run.settings.sites)?))?;
     Ok(segmenter)
 }

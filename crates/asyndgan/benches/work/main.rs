@@ -14,8 +14,8 @@ use std::{
 use asyndgan_evaluator::{SegmenterTraining, Task, predict, train_segmenter};
 use asyndgan_medio::{Case, CaseSet, TestCase, write_cases};
 use asyndgan_models::{
-    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, Segmenter, SegmenterConfig, Upsample, Variation, loss::Game,
-    set_threads,
+    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Segmenter, SegmenterConfig, Upsample, Variation,
+    loss::Game, set_threads,
 };
 use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, SitePolicy, Symmetry, Waiting, Weighting, stream};
 use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer};
@@ -166,7 +166,7 @@ impl Round {
         let Self { width, blocks, .. } = *self;
         let (norm, upsample, variation, guidance) = (Norm::Instance, Upsample::Transposed, Variation::Dropout, Guidance::First);
         let config = GanConfig {
-            generator: GeneratorConfig::ResNet {
+            generator: GeneratorConfig::ResNet(ResNetConfig {
                 condition_channels: 1,
                 image_channels: 1,
                 width,
@@ -175,7 +175,7 @@ impl Round {
                 upsample,
                 variation,
                 guidance,
-            },
+            }),
             discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
             generator_adam: adam,
             discriminator_adam: adam,
@@ -183,6 +183,7 @@ impl Round {
             game: Game::CrossEntropy,
             augmentation: 0.0,
             average_decay: 0.0,
+            site_code: false,
             precision: if self.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
         };
         let run = RunDescription {
