@@ -1,14 +1,15 @@
 //! `cargo xtask reproduce`: sets up, builds, and does an experiment's steps in order, each by the program `asyndgan`.
 
 use std::{
-    io::{BufRead, BufReader},
+    fs::File,
+    io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Arm, Experiment, Prepared, Profile, Run, Settings, Step};
+use asyndgan_paper::{Arm, Experiment, Prepared, Profile, Run, SPENT, Settings, Step};
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -206,7 +207,7 @@ impl Runner<'_> {
         if self.is_done(step) {
             return Ok(());
         }
-        let before = bars.whole.position();
+        let (before, began) = (bars.whole.position(), now());
         bars.step.reset();
         bars.step.set_message(step.label());
         let mut command = Command::new(&self.program);
@@ -242,7 +243,16 @@ impl Runner<'_> {
             bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
         }
         bars.whole.tick();
-        Ok(())
+        self.note(step, began.elapsed().as_secs_f64())
+    }
+
+    /// Adds a line to the list of steps and what they took, from the start of their process to its end.
+    fn note(&self, step: Step, seconds: f64) -> Result<()> {
+        let path = self.folder.join(SPENT);
+        let mut file = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        // One write, so that a line is there whole or not at all.
+        let line = format!("{},{},{seconds:.1}\n", step.arguments()[0], step.label());
+        file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -16,6 +16,7 @@ mod error;
 mod predict;
 mod score;
 mod target;
+mod touching;
 mod train;
 
 pub use error::Error;

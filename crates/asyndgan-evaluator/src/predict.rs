@@ -1,10 +1,9 @@
 use asyndgan_medio::{TestCase, Windows, bilinear, mask, window};
-use asyndgan_metrics::{Connectivity, components};
 use asyndgan_models::Segmenter;
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 use tch::{Device, Kind, Tensor};
 
-use crate::Task;
+use crate::{Task, touching::parted};
 
 /// Windows that go through the segmenter at once.
 const TOGETHER: usize = 32;
@@ -46,8 +45,8 @@ fn decide(task: Task, probability: ArrayView3<f32>) -> Array2<u32> {
         Task::Nuclei => {
             let (inside, outside, boundary) = (class(1), class(0), class(2));
             let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
-            let (mut labels, count) = components(found.view(), Connectivity::Faces);
-            let mut size = vec![0; count as usize + 1];
+            let mut labels = parted(found.view());
+            let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
             labels.mapv_inplace(|l| if size[l as usize] < NUCLEUS_PIXELS_MIN { 0 } else { l });
             mask::dilated_labels(labels.view(), NUCLEUS_GROWTH)

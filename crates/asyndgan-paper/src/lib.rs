@@ -24,4 +24,4 @@ pub use record::{
     Table, TrainRecord,
 };
 pub use render::heading;
-pub use run::{Run, Step};
+pub use run::{Run, SPENT, Step};

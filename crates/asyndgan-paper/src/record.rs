@@ -207,6 +207,8 @@ pub struct Table {
     pub seconds: BTreeMap<String, f64>,
     /// Rounds from which bytes and seconds of interrupted trainings count, by seed and arm; 0 unless interrupted.
     pub counted_from_round: BTreeMap<String, u64>,
+    /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
+    pub spent: BTreeMap<String, f64>,
     /// Versions of what computed it, and the device.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.

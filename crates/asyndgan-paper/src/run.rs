@@ -78,6 +78,10 @@ impl Run {
     }
 }
 
+/// The file in a run's folder in which the runner writes down what each step took: subcommand, step, seconds. A step that was interrupted
+/// counts with its last start only.
+pub const SPENT: &str = "steps.csv";
+
 impl Step {
     /// The step's subcommand and arguments.
     pub fn arguments(self) -> Vec<String> {

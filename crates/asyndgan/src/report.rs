@@ -5,12 +5,13 @@ mod quality;
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
-use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, Row, Step, Table, TrainRecord};
+use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, Row, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
 
 pub(crate) use self::quality::Samples;
@@ -113,9 +114,24 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         bytes,
         seconds,
         counted_from_round,
+        spent: spent(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
         versions: versions(folder),
         configuration: run.clone(),
     })
+}
+
+/// What the steps took, by subcommand; lines that say nothing are passed over.
+fn spent(text: &str) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for line in text.lines() {
+        let parts: Vec<&str> = line.split(',').collect();
+        if let [kind, _, seconds] = parts[..]
+            && let Ok(seconds) = seconds.parse::<f64>()
+        {
+            *sums.entry(kind.to_owned()).or_default() += seconds;
+        }
+    }
+    sums
 }
 
 fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
@@ -151,4 +167,15 @@ fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
         Experiment::Table2 => "a tile, on the original grid",
     };
     Ok(serde_json::from_value(serde_json::to_value(Convention::of(Profile::Standard, case))?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_added_up_by_kind_of_step() {
+        let text = "evaluate,RealAll: evaluate (seed 0),1.5\ntrain,SynAll: train generator (seed 0),4.0\nevaluate,SynAll: evaluate (seed 0),2.0\neval";
+        assert_eq!(spent(text), [("evaluate".to_owned(), 3.5), ("train".to_owned(), 4.0)].into());
+    }
 }

@@ -269,8 +269,10 @@ fn configuration(table: &Table) -> Markup {
             summary { "Metrics" }
             dl { @for (name, value) in &table.convention { dt { (name) } dd { (value) } } }
         }
-        details {
+        @let all: f64 = table.spent.values().sum();
+        details open[all > 0.0] {
             summary { "Seconds" }
+            dl { @for (name, value) in &table.spent { dt { (name) } dd { (format!("{value:.0} s, {:.0} %", 100.0 * value / all)) } } }
             dl { @for (name, value) in &table.seconds { dt { (name) } dd { (format!("{value:.0}")) } } }
         }
         p.small { @for (name, version) in &table.versions { (name) " " (version) "; " } }
