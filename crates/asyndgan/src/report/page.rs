@@ -253,7 +253,9 @@ fn traffic(table: &Table) -> Markup {
 }
 
 fn configuration(table: &Table) -> Markup {
-    let settings = serde_json::to_value(&table.configuration.settings).unwrap_or_default();
+    // By way of text, in which a 32-bit float is as short as it was written.
+    let text = serde_json::to_string(&table.configuration.settings).unwrap_or_default();
+    let settings: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
     let settings: Vec<(String, String)> =
         settings.as_object().map_or_else(Vec::new, |all| all.iter().map(|(k, v)| (k.clone(), v.to_string())).collect());
     html! {
