@@ -162,7 +162,9 @@ impl Runner<'_> {
         let bars = Bars { step, whole, started: now() };
         bars.whole.set_message(format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
         let proof = Step::Prepare.proof(self.folder, self.run.experiment);
-        self.one(Step::Prepare, &bars, 0)?;
+        if !self.is_done(Step::Prepare) {
+            self.one(Step::Prepare, &bars, 0)?;
+        }
         let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
         let prepared: Prepared =
             serde_json::from_str(&text).with_context(|| format!("{} is of another version: delete the run's folder", proof.display()))?;
@@ -188,10 +190,9 @@ impl Runner<'_> {
                 bars.step.suspend(|| eprintln!("[{}/{}] {}: done already", i + 1, steps.len(), step.label()));
                 continue;
             }
-            let began = now();
-            self.one(*step, &bars, cost(step))?;
+            let seconds = self.one(*step, &bars, cost(step))?;
             let left = bars.left(skipped);
-            bars.step.suspend(|| eprintln!("[{}/{}] {}: {:.0} s{left}", i + 1, steps.len(), step.label(), began.elapsed().as_secs_f64()));
+            bars.step.suspend(|| eprintln!("[{}/{}] {}: {seconds:.0} s{left}", i + 1, steps.len(), step.label()));
         }
         bars.step.finish_and_clear();
         bars.whole.finish_and_clear();
@@ -203,10 +204,8 @@ impl Runner<'_> {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
     }
 
-    fn one(&self, step: Step, bars: &Bars, cost: u64) -> Result<()> {
-        if self.is_done(step) {
-            return Ok(());
-        }
+    /// Does a step, and returns the seconds from the start of its process to its end.
+    fn one(&self, step: Step, bars: &Bars, cost: u64) -> Result<f64> {
         let (before, began) = (bars.whole.position(), now());
         bars.step.reset();
         bars.step.set_message(step.label());
@@ -243,10 +242,12 @@ impl Runner<'_> {
             bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
         }
         bars.whole.tick();
-        self.note(step, began.elapsed().as_secs_f64())
+        let seconds = began.elapsed().as_secs_f64();
+        self.note(step, seconds)?;
+        Ok(seconds)
     }
 
-    /// Adds a line to the list of steps and what they took, from the start of their process to its end.
+    /// Adds a line to the list of steps and what they took.
     fn note(&self, step: Step, seconds: f64) -> Result<()> {
         let path = self.folder.join(SPENT);
         let mut file = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;

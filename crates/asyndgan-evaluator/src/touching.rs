@@ -23,8 +23,10 @@ pub(crate) fn parted(mask: ArrayView2<bool>) -> Array2<u32> {
     // A basin's peak, and the basin that it has joined: itself while it stands.
     let mut basins: Vec<(f32, usize)> = Vec::new();
     let mut basin_of = Array2::<usize>::from_elem(mask.dim(), usize::MAX);
+    // Labelled neighbours, and the basins that they belong to by now.
+    let mut around: Vec<((usize, usize), usize)> = Vec::with_capacity(8);
     for at in order {
-        let mut around: Vec<((usize, usize), usize)> = Vec::with_capacity(8);
+        around.clear();
         for r in at.0.saturating_sub(1)..(at.0 + 2).min(rows) {
             for c in at.1.saturating_sub(1)..(at.1 + 2).min(columns) {
                 if basin_of[[r, c]] != usize::MAX {
@@ -38,8 +40,8 @@ pub(crate) fn parted(mask: ArrayView2<bool>) -> Array2<u32> {
             continue;
         };
         basin_of[at] = uphill;
-        for (_, other) in around {
-            let [a, b] = [uphill, other].map(|basin| standing(&mut basins, basin));
+        for (_, other) in &around {
+            let [a, b] = [uphill, *other].map(|basin| standing(&mut basins, basin));
             let (low, high) = if basins[a].0 < basins[b].0 { (a, b) } else { (b, a) };
             if basins[low].0 - depth[at] < NECK {
                 basins[low].1 = high;

@@ -22,7 +22,9 @@ impl Noise {
     }
 
     /// Draws each sample's code around the centre of its site instead of zero, so that a generator can learn each site's appearance: a
-    /// mixture of normal distributions, one a site.
+    /// mixture of normal distributions, one a site. A site a sample, in the order of the batch; none leaves the code around zero.
+    ///
+    /// A pass whose batch has another number of samples panics.
     ///
     /// # Reference
     /// Gurumurthy et al., CVPR 2017, with centres that are not learnt.

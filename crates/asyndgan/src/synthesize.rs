@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, Experiment, Step};
@@ -49,8 +49,14 @@ pub(crate) type SiteMask = (u32, Array2<u8>);
 
 /// The masks that an arm's server was given.
 pub(crate) fn conditions(place: &Path) -> Result<Vec<SiteMask>> {
-    let by_site = read_tensors(&place.join("conditions.safetensors"))?;
-    Ok((0..).zip(by_site.values()).flat_map(|(site, codes)| planes(codes).into_iter().map(move |mask| (site, mask))).collect())
+    let path = place.join("conditions.safetensors");
+    let mut masks = Vec::new();
+    for (name, codes) in read_tensors(&path)? {
+        let number = name.strip_prefix("site-").and_then(|n| n.parse::<u32>().ok()).and_then(|n| n.checked_sub(1));
+        let site = number.with_context(|| format!("{} has masks of {name}, which is no site", path.display()))?;
+        masks.extend(planes(&codes).into_iter().map(|mask| (site, mask)));
+    }
+    Ok(masks)
 }
 
 /// Synthetic images of chosen conditions.

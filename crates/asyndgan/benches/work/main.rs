@@ -165,17 +165,9 @@ impl Round {
         let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
         let Self { width, blocks, .. } = *self;
         let (norm, upsample, variation, guidance) = (Norm::Instance, Upsample::Transposed, Variation::Dropout, Guidance::First);
+        let network = ResNetConfig { condition_channels: 1, image_channels: 1, width, blocks, norm, upsample, variation, guidance };
         let config = GanConfig {
-            generator: GeneratorConfig::ResNet(ResNetConfig {
-                condition_channels: 1,
-                image_channels: 1,
-                width,
-                blocks,
-                norm,
-                upsample,
-                variation,
-                guidance,
-            }),
+            generator: GeneratorConfig::ResNet(network),
             discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
             generator_adam: adam,
             discriminator_adam: adam,
