@@ -64,11 +64,11 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
 }
 
 fn provenance(table: &Table) -> Markup {
-    let hours: f64 = table.seconds.values().sum::<f64>() / 3600.0;
+    let minutes = table.seconds.values().sum::<f64>() / 60.0;
     html! {
         p {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
-            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{hours:.1}")) " hours of computing."
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{minutes:.0}")) " minutes of computing."
         }
         @let changed = table.changed_settings();
         @if !changed.is_empty() { p { "Settings other than the profile's: " (changed.join(", ")) } }
