@@ -114,6 +114,20 @@ pub enum DiscriminatorConfig {
         /// Miyato et al., ICLR 2018.
         spectral: bool,
     },
+    /// A U-Net that says of every pixel which class of the condition it is, or that it is synthetic.
+    ///
+    /// # Reference
+    /// Schönfeld et al., ICLR 2021.
+    Segmenting {
+        /// Planes of the condition.
+        codes: i64,
+        /// Channels of the image.
+        image_channels: i64,
+        /// Channels after the first convolution.
+        width: i64,
+        /// Every weight is divided by its largest singular value.
+        spectral: bool,
+    },
     /// Fully connected, for data that are no images.
     Perceptron {
         /// Values of condition and image together.

@@ -1,10 +1,11 @@
 use rand::Rng;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::{
     DiscriminatorConfig, Noise, Norm, Parameters,
     layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
+    segmenting::Segmenting,
 };
 
 /// Tells real from synthetic images, given the condition.
@@ -13,23 +14,39 @@ use crate::{
 /// Section 3.3; the public code's 70x70 `PatchGAN`.
 #[derive(Debug)]
 pub struct Discriminator {
-    layers: Sequential,
+    layers: Layers,
     /// The weights.
     pub parameters: Parameters,
 }
 
+#[derive(Debug)]
+enum Layers {
+    Row(Sequential),
+    Segmenting(Segmenting),
+}
+
 impl Discriminator {
-    /// A discriminator with first weights from `rng`: normal(0, 0.02).
+    /// A discriminator with first weights from `rng`: normal(0, 0.02), or normal with variance 2 / fan-in where it segments.
     pub fn new(config: &DiscriminatorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
-        let (plans, fan_in) = match *config {
-            DiscriminatorConfig::Patch { channels, width, norm, spectral } => (patch(channels, width, norm, spectral), false),
-            DiscriminatorConfig::Perceptron { channels, width } => (
-                vec![Plan::Linear(channels, width), Plan::LeakyRelu, Plan::Linear(width, width), Plan::LeakyRelu, Plan::Linear(width, 1)],
-                true,
-            ),
+        let layers = match *config {
+            DiscriminatorConfig::Patch { channels, width, norm, spectral } => {
+                Layers::Row(Sequential::new("model", patch(channels, width, norm, spectral), &mut layout, false))
+            }
+            DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral } => {
+                Layers::Segmenting(Segmenting::new(codes, image_channels, width, spectral, &mut layout))
+            }
+            DiscriminatorConfig::Perceptron { channels, width } => {
+                let plans = vec![
+                    Plan::Linear(channels, width),
+                    Plan::LeakyRelu,
+                    Plan::Linear(width, width),
+                    Plan::LeakyRelu,
+                    Plan::Linear(width, 1),
+                ];
+                Layers::Row(Sequential::new("model", plans, &mut layout, true))
+            }
         };
-        let layers = Sequential::new("model", plans, &mut layout, fan_in);
         Self { layers, parameters: layout.build(device, rng) }
     }
 
@@ -38,26 +55,50 @@ impl Discriminator {
     /// # Reference
     /// Miyato et al., ICLR 2018: one power iteration a step.
     pub fn settle(&self) {
-        self.layers.settle(&self.parameters);
+        match &self.layers {
+            Layers::Row(row) => row.settle(&self.parameters),
+            Layers::Segmenting(network) => network.settle(&self.parameters),
+        }
     }
 
-    /// Logits, higher for real; computed in the precision of condition and image.
+    /// What the discriminator says, as its game takes it: logits, higher for real; or of one that segments log-likelihoods. Computed in
+    /// the precision of condition and image.
     ///
     /// # Shapes
-    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; or `[batch, values]` to
-    /// `[batch, 1]`.
+    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; of one that segments to
+    /// `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
-        self.layers.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, &mut pass)
+        match &self.layers {
+            Layers::Row(row) => row.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, &mut pass),
+            Layers::Segmenting(network) => {
+                let classes = network.forward(image, &self.parameters, &mut pass).log_softmax(1, Kind::Float);
+                likelihoods(&classes, condition)
+            }
+        }
     }
+}
+
+/// Log-likelihood of every pixel's class as the condition has it, each class worth the same; and of being synthetic.
+///
+/// # Shapes
+/// `[batch, codes + 2, rows, columns]` (the background's first, synthetic last) and planes `[batch, codes, rows, columns]`, to
+/// `[batch, 2, rows, columns]`.
+fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
+    let codes = condition.gt(0.0).to_kind(Kind::Float);
+    let background: Tensor = 1.0 - codes.amax([1].as_slice(), true);
+    let told = Tensor::cat(&[background, codes], 1);
+    let counts = told.sum_dim_intlist([0_i64, 2, 3].as_slice(), true, Kind::Float);
+    let shown = counts.gt(0.0).sum(Kind::Float);
+    let (pixels, count) = (counts.sum(Kind::Float), told.size()[1]);
+    let weights = pixels / (counts.clamp_min(1.0) * shown);
+    let of_class = (classes.narrow(1, 0, count) * told * weights).sum_dim_intlist([1_i64].as_slice(), true, Kind::Float);
+    Tensor::cat(&[of_class, classes.narrow(1, count, 1)], 1)
 }
 
 fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {
     let bias = norm == Norm::Instance;
-    let conv = |from, to, stride, bias| {
-        let conv = Conv { from, to, kernel: 4, stride, padding: 1, bias };
-        if spectral { Plan::SpectralConv(conv) } else { Plan::Conv(conv) }
-    };
+    let conv = |from, to, stride, bias| Plan::conv(Conv { from, to, kernel: 4, stride, padding: 1, bias }, spectral);
     let mut plans = vec![conv(channels, width, 2, true), Plan::LeakyRelu];
     for (from, to, stride) in [(width, 2 * width, 2), (2 * width, 4 * width, 2), (4 * width, 8 * width, 1)] {
         plans.extend([conv(from, to, stride, bias), Plan::Norm(norm, to), Plan::LeakyRelu]);

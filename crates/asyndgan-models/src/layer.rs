@@ -45,6 +45,13 @@ pub(crate) enum Plan {
     Residual(&'static str, Vec<Plan>),
 }
 
+impl Plan {
+    /// A convolution, if asked with the weight divided by its largest singular value.
+    pub(crate) fn conv(conv: Conv, spectral: bool) -> Self {
+        if spectral { Self::SpectralConv(conv) } else { Self::Conv(conv) }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Layer {
     ReflectPad(i64),

@@ -30,6 +30,7 @@ pub mod loss;
 mod noise;
 mod parameters;
 mod segmenter;
+mod segmenting;
 
 pub use adam::{Adam, AdamConfig};
 pub use checkpoint::{read_about, read_tensors, write_described, write_tensors};

@@ -31,6 +31,12 @@ pub enum Game {
     /// # Reference
     /// Mao et al., ICCV 2017.
     LeastSquares,
+    /// Of a discriminator that segments: it is to find every pixel's class on real images, and that they are synthetic on synthetic ones;
+    /// the generator wants every pixel taken for its class.
+    ///
+    /// # Reference
+    /// Schönfeld et al., ICLR 2021.
+    Segmentation,
 }
 
 impl Game {
@@ -47,6 +53,7 @@ impl Game {
             Self::CrossEntropy | Self::Minimax => adversarial(real, true) + adversarial(synthetic, false),
             Self::Hinge => mean((-real + 1.0_f64).relu()) + mean((synthetic + 1.0).relu()),
             Self::LeastSquares => mean((real - 1.0).square()) + mean(synthetic.square()),
+            Self::Segmentation => -mean(real.narrow(1, 0, 1)) - mean(synthetic.narrow(1, 1, 1)),
         };
         both * 0.5
     }
@@ -64,6 +71,7 @@ impl Game {
             Self::Minimax => -adversarial(logits, false),
             Self::Hinge => -logits.mean(Kind::Float),
             Self::LeastSquares => (logits - 1.0).square().mean(Kind::Float),
+            Self::Segmentation => -logits.narrow(1, 0, 1).mean(Kind::Float),
         };
         if l1_weight == 0.0 { fooling } else { fooling + (synthetic - real).abs().mean(Kind::Float) * l1_weight }
     }

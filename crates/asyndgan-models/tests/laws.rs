@@ -169,6 +169,66 @@ fn spectral_norm_holds_every_layer_at_one() {
     assert!((before - discriminator.forward(&x, &x)).abs().max().double_value(&[]) < 1e-4);
 }
 
+fn segmenting() -> Discriminator {
+    let config = DiscriminatorConfig::Segmenting { codes: 2, image_channels: 1, width: 4, spectral: false };
+    Discriminator::new(&config, Device::Cpu, &mut rng(0))
+}
+
+/// Two images' conditions in planes: half background, a band of the first code, and one pixel of the second in the first image alone.
+fn bands() -> Tensor {
+    let planes = Tensor::full([2, 2, 16, 16], -1.0, (Kind::Float, Device::Cpu));
+    let _ = planes.narrow(1, 0, 1).narrow(2, 8, 8).fill_(1.0);
+    let _ = planes.get(0).get(1).get(0).get(5).fill_(1.0);
+    planes
+}
+
+#[test]
+fn to_a_discriminator_that_segments_every_class_is_worth_the_same() {
+    let mut discriminator = segmenting();
+    let none = discriminator.parameters.named().into_iter().map(|(name, t)| (name, t.zeros_like()));
+    discriminator.parameters.load(&none.collect()).expect("the same network");
+    let (planes, image) = (bands(), Tensor::ones([2, 1, 16, 16], (Kind::Float, Device::Cpu)));
+    let says = discriminator.forward(&planes, &image);
+    assert_eq!(says.size(), [2, 2, 16, 16]);
+    // A network of nothing takes all four answers (background, two codes, synthetic) for as likely.
+    let chance = -(4.0_f64.ln());
+    assert!((says.narrow(1, 1, 1) - chance).abs().max().double_value(&[]) < 1e-6);
+    let of_class = says.select(1, 0);
+    let sum = |of: &Tensor| (&of_class * of.to_kind(Kind::Float)).sum(Kind::Float).double_value(&[]);
+    let codes = planes.gt(0.0);
+    let (first, second) = (codes.select(1, 0), codes.select(1, 1));
+    let background = first.logical_or(&second).logical_not();
+    for class in [first, second, background] {
+        assert!((sum(&class) - chance * 512.0 / 3.0).abs() < 1e-2, "{} of {}", sum(&class), chance * 512.0 / 3.0);
+    }
+    // A class that no image shows takes nothing from the others.
+    let alone = discriminator.forward(&planes.get(1).unsqueeze(0), &image.narrow(0, 0, 1));
+    assert!((alone.select(1, 0).mean(Kind::Float).double_value(&[]) - chance).abs() < 1e-5);
+}
+
+#[test]
+fn a_discriminator_that_segments_learns_the_classes_and_tells_the_generator() {
+    let discriminator = segmenting();
+    let condition = bands();
+    let real = condition.narrow(1, 0, 1) * 0.7 - condition.narrow(1, 1, 1) * 0.3;
+    let synthetic = -&real;
+    let mut adam = Adam::new(AdamConfig { learning_rate: 1e-2, beta_1: 0.5, beta_2: 0.999 }, &discriminator.parameters);
+    let game = Game::Segmentation;
+    let lost = || game.discriminator(&discriminator.forward(&condition, &real), &discriminator.forward(&condition, &synthetic));
+    for _ in 0..100 {
+        adam.step(&discriminator.parameters, &discriminator.parameters.gradient(&lost()), 1.0);
+    }
+    // Of chance, ln 4.
+    assert!(lost().double_value(&[]) < 0.2, "{}", lost().double_value(&[]));
+    // The generator's loss is lower on what is real, and its gradient leads from the synthetic image towards it.
+    let cost = |image: &Tensor| game.generator(&discriminator.forward(&condition, image), image, image, 0.0);
+    assert!(cost(&real).double_value(&[]) < 0.5 * cost(&synthetic).double_value(&[]));
+    let image = synthetic.set_requires_grad(true);
+    let feedback = Tensor::run_backward(&[cost(&image)], &[&image], false, false).swap_remove(0);
+    let better = cost(&(image.detach() - feedback.sign() * 0.1));
+    assert!(better.double_value(&[]) < cost(&image).double_value(&[]));
+}
+
 #[test]
 fn adam_takes_its_textbook_first_steps() {
     let config = GeneratorConfig::Perceptron { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };

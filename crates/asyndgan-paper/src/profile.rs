@@ -12,6 +12,8 @@ pub enum GanLoss {
     Hinge,
     /// Least squares.
     LeastSquares,
+    /// Of discriminators that segment: every pixel its class, or synthetic.
+    Segmentation,
 }
 
 /// Every number that decides what a run computes; written into the run's record.
@@ -200,8 +202,8 @@ impl Settings {
             resize_convolution: true,
             noise_code: 16,
             site_code: true,
-            spectral_norm: true,
-            gan_loss: GanLoss::Hinge,
+            spectral_norm: false,
+            gan_loss: GanLoss::Segmentation,
             augmentation: 0.5,
             average_decay: 0.995,
             guided: true,
@@ -246,7 +248,7 @@ impl Settings {
         must("average_decay", (0.0..1.0).contains(&self.average_decay), "from 0 to below 1")?;
         must("augmentation", (0.0..=1.0).contains(&self.augmentation), "from 0 to 1")?;
         if experiment == Experiment::Fig5 {
-            return Ok(());
+            return must("gan_loss", self.gan_loss != GanLoss::Segmentation, "another than segmentation for data that are no images");
         }
         must("shrink", self.shrink > 0, "at least 1")?;
         must("crop", self.crop >= 16 && self.crop.is_multiple_of(4), "a multiple of 4, and at least 16")?;

@@ -68,8 +68,13 @@ impl GanConfig {
     /// [`Error::Networks`] when it is none, or asks for networks of no sensible size.
     pub fn described(text: &str) -> Result<Self, Error> {
         let config: Self = serde_json::from_str(text).map_err(|e| Error::Networks { fact: e.to_string() })?;
-        let (DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width }) =
-            config.discriminator;
+        let (channels, width) = match config.discriminator {
+            DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width } => (channels, width),
+            DiscriminatorConfig::Segmenting { codes, .. } if codes != i64::from(config.codes) => {
+                return Err(Error::Networks { fact: format!("{codes} classes to find in conditions of {} codes", config.codes) });
+            }
+            DiscriminatorConfig::Segmenting { image_channels, width, .. } => (image_channels, width),
+        };
         let (generator, blocks) = match config.generator {
             GeneratorConfig::ResNet(ResNetConfig { width, blocks, .. }) => (width, blocks),
             GeneratorConfig::Perceptron { width, .. } => (width, 0),
@@ -79,6 +84,12 @@ impl GanConfig {
         }
         if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
             return Err(Error::Networks { fact: format!("{channels} channels and width {width}, at most {WIDTH_MAX} are built") });
+        }
+        let segments = matches!(config.discriminator, DiscriminatorConfig::Segmenting { .. });
+        if segments != (config.game == Game::Segmentation) {
+            return Err(Error::Networks {
+                fact: "the game of segmentation is for discriminators that segment, and for these alone".into(),
+            });
         }
         if !(0.0..=1.0).contains(&config.augmentation) {
             return Err(Error::Networks { fact: format!("images changed with strength {}, at most 1 is done", config.augmentation) });

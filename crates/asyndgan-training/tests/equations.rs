@@ -40,6 +40,12 @@ fn config() -> GanConfig {
     }
 }
 
+/// The same with discriminators that segment.
+fn segmenting() -> GanConfig {
+    let discriminator = DiscriminatorConfig::Segmenting { codes: 1, image_channels: 1, width: 2, spectral: true };
+    GanConfig { discriminator, game: Game::Segmentation, ..config() }
+}
+
 fn description(rounds: u64, batch: u32) -> RunDescription {
     RunDescription {
         name: "equations".into(),
@@ -83,8 +89,7 @@ struct Member {
 }
 
 /// Gradient of the weighted sum of the sites' losses in one piece, and pushed through from feedback; the discriminators stay as they are.
-fn both_gradients(members: &[Member]) -> (Tensor, Tensor) {
-    let config = config();
+fn both_gradients(config: &GanConfig, members: &[Member]) -> (Tensor, Tensor) {
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
     let mut joint = Tensor::zeros([], (Kind::Float, Device::Cpu));
     let mut pushed = Tensor::zeros([], (Kind::Float, Device::Cpu));
@@ -95,7 +100,7 @@ fn both_gradients(members: &[Member]) -> (Tensor, Tensor) {
             generator
                 .forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]).of_sites(vec![id; batch as usize]))
         };
-        let site_loss = |y: &Tensor| Game::CrossEntropy.generator(&discriminator.forward(&condition, y), y, y, 0.0);
+        let site_loss = |y: &Tensor| config.game.generator(&discriminator.forward(&condition, y), y, y, 0.0);
         joint += site_loss(&synthesize()) * pi;
         let synthetic = synthesize();
         // What crosses the boundary: bytes out, bytes back.
@@ -123,22 +128,24 @@ proptest! {
 
     #[test]
     fn feedback_pushed_through_the_generator_is_the_joint_gradient(members in members()) {
-        let (joint, pushed) = both_gradients(&members);
-        prop_assert!(far(&joint, &pushed) < 1e-4, "{}", far(&joint, &pushed));
+        for config in [config(), segmenting()] {
+            let (joint, pushed) = both_gradients(&config, &members);
+            prop_assert!(far(&joint, &pushed) < 1e-4, "{}", far(&joint, &pushed));
+        }
     }
 
     #[test]
     fn permuting_sites_permutes_nothing_but_rounding(members in members(), turn in 0_usize..4) {
         let mut turned = members.clone();
         turned.rotate_left(turn % members.len());
-        let (straight, turned) = (both_gradients(&members).1, both_gradients(&turned).1);
+        let (straight, turned) = (both_gradients(&config(), &members).1, both_gradients(&config(), &turned).1);
         prop_assert!(far(&straight, &turned) < 1e-4, "{}", far(&straight, &turned));
     }
 }
 
 #[test]
 fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
-    let (regular, distributed) = both_gradients(&[Member { id: 0, batch: 4, pi: 1.0 }]);
+    let (regular, distributed) = both_gradients(&config(), &[Member { id: 0, batch: 4, pi: 1.0 }]);
     assert!(far(&regular, &distributed) < 1e-4);
     // One site of three cases, against two sites with the same discriminator and proportional shares.
     let config = config();
@@ -158,18 +165,10 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
 
 /// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and both ends may
 /// be stopped after some rounds.
-fn play(
-    precision: Precision,
-    threads: u32,
-    folder: &std::path::Path,
-    [rounds, from, to]: [u64; 3],
-    order: &[usize],
-    early: bool,
-) -> Tensor {
-    let config = GanConfig { precision, ..config() };
+fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
     let run = RunDescription { networks: config.description(), ..description(rounds, 2) };
     let cases = [3_i64, 5, 4];
-    let mut server = ServerTrainer::new(config, run.clone(), 3, threads, folder, Device::Cpu).expect("server");
+    let mut server = ServerTrainer::new(config.clone(), run.clone(), 3, threads, folder, Device::Cpu).expect("server");
     let mut sites: Vec<SiteTrainer> =
         cases.iter().enumerate().map(|(j, &n)| SiteTrainer::new(pairs(j, n), None, None, folder, Device::Cpu)).collect();
     for (id, site) in (0..).map(SiteId).zip(&mut sites) {
@@ -214,15 +213,16 @@ fn play(
 fn order_and_interruption_change_no_bit() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
-    let ended = [Precision::Float32, Precision::Bfloat16].map(|precision| {
-        let straight = play(precision, 2, folder().path(), [6, 0, 6], &[0, 1, 2], false);
-        assert_eq!(straight, play(precision, 2, folder().path(), [6, 0, 6], &[2, 0, 1], true));
+    let bfloat16 = GanConfig { precision: Precision::Bfloat16, ..config() };
+    let ended = [config(), bfloat16, segmenting()].map(|config| {
+        let straight = play(&config, 2, folder().path(), [6, 0, 6], &[0, 1, 2], false);
+        assert_eq!(straight, play(&config, 2, folder().path(), [6, 0, 6], &[2, 0, 1], true));
         let stopped = folder();
         // Stopped after five rounds: the checkpoint of round four is the last.
-        let _ = play(precision, 2, stopped.path(), [6, 0, 5], &[1, 2, 0], true);
-        assert_eq!(straight, play(precision, 2, stopped.path(), [6, 4, 6], &[0, 2, 1], false));
+        let _ = play(&config, 2, stopped.path(), [6, 0, 5], &[1, 2, 0], true);
+        assert_eq!(straight, play(&config, 2, stopped.path(), [6, 4, 6], &[0, 2, 1], false));
         // And the test could fail: another stopping point is another generator.
-        assert_ne!(straight, play(precision, 2, folder().path(), [6, 0, 5], &[0, 1, 2], false));
+        assert_ne!(straight, play(&config, 2, folder().path(), [6, 0, 5], &[0, 1, 2], false));
         straight
     });
     // The precisions differ, by less than the weights are large.
@@ -234,7 +234,7 @@ fn order_and_interruption_change_no_bit() {
 fn sharing_the_generators_passes_out_to_threads_changes_the_last_bits_only() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
-    let [one, two, three] = [1, 2, 3].map(|threads| play(Precision::Float32, threads, folder().path(), [2, 0, 1], &[0, 1, 2], false));
+    let [one, two, three] = [1, 2, 3].map(|threads| play(&config(), threads, folder().path(), [2, 0, 1], &[0, 1, 2], false));
     // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits decide.
     let differ = |other: &Tensor| (&one - other).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(differ(&two) < 0.03 && differ(&three) < 0.03, "{} {}", differ(&two), differ(&three));

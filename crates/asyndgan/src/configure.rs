@@ -57,10 +57,12 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
         let guidance = if s.guided { Guidance::EveryScale } else { Guidance::First };
         let generator = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
-        (
-            GeneratorConfig::ResNet(generator),
-            DiscriminatorConfig::Patch { channels, width: discriminator_width, norm, spectral: s.spectral_norm },
-        )
+        let (width, spectral) = (discriminator_width, s.spectral_norm);
+        let discriminator = match s.gan_loss {
+            GanLoss::Segmentation => DiscriminatorConfig::Segmenting { codes: condition_channels, image_channels, width, spectral },
+            _ => DiscriminatorConfig::Patch { channels, width, norm, spectral },
+        };
+        (GeneratorConfig::ResNet(generator), discriminator)
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };
     GanConfig {
@@ -74,6 +76,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
             GanLoss::CrossEntropy => Game::CrossEntropy,
             GanLoss::Hinge => Game::Hinge,
             GanLoss::LeastSquares => Game::LeastSquares,
+            GanLoss::Segmentation => Game::Segmentation,
         },
         augmentation: s.augmentation,
         average_decay: s.average_decay,

@@ -1,0 +1,63 @@
+use tch::Tensor;
+
+use crate::{
+    Parameters,
+    layer::{Conv, Pass, Plan, Sequential},
+    parameters::Layout,
+};
+
+/// A U-Net that says of every pixel which class of the condition it is, or that it is synthetic.
+///
+/// # Reference
+/// Schönfeld et al., ICLR 2021, with three halvings and without residuals.
+#[derive(Debug)]
+pub(crate) struct Segmenting {
+    down: Vec<Sequential>,
+    up: Vec<Sequential>,
+}
+
+impl Segmenting {
+    pub(crate) fn new(codes: i64, image_channels: i64, width: i64, spectral: bool, layout: &mut Layout) -> Self {
+        let conv = |from, to, kernel, stride| Plan::conv(Conv { from, to, kernel, stride, padding: 1, bias: true }, spectral);
+        let mut row = |name: &str, plans| Sequential::new(name, plans, layout, true);
+        let widths = [image_channels, width, 2 * width, 4 * width];
+        let mut down = Vec::new();
+        for level in 0..3 {
+            down.push(row(&format!("down.{level}"), vec![conv(widths[level], widths[level + 1], 4, 2), Plan::LeakyRelu]));
+        }
+        let mut up = Vec::new();
+        for level in (0..3).rev() {
+            // From below, beside what the way down found here.
+            let below = if level == 2 { widths[3] } else { widths[level + 1] };
+            let to = if level == 0 { width } else { widths[level] };
+            up.push(row(&format!("up.{level}"), vec![conv(below + widths[level], to, 3, 1), Plan::LeakyRelu]));
+        }
+        up.push(row("head", vec![conv(width, codes + 2, 3, 1)]));
+        Self { down, up }
+    }
+
+    pub(crate) fn settle(&self, parameters: &Parameters) {
+        self.down.iter().chain(&self.up).for_each(|row| row.settle(parameters));
+    }
+
+    /// # Shapes
+    /// `[batch, image channels, rows, columns]` to `[batch, codes + 2, rows, columns]`, rows and columns at least 8.
+    pub(crate) fn forward(&self, image: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
+        let mut found = vec![image.shallow_clone()];
+        for row in &self.down {
+            found.push(row.forward(&found[found.len() - 1], parameters, pass));
+        }
+        let mut x = found.pop().expect("a bottom");
+        for row in &self.up {
+            x = match found.pop() {
+                Some(beside) => {
+                    let (rows, columns) = (beside.size()[2], beside.size()[3]);
+                    Tensor::cat(&[x.upsample_nearest2d([rows, columns], None, None), beside], 1)
+                }
+                None => x,
+            };
+            x = row.forward(&x, parameters, pass);
+        }
+        x
+    }
+}
