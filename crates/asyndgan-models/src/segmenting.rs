@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct Segmenting {
     down: Vec<Sequential>,
     up: Vec<Sequential>,
+    head: Sequential,
 }
 
 impl Segmenting {
@@ -22,22 +23,21 @@ impl Segmenting {
         let mut row = |name: &str, plans| Sequential::new(name, plans, layout, true);
         let widths = [image_channels, width, 2 * width, 4 * width];
         let mut down = Vec::new();
-        for level in 0..3 {
-            down.push(row(&format!("down.{level}"), vec![conv(widths[level], widths[level + 1], 4, 2), Plan::LeakyRelu]));
+        for (level, pair) in widths.windows(2).enumerate() {
+            down.push(row(&format!("down.{level}"), vec![conv(pair[0], pair[1], 4, 2), Plan::LeakyRelu]));
         }
         let mut up = Vec::new();
         for level in (0..3).rev() {
-            // From below, beside what the way down found here.
-            let below = if level == 2 { widths[3] } else { widths[level + 1] };
-            let to = if level == 0 { width } else { widths[level] };
-            up.push(row(&format!("up.{level}"), vec![conv(below + widths[level], to, 3, 1), Plan::LeakyRelu]));
+            // From below, and what the way down found here.
+            let (from, to) = (widths[level + 1] + widths[level], widths[level.max(1)]);
+            up.push(row(&format!("up.{level}"), vec![conv(from, to, 3, 1), Plan::LeakyRelu]));
         }
-        up.push(row("head", vec![conv(width, codes + 2, 3, 1)]));
-        Self { down, up }
+        let head = row("head", vec![conv(width, codes + 2, 3, 1)]);
+        Self { down, up, head }
     }
 
     pub(crate) fn settle(&self, parameters: &Parameters) {
-        self.down.iter().chain(&self.up).for_each(|row| row.settle(parameters));
+        self.down.iter().chain(&self.up).chain([&self.head]).for_each(|row| row.settle(parameters));
     }
 
     /// # Shapes
@@ -49,15 +49,10 @@ impl Segmenting {
         }
         let mut x = found.pop().expect("a bottom");
         for row in &self.up {
-            x = match found.pop() {
-                Some(beside) => {
-                    let (rows, columns) = (beside.size()[2], beside.size()[3]);
-                    Tensor::cat(&[x.upsample_nearest2d([rows, columns], None, None), beside], 1)
-                }
-                None => x,
-            };
-            x = row.forward(&x, parameters, pass);
+            let beside = found.pop().expect("as many levels up as down");
+            let wide = x.upsample_nearest2d([beside.size()[2], beside.size()[3]], None, None);
+            x = row.forward(&Tensor::cat(&[wide, beside], 1), parameters, pass);
         }
-        x
+        self.head.forward(&x, parameters, pass)
     }
 }
