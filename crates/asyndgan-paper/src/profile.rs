@@ -213,7 +213,7 @@ impl Settings {
             discriminator_learning_rate: 8e-4,
             beta_1: 0.5,
             beta_2: 0.999,
-            rounds: 2500,
+            rounds: 5000,
             batch: 1,
             uniform_weights: false,
             l1_weight: 0.0,
