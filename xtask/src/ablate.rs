@@ -13,7 +13,7 @@ use crate::{
 /// Each choice, and the setting that takes it away.
 const CHOICES: [(&str, &str); 11] = [
     ("average of the generator", "average_decay=0.0"),
-    ("discriminators that segment", "gan_loss=hinge"),
+    ("discriminators that segment", "gan_loss=cross_entropy"),
     ("augmentation at the site", "augmentation=0.0"),
     ("noise at every scale", "noise_code=0"),
     ("a code of each site", "site_code=false"),
