@@ -114,10 +114,10 @@ pub enum DiscriminatorConfig {
         /// Miyato et al., ICLR 2018.
         spectral: bool,
     },
-    /// A U-Net that says of every pixel which class of the condition it is, or that it is synthetic.
+    /// A U-Net that says of every pixel which class of the condition it is, and whether it is real or synthetic.
     ///
     /// # Reference
-    /// Schönfeld et al., ICLR 2021.
+    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022.
     Segmenting {
         /// Planes of the condition.
         codes: i64,

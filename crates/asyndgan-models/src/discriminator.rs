@@ -79,11 +79,11 @@ impl Discriminator {
     }
 }
 
-/// Log-likelihood of every pixel's class as the condition has it, each class worth the same; and of being synthetic.
+/// Log-likelihoods of every pixel's class as the condition has it, real and synthetic, each class worth the same.
 ///
 /// # Shapes
-/// `[batch, codes + 2, rows, columns]` (the background's first, synthetic last) and planes `[batch, codes, rows, columns]`, to
-/// `[batch, 2, rows, columns]`.
+/// `[batch, 2 (codes + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and planes
+/// `[batch, codes, rows, columns]`, to `[batch, 2, rows, columns]`.
 fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
     let codes = condition.gt(0.0).to_kind(Kind::Float);
     let background: Tensor = 1.0 - codes.amax([1].as_slice(), true);
@@ -91,9 +91,9 @@ fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
     let counts = told.sum_dim_intlist([0_i64, 2, 3].as_slice(), true, Kind::Float);
     let shown = counts.gt(0.0).sum(Kind::Float);
     let (pixels, count) = (counts.sum(Kind::Float), told.size()[1]);
-    let weights = pixels / (counts.clamp_min(1.0) * shown);
-    let of_class = (classes.narrow(1, 0, count) * told * weights).sum_dim_intlist([1_i64].as_slice(), true, Kind::Float);
-    Tensor::cat(&[of_class, classes.narrow(1, count, 1)], 1)
+    let weights = told * (pixels / (counts.clamp_min(1.0) * shown));
+    let of = |first| (classes.narrow(1, first, count) * &weights).sum_dim_intlist([1_i64].as_slice(), true, Kind::Float);
+    Tensor::cat(&[of(0), of(count)], 1)
 }
 
 fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {

@@ -31,11 +31,12 @@ pub enum Game {
     /// # Reference
     /// Mao et al., ICCV 2017.
     LeastSquares,
-    /// Of a discriminator that segments: it is to find every pixel's class on real images, and that they are synthetic on synthetic ones;
-    /// the generator wants every pixel taken for its class.
+    /// Of a discriminator that segments: it is to find every pixel's class, and whether it is real or synthetic; the generator wants it taken
+    /// for real of its class rather than synthetic of its class. Synthetic pixels are classified too, so that nothing is gained by
+    /// pixels that show their class more clearly than real ones do.
     ///
     /// # Reference
-    /// Schönfeld et al., ICLR 2021.
+    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022.
     Segmentation,
 }
 
@@ -66,12 +67,13 @@ impl Game {
     /// # Reference
     /// Equation 4 at one site.
     pub fn generator(self, logits: &Tensor, synthetic: &Tensor, real: &Tensor, l1_weight: f64) -> Tensor {
+        let mean = |x: Tensor| x.mean(Kind::Float);
         let fooling = match self {
             Self::CrossEntropy => adversarial(logits, true),
             Self::Minimax => -adversarial(logits, false),
-            Self::Hinge => -logits.mean(Kind::Float),
-            Self::LeastSquares => (logits - 1.0).square().mean(Kind::Float),
-            Self::Segmentation => -logits.narrow(1, 0, 1).mean(Kind::Float),
+            Self::Hinge => -mean(logits.shallow_clone()),
+            Self::LeastSquares => mean((logits - 1.0).square()),
+            Self::Segmentation => mean(logits.narrow(1, 1, 1) - logits.narrow(1, 0, 1)),
         };
         if l1_weight == 0.0 { fooling } else { fooling + (synthetic - real).abs().mean(Kind::Float) * l1_weight }
     }

@@ -6,7 +6,7 @@ use crate::{
     parameters::Layout,
 };
 
-/// A U-Net that says of every pixel which class of the condition it is, or that it is synthetic.
+/// A U-Net that says of every pixel which class of the condition it is, and whether it is real or synthetic.
 ///
 /// # Reference
 /// Schönfeld et al., ICLR 2021, with three halvings and without residuals.
@@ -32,7 +32,7 @@ impl Segmenting {
             let (from, to) = (widths[level + 1] + widths[level], widths[level.max(1)]);
             up.push(row(&format!("up.{level}"), vec![conv(from, to, 3, 1), Plan::LeakyRelu]));
         }
-        let head = row("head", vec![conv(width, codes + 2, 3, 1)]);
+        let head = row("head", vec![conv(width, 2 * (codes + 1), 3, 1)]);
         Self { down, up, head }
     }
 
@@ -41,7 +41,7 @@ impl Segmenting {
     }
 
     /// # Shapes
-    /// `[batch, image channels, rows, columns]` to `[batch, codes + 2, rows, columns]`, rows and columns at least 8.
+    /// `[batch, image channels, rows, columns]` to `[batch, 2 (codes + 1), rows, columns]`, rows and columns at least 8.
     pub(crate) fn forward(&self, image: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         let mut found = vec![image.shallow_clone()];
         for row in &self.down {
