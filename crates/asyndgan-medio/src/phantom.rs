@@ -143,18 +143,21 @@ pub struct Stain {
     pub tissue: [f32; 3],
     /// Typical radius of a nucleus in pixels, and how elongated it is.
     pub nucleus: (f32, f32),
-    /// How much the surroundings vary, and how strongly look-alikes (dark fibres) show.
+    /// How much the surroundings vary, and how strongly dark fibres show.
     pub texture: (f32, f32),
+    /// Round things that are no nuclei (blood cells, pigment, mucin): their optical density, and how much of the tile they may cover.
+    pub look_alikes: ([f32; 3], f32),
 }
 
 impl Stain {
-    /// The stain of a site; the first four differ in every respect, then they repeat.
+    /// The stain of a site; the first four differ in every respect, also in what could be taken for nuclei, then they repeat.
     pub fn of_site(site: usize) -> Self {
+        let row = |nuclei, tissue, nucleus, texture, look_alikes| Self { nuclei, tissue, nucleus, texture, look_alikes };
         match site % 4 {
-            0 => Self { nuclei: [0.78, 0.86, 0.42], tissue: [0.14, 0.38, 0.16], nucleus: (9.0, 1.1), texture: (0.35, 0.0) },
-            1 => Self { nuclei: [0.55, 0.62, 0.30], tissue: [0.22, 0.50, 0.28], nucleus: (7.0, 1.2), texture: (0.50, 0.6) },
-            2 => Self { nuclei: [0.95, 1.00, 0.62], tissue: [0.30, 0.62, 0.26], nucleus: (11.0, 1.5), texture: (0.25, 0.3) },
-            _ => Self { nuclei: [0.66, 0.58, 0.34], tissue: [0.10, 0.26, 0.12], nucleus: (8.0, 1.9), texture: (0.60, 0.9) },
+            0 => row([0.78, 0.86, 0.42], [0.14, 0.38, 0.16], (9.0, 1.1), (0.35, 0.0), ([0.10, 0.95, 0.70], 0.08)),
+            1 => row([0.55, 0.62, 0.30], [0.22, 0.50, 0.28], (7.0, 1.2), (0.50, 0.6), ([0.70, 1.00, 1.30], 0.05)),
+            2 => row([0.95, 1.00, 0.62], [0.30, 0.62, 0.26], (11.0, 1.5), (0.25, 0.3), ([0.62, 0.45, 0.20], 0.08)),
+            _ => row([0.66, 0.58, 0.34], [0.10, 0.26, 0.12], (8.0, 1.9), (0.60, 0.9), ([0.10, 0.26, 0.12], 0.0)),
         }
     }
 }
@@ -164,7 +167,8 @@ impl Stain {
 /// # Shapes
 /// `side` rows and columns.
 pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
-    let instances = nuclei(side, stain, rng);
+    let instances = ellipses(side, stain.nucleus, 0.24, rng);
+    let look_alikes = ellipses(side, (0.8 * stain.nucleus.0, 1.1), stain.look_alikes.1, rng);
     let [slow, fibres, grain] = [(6, 0.06, 0.0), (3, 0.25, 0.0), (8, 0.9, 1.0)]
         .map(|(count, frequency, z)| Plane::of(&Waves::draw(count, frequency, rng), side, z));
     let shade: Vec<f32> = (0..=instances.iter().copied().max().unwrap_or(0)).map(|_| rng.random_range(0.75..1.25)).collect();
@@ -175,8 +179,10 @@ pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
             let fibre = stain.texture.1 * (fibres.at(r, c) - 0.9).max(0.0) * 1.6;
             let around = 1.0 + stain.texture.0 * slow.at(r, c);
             let speck = 1.0 + 0.18 * grain.at(r, c);
+            let looks_alike = look_alikes[[r, c]] > 0;
             for k in 0..3 {
                 let density = match label {
+                    0 if looks_alike => stain.look_alikes.0[k] * speck,
                     0 => stain.tissue[k] * around.max(0.1) + stain.nuclei[k] * fibre,
                     label => stain.nuclei[k] * shade[label as usize] * speck,
                 };
@@ -188,11 +194,10 @@ pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
     Tile { id: id.into(), rgb, instances }
 }
 
-/// Ellipses dropped at random; one that would cover an earlier one only touches it.
-fn nuclei(side: usize, stain: &Stain, rng: &mut impl Rng) -> Array2<u32> {
+/// Ellipses of a typical radius and elongation, dropped at random on a share of the tile; one that would cover an earlier one only touches it.
+fn ellipses(side: usize, (radius, elongation): (f32, f32), share: f32, rng: &mut impl Rng) -> Array2<u32> {
     let mut labels = Array2::zeros((side, side));
-    let (radius, elongation) = stain.nucleus;
-    let wanted = (side * side) as f32 * 0.24 / (std::f32::consts::PI * radius * radius);
+    let wanted = (side * side) as f32 * share / (std::f32::consts::PI * radius * radius);
     let mut next = 1;
     for _ in 0..wanted as usize {
         let (y, x) = (rng.random_range(0.0..side as f32), rng.random_range(0.0..side as f32));
