@@ -150,7 +150,7 @@ pub struct Stain {
 }
 
 impl Stain {
-    /// The stain of a site; the first four differ in every respect, also in what could be taken for nuclei, then they repeat.
+    /// The stain of a site; the first four differ in every respect, and all but the last in what could be taken for nuclei; then they repeat.
     pub fn of_site(site: usize) -> Self {
         let row = |nuclei, tissue, nucleus, texture, look_alikes| Self { nuclei, tissue, nucleus, texture, look_alikes };
         match site % 4 {

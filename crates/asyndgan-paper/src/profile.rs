@@ -12,7 +12,7 @@ pub enum GanLoss {
     Hinge,
     /// Least squares.
     LeastSquares,
-    /// Of discriminators that segment: every pixel its class, or synthetic.
+    /// Of discriminators that segment: every pixel its class, and whether it is real or synthetic.
     Segmentation,
 }
 
