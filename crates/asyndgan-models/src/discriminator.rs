@@ -8,7 +8,7 @@ use crate::{
     segmenting::Segmenting,
 };
 
-/// Tells real from synthetic images, given the condition.
+/// Tells real from synthetic images, given the condition; one that segments sees the image alone.
 ///
 /// # Reference
 /// Section 3.3; the public code's 70x70 `PatchGAN`.

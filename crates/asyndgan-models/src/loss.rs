@@ -35,8 +35,11 @@ pub enum Game {
     /// for real of its class rather than synthetic of its class. Synthetic pixels are classified too, so that nothing is gained by
     /// pixels that show their class more clearly than real ones do.
     ///
+    /// The generator's loss may be below zero, and has no bound.
+    ///
     /// # Reference
-    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022.
+    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022, and without the latter's discriminator of real and synthetic
+    /// alone.
     Segmentation,
 }
 
@@ -44,7 +47,7 @@ impl Game {
     /// What a discriminator minimises: half of what real plus half of what synthetic images cost it.
     ///
     /// # Shapes
-    /// Logits of any shapes to a scalar.
+    /// Logits of any shapes to a scalar; of segmentation log-likelihoods `[batch, 2, rows, columns]`.
     ///
     /// # Reference
     /// The inner maximum of equation 3 at one site, halved as in the public code.
@@ -62,7 +65,7 @@ impl Game {
     /// What a generator minimises at one site: that its images are taken for real, and L1 to the real images if weighted.
     ///
     /// # Shapes
-    /// Logits of any shape, images of one shape, to a scalar.
+    /// Logits of any shape (of segmentation as for the discriminator), images of one shape, to a scalar.
     ///
     /// # Reference
     /// Equation 4 at one site.

@@ -54,8 +54,8 @@ pub enum Error {
     },
     /// A discriminator tells real from synthetic without fail, for so long that the generator will not come back.
     #[error(
-        "the discriminator of {site} has had a loss below {limit} for {rounds} rounds up to round {round}: it has won, and the generator \
-         learns nothing from it; lower its learning rate, or augment more"
+        "the discriminator of {site} has told real from synthetic without fail for {rounds} rounds up to round {round}: it has won, and the \
+         generator learns nothing from it; lower its learning rate, or augment more"
     )]
     Collapsed {
         /// Whose.
@@ -64,7 +64,5 @@ pub enum Error {
         round: u64,
         /// For how many rounds.
         rounds: usize,
-        /// Below what.
-        limit: f32,
     },
 }

@@ -3,7 +3,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig};
+use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig, loss::Game};
 use asyndgan_protocol::{CHECKPOINTS_KEPT, Contribution, Draw, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream};
 use tch::{Device, Kind, Tensor};
 
@@ -16,7 +16,7 @@ use crate::{
     tensors::{choose, condition_planes, payload_as, tensor_of},
 };
 
-/// A discriminator's loss below this for so many rounds on end has collapsed.
+/// A discriminator whose loss is below this for so many rounds on end has won.
 const COLLAPSED_LOSS: f32 = 1e-3;
 const COLLAPSED_ROUNDS: usize = 300;
 
@@ -129,8 +129,8 @@ impl ServerTrainer {
 
     /// A discriminator whose loss stays at nothing has stopped to teach; with an L1 term the generator still learns from that.
     fn check_discriminators(&self, round: u64) -> Result<(), Error> {
-        match collapsed(&self.losses).filter(|_| self.run.l1_weight == 0.0) {
-            Some(site) => Err(Error::Collapsed { site, round, rounds: COLLAPSED_ROUNDS, limit: COLLAPSED_LOSS }),
+        match collapsed(&self.losses, self.config.game).filter(|_| self.run.l1_weight == 0.0) {
+            Some(site) => Err(Error::Collapsed { site, round, rounds: COLLAPSED_ROUNDS }),
             None => Ok(()),
         }
     }
@@ -153,11 +153,16 @@ fn joined(config: &GanConfig) -> bool {
     !matches!(config.generator, GeneratorConfig::ResNet(ResNetConfig { norm: Norm::Batch, .. }))
 }
 
-/// The first site whose discriminator has lost nothing for long; no loss is below zero, and what is none does not count.
-fn collapsed(losses: &[Vec<f32>]) -> Option<SiteId> {
+/// The first site whose discriminator has won for long. No loss of a discriminator is below zero, and what is none does not count; one that
+/// segments never loses so little, for boundaries stay unsure: the generator's loss says how sure it is of synthetic pixels.
+fn collapsed(losses: &[Vec<f32>], game: Game) -> Option<SiteId> {
     let last = &losses[losses.len().checked_sub(COLLAPSED_ROUNDS)?..];
     let sites = last.first()?.len() / 2;
-    (0..sites).find(|site| last.iter().all(|row| (0.0..COLLAPSED_LOSS).contains(&row[2 * site]))).map(|site| SiteId(site as u32))
+    let won = |row: &[f32], site: usize| match game {
+        Game::Segmentation => row[2 * site + 1] > -COLLAPSED_LOSS.ln(),
+        _ => (0.0..COLLAPSED_LOSS).contains(&row[2 * site]),
+    };
+    (0..sites).find(|&site| last.iter().all(|row| won(row, site))).map(|site| SiteId(site as u32))
 }
 
 fn mismatch(name: &str, expected: Vec<i64>, tensors: &BTreeMap<String, Tensor>) -> asyndgan_models::Error {
@@ -262,14 +267,24 @@ mod tests {
         let row = |first: f32, second: f32| vec![first, 1.0, second, 1.0];
         let mut losses = vec![row(0.7, 0.6); 50];
         losses.extend(vec![row(0.5, 1e-5); COLLAPSED_ROUNDS - 1]);
-        assert_eq!(collapsed(&losses), None);
+        let found = |losses: &[Vec<f32>]| collapsed(losses, Game::CrossEntropy);
+        assert_eq!(found(&losses), None);
         losses.push(row(0.5, 0.0));
-        assert_eq!(collapsed(&losses), Some(SiteId(1)));
+        assert_eq!(found(&losses), Some(SiteId(1)));
         // A round that the site was not in, or a loss that cannot be, says nothing.
         for odd in [f32::NAN, -1.0] {
             losses.push(row(0.5, odd));
-            assert_eq!(collapsed(&losses), None);
+            assert_eq!(found(&losses), None);
             losses.pop();
         }
+    }
+
+    #[test]
+    fn a_discriminator_that_segments_has_won_when_the_generators_loss_is_high_for_long() {
+        let mut losses = vec![vec![0.6, 0.1, 0.6, 7.0]; COLLAPSED_ROUNDS];
+        assert_eq!(collapsed(&losses, Game::Segmentation), Some(SiteId(1)));
+        assert_eq!(collapsed(&losses, Game::CrossEntropy), None);
+        losses.push(vec![0.6, 0.1, 0.6, 6.0]);
+        assert_eq!(collapsed(&losses, Game::Segmentation), None);
     }
 }
