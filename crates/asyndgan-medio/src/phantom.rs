@@ -225,3 +225,28 @@ fn ellipses(side: usize, (radius, elongation): (f32, f32), share: f32, rng: &mut
     }
     labels
 }
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn look_alikes_are_beside_nuclei_and_in_no_mask() {
+        let stain = Stain::of_site(0);
+        let none = Stain { look_alikes: (stain.look_alikes.0, 0.0), ..stain };
+        let [with, without] = [stain, none].map(|stain| tile("phantom", 200, &stain, &mut ChaCha8Rng::seed_from_u64(5)));
+        assert_eq!(with.instances, without.instances);
+        // Blood cells are redder than nuclei and darker than tissue: bright in red, dark in green.
+        let red = |tile: &Tile| {
+            let shown = |&(r, c): &(usize, usize)| tile.rgb[[0, r, c]] > 190.0 && tile.rgb[[1, r, c]] < 120.0;
+            let places = tile.instances.indexed_iter().filter(|(at, _)| shown(at));
+            places.fold([0, 0], |[outside, inside], (_, &label)| if label == 0 { [outside + 1, inside] } else { [outside, inside + 1] })
+        };
+        assert_eq!(red(&without), [0, 0]);
+        let [outside, inside] = red(&with);
+        assert!(outside > 1000 && inside == 0, "{outside} pixels of blood cells outside nuclei, {inside} inside");
+    }
+}

@@ -55,9 +55,9 @@ impl Recipe {
         Ok(())
     }
 
-    /// A phantom has no file that a digest could be of.
+    /// A phantom has no file that a digest could be of; the number in front of the size changes whenever phantoms do.
     pub(crate) fn phantom_stem(self, name: &str) -> String {
-        format!("{name}-{}x{}", self.size, self.shrink)
+        format!("{name}-2-{}x{}", self.size, self.shrink)
     }
 
     /// Changes whenever preparation makes something else of the same files.
