@@ -7,7 +7,7 @@
 mod simulation;
 
 use asyndgan_protocol::Waiting;
-use simulation::{World, run, undisturbed};
+use simulation::{World, run, schedule::undisturbed};
 
 #[test]
 fn whoever_is_killed_wherever_the_generator_is_the_same() {

@@ -4,7 +4,7 @@
 mod simulation;
 
 use asyndgan_protocol::{Message, ServerEvent, SiteId, Waiting};
-use simulation::{World, run, summary, undisturbed};
+use simulation::{World, run, schedule::undisturbed, summary};
 
 #[test]
 fn a_run_that_is_over_waits_for_nobody() {

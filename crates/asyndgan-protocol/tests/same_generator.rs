@@ -8,7 +8,7 @@ mod simulation;
 
 use asyndgan_protocol::Waiting;
 use proptest::prelude::*;
-use simulation::{World, run, undisturbed};
+use simulation::{World, run, schedule::undisturbed};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(100_000))]
