@@ -25,6 +25,9 @@ const CHOICES: [(&str, &str); 11] = [
     ("many images a condition", "synthetic_per_condition=5"),
 ];
 
+/// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.
+const METRICS: usize = 2;
+
 pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     let base = arguments.run()?;
     ensure!(base.experiment != Experiment::Fig5, "the toy's recipe has no such choices: take table1 or table2");
@@ -33,15 +36,15 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     let base = Run { settings: base.settings.with(base.experiment, [("curve_points", 0.into())])?, ..base };
     let default = || root().join("target/ablate").join(format!("{}-{}", base.experiment.name(), base.profile.name()));
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
-    let metric = base.experiment.metrics()[0].0;
     eprintln!("--- everything");
     let all = folder.join("everything");
     carry_out(&base, &all)?;
-    let everything = values(&base, &all, metric)?;
-    let mut table = format!(
-        "|taken away|{metric}|difference|standard error over seeds|\n|---|---:|---:|---:|\n|nothing|{:.4}|–|–|\n",
-        mean(&everything)
-    );
+    let everything = values(&base, &all)?;
+    let mut table = String::from("|taken away|");
+    let _ = base.experiment.metrics().iter().take(METRICS).try_for_each(|m| write!(table, "{}|difference|standard error|", m.0));
+    let _ = write!(table, "\n|---|{}\n|nothing|", "---:|---:|---:|".repeat(METRICS));
+    let _ = everything.iter().try_for_each(|of_seeds| write!(table, "{:.4}|–|–|", mean(of_seeds)));
+    table.push('\n');
     for (choice, change) in CHOICES {
         let (name, value) = Settings::change(change)?;
         let settings = base.settings.with(base.experiment, [(name.as_str(), value)])?;
@@ -58,14 +61,17 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
                 .with_context(|| format!("cannot link {}", prepared.display()))?;
         }
         carry_out(&run, &place)?;
-        let without = values(&run, &place, metric)?;
-        let differences: Vec<f64> = without.iter().zip(&everything).map(|(a, b)| a - b).collect();
-        let error = standard_error(&differences).map_or_else(|| "–".into(), |e| format!("{e:.4}"));
-        let _ = writeln!(table, "|{choice}|{:.4}|{:+.4}|{error}|", mean(&without), mean(&differences));
+        let _ = write!(table, "|{choice}|");
+        for (without, with) in values(&run, &place)?.iter().zip(&everything) {
+            let differences: Vec<f64> = without.iter().zip(with).map(|(a, b)| a - b).collect();
+            let error = standard_error(&differences).map_or_else(|| "–".into(), |e| format!("{e:.4}"));
+            let _ = write!(table, "{:.4}|{:+.4}|{error}|", mean(without), mean(&differences));
+        }
+        table.push('\n');
     }
     let _ = writeln!(
         table,
-        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}, a value a seed; below zero where the choice helps. Cases without a value count as 0.",
+        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}, a value a seed, the standard error over seeds; a difference below zero where the choice helps. Cases without a value count as 0.",
         if base.data.is_some() { "real data" } else { "PHANTOM DATA" },
         base.seeds
     );
@@ -77,15 +83,17 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The mean over cases under every seed; what is undefined counts as 0.
-fn values(run: &Run, folder: &Path, metric: &str) -> Result<Vec<f64>> {
-    let mut values = Vec::new();
+/// Of each metric the mean over cases under every seed; what is undefined counts as 0.
+fn values(run: &Run, folder: &Path) -> Result<[Vec<f64>; METRICS]> {
+    let mut values = [const { Vec::new() }; METRICS];
     for &seed in &run.seeds {
         let path = Step::Evaluate(Arm::AsynDgan, seed).proof(folder, run.experiment);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let scores: ArmScores = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
-        let of_cases: Vec<f64> = scores.cases.iter().map(|case| case.metrics.get(metric).copied().flatten().unwrap_or(0.0)).collect();
-        values.push(mean(&of_cases));
+        for (of_seeds, (metric, _)) in values.iter_mut().zip(run.experiment.metrics()) {
+            let of_cases: Vec<f64> = scores.cases.iter().map(|case| case.metrics.get(*metric).copied().flatten().unwrap_or(0.0)).collect();
+            of_seeds.push(mean(&of_cases));
+        }
     }
     Ok(values)
 }
