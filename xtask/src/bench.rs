@@ -29,13 +29,13 @@ pub(crate) struct Arguments {
     #[arg(long)]
     python: Option<PathBuf>,
     /// Where rounds are computed: cpu or cuda.
-    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], requires = "python")]
     device: String,
     /// Turns of ours and theirs.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), requires = "python")]
     turns: u32,
     /// Folder of the tables; target/bench unless given.
-    #[arg(long)]
+    #[arg(long, requires = "python")]
     out: Option<PathBuf>,
 }
 

@@ -116,7 +116,30 @@ fn centre(site: u32, count: i64) -> impl Iterator<Item = f32> {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+
     use super::*;
+
+    #[test]
+    fn every_element_is_dropped_or_doubled_by_its_own_bit() {
+        let stream = ChaCha8Rng::seed_from_u64;
+        // 105 elements a sample: two words, of which the second is not used up.
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let ones = |samples| Tensor::ones([samples, 3, 5, 7], (kind, Device::Cpu));
+            let joined = Noise::new(vec![(1, stream(1)), (2, stream(2))]).drop_half(&ones(3));
+            let factors = Vec::<f32>::try_from(joined.to_kind(Kind::Float).reshape([-1])).expect("factors");
+            let mut expected = Vec::new();
+            for (samples, mut stream) in [(1, stream(1)), (2, stream(2))] {
+                for _ in 0..samples {
+                    let words: [u64; 2] = stream.random();
+                    expected.extend((0..105).map(|k| if words[k / 64] >> (k % 64) & 1 == 1 { 2.0 } else { 0.0 }));
+                }
+            }
+            assert_eq!(factors, expected, "{kind:?}");
+            let alone = Noise::new(vec![(2, stream(2))]).drop_half(&ones(2));
+            assert_eq!(joined.narrow(0, 1, 2), alone, "{kind:?}");
+        }
+    }
 
     #[test]
     fn sites_are_all_as_far_apart_as_the_code_has_room_for() {
