@@ -3,7 +3,7 @@ use tch::{Device, Tensor};
 
 use crate::{
     Noise, Norm, Parameters, SegmenterConfig,
-    layer::{Conv, Mode, Pass, Plan, Sequential},
+    layer::{Conv, Mode, Pass, Plan, Sequential, channels_last},
     parameters::Layout,
 };
 
@@ -103,15 +103,6 @@ impl Segmenter {
 /// A pass for use.
 fn unchanged(noise: &mut Noise) -> Pass<'_> {
     Pass { mode: Mode::Evaluate, noise, condition: None }
-}
-
-/// The same values with a pixel's channels side by side in memory: layers keep to it, and a U-Net's are faster so.
-fn channels_last(x: &Tensor) -> Tensor {
-    let (_, channels, rows, columns) = x.size4().expect("images");
-    let strides = [rows * columns * channels, 1, columns * channels, channels];
-    let mut last = Tensor::empty_strided(x.size(), strides, (x.kind(), x.device()));
-    last.copy_(x);
-    last
 }
 
 fn double(from: i64, to: i64) -> Vec<Plan> {

@@ -2,7 +2,7 @@ use tch::Tensor;
 
 use crate::{
     Parameters,
-    layer::{Conv, Pass, Plan, Sequential},
+    layer::{Conv, Pass, Plan, Sequential, channels_last},
     parameters::Layout,
 };
 
@@ -43,7 +43,7 @@ impl Segmenting {
     /// # Shapes
     /// `[batch, image channels, rows, columns]` to `[batch, 2 (codes + 1), rows, columns]`, rows and columns at least 8.
     pub(crate) fn forward(&self, image: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
-        let mut found = vec![image.shallow_clone()];
+        let mut found = vec![channels_last(image)];
         for row in &self.down {
             found.push(row.forward(&found[found.len() - 1], parameters, pass));
         }
