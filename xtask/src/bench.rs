@@ -15,8 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     cargo,
-    reproduce::{ENVIRONMENT, now, show},
-    root, setup, succeed, target,
+    reproduce::show,
+    root, setup,
+    steps::{ENVIRONMENT, now},
+    succeed, target,
 };
 
 #[derive(Args)]

@@ -7,6 +7,7 @@ mod netlab;
 mod reproduce;
 mod run_json;
 mod setup;
+mod steps;
 mod tidy;
 
 use std::{

@@ -18,7 +18,7 @@ use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings, Step};
 pub(crate) use relay::{RelayArguments, relay};
 use wires::{HOSPITALS, SERVER, Wires};
 
-use crate::{cargo, reproduce::now, root, setup, succeed, target};
+use crate::{cargo, root, setup, steps::now, succeed, target};
 
 const ROUNDS: u64 = 200;
 const PORT: u16 = 7443;

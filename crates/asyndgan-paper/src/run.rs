@@ -97,6 +97,14 @@ impl Step {
         }
     }
 
+    /// The arm and the seed that it is of; steps of different ones do not wait for each other.
+    pub fn arm(self) -> Option<(Arm, u64)> {
+        match self {
+            Step::Train(arm, seed) | Step::Synthesize(arm, seed) | Step::Evaluate(arm, seed) | Step::Curve(arm, seed) => Some((arm, seed)),
+            Step::Prepare | Step::Estimate | Step::Report => None,
+        }
+    }
+
     /// What people read while it runs.
     pub fn label(self) -> String {
         match self {

@@ -99,6 +99,12 @@ struct Which {
     seed: u64,
 }
 
+impl Which {
+    fn open(&self) -> Result<RunFolder> {
+        RunFolder::open_arm(&self.at.run, self.arm, self.seed)
+    }
+}
+
 #[derive(Args)]
 struct SynthesizeArguments {
     /// The run's folder, with its run.json.
@@ -130,7 +136,7 @@ struct SynthesizeArguments {
 impl SynthesizeArguments {
     fn go(self) -> Result<()> {
         if let (Some(run), Some(arm)) = (&self.run, self.arm) {
-            return synthesize::synthesize(&RunFolder::open(run)?, arm, self.seed);
+            return synthesize::synthesize(&RunFolder::open_arm(run, arm, self.seed)?, arm, self.seed);
         }
         let (Some(generator), Some(conditions), Some(out)) = (&self.generator, &self.conditions, &self.out) else {
             bail!("say of which --run and --arm, or with which --generator of which --conditions into which --out");
@@ -257,7 +263,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().step {
         Command::Prepare(at) => RunFolder::open(&at.run).and_then(|run| prepare::prepare(&run)),
         Command::Estimate(at) => RunFolder::open(&at.run).and_then(|run| train::estimate(&run)),
-        Command::Train(which) => RunFolder::open(&which.at.run).and_then(|run| train::train(&run, which.arm, which.seed)),
+        Command::Train(which) => which.open().and_then(|run| train::train(&run, which.arm, which.seed)),
         Command::Synthesize(arguments) => arguments.go(),
         Command::TrainSegmenter { cases, images, profile, set, shrink, seed, device: on, out } => {
             let experiment = images.experiment();
@@ -269,8 +275,8 @@ fn main() -> ExitCode {
         Command::Segment { images, segmenter, device: on, out } => {
             device(&on).and_then(|on| segment::segment(&images, &segmenter, &out, on))
         }
-        Command::Evaluate(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
-        Command::Curve(which) => RunFolder::open(&which.at.run).and_then(|run| evaluate::curve(&run, which.arm, which.seed)),
+        Command::Evaluate(which) => which.open().and_then(|run| evaluate::evaluate(&run, which.arm, which.seed)),
+        Command::Curve(which) => which.open().and_then(|run| evaluate::curve(&run, which.arm, which.seed)),
         Command::Report { run, out } => report::report(&run, out),
         Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data_command::run(command),

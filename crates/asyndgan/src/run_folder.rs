@@ -18,18 +18,29 @@ pub(crate) struct RunFolder {
     pub(crate) run: Run,
     pub(crate) device: Device,
     /// Held for as long as this process works in the folder.
-    _lock: fs::File,
+    locks: Vec<fs::File>,
 }
 
 impl RunFolder {
+    /// The folder for this process alone.
     pub(crate) fn open(path: &Path) -> Result<Self> {
+        Self::locked(path, |lock| lock.try_lock())
+    }
+
+    /// The folder for one arm's steps under a seed; other arms' may be done beside them.
+    pub(crate) fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
+        let mut folder = Self::locked(path, |lock| lock.try_lock_shared())?;
+        folder.locks.push(hold(&folder.arm(arm, seed)?, |lock| lock.try_lock())?);
+        Ok(folder)
+    }
+
+    fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
         let run: Run = read_json(&path.join("run.json"))?;
         run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
-        let lock = fs::File::create(path.join("run.lock")).with_context(|| format!("cannot write into {}", path.display()))?;
-        lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", path.display()))?;
+        let locks = vec![hold(path, take)?];
         asyndgan_models::set_threads(run.settings.server_threads);
-        Ok(Self { path: path.into(), run, device, _lock: lock })
+        Ok(Self { path: path.into(), run, device, locks })
     }
 
     pub(crate) fn prepared(&self) -> Result<Prepared> {
@@ -56,6 +67,13 @@ impl RunFolder {
     pub(crate) fn test(&self) -> Result<TestSet> {
         Ok(TestSet::open(&shelf::test_folder(&self.path.join("prepared")))?)
     }
+}
+
+/// The lock of a folder, taken in one of two ways.
+fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<fs::File> {
+    let lock = fs::File::create(folder.join("run.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    take(&lock).with_context(|| format!("another process works in {}: wait for it, or end it", folder.display()))?;
+    Ok(lock)
 }
 
 /// The device of a name.

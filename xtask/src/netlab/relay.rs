@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use crate::reproduce::now;
+use crate::steps::now;
 
 #[derive(Args)]
 pub(crate) struct RelayArguments {

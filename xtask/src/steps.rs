@@ -1,0 +1,238 @@
+//! The steps of a run, each by the program `asyndgan`; those that do not wait for each other beside each other, if asked.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Write as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::Instant,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_paper::{Prepared, Run, SPENT, Step};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// What suits a step, unless the user has said otherwise.
+pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
+    // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
+    ("MALLOC_TOP_PAD_", "268435456"),
+];
+
+/// What suits steps beside each other: threads that wait for each other leave the processor to those who work.
+const BESIDE: [(&str, &str); 1] = [("OMP_WAIT_POLICY", "passive")];
+
+pub(crate) struct Runner<'a> {
+    pub(crate) program: PathBuf,
+    pub(crate) folder: &'a Path,
+    pub(crate) run: &'a Run,
+    /// Steps at once, where they do not wait for each other.
+    pub(crate) jobs: usize,
+}
+
+/// How far the whole is, for people and for the time left.
+struct Whole {
+    bars: MultiProgress,
+    bar: ProgressBar,
+    started: Instant,
+    /// What earlier starts have done: it does not count for the speed.
+    skipped: u64,
+    steps: usize,
+    ended: AtomicUsize,
+}
+
+impl Whole {
+    fn add(bars: &MultiProgress, message: String) -> ProgressBar {
+        let style = ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3} %, {eta} left");
+        bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
+    }
+
+    /// Says that a step has ended, and the time left of the whole, for people whose terminal shows no bars.
+    fn tell(&self, step: Step, how: &str) {
+        let i = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
+        let (done, all) = (self.bar.position().saturating_sub(self.skipped), self.bar.length().unwrap_or(0).saturating_sub(self.skipped));
+        let left = (0 < done && done < all).then(|| self.started.elapsed().mul_f64((all - done) as f64 / done as f64));
+        let left = left.map_or_else(String::new, |left| format!(", about {} min left", left.as_secs().div_ceil(60)));
+        self.bars.suspend(|| eprintln!("[{i}/{}] {}: {how}{left}", self.steps, step.label()));
+    }
+}
+
+impl Runner<'_> {
+    /// Does all steps that are not done yet.
+    pub(crate) fn all(&self) -> Result<()> {
+        let bars = MultiProgress::new();
+        let proof = Step::Prepare.proof(self.folder, self.run.experiment);
+        if !self.is_done(Step::Prepare) {
+            self.one(Step::Prepare, &bars, |_| ())?;
+        }
+        let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
+        let prepared: Prepared =
+            serde_json::from_str(&text).with_context(|| format!("{} is of another version: delete the run's folder", proof.display()))?;
+        let sites = prepared.sites.len() as u32;
+        let all = self.run.experiment.arms(sites);
+        for arm in self.run.arms.iter().flatten() {
+            ensure!(all.contains(arm), "{} has no {arm} with {sites} sites", self.run.experiment.name());
+        }
+        let steps = self.run.steps(sites);
+        let cost = |step: &Step| step.cost(&self.run.settings, sites);
+        let bar = Whole::add(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
+        bar.set_length(steps.iter().map(cost).sum());
+        let skipped = steps.iter().filter(|step| self.is_done(**step)).map(cost).sum();
+        bar.set_position(skipped);
+        bar.reset_eta();
+        let whole = Whole { bars, bar, started: now(), skipped, steps: steps.len(), ended: AtomicUsize::new(0) };
+        for rows in parted(&steps) {
+            self.beside(rows, &whole, &cost)?;
+        }
+        whole.bar.finish_and_clear();
+        Ok(())
+    }
+
+    /// Works rows of steps off, `jobs` rows at once.
+    fn beside(&self, rows: Vec<Vec<Step>>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
+        let (workers, failed) = (self.jobs.min(rows.len()), AtomicBool::new(false));
+        let rows = Mutex::new(rows.into_iter());
+        let next = || rows.lock().ok().and_then(|mut rows| rows.next()).filter(|_| !failed.load(Ordering::Relaxed));
+        let work = || {
+            while let Some(row) = next() {
+                for step in row {
+                    self.counted(step, whole, cost(&step)).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                }
+            }
+            Ok(())
+        };
+        thread::scope(|scope| {
+            let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+            // All are waited for, so that no step is left without its line in the list.
+            let ends: Vec<Result<()>> =
+                workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
+            ends.into_iter().collect()
+        })
+    }
+
+    /// Does a step unless it is done already, and counts it.
+    fn counted(&self, step: Step, whole: &Whole, cost: u64) -> Result<()> {
+        if self.is_done(step) {
+            whole.tell(step, "done already");
+            return Ok(());
+        }
+        let mut counted = 0;
+        let seconds = self.one(step, &whole.bars, |share| {
+            let now = (cost as f64 * share) as u64;
+            whole.bar.inc(now.saturating_sub(counted));
+            counted = counted.max(now);
+        })?;
+        whole.tell(step, &format!("{seconds:.0} s"));
+        Ok(())
+    }
+
+    /// The report is cheap and depends on all others: it is always made anew.
+    fn is_done(&self, step: Step) -> bool {
+        step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
+    }
+
+    /// Does a step, and returns the seconds from the start of its process to its end; `progress` hears which share of it is done.
+    fn one(&self, step: Step, bars: &MultiProgress, mut progress: impl FnMut(f64)) -> Result<f64> {
+        let (bar, began) = (Whole::add(bars, step.label()), now());
+        let mut command = Command::new(&self.program);
+        command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
+        let beside = BESIDE.iter().filter(|_| self.jobs > 1);
+        for (name, value) in ENVIRONMENT.iter().chain(beside) {
+            if std::env::var_os(name).is_none() {
+                command.env(name, value);
+            }
+        }
+        let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        let mut first = None;
+        for line in lines.map_while(std::io::Result::ok) {
+            let mut words = line.split(' ');
+            let (Some("progress"), Some(Ok(done)), Some(Ok(total))) =
+                (words.next(), words.next().map(str::parse::<u64>), words.next().map(str::parse::<u64>))
+            else {
+                continue;
+            };
+            if first.is_none() {
+                // What an earlier start has done does not count for the speed.
+                bar.set_length(total);
+                bar.set_position(done);
+                bar.reset_eta();
+                first = Some(done);
+            }
+            bar.set_position(done);
+            progress(done as f64 / total.max(1) as f64);
+        }
+        let status = child.wait().context("cannot wait for the step")?;
+        bar.finish_and_clear();
+        if !status.success() {
+            bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
+        }
+        progress(1.0);
+        let seconds = began.elapsed().as_secs_f64();
+        self.note(step, seconds)?;
+        Ok(seconds)
+    }
+
+    /// Adds a line to the list of steps and what they took.
+    fn note(&self, step: Step, seconds: f64) -> Result<()> {
+        let path = self.folder.join(SPENT);
+        let mut file = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        // One write, so that a line is there whole or not at all.
+        let line = format!("{},{},{seconds:.1}\n", step.arguments()[0], step.label());
+        file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// Steps in groups to be done one group after the other; a group's rows may be done beside each other, a row's steps in order.
+fn parted(steps: &[Step]) -> Vec<Vec<Vec<Step>>> {
+    let mut groups: Vec<Vec<Vec<Step>>> = Vec::new();
+    let mut of_arms = false;
+    for &step in steps {
+        let arm = step.arm();
+        if !of_arms || arm.is_none() {
+            groups.push(Vec::new());
+        }
+        of_arms = arm.is_some();
+        let group = groups.last_mut().expect("just pushed, or of arms");
+        match group.iter_mut().find(|row| row.first().is_some_and(|first| first.arm() == arm)) {
+            Some(row) => row.push(step),
+            None => group.push(vec![step]),
+        }
+    }
+    groups
+}
+
+#[allow(clippy::disallowed_methods, reason = "the runner may look at the clock")]
+pub(crate) fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_paper::{Arm, Experiment, Profile, Settings};
+
+    use super::*;
+
+    #[test]
+    fn a_row_is_of_one_arm_under_one_seed_and_the_report_comes_last() {
+        let settings = Settings::new(Experiment::Table2, Profile::Paper);
+        let run = Run { seeds: vec![0, 1], ..Run::phantoms(Experiment::Table2, Profile::Paper, settings) };
+        let steps = run.steps(4);
+        let groups = parted(&steps);
+        assert_eq!(groups.len(), 3);
+        assert_eq!((&groups[0][0][..], &groups[2][0][..]), (&[Step::Estimate][..], &[Step::Report][..]));
+        assert_eq!(groups[1].len(), 2 * 7);
+        let wanted = [Step::Train(Arm::AsynDgan, 1), Step::Synthesize(Arm::AsynDgan, 1), Step::Evaluate(Arm::AsynDgan, 1)];
+        assert!(groups[1].iter().any(|row| row[..] == wanted), "{groups:?}");
+        let mut again: Vec<Step> = groups.into_iter().flatten().flatten().collect();
+        assert_eq!(again.len(), steps.len());
+        again.retain(|step| !steps.contains(step));
+        assert_eq!(again, []);
+    }
+}
