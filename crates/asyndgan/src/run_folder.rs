@@ -24,13 +24,13 @@ pub(crate) struct RunFolder {
 impl RunFolder {
     /// The folder for this process alone.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        Self::locked(path, |lock| lock.try_lock())
+        Self::locked(path, fs::File::try_lock)
     }
 
     /// The folder for one arm's steps under a seed; other arms' may be done beside them.
     pub(crate) fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
-        let mut folder = Self::locked(path, |lock| lock.try_lock_shared())?;
-        folder.locks.push(hold(&folder.arm(arm, seed)?, |lock| lock.try_lock())?);
+        let mut folder = Self::locked(path, fs::File::try_lock_shared)?;
+        folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
         Ok(folder)
     }
 
