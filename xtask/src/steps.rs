@@ -98,10 +98,13 @@ impl Runner<'_> {
     fn beside(&self, rows: Vec<Vec<Step>>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
         let (workers, failed) = (self.jobs.min(rows.len()), AtomicBool::new(false));
         let rows = Mutex::new(rows.into_iter());
-        let next = || rows.lock().ok().and_then(|mut rows| rows.next()).filter(|_| !failed.load(Ordering::Relaxed));
+        let next = || rows.lock().ok().and_then(|mut rows| rows.next());
         let work = || {
             while let Some(row) = next() {
                 for step in row {
+                    if failed.load(Ordering::Relaxed) {
+                        return Ok(());
+                    }
                     self.counted(step, whole, cost(&step)).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
                 }
             }
@@ -109,7 +112,7 @@ impl Runner<'_> {
         };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            // All are waited for, so that no step is left without its line in the list.
+            // What the others are at is finished, and nothing more begun.
             let ends: Vec<Result<()>> =
                 workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
             ends.into_iter().collect()
