@@ -31,14 +31,15 @@ pub(crate) fn ci() -> Result<()> {
     succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;
     step("tests");
     test()?;
-    for experiment in ["fig5", "table1", "table2"] {
+    for (experiment, jobs) in [("fig5", "1"), ("table1", "1"), ("table2", "2")] {
         step(&format!("smoke run of {experiment}"));
         let out = root().join("target/ci").join(experiment);
         if out.exists() {
             std::fs::remove_dir_all(&out)?;
         }
         let out = out.to_string_lossy().into_owned();
-        succeed(cargo(&["run", "--quiet", "--package", "xtask", "--", "reproduce", experiment, "--profile", "smoke", "--out", &out]))?;
+        let smoke = ["reproduce", experiment, "--profile", "smoke", "--jobs", jobs, "--out", &out];
+        succeed(cargo(&[&["run", "--quiet", "--package", "xtask", "--"], &smoke[..]].concat()))?;
     }
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// Score a patient of every site that has two, left out of training, instead of the held-out ones (phantoms: other ones): choose settings by this.
     #[arg(long)]
     validate: bool,
-    /// Steps at once, of different arms or seeds: for many cores, or a GPU that one training leaves idle.
+    /// Steps at once, of different arms or seeds (in an ablation: of different seeds): for many cores, or a GPU that one training leaves idle.
     #[arg(long, default_value = "1")]
     pub(crate) jobs: NonZeroUsize,
     /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.

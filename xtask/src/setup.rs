@@ -100,7 +100,8 @@ fn configure(libtorch: &Path) -> Result<()> {
     if fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return Ok(());
     }
-    let beside = path.with_extension("toml.partial");
+    // Another command may record at the same time.
+    let beside = path.with_extension(format!("{}.partial", std::process::id()));
     fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).with_context(|| format!("cannot write {}", path.display()))?;
     eprintln!("libtorch: {} (recorded in .cargo/libtorch.toml)", libtorch.display());
     Ok(())

@@ -1,13 +1,14 @@
 //! The steps of a run, each by the program `asyndgan`; those that do not wait for each other beside each other, if asked.
 
 use std::{
+    cmp::Reverse,
     fs::File,
     io::{BufRead, BufReader, Write as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
     time::Instant,
@@ -26,7 +27,7 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
 ];
 
 /// What suits steps beside each other: threads that wait for each other leave the processor to those who work.
-const BESIDE: [(&str, &str); 1] = [("OMP_WAIT_POLICY", "passive")];
+const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
 pub(crate) struct Runner<'a> {
     pub(crate) program: PathBuf,
@@ -42,21 +43,22 @@ struct Whole {
     bar: ProgressBar,
     started: Instant,
     /// What earlier starts have done: it does not count for the speed.
-    skipped: u64,
+    skipped: AtomicU64,
     steps: usize,
     ended: AtomicUsize,
 }
 
-impl Whole {
-    fn add(bars: &MultiProgress, message: String) -> ProgressBar {
-        let style = ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3} %, {eta} left");
-        bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
-    }
+fn bar(bars: &MultiProgress, message: String) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3} %, {eta} left");
+    bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
+}
 
+impl Whole {
     /// Says that a step has ended, and the time left of the whole, for people whose terminal shows no bars.
     fn tell(&self, step: Step, how: &str) {
         let i = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
-        let (done, all) = (self.bar.position().saturating_sub(self.skipped), self.bar.length().unwrap_or(0).saturating_sub(self.skipped));
+        let skipped = self.skipped.load(Ordering::Relaxed);
+        let (done, all) = (self.bar.position().saturating_sub(skipped), self.bar.length().unwrap_or(0).saturating_sub(skipped));
         let left = (0 < done && done < all).then(|| self.started.elapsed().mul_f64((all - done) as f64 / done as f64));
         let left = left.map_or_else(String::new, |left| format!(", about {} min left", left.as_secs().div_ceil(60)));
         self.bars.suspend(|| eprintln!("[{i}/{}] {}: {how}{left}", self.steps, step.label()));
@@ -69,7 +71,7 @@ impl Runner<'_> {
         let bars = MultiProgress::new();
         let proof = Step::Prepare.proof(self.folder, self.run.experiment);
         if !self.is_done(Step::Prepare) {
-            self.one(Step::Prepare, &bars, |_| ())?;
+            self.one(Step::Prepare, &bars, true, |_, _| ())?;
         }
         let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
         let prepared: Prepared =
@@ -81,38 +83,46 @@ impl Runner<'_> {
         }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
-        let bar = Whole::add(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
+        let bar = bar(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
         bar.set_length(steps.iter().map(cost).sum());
         let skipped = steps.iter().filter(|step| self.is_done(**step)).map(cost).sum();
         bar.set_position(skipped);
         bar.reset_eta();
-        let whole = Whole { bars, bar, started: now(), skipped, steps: steps.len(), ended: AtomicUsize::new(0) };
-        for rows in parted(&steps) {
+        let whole = Whole { bars, bar, started: now(), skipped: AtomicU64::new(skipped), steps: steps.len(), ended: AtomicUsize::new(0) };
+        for rows in groups(&steps) {
             self.beside(rows, &whole, &cost)?;
         }
         whole.bar.finish_and_clear();
         Ok(())
     }
 
-    /// Works rows of steps off, `jobs` rows at once.
-    fn beside(&self, rows: Vec<Vec<Step>>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
+    /// Works rows of steps off, `jobs` rows at once, then the costliest first.
+    fn beside(&self, mut rows: Vec<&[Step]>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
         let (workers, failed) = (self.jobs.min(rows.len()), AtomicBool::new(false));
+        let alone = workers == 1;
+        if !alone {
+            rows.sort_by_key(|row| Reverse(row.iter().map(cost).sum::<u64>()));
+        }
         let rows = Mutex::new(rows.into_iter());
-        let next = || rows.lock().ok().and_then(|mut rows| rows.next());
+        let next = || rows.lock().expect("no worker panics with it").next();
         let work = || {
             while let Some(row) = next() {
-                for step in row {
+                for &step in row {
                     if failed.load(Ordering::Relaxed) {
                         return Ok(());
                     }
-                    self.counted(step, whole, cost(&step)).inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
+                    self.counted(step, whole, cost(&step), alone).inspect_err(|error| {
+                        failed.store(true, Ordering::Relaxed);
+                        if !alone {
+                            whole.bars.suspend(|| eprintln!("{error:#}; what is under way beside it is finished first"));
+                        }
+                    })?;
                 }
             }
             Ok(())
         };
         thread::scope(|scope| {
             let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-            // What the others are at is finished, and nothing more begun.
             let ends: Vec<Result<()>> =
                 workers.into_iter().map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect();
             ends.into_iter().collect()
@@ -120,16 +130,18 @@ impl Runner<'_> {
     }
 
     /// Does a step unless it is done already, and counts it.
-    fn counted(&self, step: Step, whole: &Whole, cost: u64) -> Result<()> {
+    fn counted(&self, step: Step, whole: &Whole, cost: u64, alone: bool) -> Result<()> {
         if self.is_done(step) {
             whole.tell(step, "done already");
             return Ok(());
         }
-        let mut counted = 0;
-        let seconds = self.one(step, &whole.bars, |share| {
-            let now = (cost as f64 * share) as u64;
-            whole.bar.inc(now.saturating_sub(counted));
-            counted = counted.max(now);
+        let of_cost = |share: f64| (cost as f64 * share) as u64;
+        let (mut counted, mut skipped) = (0, 0);
+        let seconds = self.one(step, &whole.bars, alone, |done, earlier| {
+            whole.bar.inc(of_cost(done).saturating_sub(counted));
+            counted = counted.max(of_cost(done));
+            whole.skipped.fetch_add(of_cost(earlier).saturating_sub(skipped), Ordering::Relaxed);
+            skipped = skipped.max(of_cost(earlier));
         })?;
         whole.tell(step, &format!("{seconds:.0} s"));
         Ok(())
@@ -140,20 +152,20 @@ impl Runner<'_> {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
     }
 
-    /// Does a step, and returns the seconds from the start of its process to its end; `progress` hears which share of it is done.
-    fn one(&self, step: Step, bars: &MultiProgress, mut progress: impl FnMut(f64)) -> Result<f64> {
-        let (bar, began) = (Whole::add(bars, step.label()), now());
+    /// Does a step, and returns the seconds from the start of its process to its end; `progress` hears which share of it is done, and which
+    /// share an earlier start had done.
+    fn one(&self, step: Step, bars: &MultiProgress, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
+        let (bar, began) = (bar(bars, step.label()), now());
         let mut command = Command::new(&self.program);
         command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
-        let beside = BESIDE.iter().filter(|_| self.jobs > 1);
-        for (name, value) in ENVIRONMENT.iter().chain(beside) {
+        for (name, value) in ENVIRONMENT.into_iter().chain((!alone).then_some(BESIDE)) {
             if std::env::var_os(name).is_none() {
                 command.env(name, value);
             }
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut first = None;
+        let mut earlier = None;
         for line in lines.map_while(std::io::Result::ok) {
             let mut words = line.split(' ');
             let (Some("progress"), Some(Ok(done)), Some(Ok(total))) =
@@ -161,22 +173,22 @@ impl Runner<'_> {
             else {
                 continue;
             };
-            if first.is_none() {
+            let share = done as f64 / total.max(1) as f64;
+            if earlier.is_none() {
                 // What an earlier start has done does not count for the speed.
                 bar.set_length(total);
                 bar.set_position(done);
                 bar.reset_eta();
-                first = Some(done);
             }
             bar.set_position(done);
-            progress(done as f64 / total.max(1) as f64);
+            progress(share, *earlier.get_or_insert(share));
         }
         let status = child.wait().context("cannot wait for the step")?;
         bar.finish_and_clear();
         if !status.success() {
             bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
         }
-        progress(1.0);
+        progress(1.0, earlier.unwrap_or(0.0));
         let seconds = began.elapsed().as_secs_f64();
         self.note(step, seconds)?;
         Ok(seconds)
@@ -193,22 +205,9 @@ impl Runner<'_> {
 }
 
 /// Steps in groups to be done one group after the other; a group's rows may be done beside each other, a row's steps in order.
-fn parted(steps: &[Step]) -> Vec<Vec<Vec<Step>>> {
-    let mut groups: Vec<Vec<Vec<Step>>> = Vec::new();
-    let mut of_arms = false;
-    for &step in steps {
-        let arm = step.arm();
-        if !of_arms || arm.is_none() {
-            groups.push(Vec::new());
-        }
-        of_arms = arm.is_some();
-        let group = groups.last_mut().expect("just pushed, or of arms");
-        match group.iter_mut().find(|row| row.first().is_some_and(|first| first.arm() == arm)) {
-            Some(row) => row.push(step),
-            None => group.push(vec![step]),
-        }
-    }
-    groups
+fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
+    let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
+    groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()
 }
 
 #[allow(clippy::disallowed_methods, reason = "the runner may look at the clock")]
@@ -227,15 +226,13 @@ mod tests {
         let settings = Settings::new(Experiment::Table2, Profile::Paper);
         let run = Run { seeds: vec![0, 1], ..Run::phantoms(Experiment::Table2, Profile::Paper, settings) };
         let steps = run.steps(4);
-        let groups = parted(&steps);
+        let groups = groups(&steps);
         assert_eq!(groups.len(), 3);
-        assert_eq!((&groups[0][0][..], &groups[2][0][..]), (&[Step::Estimate][..], &[Step::Report][..]));
+        assert_eq!((groups[0][0], groups[2][0]), (&[Step::Estimate][..], &[Step::Report][..]));
         assert_eq!(groups[1].len(), 2 * 7);
-        let wanted = [Step::Train(Arm::AsynDgan, 1), Step::Synthesize(Arm::AsynDgan, 1), Step::Evaluate(Arm::AsynDgan, 1)];
-        assert!(groups[1].iter().any(|row| row[..] == wanted), "{groups:?}");
-        let mut again: Vec<Step> = groups.into_iter().flatten().flatten().collect();
-        assert_eq!(again.len(), steps.len());
-        again.retain(|step| !steps.contains(step));
-        assert_eq!(again, []);
+        let (arm, first) = (Arm::AsynDgan, 0);
+        let wanted = [Step::Train(arm, first), Step::Synthesize(arm, first), Step::Evaluate(arm, first), Step::Curve(arm, first)];
+        assert!(groups[1].contains(&&wanted[..]), "{groups:?}");
+        assert_eq!(groups.concat().concat(), steps);
     }
 }

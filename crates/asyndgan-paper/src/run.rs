@@ -56,7 +56,7 @@ impl Run {
         all.into_iter().filter(|arm| self.arms.as_ref().is_none_or(|wanted| wanted.contains(arm))).collect()
     }
 
-    /// The steps after preparation, in order, for so many sites.
+    /// The steps after preparation, in order, for so many sites; those of an arm under a seed follow one another.
     pub fn steps(&self, sites: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.profile == Profile::Paper {
@@ -68,11 +68,12 @@ impl Run {
                     steps.extend([Step::Train(arm, seed), Step::Synthesize(arm, seed)]);
                 }
                 steps.push(Step::Evaluate(arm, seed));
+                // Of one seed: it shows how learning goes, and decides nothing.
+                if arm == Arm::AsynDgan && self.seeds.first() == Some(&seed) && !self.settings.curve_rounds().is_empty() {
+                    steps.push(Step::Curve(arm, seed));
+                }
             }
         }
-        // Of one seed: it shows how learning goes, and decides nothing.
-        let curve = self.arms(sites).contains(&Arm::AsynDgan) && !self.settings.curve_rounds().is_empty();
-        steps.extend(self.seeds.first().filter(|_| curve).map(|&seed| Step::Curve(Arm::AsynDgan, seed)));
         steps.push(Step::Report);
         steps
     }

@@ -185,9 +185,24 @@ fn scalar(loss: &Tensor) -> f32 {
 /// Each image's gradient with a Euclidean norm of at most `limit`.
 fn shortened(feedback: &Tensor, limit: f32) -> Tensor {
     let batch = feedback.size()[0];
-    let norms = feedback.view([batch, -1]).square().sum_dim_intlist([1].as_slice(), false, Kind::Float).sqrt();
+    let norms = feedback.reshape([batch, -1]).square().sum_dim_intlist([1].as_slice(), false, Kind::Float).sqrt();
     let factor = (norms.clamp_min(1e-30).reciprocal() * f64::from(limit)).clamp_max(1.0);
     let mut shape = vec![1; feedback.dim()];
     shape[0] = batch;
     feedback * factor.view(&shape[..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feedback_is_shortened_however_it_lies_in_memory() {
+        let plain = Tensor::arange(2 * 3 * 4 * 5, (Kind::Float, Device::Cpu)).view([2, 3, 4, 5]);
+        let channels_last = plain.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let (one, other) = (shortened(&plain, 2.0), shortened(&channels_last, 2.0));
+        assert!(one.allclose(&other, 1e-6, 1e-6, false));
+        let norm = other.get(1).norm().double_value(&[]);
+        assert!((norm - 2.0).abs() < 1e-5, "{norm}");
+    }
 }

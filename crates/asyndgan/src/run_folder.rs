@@ -71,9 +71,14 @@ impl RunFolder {
 
 /// The lock of a folder, taken in one of two ways.
 fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<fs::File> {
-    let lock = fs::File::create(folder.join("run.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
-    take(&lock).with_context(|| format!("another process works in {}: wait for it, or end it", folder.display()))?;
-    Ok(lock)
+    // Also for reading: some network file systems share no lock of a file that is only written.
+    let open = fs::File::options().read(true).write(true).create(true).truncate(false).open(folder.join("run.lock"));
+    let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
+    match take(&lock) {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => bail!("another process works in {}: wait for it, or end it", folder.display()),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display())),
+    }
 }
 
 /// The device of a name.
@@ -109,4 +114,28 @@ pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
 
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     write_text(path, &(serde_json::to_string_pretty(value)? + "\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_paper::{Experiment, Profile, Settings};
+
+    use super::*;
+
+    #[test]
+    fn arms_are_worked_on_beside_each_other_and_one_arm_once() {
+        let place = tempfile::tempdir().expect("a folder");
+        let settings = Settings::new(Experiment::Table2, Profile::Smoke);
+        write_json(&place.path().join("run.json"), &Run::phantoms(Experiment::Table2, Profile::Smoke, settings)).expect("written");
+        let arm = |arm, seed| RunFolder::open_arm(place.path(), arm, seed);
+        let held =
+            (arm(Arm::SynAll, 0).expect("free"), arm(Arm::AsynDgan, 0).expect("another arm"), arm(Arm::SynAll, 1).expect("another seed"));
+        for refused in [arm(Arm::SynAll, 0), RunFolder::open(place.path())] {
+            assert!(refused.is_err_and(|error| error.to_string().contains("another process works in")));
+        }
+        drop(held);
+        let whole = RunFolder::open(place.path()).expect("free again");
+        assert!(arm(Arm::SynAll, 0).is_err());
+        drop(whole);
+    }
 }
