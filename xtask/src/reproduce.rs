@@ -96,7 +96,7 @@ pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: NonZeroUsize) -> Result<
     if run.data.is_none() && run.experiment != Experiment::Fig5 {
         eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
     }
-    run_json::claim(folder, run)?;
+    let _claim = run_json::claim(folder, run)?;
     setup::ensure_libtorch()?;
     eprintln!("building asyndgan ...");
     succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;

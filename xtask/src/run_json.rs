@@ -1,21 +1,55 @@
-//! A run's description on disk: a folder belongs to one description, so that going on never mixes two.
+//! A run's description on disk: a folder belongs to one description, so that going on never mixes two, and to one command at a time.
 
-use std::{fs, path::Path};
+use std::{
+    fs::{self, File, TryLockError},
+    path::Path,
+};
 
 use anyhow::{Context, Result, bail};
 use asyndgan_paper::Run;
 
-/// Makes the folder with its description, or checks that it has the same one already.
-pub(crate) fn claim(folder: &Path, run: &Run) -> Result<()> {
+/// Makes the folder with its description, or checks that it has the same one already; no other command may work in it for as long as what
+/// is returned lives.
+pub(crate) fn claim(folder: &Path, run: &Run) -> Result<File> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // Also for reading: some network file systems share no lock of a file that is only written.
+    let open = File::options().read(true).write(true).create(true).truncate(false).open(folder.join("command.lock"));
+    let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
+    match lock.try_lock() {
+        Ok(()) => (),
+        Err(TryLockError::WouldBlock) => bail!("another command works in {}: wait for it, or end it", folder.display()),
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display()))?,
+    }
     let path = folder.join("run.json");
     let text = serde_json::to_string_pretty(run)? + "\n";
     match fs::read_to_string(&path) {
-        Ok(old) if old == text => Ok(()),
+        Ok(old) if old == text => (),
         Ok(_) => bail!("{} describes a run with other settings: delete that folder, or choose another with --out", path.display()),
         Err(_) => {
-            fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
             let beside = folder.join("run.partial");
-            fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).with_context(|| format!("cannot write {}", path.display()))
+            fs::write(&beside, text)
+                .and_then(|()| fs::rename(&beside, &path))
+                .with_context(|| format!("cannot write {}", path.display()))?;
         }
+    }
+    Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_paper::{Experiment, Profile, Settings};
+
+    use super::*;
+
+    #[test]
+    fn a_folder_is_of_one_description_and_of_one_command_at_a_time() {
+        let place = tempfile::tempdir().expect("a folder");
+        let run = Run::phantoms(Experiment::Fig5, Profile::Smoke, Settings::new(Experiment::Fig5, Profile::Smoke));
+        let held = claim(place.path(), &run).expect("free");
+        assert!(claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command works in")));
+        drop(held);
+        let other = Run { seeds: vec![0, 1], ..run.clone() };
+        assert!(claim(place.path(), &other).is_err_and(|error| error.to_string().contains("other settings")));
+        drop(claim(place.path(), &run).expect("free again"));
     }
 }

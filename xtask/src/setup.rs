@@ -102,7 +102,10 @@ fn configure(libtorch: &Path) -> Result<()> {
     }
     // Another command may record at the same time.
     let beside = path.with_extension(format!("{}.partial", std::process::id()));
-    fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)).with_context(|| format!("cannot write {}", path.display()))?;
+    if let Err(error) = fs::write(&beside, text).and_then(|()| fs::rename(&beside, &path)) {
+        let _ = fs::remove_file(&beside);
+        return Err(error).with_context(|| format!("cannot write {}", path.display()));
+    }
     eprintln!("libtorch: {} (recorded in .cargo/libtorch.toml)", libtorch.display());
     Ok(())
 }

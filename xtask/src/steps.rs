@@ -48,7 +48,7 @@ struct Whole {
     ended: AtomicUsize,
 }
 
-fn bar(bars: &MultiProgress, message: String) -> ProgressBar {
+fn add_bar(bars: &MultiProgress, message: String) -> ProgressBar {
     let style = ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3} %, {eta} left");
     bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
 }
@@ -83,38 +83,41 @@ impl Runner<'_> {
         }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
-        let bar = bar(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
+        let bar = add_bar(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
         bar.set_length(steps.iter().map(cost).sum());
         let skipped = steps.iter().filter(|step| self.is_done(**step)).map(cost).sum();
         bar.set_position(skipped);
         bar.reset_eta();
         let whole = Whole { bars, bar, started: now(), skipped: AtomicU64::new(skipped), steps: steps.len(), ended: AtomicUsize::new(0) };
-        for rows in groups(&steps) {
-            self.beside(rows, &whole, &cost)?;
+        for chains in groups(&steps) {
+            self.beside(chains, &whole, &cost)?;
         }
         whole.bar.finish_and_clear();
         Ok(())
     }
 
-    /// Works rows of steps off, `jobs` rows at once, then the costliest first.
-    fn beside(&self, mut rows: Vec<&[Step]>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
-        let (workers, failed) = (self.jobs.min(rows.len()), AtomicBool::new(false));
+    /// Works chains of steps off, `jobs` of them at once; if more than one, those that take longest first.
+    fn beside(&self, mut chains: Vec<&[Step]>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
+        let left = |chain: &[Step]| chain.iter().filter(|step| !self.is_done(**step)).map(cost).sum::<u64>();
+        let unfinished = chains.iter().filter(|chain| left(chain) > 0).count();
+        let (workers, failed) = (self.jobs.min(unfinished).max(1), AtomicBool::new(false));
         let alone = workers == 1;
         if !alone {
-            rows.sort_by_key(|row| Reverse(row.iter().map(cost).sum::<u64>()));
+            chains.sort_by_cached_key(|chain| Reverse(left(chain)));
         }
-        let rows = Mutex::new(rows.into_iter());
-        let next = || rows.lock().expect("no worker panics with it").next();
+        let chains = Mutex::new(chains.into_iter());
+        let next = || chains.lock().expect("no worker panics with it").next();
         let work = || {
-            while let Some(row) = next() {
-                for &step in row {
+            while let Some(chain) = next() {
+                for &step in chain {
                     if failed.load(Ordering::Relaxed) {
                         return Ok(());
                     }
-                    self.counted(step, whole, cost(&step), alone).inspect_err(|error| {
-                        failed.store(true, Ordering::Relaxed);
-                        if !alone {
-                            whole.bars.suspend(|| eprintln!("{error:#}; what is under way beside it is finished first"));
+                    self.counted(step, whole, cost(&step), alone).inspect_err(|_| {
+                        if !failed.swap(true, Ordering::Relaxed) && !alone {
+                            whole
+                                .bars
+                                .suspend(|| eprintln!("{}: failed; no further step is begun, those under way are finished", step.label()));
                         }
                     })?;
                 }
@@ -155,7 +158,7 @@ impl Runner<'_> {
     /// Does a step, and returns the seconds from the start of its process to its end; `progress` hears which share of it is done, and which
     /// share an earlier start had done.
     fn one(&self, step: Step, bars: &MultiProgress, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
-        let (bar, began) = (bar(bars, step.label()), now());
+        let (bar, began) = (add_bar(bars, step.label()), now());
         let mut command = Command::new(&self.program);
         command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
         for (name, value) in ENVIRONMENT.into_iter().chain((!alone).then_some(BESIDE)) {
@@ -204,7 +207,7 @@ impl Runner<'_> {
     }
 }
 
-/// Steps in groups to be done one group after the other; a group's rows may be done beside each other, a row's steps in order.
+/// Steps in groups to be done one group after the other; a group's chains may be done beside each other, a chain's steps in order.
 fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
     let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
     groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()
@@ -217,12 +220,14 @@ pub(crate) fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use asyndgan_paper::{Arm, Experiment, Profile, Settings};
+    use std::fs;
+
+    use asyndgan_paper::{Arm, DataKind, Experiment, PreparedSite, Profile, Settings};
 
     use super::*;
 
     #[test]
-    fn a_row_is_of_one_arm_under_one_seed_and_the_report_comes_last() {
+    fn a_chain_is_of_one_arm_under_one_seed_and_the_report_comes_last() {
         let settings = Settings::new(Experiment::Table2, Profile::Paper);
         let run = Run { seeds: vec![0, 1], ..Run::phantoms(Experiment::Table2, Profile::Paper, settings) };
         let steps = run.steps(4);
@@ -234,5 +239,54 @@ mod tests {
         let wanted = [Step::Train(arm, first), Step::Synthesize(arm, first), Step::Evaluate(arm, first), Step::Curve(arm, first)];
         assert!(groups[1].contains(&&wanted[..]), "{groups:?}");
         assert_eq!(groups.concat().concat(), steps);
+    }
+
+    #[test]
+    fn what_is_done_is_not_begun_again_and_what_takes_longest_is_begun_first() {
+        let all = ["evaluate RealSubset-1", "train SynAll", "synthesize SynAll", "train AsynDgan", "evaluate AsynDgan", "report"];
+        // Side by side, a training ends when the other has begun.
+        let both = "case $step in train*) until [ $(grep -c train begun) = 2 ]; do sleep 0.01; done;; esac";
+        for (jobs, told) in [(1, ""), (2, both)] {
+            let (ended, begun) = pretend(told, jobs, &[Step::Evaluate(Arm::RealAll, 0), Step::Evaluate(Arm::SynAll, 0)]);
+            ended.expect("nothing fails");
+            assert!(all.iter().all(|step| begun.iter().filter(|b| b == step).count() == 1), "{begun:?}");
+            assert!(!begun.iter().any(|step| step == "evaluate RealAll" || step == "evaluate SynAll"), "{begun:?}");
+            assert_eq!(begun.last().map(String::as_str), Some("report"));
+            let trainings_first = begun.iter().take(2).all(|step| step.starts_with("train"));
+            assert_eq!(trainings_first, jobs == 2, "{begun:?}");
+        }
+    }
+
+    #[test]
+    fn once_a_step_has_failed_no_other_is_begun() {
+        // AsynDgan's training ends when the runner has taken note that SynAll's has failed, and a little later.
+        let told = r#"case $step in
+            "train SynAll") echo $$ > failing; mv failing failed; exit 1;;
+            "train AsynDgan") until [ -e failed ]; do sleep 0.01; done; while kill -0 "$(cat failed)" 2>&-; do sleep 0.01; done; sleep 0.3;;
+        esac"#;
+        let (ended, mut begun) = pretend(told, 2, &[]);
+        assert!(ended.is_err_and(|error| error.to_string().contains("SynAll: train generator (seed 0) failed")));
+        begun.sort();
+        assert_eq!(begun, ["train AsynDgan", "train SynAll"]);
+    }
+
+    /// Does a table's steps by a program that only writes down what is asked of it and does what it is told; returns how that ended, and
+    /// what was begun.
+    fn pretend(told: &str, jobs: usize, done: &[Step]) -> (Result<()>, Vec<String>) {
+        let place = tempfile::tempdir().expect("a folder");
+        let write = |path: &Path, text: &str| {
+            fs::create_dir_all(path.parent().expect("in a folder")).and_then(|()| fs::write(path, text)).expect("written");
+        };
+        let site = |name: &str| PreparedSite { name: name.into(), patients: Vec::new(), cases: 1 };
+        let prepared = Prepared { kind: DataKind::Phantom, sites: vec![site("1"), site("2")], test: Vec::new() };
+        let proof = |step: Step| step.proof(place.path(), Experiment::Table2);
+        write(&proof(Step::Prepare), &serde_json::to_string(&prepared).expect("text"));
+        done.iter().for_each(|step| write(&proof(*step), ""));
+        write(&place.path().join("told"), told);
+        let run = Run::phantoms(Experiment::Table2, Profile::Smoke, Settings::new(Experiment::Table2, Profile::Smoke));
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pretend.sh");
+        let ended = Runner { program, folder: place.path(), run: &run, jobs }.all();
+        let begun = fs::read_to_string(place.path().join("begun")).expect("something was begun");
+        (ended, begun.lines().map(str::to_owned).collect())
     }
 }

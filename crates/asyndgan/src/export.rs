@@ -8,7 +8,7 @@ use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::R
 
 /// Hands on an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
-    let folder = which.open()?;
+    let folder = RunFolder::open_to_read(&which.at.run)?;
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let made = folder.proof(Step::Synthesize(which.arm, which.seed));

@@ -27,9 +27,14 @@ impl RunFolder {
         Self::locked(path, fs::File::try_lock)
     }
 
+    /// The folder to read what is finished in it; arms' steps may be done beside that.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
+        Self::locked(path, fs::File::try_lock_shared)
+    }
+
     /// The folder for one arm's steps under a seed; other arms' may be done beside them.
     pub(crate) fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
-        let mut folder = Self::locked(path, fs::File::try_lock_shared)?;
+        let mut folder = Self::open_to_read(path)?;
         folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
         Ok(folder)
     }
