@@ -281,7 +281,9 @@ mod tests {
         let prepared = Prepared { kind: DataKind::Phantom, sites: vec![site("1"), site("2")], test: Vec::new() };
         let proof = |step: Step| step.proof(place.path(), Experiment::Table2);
         write(&proof(Step::Prepare), &serde_json::to_string(&prepared).expect("text"));
-        done.iter().for_each(|step| write(&proof(*step), ""));
+        for step in done {
+            write(&proof(*step), "");
+        }
         write(&place.path().join("told"), told);
         let run = Run::phantoms(Experiment::Table2, Profile::Smoke, Settings::new(Experiment::Table2, Profile::Smoke));
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pretend.sh");

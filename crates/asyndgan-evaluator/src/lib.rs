@@ -21,6 +21,6 @@ mod train;
 
 pub use error::Error;
 pub use predict::predict;
-pub use score::score;
+pub use score::{score, score_slices};
 pub use target::Task;
 pub use train::{SegmenterTraining, train_segmenter};

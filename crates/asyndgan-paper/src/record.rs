@@ -90,6 +90,8 @@ pub struct CaseScores {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// Why a metric has no value.
     pub undefined: BTreeMap<String, String>,
+    /// Every slice's metrics by itself; empty of what is no volume.
+    pub slices: Vec<BTreeMap<String, Option<f64>>>,
 }
 
 /// An arm's scores under one seed.
@@ -144,6 +146,15 @@ pub struct Claim {
     pub interval: Option<[f64; 2]>,
 }
 
+/// A table's rows and claims by slices: values are means over a case's slices, `n` and `undefined` count slices.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PerSlice {
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+    /// The claims.
+    pub claims: Vec<Claim>,
+}
+
 /// Which data a table is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
@@ -195,6 +206,8 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// The claims.
     pub claims: Vec<Claim>,
+    /// The same of every slice by itself; none of what is no volume.
+    pub per_slice: Option<PerSlice>,
     /// The synthetic images beside real ones, under the first seed; empty without the arm of all real images.
     pub image_quality: Vec<ImageQuality>,
     /// Mean of the first metric by rounds of the generator, under the first seed.

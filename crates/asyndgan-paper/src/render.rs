@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use crate::{Claim, Experiment, MetricSummary, Settings, Table};
+use crate::{Claim, Experiment, MetricSummary, Row, Settings, Table};
 
 impl Table {
     /// The table's title; phantom data are called so.
@@ -25,22 +25,8 @@ impl Table {
 
     /// The table as Markdown, with its claims and where it comes from.
     pub fn markdown(&self) -> String {
-        let metrics = self.experiment.metrics();
-        let mut out = format!("# {}\n\n|arm|", self.title());
-        for (name, up) in metrics {
-            let _ = write!(out, "{} {}|", heading(name), if *up { "↑" } else { "↓" });
-        }
-        let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(metrics.len()));
-        for row in &self.rows {
-            let _ = write!(out, "|{}|", row.arm);
-            for (name, _) in metrics {
-                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), MetricSummary::cell));
-            }
-            let n = row.metrics.values().map(|m| m.n).max().unwrap_or(0);
-            let undefined: usize = row.metrics.values().map(|m| m.undefined).sum();
-            let _ = writeln!(out, "{n}|{undefined}|");
-        }
-        out.push('\n');
+        let mut out = format!("# {}\n\n", self.title());
+        self.write_rows(&mut out, &self.rows);
         let what = if self.experiment == Experiment::Fig5 {
             "distances to the true mixture, and to what theory predicts: the mixture, a subset's own Gaussian, and under overlapping conditions the \
              Jensen-Shannon barycentre"
@@ -59,24 +45,57 @@ impl Table {
         if !changed.is_empty() {
             let _ = writeln!(out, "Settings other than the profile's: {}.\n", changed.join(", "));
         }
-        let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
-        for claim in &self.claims {
-            let [holds, difference, interval] = claim.cells();
-            let _ = writeln!(out, "|{}|{holds}|{difference}|{interval}|", claim.claim);
+        write_claims(&mut out, &self.claims);
+        if let Some(per_slice) = &self.per_slice {
+            let _ = writeln!(out, "\n{PER_SLICE}\n");
+            self.write_rows(&mut out, &per_slice.rows);
+            write_claims(&mut out, &per_slice.claims);
         }
         out
     }
 
-    /// The rows as comma-separated values: arm, metric, mean, sd, n, undefined.
+    fn write_rows(&self, out: &mut String, rows: &[Row]) {
+        let metrics = self.experiment.metrics();
+        let _ = write!(out, "|arm|");
+        for (name, up) in metrics {
+            let _ = write!(out, "{} {}|", heading(name), if *up { "↑" } else { "↓" });
+        }
+        let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(metrics.len()));
+        for row in rows {
+            let _ = write!(out, "|{}|", row.arm);
+            for (name, _) in metrics {
+                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), MetricSummary::cell));
+            }
+            let n = row.metrics.values().map(|m| m.n).max().unwrap_or(0);
+            let undefined: usize = row.metrics.values().map(|m| m.undefined).sum();
+            let _ = writeln!(out, "{n}|{undefined}|");
+        }
+        out.push('\n');
+    }
+
+    /// The rows as comma-separated values: arm, metric, of a whole case or per slice, mean, sd, n, undefined.
     pub fn csv(&self) -> String {
-        let mut out = format!("# {}\narm,metric,mean,sd,n,undefined\n", self.title().replace(',', ";"));
+        let mut out = format!("# {}\narm,metric,per,mean,sd,n,undefined\n", self.title().replace(',', ";"));
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v}"));
-        for row in &self.rows {
+        let per_slice = self.per_slice.iter().flat_map(|per_slice| &per_slice.rows);
+        for (per, row) in self.rows.iter().map(|row| ("case", row)).chain(per_slice.map(|row| ("slice", row))) {
             for (name, m) in &row.metrics {
-                let _ = writeln!(out, "{},{name},{},{},{},{}", row.arm, number(m.mean), number(m.sd), m.n, m.undefined);
+                let _ = writeln!(out, "{},{name},{per},{},{},{},{}", row.arm, number(m.mean), number(m.sd), m.n, m.undefined);
             }
         }
         out
+    }
+}
+
+/// What the rows per slice are.
+pub const PER_SLICE: &str = "Per slice. Every slice of these volumes by itself, each averaged over seeds. Cells: mean (standard deviation) over \
+                             held-out cases, each averaged over its slices that have a value; n and undefined count slices.";
+
+fn write_claims(out: &mut String, claims: &[Claim]) {
+    let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
+    for claim in claims {
+        let [holds, difference, interval] = claim.cells();
+        let _ = writeln!(out, "|{}|{holds}|{difference}|{interval}|", claim.claim);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, fs};
 
 use anyhow::{Context, Result};
-use asyndgan_evaluator::{SegmenterTraining, predict, score, train_segmenter};
+use asyndgan_evaluator::{SegmenterTraining, Task, predict, score, score_slices, train_segmenter};
 use asyndgan_medio::{CaseSet, write_cases};
 use asyndgan_metrics::{Scores, summarise, wasserstein_1};
 use asyndgan_models::{Segmenter, read_tensors, write_tensors};
@@ -61,7 +61,8 @@ fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize,
     for i in 0..test.len() {
         let case = &test.read(i)?;
         let prediction = predict(segmenter, task, case, folder.run.settings.crop, folder.device);
-        scores.push(case_scores(&case.id, score(task, case, &prediction)));
+        let slices = if task == Task::Tumour { score_slices(case, &prediction) } else { Vec::new() };
+        scores.push(case_scores(&case.id, score(task, case, &prediction), &slices));
         each(i, &prediction);
     }
     Ok(scores)
@@ -113,10 +114,10 @@ fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
     Ok(CaseSet::open(&places)?)
 }
 
-fn case_scores(case: &str, scores: Scores) -> CaseScores {
-    let metrics = scores.iter().map(|(name, value)| ((*name).to_owned(), value.ok())).collect();
+fn case_scores(case: &str, scores: Scores, slices: &[Scores]) -> CaseScores {
+    let values = |scores: &Scores| scores.iter().map(|(name, value)| ((*name).to_owned(), value.ok())).collect();
     let undefined = scores.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.err()?.to_string()))).collect();
-    CaseScores { case: case.into(), metrics, undefined }
+    CaseScores { case: case.into(), metrics: values(&scores), undefined, slices: slices.iter().map(values).collect() }
 }
 
 fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
@@ -126,7 +127,7 @@ fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<Cas
         ("wasserstein_1", wasserstein_1(&mixture(count), &drawn)),
         ("wasserstein_1_predicted", wasserstein_1(&predicted(arm, count), &drawn)),
     ]);
-    Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores)]))
+    Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores, &[])]))
 }
 
 /// What an arm's generator drew.

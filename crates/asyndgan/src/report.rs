@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
-use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, Row, SPENT, Step, Table, TrainRecord};
+use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, PerSlice, Row, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
 
 pub(crate) use self::quality::Samples;
@@ -91,10 +91,10 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         }
     }
     let metrics = run.experiment.metrics();
-    let by_metric: BTreeMap<&str, Values> =
-        metrics.iter().map(|(name, _)| (*name, arms.iter().map(|arm| (*arm, over_seeds(&scores[arm], name))).collect())).collect();
+    let by_metric = by_metric(run.experiment, |name| arms.iter().map(|arm| (*arm, over_seeds(&scores[arm], name))).collect());
     let row =
         |&arm: &Arm| Row { arm, metrics: metrics.iter().map(|(name, _)| ((*name).to_owned(), summary(&by_metric[name][&arm]))).collect() };
+    let all = run.experiment.arms(sites);
     Ok(Table {
         experiment: run.experiment,
         profile: run.profile,
@@ -107,7 +107,8 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
-        claims: claims(run.experiment, &by_metric, &run.experiment.arms(sites)),
+        claims: claims(run.experiment, &by_metric, &all),
+        per_slice: per_slice(run.experiment, &scores, arms, &all),
         image_quality,
         curve: curve(folder),
         convention: convention(run.experiment)?,
@@ -141,14 +142,48 @@ fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
         .into()
 }
 
+fn by_metric(experiment: Experiment, values: impl Fn(&str) -> Values) -> BTreeMap<&'static str, Values> {
+    experiment.metrics().iter().map(|(name, _)| (*name, values(name))).collect()
+}
+
 /// Every case's mean over seeds; a case that is undefined under a seed stays undefined, and is counted.
 fn over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Option<f64>> {
     let cases = scores.first().map_or(0, |s| s.cases.len());
-    let one = |case: usize| {
-        let values: Option<Vec<f64>> = scores.iter().map(|s| s.cases.get(case)?.metrics.get(metric).copied().flatten()).collect();
-        values.map(|v| v.iter().sum::<f64>() / v.len() as f64)
+    (0..cases).map(|case| mean(scores.iter().map(|s| s.cases.get(case)?.metrics.get(metric).copied().flatten()))).collect()
+}
+
+/// Every case's slices, each its mean over seeds; a slice that is undefined under a seed stays undefined, and is counted.
+fn slices_over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Vec<Option<f64>>> {
+    let slice = |case: usize, i: usize| mean(scores.iter().map(|s| s.cases.get(case)?.slices.get(i)?.get(metric).copied().flatten()));
+    let cases = scores.first().map_or(&[][..], |s| &s.cases);
+    cases.iter().enumerate().map(|(case, of_first)| (0..of_first.slices.len()).map(|i| slice(case, i)).collect()).collect()
+}
+
+/// The mean, if there are values and all are defined.
+fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
+    let values: Vec<f64> = values.collect::<Option<_>>()?;
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+/// Rows and claims by slices, if there are any.
+fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Option<PerSlice> {
+    let slices = |arm: &Arm, name: &str| slices_over_seeds(&scores[arm], name);
+    let of_cases = |slices: &[Vec<Option<f64>>]| -> Vec<Option<f64>> {
+        slices.iter().map(|of_case| mean(of_case.iter().filter(|v| v.is_some()).copied())).collect()
     };
-    (0..cases).map(one).collect()
+    let row = |&arm: &Arm| {
+        let of_metric = |name: &str| {
+            let slices = slices(&arm, name);
+            let (n, all) = (slices.iter().flatten().flatten().count(), slices.iter().map(Vec::len).sum::<usize>());
+            MetricSummary { n, undefined: all - n, ..summary(&of_cases(&slices)) }
+        };
+        Row { arm, metrics: experiment.metrics().iter().map(|(name, _)| ((*name).to_owned(), of_metric(name))).collect() }
+    };
+    let volumes = scores.values().flatten().any(|s| s.cases.iter().any(|case| !case.slices.is_empty()));
+    volumes.then(|| {
+        let by_metric = by_metric(experiment, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
+        PerSlice { rows: arms.iter().map(row).collect(), claims: claims(experiment, &by_metric, all) }
+    })
 }
 
 fn summary(values: &[Option<f64>]) -> MetricSummary {
@@ -171,7 +206,38 @@ fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
+    use asyndgan_paper::CaseScores;
+
     use super::*;
+
+    #[test]
+    fn slices_are_averaged_over_seeds_then_in_their_case_and_those_without_value_are_counted() {
+        let arm_scores = |arm, seed, cases: &[&[Option<f64>]]| {
+            let slice = |dice: &Option<f64>| Experiment::Table1.metrics().iter().map(|(name, _)| ((*name).to_owned(), *dice)).collect();
+            let case = |slices: &&[Option<f64>]| CaseScores {
+                case: String::new(),
+                metrics: BTreeMap::new(),
+                undefined: BTreeMap::new(),
+                slices: slices.iter().map(slice).collect(),
+            };
+            ArmScores { arm, seed, training_images: 1, cases: cases.iter().map(case).collect(), seconds: 0.0 }
+        };
+        let arms = [Arm::SynAll, Arm::AsynDgan];
+        let of = |arm, more: f64| {
+            let first = arm_scores(arm, 0, &[&[Some(0.2 + more), Some(0.5), None], &[Some(0.9)]]);
+            vec![first, arm_scores(arm, 1, &[&[Some(0.4 + more), None, Some(0.1)], &[Some(0.7)]])]
+        };
+        let scores = [(Arm::SynAll, of(Arm::SynAll, 0.0)), (Arm::AsynDgan, of(Arm::AsynDgan, 0.2))].into();
+        let found = per_slice(Experiment::Table1, &scores, &arms, &Experiment::Table1.arms(1)).expect("volumes");
+        let dice = &found.rows[0].metrics["dice"];
+        assert_eq!((dice.n, dice.undefined), (2, 2));
+        assert!(dice.mean.is_some_and(|mean| (mean - f64::midpoint(0.3, 0.8)).abs() < 1e-12), "{dice:?}");
+        assert!(found.claims[2].difference.is_some_and(|d| (d - 0.1).abs() < 1e-12), "{:?}", found.claims);
+        assert_eq!(
+            per_slice(Experiment::Table2, &[(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into(), &arms[..1], &arms),
+            None
+        );
+    }
 
     #[test]
     fn seconds_are_added_up_by_kind_of_step() {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use asyndgan_paper::{Arm, ArmScores, DataKind, Experiment, ImageQuality, Step, Table, heading};
+use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, heading};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -47,11 +47,14 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
             @if table.configuration.settings.l1_weight > 0.0 { p.warning { "Trained with an L1 term: across hospitals its gradients would give real images away." } }
             @if table.validation { p.warning { "Scored on patients of the training sites that were left out of training, to choose settings by." } }
             (provenance(table))
-            h2 { "Table" } (rows(table))
+            h2 { "Table" } (rows(table.experiment, &table.rows))
             @if table.experiment != Experiment::Fig5 {
                 p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
             }
-            h2 { "Claims" } (claims(table))
+            h2 { "Claims" } (claims(&table.claims))
+            @if let Some(per_slice) = &table.per_slice {
+                h2 { "Per slice" } (rows(table.experiment, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims))
+            }
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
             h2 { "Pictures" } (pictures(folder)?)
@@ -75,10 +78,10 @@ fn provenance(table: &Table) -> Markup {
     }
 }
 
-fn rows(table: &Table) -> Markup {
-    let metrics = table.experiment.metrics();
+fn rows(experiment: Experiment, rows: &[Row]) -> Markup {
+    let metrics = experiment.metrics();
     let best = |name: &str, up: bool| {
-        let means = table.rows.iter().filter_map(|row| row.metrics.get(name)?.mean);
+        let means = rows.iter().filter_map(|row| row.metrics.get(name)?.mean);
         means.reduce(|a, b| if up { a.max(b) } else { a.min(b) })
     };
     html! {
@@ -88,7 +91,7 @@ fn rows(table: &Table) -> Markup {
                 @for (name, up) in metrics { th.number { (heading(name)) " " (if *up { "↑" } else { "↓" }) } }
                 th.number { "n" } th.number { "undefined" }
             } }
-            tbody { @for row in &table.rows { tr.chosen[row.arm == Arm::AsynDgan] {
+            tbody { @for row in rows { tr.chosen[row.arm == Arm::AsynDgan] {
                 th { (row.arm) }
                 @for (name, up) in metrics { td.number {
                     @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (m.cell()) } (interval(m.interval)) }
@@ -104,11 +107,11 @@ fn interval(interval: Option<[f64; 2]>) -> Markup {
     html! { @if let Some([low, high]) = interval { br; span.small { (format!("{low:.4} to {high:.4}")) } } }
 }
 
-fn claims(table: &Table) -> Markup {
+fn claims(claims: &[Claim]) -> Markup {
     html! {
         div.wide { table {
             thead { tr { th { "claim" } th { "holds" } th.number { "difference" } th.number { "95 % interval" } } }
-            tbody { @for claim in &table.claims { tr {
+            tbody { @for claim in claims { tr {
                 @let [holds, difference, interval] = claim.cells();
                 td { (claim.claim) }
                 td.yes[claim.holds == Some(true)].no[claim.holds == Some(false)] { (holds) }
