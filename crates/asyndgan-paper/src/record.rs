@@ -90,7 +90,8 @@ pub struct CaseScores {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// Why a metric has no value.
     pub undefined: BTreeMap<String, String>,
-    /// Every slice's metrics by itself; empty of what is no volume.
+    /// Every slice's metrics by itself; empty of what is no volume, or was scored before slices were.
+    #[serde(default)]
     pub slices: Vec<BTreeMap<String, Option<f64>>>,
 }
 
@@ -122,6 +123,9 @@ pub struct MetricSummary {
     pub n: usize,
     /// Cases without.
     pub undefined: usize,
+    /// Slices with and without a value, where a case's value is the mean over its slices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slices: Option<[usize; 2]>,
 }
 
 /// A row of the table.
@@ -146,13 +150,15 @@ pub struct Claim {
     pub interval: Option<[f64; 2]>,
 }
 
-/// A table's rows and claims by slices: values are means over a case's slices, `n` and `undefined` count slices.
+/// A table's rows and claims by slices: a case's value is the mean over its slices that have one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PerSlice {
     /// The rows, in order.
     pub rows: Vec<Row>,
     /// The claims.
     pub claims: Vec<Claim>,
+    /// The metrics' convention.
+    pub convention: BTreeMap<String, String>,
 }
 
 /// Which data a table is about.
@@ -226,4 +232,15 @@ pub struct Table {
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_from_before_slices_were_scored_are_read() {
+        let old = r#"{"case": "a", "metrics": {"dice": 0.5}, "undefined": {}}"#;
+        assert!(serde_json::from_str::<CaseScores>(old).is_ok_and(|case| case.slices.is_empty()));
+    }
 }

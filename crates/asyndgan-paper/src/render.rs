@@ -47,7 +47,7 @@ impl Table {
         }
         write_claims(&mut out, &self.claims);
         if let Some(per_slice) = &self.per_slice {
-            let _ = writeln!(out, "\n{PER_SLICE}\n");
+            let _ = writeln!(out, "\nPer slice. {PER_SLICE}\n");
             self.write_rows(&mut out, &per_slice.rows);
             write_claims(&mut out, &per_slice.claims);
         }
@@ -73,14 +73,16 @@ impl Table {
         out.push('\n');
     }
 
-    /// The rows as comma-separated values: arm, metric, of a whole case or per slice, mean, sd, n, undefined.
+    /// The rows as comma-separated values: arm, metric, of a whole case or per slice, mean and sd over cases, cases with and without a
+    /// value, and slices.
     pub fn csv(&self) -> String {
-        let mut out = format!("# {}\narm,metric,per,mean,sd,n,undefined\n", self.title().replace(',', ";"));
+        let mut out = format!("# {}\narm,metric,per,mean,sd,n,undefined,slices,slices_undefined\n", self.title().replace(',', ";"));
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v}"));
         let per_slice = self.per_slice.iter().flat_map(|per_slice| &per_slice.rows);
         for (per, row) in self.rows.iter().map(|row| ("case", row)).chain(per_slice.map(|row| ("slice", row))) {
             for (name, m) in &row.metrics {
-                let _ = writeln!(out, "{},{name},{per},{},{},{},{}", row.arm, number(m.mean), number(m.sd), m.n, m.undefined);
+                let slices = m.slices.map_or_else(|| ",".into(), |[n, undefined]| format!("{n},{undefined}"));
+                let _ = writeln!(out, "{},{name},{per},{},{},{},{},{slices}", row.arm, number(m.mean), number(m.sd), m.n, m.undefined);
             }
         }
         out
@@ -88,8 +90,9 @@ impl Table {
 }
 
 /// What the rows per slice are.
-pub const PER_SLICE: &str = "Per slice. Every slice of these volumes by itself, each averaged over seeds. Cells: mean (standard deviation) over \
-                             held-out cases, each averaged over its slices that have a value; n and undefined count slices.";
+pub const PER_SLICE: &str = "Every slice of these volumes by itself, HD95 in its plane, each averaged over seeds. Cells: mean (standard deviation) \
+                             over held-out cases, each averaged over its slices that have a value; slices without one, of no tumour or with none \
+                             found, are left out and counted. n and undefined count cases.";
 
 fn write_claims(out: &mut String, claims: &[Claim]) {
     let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
@@ -114,12 +117,16 @@ pub fn heading(metric: &str) -> &str {
 }
 
 impl MetricSummary {
-    /// Mean and standard deviation as people read them.
+    /// Mean and standard deviation as people read them, and slices without a value if there are any.
     pub fn cell(&self) -> String {
-        match (self.mean, self.sd) {
+        let value = match (self.mean, self.sd) {
             (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
             (Some(mean), None) => format!("{mean:.4}"),
             _ => "–".into(),
+        };
+        match self.slices {
+            Some([n, undefined]) if undefined > 0 => format!("{value}, {undefined} of {} slices undefined", n + undefined),
+            _ => value,
         }
     }
 }

@@ -6,7 +6,8 @@ use asyndgan_metrics::bootstrap_difference;
 use asyndgan_paper::{Arm, Claim, Experiment};
 use asyndgan_protocol::{Role, stream};
 
-/// Every held-out case's value of one metric by arm, averaged over seeds; none where undefined under some seed.
+/// Every held-out case's value of one metric by arm, averaged over seeds; none where undefined under some seed. Per slice a case's value is
+/// the mean over its slices that have one, which for two arms may be other slices.
 pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
 /// How far from `SynAll` still counts as about the same, in Dice.

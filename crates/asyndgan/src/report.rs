@@ -108,7 +108,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
         claims: claims(run.experiment, &by_metric, &all),
-        per_slice: per_slice(run.experiment, &scores, arms, &all),
+        per_slice: per_slice(run.experiment, &scores, arms, &all)?,
         image_quality,
         curve: curve(folder),
         convention: convention(run.experiment)?,
@@ -165,8 +165,8 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Rows and claims by slices, if there are any.
-fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Option<PerSlice> {
+/// Rows and claims by slices, if all cases have them.
+fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Result<Option<PerSlice>> {
     let slices = |arm: &Arm, name: &str| slices_over_seeds(&scores[arm], name);
     let of_cases = |slices: &[Vec<Option<f64>>]| -> Vec<Option<f64>> {
         slices.iter().map(|of_case| mean(of_case.iter().filter(|v| v.is_some()).copied())).collect()
@@ -175,22 +175,27 @@ fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arm
         let of_metric = |name: &str| {
             let slices = slices(&arm, name);
             let (n, all) = (slices.iter().flatten().flatten().count(), slices.iter().map(Vec::len).sum::<usize>());
-            MetricSummary { n, undefined: all - n, ..summary(&of_cases(&slices)) }
+            MetricSummary { slices: Some([n, all - n]), ..summary(&of_cases(&slices)) }
         };
         Row { arm, metrics: experiment.metrics().iter().map(|(name, _)| ((*name).to_owned(), of_metric(name))).collect() }
     };
-    let volumes = scores.values().flatten().any(|s| s.cases.iter().any(|case| !case.slices.is_empty()));
-    volumes.then(|| {
-        let by_metric = by_metric(experiment, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
-        PerSlice { rows: arms.iter().map(row).collect(), claims: claims(experiment, &by_metric, all) }
-    })
+    let volumes = scores.values().flatten().all(|s| s.cases.iter().all(|case| !case.slices.is_empty()));
+    if !volumes {
+        return Ok(None);
+    }
+    let by_metric = by_metric(experiment, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
+    Ok(Some(PerSlice {
+        rows: arms.iter().map(row).collect(),
+        claims: claims(experiment, &by_metric, all),
+        convention: standard("a slice by itself, on the original grid, HD95 in its plane")?,
+    }))
 }
 
 fn summary(values: &[Option<f64>]) -> MetricSummary {
     let s = summarise(values);
     let defined: Vec<f64> = values.iter().flatten().copied().collect();
     let interval = bootstrap_mean(&defined, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok().filter(|_| defined.len() > 1);
-    MetricSummary { mean: s.mean, sd: s.sd, interval: interval.map(|i| [i.low, i.high]), n: s.n, undefined: s.undefined }
+    MetricSummary { mean: s.mean, sd: s.sd, interval: interval.map(|i| [i.low, i.high]), n: s.n, undefined: s.undefined, slices: None }
 }
 
 fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
@@ -201,6 +206,10 @@ fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
         Experiment::Table1 => "a volume: from its first to its last slice with at least 10 tumour pixels, on the original grid",
         Experiment::Table2 => "a tile, on the original grid",
     };
+    standard(case)
+}
+
+fn standard(case: &str) -> Result<BTreeMap<String, String>> {
     Ok(serde_json::from_value(serde_json::to_value(Convention::of(Profile::Standard, case))?)?)
 }
 
@@ -213,12 +222,15 @@ mod tests {
     #[test]
     fn slices_are_averaged_over_seeds_then_in_their_case_and_those_without_value_are_counted() {
         let arm_scores = |arm, seed, cases: &[&[Option<f64>]]| {
-            let slice = |dice: &Option<f64>| Experiment::Table1.metrics().iter().map(|(name, _)| ((*name).to_owned(), *dice)).collect();
+            let slice = |dice: &Option<f64>, hd95: bool| {
+                let of = |name: &str| dice.filter(|_| name != "hd95" || hd95);
+                Experiment::Table1.metrics().iter().map(|(name, _)| ((*name).to_owned(), of(name))).collect()
+            };
             let case = |slices: &&[Option<f64>]| CaseScores {
                 case: String::new(),
                 metrics: BTreeMap::new(),
                 undefined: BTreeMap::new(),
-                slices: slices.iter().map(slice).collect(),
+                slices: slices.iter().map(|dice| slice(dice, slices.len() > 1)).collect(),
             };
             ArmScores { arm, seed, training_images: 1, cases: cases.iter().map(case).collect(), seconds: 0.0 }
         };
@@ -228,15 +240,17 @@ mod tests {
             vec![first, arm_scores(arm, 1, &[&[Some(0.4 + more), None, Some(0.1)], &[Some(0.7)]])]
         };
         let scores = [(Arm::SynAll, of(Arm::SynAll, 0.0)), (Arm::AsynDgan, of(Arm::AsynDgan, 0.2))].into();
-        let found = per_slice(Experiment::Table1, &scores, &arms, &Experiment::Table1.arms(1)).expect("volumes");
+        let found = per_slice(Experiment::Table1, &scores, &arms, &Experiment::Table1.arms(1)).expect("a convention").expect("volumes");
         let dice = &found.rows[0].metrics["dice"];
-        assert_eq!((dice.n, dice.undefined), (2, 2));
+        assert_eq!((dice.n, dice.undefined, dice.slices), (2, 0, Some([2, 2])));
+        assert!(dice.cell().ends_with(", 2 of 4 slices undefined"), "{}", dice.cell());
+        // Nothing was found in the second case, so it has no distance under any seed.
+        let hd95 = &found.rows[0].metrics["hd95"];
+        assert_eq!((hd95.n, hd95.undefined, hd95.slices), (1, 1, Some([1, 3])));
         assert!(dice.mean.is_some_and(|mean| (mean - f64::midpoint(0.3, 0.8)).abs() < 1e-12), "{dice:?}");
         assert!(found.claims[2].difference.is_some_and(|d| (d - 0.1).abs() < 1e-12), "{:?}", found.claims);
-        assert_eq!(
-            per_slice(Experiment::Table2, &[(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into(), &arms[..1], &arms),
-            None
-        );
+        let nuclei = [(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into();
+        assert_eq!(per_slice(Experiment::Table2, &nuclei, &arms[..1], &arms).expect("nothing to state"), None);
     }
 
     #[test]
