@@ -263,7 +263,7 @@ mod tests {
         // AsynDgan's training ends when the runner has taken note that SynAll's has failed, and a little later.
         let told = r#"case $step in
             "train SynAll") echo $$ > failing; mv failing failed; exit 1;;
-            "train AsynDgan") until [ -e failed ]; do sleep 0.01; done; while kill -0 "$(cat failed)" 2>&-; do sleep 0.01; done; sleep 0.3;;
+            "train AsynDgan") n=0; until [ -e failed ]; do n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done; while kill -0 "$(cat failed)" 2>&-; do sleep 0.01; done; sleep 0.3;;
         esac"#;
         let (ended, mut begun) = pretend(told, 2, &[]);
         assert!(ended.is_err_and(|error| error.to_string().contains("SynAll: train generator (seed 0) failed")));
