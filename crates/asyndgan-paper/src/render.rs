@@ -64,7 +64,11 @@ impl Table {
         for row in rows {
             let _ = write!(out, "|{}|", row.arm);
             for (name, _) in metrics {
-                let _ = write!(out, "{}|", row.metrics.get(*name).map_or_else(|| "–".into(), MetricSummary::cell));
+                let _ = match row.metrics.get(*name).map(|m| (m.cell(), m.undefined_slices())) {
+                    Some((cell, Some(undefined))) => write!(out, "{cell}, {undefined}|"),
+                    Some((cell, None)) => write!(out, "{cell}|"),
+                    None => write!(out, "–|"),
+                };
             }
             let n = row.metrics.values().map(|m| m.n).max().unwrap_or(0);
             let undefined: usize = row.metrics.values().map(|m| m.undefined).sum();
@@ -117,17 +121,19 @@ pub fn heading(metric: &str) -> &str {
 }
 
 impl MetricSummary {
-    /// Mean and standard deviation as people read them, and slices without a value if there are any.
+    /// Mean and standard deviation as people read them.
     pub fn cell(&self) -> String {
-        let value = match (self.mean, self.sd) {
+        match (self.mean, self.sd) {
             (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
             (Some(mean), None) => format!("{mean:.4}"),
             _ => "–".into(),
-        };
-        match self.slices {
-            Some([n, undefined]) if undefined > 0 => format!("{value}, {undefined} of {} slices undefined", n + undefined),
-            _ => value,
         }
+    }
+
+    /// How many slices have no value, as people read it, if there are any.
+    pub fn undefined_slices(&self) -> Option<String> {
+        let [n, undefined] = self.slices.filter(|[_, undefined]| *undefined > 0)?;
+        Some(format!("{undefined} of {} slices undefined", n + undefined))
     }
 }
 

@@ -17,11 +17,13 @@ const ROWS: usize = 6;
 /// Condition, each generator's image, and the real one.
 pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     let seed = folder.run.seeds[0];
-    let places: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
-    let real = CaseSet::open(&places)?;
-    let arms = [Arm::AsynDgan, Arm::SynAll];
-    let made = arms.map(|arm| CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))]));
-    let headings = ["condition", "AsynDgan", "SynAll", "real"].map(String::from).to_vec();
+    let sites = folder.prepared()?.sites.len() as u32;
+    let real = CaseSet::open(&(1..=sites).map(|site| folder.site(site)).collect::<Vec<_>>())?;
+    let mut arms = folder.run.arms(sites);
+    arms.retain(|arm| arm.is_synthetic());
+    let made: Vec<CaseSet> =
+        arms.iter().map(|&arm| CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])).collect::<Result<_, _>>()?;
+    let headings = ["condition".to_owned()].into_iter().chain(arms.iter().map(Arm::to_string)).chain(["real".to_owned()]).collect();
     let mut canvas = Canvas::new(headings, ROWS);
     let crop = folder.run.settings.crop;
     for row in 0..ROWS {
@@ -31,12 +33,11 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         let margin = (real.condition.nrows() - crop) / 2;
         canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
         for (column, cases) in made.iter().enumerate() {
-            // A row that was not asked for has no images.
-            if let Some(cases) = cases.as_ref().ok().filter(|c| i < c.len()) {
+            if i < cases.len() {
                 canvas.put(row, 1 + column, of_image(cases.read(i)?.image.view()).view());
             }
         }
-        canvas.put(row, 3, of_image(window(real.image.view(), margin, margin, crop)).view());
+        canvas.put(row, 1 + made.len(), of_image(window(real.image.view(), margin, margin, crop)).view());
     }
     canvas.save(&folder.path.join("synthetic.png"))
 }

@@ -94,7 +94,8 @@ fn rows(experiment: Experiment, rows: &[Row]) -> Markup {
             tbody { @for row in rows { tr.chosen[row.arm == Arm::AsynDgan] {
                 th { (row.arm) }
                 @for (name, up) in metrics { td.number {
-                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (m.cell()) } (interval(m.interval)) }
+                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (m.cell()) } (interval(m.interval))
+                        @if let Some(undefined) = m.undefined_slices() { br; span.small { (undefined) } } }
                 } }
                 td.number { (row.metrics.values().map(|m| m.n).max().unwrap_or(0)) }
                 td.number { (row.metrics.values().map(|m| m.undefined).sum::<usize>()) }
