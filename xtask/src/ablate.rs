@@ -38,7 +38,7 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
     eprintln!("--- everything");
     let all = folder.join("everything");
-    carry_out(&base, &all, arguments.jobs)?;
+    carry_out(&base, &all, arguments.jobs())?;
     let everything = values(&base, &all)?;
     let mut table = String::from("|taken away|");
     let _ = base.experiment.metrics().iter().take(METRICS).try_for_each(|m| write!(table, "{}|difference|standard error|", m.0));
@@ -60,7 +60,7 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
                 .and_then(|()| std::os::unix::fs::symlink(all.join("prepared"), &prepared))
                 .with_context(|| format!("cannot link {}", prepared.display()))?;
         }
-        carry_out(&run, &place, arguments.jobs)?;
+        carry_out(&run, &place, arguments.jobs())?;
         let _ = write!(table, "|{choice}|");
         for (without, with) in values(&run, &place)?.iter().zip(&everything) {
             let differences: Vec<f64> = without.iter().zip(with).map(|(a, b)| a - b).collect();

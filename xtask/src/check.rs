@@ -1,8 +1,11 @@
 //! Tests and checks: `test`, `ci` (read-only, cheapest first), and its twin `fix`.
 
-use std::process::Command;
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::{cargo, root, setup, succeed, tidy};
 
@@ -31,17 +34,32 @@ pub(crate) fn ci() -> Result<()> {
     succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;
     step("tests");
     test()?;
-    for (experiment, jobs) in [("fig5", "1"), ("table1", "1"), ("table2", "2")] {
-        step(&format!("smoke run of {experiment}"));
-        let out = root().join("target/ci").join(experiment);
-        if out.exists() {
-            std::fs::remove_dir_all(&out)?;
+    for experiment in ["fig5", "table1"] {
+        smoke(experiment, experiment, &[])?;
+    }
+    let beside = smoke("table2", "table2", &["--jobs", "2"])?;
+    let alone = smoke("table2", "table2-alone", &["--jobs", "1", "--arms", "SynAll,AsynDgan"])?;
+    for arm in ["SynAll", "AsynDgan"] {
+        for network in ["generator", "segmenter"] {
+            let path = Path::new("seed-0").join(arm).join(network).with_extension("safetensors");
+            let same = std::fs::read(beside.join(&path))? == std::fs::read(alone.join(&path))?;
+            ensure!(same, "{}: other bits with a step beside it", path.display());
         }
-        let out = out.to_string_lossy().into_owned();
-        let smoke = ["reproduce", experiment, "--profile", "smoke", "--jobs", jobs, "--out", &out];
-        succeed(cargo(&[&["run", "--quiet", "--package", "xtask", "--"], &smoke[..]].concat()))?;
     }
     Ok(())
+}
+
+/// Does a smoke run from nothing, and returns its folder.
+fn smoke(experiment: &str, name: &str, options: &[&str]) -> Result<PathBuf> {
+    step(&format!("smoke run of {experiment} {}", options.join(" ")));
+    let out = root().join("target/ci").join(name);
+    if out.exists() {
+        std::fs::remove_dir_all(&out)?;
+    }
+    let shown = out.to_string_lossy();
+    let arguments = ["run", "--quiet", "--package", "xtask", "--", "reproduce", experiment, "--profile", "smoke", "--out", &shown];
+    succeed(cargo(&[&arguments, options].concat()))?;
+    Ok(out)
 }
 
 pub(crate) fn fix() -> Result<()> {

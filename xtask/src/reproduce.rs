@@ -4,6 +4,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::Command,
+    thread,
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -37,9 +38,10 @@ pub(crate) struct Arguments {
     /// Score a patient of every site that has two, left out of training, instead of the held-out ones (phantoms: other ones): choose settings by this.
     #[arg(long)]
     validate: bool,
-    /// Steps at once, of different arms or seeds (in an ablation: of different seeds): for many cores, or a GPU that one training leaves idle.
-    #[arg(long, default_value = "1")]
-    pub(crate) jobs: NonZeroUsize,
+    /// Steps at once, of different arms or seeds (in an ablation: of different seeds); unless given, one a core and at most 4, and 1 of the
+    /// paper's profile.
+    #[arg(long)]
+    jobs: Option<NonZeroUsize>,
     /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
@@ -53,6 +55,14 @@ enum DeviceName {
 }
 
 impl Arguments {
+    pub(crate) fn jobs(&self) -> usize {
+        let suitable = || match self.profile {
+            Profile::Smoke | Profile::Desk => thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
+            Profile::Paper => 1,
+        };
+        self.jobs.map_or_else(suitable, NonZeroUsize::get)
+    }
+
     pub(crate) fn run(&self) -> Result<Run> {
         let Self { experiment, profile, .. } = *self;
         let device = match self.device {
@@ -84,7 +94,7 @@ pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
     let kind = if run.validate { "-validate" } else { "" };
     let default = || root().join("target/reproduce").join(format!("{}-{}{kind}", run.experiment.name(), run.profile.name()));
     let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
-    carry_out(&run, &folder, arguments.jobs)?;
+    carry_out(&run, &folder, arguments.jobs())?;
     let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
     eprintln!("results: {}, to look at: {}", folder.display(), folder.join("report.html").display());
     show(&table);
@@ -92,7 +102,7 @@ pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
 }
 
 /// Does all steps of a run in its folder that are not done yet.
-pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: NonZeroUsize) -> Result<()> {
+pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: usize) -> Result<()> {
     if run.data.is_none() && run.experiment != Experiment::Fig5 {
         eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
     }
@@ -100,7 +110,7 @@ pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: NonZeroUsize) -> Result<
     setup::ensure_libtorch()?;
     eprintln!("building asyndgan ...");
     succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    Runner { program: target().join("release/asyndgan"), folder, run, jobs: jobs.get() }.all()
+    Runner { program: target().join("release/asyndgan"), folder, run, jobs }.all()
 }
 
 /// Joins the reports of several runs.

@@ -97,10 +97,11 @@ pub struct Settings {
     pub phantoms_per_site: usize,
     /// Artificial patients or tiles that are held out; values drawn for the toy's histogram.
     pub phantoms_held_out: usize,
-    /// Threads of the server's work: sites are shared out to them in a round; one libtorch operation takes them all in synthesis, in the
-    /// segmenter, and where sites cannot be parted.
+    /// Threads that the server shares sites out to in a round, one libtorch operation each; of one operation where sites cannot be parted
+    /// (batch norm, a GPU), and in a segmenter that is trained outside an experiment.
     pub server_threads: u32,
-    /// Threads of one libtorch operation at a site.
+    /// Threads of one libtorch operation in all else: at a site, in a GAN on all data, in synthesis, in an experiment's segmenters. They wait
+    /// for each other by spinning: more than one is for wide networks with nothing beside them.
     pub site_threads: u32,
 }
 

@@ -115,10 +115,14 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         waiting: Waiting::All,
         synthetic_dtype: Dtype::F32,
         feedback_dtype: Dtype::F32,
-        // A GAN on all data has no other site to share the processor with.
-        site_threads: if is_distributed(arm) { s.site_threads } else { s.server_threads },
+        site_threads: s.site_threads,
         networks: gan(run, arm).description(),
     }
+}
+
+/// Threads of the server's work in a run of one arm: a single GAN has no sites to share out.
+pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
+    if is_distributed(arm) { run.settings.server_threads } else { run.settings.site_threads }
 }
 
 pub(crate) fn task(experiment: Experiment) -> Task {

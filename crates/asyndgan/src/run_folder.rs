@@ -44,7 +44,7 @@ impl RunFolder {
         run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
         let locks = vec![hold(path, take)?];
-        asyndgan_models::set_threads(run.settings.server_threads);
+        asyndgan_models::set_threads(run.settings.site_threads);
         Ok(Self { path: path.into(), run, device, locks })
     }
 

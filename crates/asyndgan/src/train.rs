@@ -78,12 +78,11 @@ struct Job {
 }
 
 fn job(folder: &RunFolder, arm: Arm, seed: u64, sites: u32, checkpoints: PathBuf) -> Job {
-    let settings = &folder.run.settings;
     Job {
         config: configure::gan(&folder.run, arm),
         run: configure::description(&folder.run, arm, seed, sites),
         device: folder.device,
-        server_threads: settings.server_threads,
+        server_threads: configure::server_threads(&folder.run, arm),
         checkpoints,
     }
 }
