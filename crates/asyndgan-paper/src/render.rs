@@ -96,7 +96,7 @@ impl Table {
 /// What the rows per slice are.
 pub const PER_SLICE: &str = "Every slice of these volumes by itself, HD95 in its plane, each averaged over seeds. Cells: mean (standard deviation) \
                              over held-out cases, each averaged over its slices that have a value; slices without one, of no tumour or with none \
-                             found, are left out and counted. n and undefined count cases.";
+                             found under a seed, are left out and counted. n and undefined count cases.";
 
 fn write_claims(out: &mut String, claims: &[Claim]) {
     let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
