@@ -218,8 +218,7 @@ impl Server {
     /// When to come back with [`ServerEvent::Tick`], if only time could change something.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let answers = self.seats.iter().filter_map(|seat| self.answer_due(seat));
-        let deadline = self.since.filter(|_| self.has_quorum()).and_then(|since| Some(since + self.deadline()?));
-        answers.chain(self.absence_due().map(|due| due.1)).chain(deadline).min()
+        answers.chain(self.absence_due().map(|due| due.1)).chain(self.deadline_due()).min()
     }
 
     /// Rounds done.

@@ -4,11 +4,16 @@
 
 mod simulation;
 
+use std::time::Duration;
+
 use asyndgan_protocol::{
     Dtype, Error, FEEDBACK_MAGNITUDE_MAX, Losses, Message, Payload, ServerEvent, SiteId, SiteSummary, Standing, Waiting,
 };
 use proptest::prelude::*;
 use simulation::{World, codes, run, summary};
+
+const QUORUM: Waiting = Waiting::Quorum { sites: 1, deadline_ms: 100 };
+const STALENESS: Waiting = Waiting::Staleness { sites: 1, rounds: 4 };
 
 fn payload() -> impl Strategy<Value = Payload> {
     let dims = prop_oneof![Just(vec![1, 1, 2, 2]), Just(vec![2, 3, 3]), proptest::collection::vec(0_u32..5, 0..5), Just(vec![u32::MAX; 4])];
@@ -54,9 +59,16 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     #[test]
-    fn nothing_that_a_site_sends_ends_the_run(seed: u64, messages in proptest::collection::vec((message(), any::<bool>(), any::<bool>()), 1..40)) {
-        let waiting = Waiting::Quorum { sites: 1, deadline_ms: 100 };
+    fn nothing_that_a_site_sends_ends_the_run(
+        seed: u64,
+        quorum: bool,
+        messages in proptest::collection::vec((message(), any::<bool>(), any::<bool>()), 1..40),
+    ) {
+        let waiting = if quorum { QUORUM } else { STALENESS };
         let mut world = World::new(run(4, waiting), &[2, 2]);
+        // Whoever is silent is waited for at most so long, well within the schedule.
+        world.patience.answer = Duration::from_mins(5);
+        world.start_server();
         // The first site is played by an enemy; the second must come to its end.
         world.kill_site(0);
         world.gone[0] = true;
@@ -85,6 +97,29 @@ proptest! {
         if let Ok(message) = Message::decode(&bytes.into()) {
             prop_assert_eq!(Message::decode(&message.encode()).expect("round trip").encode(), message.encode());
         }
+    }
+}
+
+/// A site is asked for the first round, and says no more; another comes while it is waited for.
+#[test]
+fn a_silent_site_does_not_keep_a_latecomer_waiting() {
+    for waiting in [QUORUM, STALENESS] {
+        let mut world = World::new(run(4, waiting), &[2, 2]);
+        world.kill_site(0);
+        world.gone[0] = true;
+        let standing = Standing { checkpoints: Vec::new(), in_memory: None };
+        for message in [
+            Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: summary(0, 2) },
+            Message::Accept { standing, conditions: Some(codes(0, 2)) },
+        ] {
+            world.tell_server(ServerEvent::Message { site: SiteId(0), message });
+        }
+        world.let_time_pass(Duration::from_millis(100));
+        while world.work_server() {}
+        world.play(0, 0);
+        assert!(world.now < world.patience.answer, "{waiting:?}: it was waited for until it was taken for lost");
+        assert_eq!(world.updates.len(), 4);
+        assert!(world.updates.iter().flat_map(|u| &u.1).all(|c| c.draw.site == SiteId(1)));
     }
 }
 

@@ -20,15 +20,30 @@ impl Server {
                 }
             }
             State::Collecting if self.is_complete(now) => self.update(),
-            // Somebody left, and the others are too few; but there is somebody who has not been asked yet.
-            State::Collecting if self.run.waiting != Waiting::All && self.is_short_of_answers() => self.next_round(),
+            // Those who were asked are too few, or too slow; but there is somebody who has not been asked yet.
+            State::Collecting if self.is_short_of_answers(now) => self.next_round(),
             _ => {}
         }
     }
 
-    fn is_short_of_answers(&self) -> bool {
-        let coming = self.seats.iter().filter(|s| s.answer.is_some() || s.is_here() && s.task.is_some()).count();
-        coming < self.needed() && self.seats.iter().any(Seat::is_idle)
+    fn is_short_of_answers(&self, now: Duration) -> bool {
+        let counts_on_all = match self.run.waiting {
+            Waiting::All => return false,
+            Waiting::Quorum { .. } => !self.is_past_deadline(now),
+            Waiting::Staleness { .. } => false,
+        };
+        let coming = self.seats.iter().filter(|s| s.answer.is_some() || counts_on_all && s.is_here() && s.task.is_some()).count();
+        coming < self.needed() && self.somebody_is_idle()
+    }
+
+    fn somebody_is_idle(&self) -> bool {
+        self.seats.iter().any(Seat::is_idle)
+    }
+
+    /// When there may be something to do although nobody said anything.
+    pub(super) fn deadline_due(&self) -> Option<Duration> {
+        let awaited = self.has_quorum() || self.state == State::Collecting && self.somebody_is_idle();
+        self.since.filter(|_| awaited).zip(self.deadline()).map(|(since, deadline)| since + deadline)
     }
 
     pub(super) fn needed(&self) -> usize {
@@ -39,7 +54,7 @@ impl Server {
         self.seats.iter().all(Seat::is_here)
     }
 
-    pub(super) fn deadline(&self) -> Option<Duration> {
+    fn deadline(&self) -> Option<Duration> {
         match self.run.waiting {
             Waiting::Quorum { deadline_ms, .. } => Some(Duration::from_millis(deadline_ms)),
             // Late sites are let in at any time.
@@ -53,7 +68,7 @@ impl Server {
     }
 
     /// Whether enough sites are here (gathering), or have answered (collecting).
-    pub(super) fn has_quorum(&self) -> bool {
+    fn has_quorum(&self) -> bool {
         let needed = self.needed();
         let count = |what: fn(&Seat) -> bool| self.seats.iter().filter(|s| what(s)).count();
         match (self.state, self.run.waiting) {

@@ -92,7 +92,7 @@ impl World {
         self.generator.is_none()
     }
 
-    fn let_time_pass(&mut self, time: Duration) {
+    pub fn let_time_pass(&mut self, time: Duration) {
         self.now += time;
         let idle = self.server.as_ref().filter(|s| s.done.is_none());
         if idle.and_then(|s| s.machine.poll_timeout()).is_some_and(|due| due <= self.now) {
