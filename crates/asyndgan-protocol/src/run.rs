@@ -43,16 +43,16 @@ impl Weighting {
 pub enum Waiting {
     /// Every site, however long it takes: the same seed gives the same generator.
     All,
-    /// Every site that is here, until the deadline; then those who answered, if they are enough, else whoever came since is asked too.
-    /// Late answers are dropped.
+    /// Every site that was here when the round began, until the deadline; then those who answered, as soon as they are enough. Late answers
+    /// are dropped. Whoever comes in the midst of a round is asked if the others are too few, or too slow.
     Quorum {
         /// How many sites make a round.
         sites: u32,
-        /// How long the others are waited for.
+        /// How long the others are waited for, counted from the round's first synthetic images.
         deadline_ms: u64,
     },
-    /// So many answers, fresh or late; but nobody who is here falls back by more than so many rounds. Late answers count; while there are
-    /// too few, whoever comes is asked at once.
+    /// So many answers, fresh or late; but nobody who is here falls back by more than so many rounds. Late answers count, and
+    /// whoever comes is asked at once.
     Staleness {
         /// How many answers make a round.
         sites: u32,

@@ -174,7 +174,7 @@ pub struct Server {
     begun: bool,
     /// Whose images are being made.
     draws: Vec<Draw>,
-    /// Since when enough sites are here (gathering), or have their images (collecting).
+    /// Since when enough sites are here (gathering), or the first have their images (collecting).
     since: Option<Duration>,
     actions: VecDeque<ServerAction>,
 }

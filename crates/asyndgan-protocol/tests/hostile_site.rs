@@ -100,29 +100,6 @@ proptest! {
     }
 }
 
-/// A site is asked for the first round, and says no more; another comes while it is waited for.
-#[test]
-fn a_silent_site_does_not_keep_a_latecomer_waiting() {
-    for waiting in [QUORUM, STALENESS] {
-        let mut world = World::new(run(4, waiting), &[2, 2]);
-        world.kill_site(0);
-        world.gone[0] = true;
-        let standing = Standing { checkpoints: Vec::new(), in_memory: None };
-        for message in [
-            Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: summary(0, 2) },
-            Message::Accept { standing, conditions: Some(codes(0, 2)) },
-        ] {
-            world.tell_server(ServerEvent::Message { site: SiteId(0), message });
-        }
-        world.let_time_pass(Duration::from_millis(100));
-        while world.work_server() {}
-        world.play(0, 0);
-        assert!(world.now < world.patience.answer, "{waiting:?}: it was waited for until it was taken for lost");
-        assert_eq!(world.updates.len(), 4);
-        assert!(world.updates.iter().flat_map(|u| &u.1).all(|c| c.draw.site == SiteId(1)));
-    }
-}
-
 /// What the server says of a site that joins honestly and then sends this.
 fn complaint(waiting: Waiting, message: Message) -> Error {
     let mut world = World::new(run(4, waiting), &[2, 2]);

@@ -62,7 +62,7 @@ impl Lanes {
     ///
     /// `joined` says whether a lane's sites go through in one pass; samples leave each other alone unless batch norm joins them.
     pub(crate) fn forward(&self, generator: &Generator, lanes: Vec<Vec<Part>>, joined: bool) -> Vec<Tensor> {
-        let jobs: Vec<_> = lanes.into_iter().map(|parts| (generator.shared(), parts)).collect();
+        let jobs: Vec<_> = lanes.into_iter().filter(|l| !l.is_empty()).map(|parts| (generator.shared(), parts)).collect();
         let one = |(generator, parts): (Generator, Vec<Part>)| -> Vec<Tensor> {
             let forward = |planes: &Tensor, mut noise| generator.forward(planes, &mut noise).to_kind(Kind::Float);
             if !joined {

@@ -209,6 +209,47 @@ fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, fro
     server.generator().parameters.flat().copy()
 }
 
+/// The generator after a round for which sites were asked in these groups, one after the other; those named answered.
+fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = description(4, 2);
+    let mut server = ServerTrainer::new(config(), run.clone(), 3, 2, folder.path(), Device::Cpu).expect("server");
+    let mut draws = Vec::new();
+    for j in 0..3 {
+        let mut site = SiteTrainer::new(pairs(j as usize, 3), None, None, folder.path(), Device::Cpu);
+        site.begin(SiteId(j), &run, 0).expect("site begins");
+        let summary = site.summary();
+        server.keep(SiteId(j), &summary, site.conditions()).expect("kept");
+        draws.push(run.draw(SiteId(j), 0, &summary));
+    }
+    server.begin(0).expect("server begins");
+    for group in groups {
+        let draws: Vec<Draw> = group.iter().map(|&j| draws[j as usize].clone()).collect();
+        server.synthesize(0, &draws).expect("synthetic");
+    }
+    let answer = |&j: &u32| {
+        let feedback = payload_of(&(codes(2, f64::from(j)).to_kind(Kind::Float) - 0.4));
+        let losses = Losses { discriminator: 0.5, generator: 0.5 };
+        Contribution { round: 0, draw: draws[j as usize].clone(), weight: 0.5, feedback, losses }
+    };
+    server.update(0, &answering.iter().map(answer).collect::<Vec<_>>()).expect("update");
+    server.generator().parameters.flat().copy()
+}
+
+#[test]
+fn sites_that_are_asked_later_in_a_round_count_as_the_others_do() {
+    asyndgan_models::set_threads(1);
+    let together = asked_in_groups(&[&[0, 1, 2]], &[0, 1, 2]);
+    // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits decide.
+    let differ = |other: &Tensor| (&together - other).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+    for groups in [&[&[0, 1][..], &[2]][..], &[&[1], &[2], &[0]], &[&[0, 1, 2], &[1]]] {
+        let later = differ(&asked_in_groups(groups, &[0, 1, 2]));
+        assert!(later < 0.03, "{groups:?}: {later}");
+    }
+    let lost = differ(&asked_in_groups(&[&[0, 1, 2]], &[0, 1]));
+    assert!(lost > 0.05, "an answer that is lost must show: {lost}");
+}
+
 #[test]
 fn order_and_interruption_change_no_bit() {
     asyndgan_models::set_threads(1);

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use asyndgan_evaluator::{SegmenterTraining, Task, predict, score, score_slices, train_segmenter};
 use asyndgan_medio::{CaseSet, write_cases};
 use asyndgan_metrics::{Scores, summarise, wasserstein_1};
-use asyndgan_models::{Segmenter, read_tensors, write_tensors};
+use asyndgan_models::{Segmenter, read_tensors, set_threads, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
@@ -96,6 +96,7 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 
 /// How long one of the segmenter's steps takes, the first left out.
 pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
+    set_threads(folder.run.settings.site_threads);
     let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
     let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run) };
     let mut times = Vec::new();

@@ -16,24 +16,38 @@ impl Server {
                 let enough = self.has_quorum();
                 self.since = self.since.filter(|_| enough).or_else(|| enough.then_some(now));
                 if enough && (self.begun || self.everybody_is_here() || self.is_past_deadline(now)) {
+                    self.since = None;
                     if self.begun { self.next_round() } else { self.begin() }
                 }
             }
             State::Collecting if self.is_complete(now) => self.update(),
-            // Those who were asked are too few, or too slow; but there is somebody who has not been asked yet.
-            State::Collecting if self.is_short_of_answers(now) => self.next_round(),
+            State::Collecting if self.somebody_is_idle() && self.asks_latecomers(now) => self.next_round(),
             _ => {}
         }
     }
 
-    fn is_short_of_answers(&self, now: Duration) -> bool {
-        let counts_on_all = match self.run.waiting {
-            Waiting::All => return false,
-            Waiting::Quorum { .. } => !self.is_past_deadline(now),
-            Waiting::Staleness { .. } => false,
-        };
-        let coming = self.seats.iter().filter(|s| s.answer.is_some() || counts_on_all && s.is_here() && s.task.is_some()).count();
-        coming < self.needed() && self.somebody_is_idle()
+    /// Whether those who are idle are asked in the midst of a round.
+    fn asks_latecomers(&self, now: Duration) -> bool {
+        match self.run.waiting {
+            Waiting::All => false,
+            // They would have to be waited for: only if those who were asked are too few, or too slow.
+            Waiting::Quorum { .. } => {
+                let in_time = !self.is_past_deadline(now);
+                let counts = |seat: &&Seat| seat.answer.is_some() || in_time && seat.is_here() && self.is_awaited(seat);
+                self.seats.iter().filter(counts).count() < self.needed()
+            }
+            Waiting::Staleness { .. } => true,
+        }
+    }
+
+    /// Whether a round waits for this site's answer.
+    fn is_awaited(&self, seat: &Seat) -> bool {
+        seat.task.as_ref().is_some_and(|task| match self.run.waiting {
+            Waiting::All => true,
+            // An answer to an earlier round does not count.
+            Waiting::Quorum { .. } => task.round == self.round,
+            Waiting::Staleness { rounds, .. } => task.round + rounds < self.round + 1,
+        })
     }
 
     fn somebody_is_idle(&self) -> bool {
@@ -81,11 +95,7 @@ impl Server {
     }
 
     fn is_complete(&self, now: Duration) -> bool {
-        let waited_for = |seat: &Seat| match self.run.waiting {
-            Waiting::Staleness { rounds, .. } => seat.task.as_ref().is_some_and(|task| task.round + rounds < self.round + 1),
-            _ => seat.task.is_some(),
-        };
-        let all_answered = !self.seats.iter().any(waited_for);
+        let all_answered = !self.seats.iter().any(|seat| self.is_awaited(seat));
         self.has_quorum() && (all_answered || matches!(self.run.waiting, Waiting::Quorum { .. }) && self.is_past_deadline(now))
     }
 
@@ -149,7 +159,7 @@ impl Server {
 
     pub(super) fn synthesized(&mut self, now: Duration, synthetic: Vec<Payload>) {
         self.state = State::Collecting;
-        self.since = Some(now);
+        self.since.get_or_insert(now);
         for (draw, synthetic) in std::mem::take(&mut self.draws).into_iter().zip(synthetic) {
             let (site, here) = (draw.site, self.seat(draw.site).is_here());
             if !here && self.run.waiting != Waiting::All {

@@ -19,7 +19,7 @@ dashboard = "127.0.0.1:7480"    # a page for people, /metrics for Prometheus; wi
 
 # Whom a round waits for. "all" is the paper's: the same seed gives the same generator, whatever breaks meanwhile.
 waiting = "all"
-# waiting = { quorum = { sites = 2, deadline_ms = 60000 } }
+# waiting = { quorum = { sites = 1, deadline_ms = 60000 } }
 # waiting = { staleness = { sites = 1, rounds = 3 } }
 
 # How tensors travel: f32 (exact), f16, bf16; synthetic images also as q8 (8 bits).

@@ -1,6 +1,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context, Result};
+use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::SiteId;
 use asyndgan_training::ServerTrainer;
@@ -28,6 +29,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
     let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.server_threads);
+    set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
     let listener = GrpcServer {
