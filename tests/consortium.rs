@@ -211,6 +211,8 @@ fn undisturbed_with_everything_that_people_look_at() {
     group.succeed(&["ledger", "run", "--plot", "ledger.svg"]);
     assert!(fs::read_to_string(group.path("ledger.svg")).expect("drawn").contains("FedGAN"));
     group.succeed(&["synthesize", "--run", "run", "--arm", "AsynDgan", "--seed", "0"]);
+    group.succeed(&["data", "export", "--run", "run", "--arm", "AsynDgan", "--seed", "0", "--layout", "pairs", "--out", "set"]);
+    assert!(fs::read_to_string(group.path("set/README.md")).is_ok_and(|card| card.contains("images that stayed at their sites")));
 }
 
 #[test]

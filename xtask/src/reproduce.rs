@@ -20,7 +20,7 @@ pub(crate) struct Arguments {
     /// How much is computed: smoke (a minute), desk (an hour), or paper (days on a GPU).
     #[arg(long, default_value = "desk")]
     profile: Profile,
-    /// Folder of real data: BraTS 2018 patients (table1), or tiles in the MoNuSeg layout (table2).
+    /// Folder of real data: BraTS 2018 patients (table1), tiles in the MoNuSeg layout (table2), or any other that data/README.md names.
     #[arg(long)]
     data: Option<PathBuf>,
     /// How many seeds: 0, 1, ...

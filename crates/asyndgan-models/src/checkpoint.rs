@@ -64,10 +64,10 @@ pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: O
         file.sync_all()?;
         fs::rename(&beside, path)
     };
-    save().map_err(|source| {
+    save().map_err(|cause| {
         // Half a file is of no use, and takes room from the next.
         let _ = fs::remove_file(&beside);
-        Error::Io { path: path.into(), source }
+        Error::Io { path: path.into(), cause }
     })
 }
 
@@ -111,7 +111,7 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 /// # Errors
 /// [`Error::Io`], or [`Error::Unreadable`] for a broken file.
 pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let notes = Notes::of(&header).map_err(|e| unreadable(e.to_string()))?;
@@ -124,7 +124,7 @@ pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
 /// [`Error::Io`], or [`Error::Unreadable`] for a broken file, one that does not match its digest, or another element type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
-    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
     if let Some(notes) = Notes::of(&header).map_err(|e| unreadable(e.to_string()))? {

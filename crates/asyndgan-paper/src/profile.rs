@@ -135,7 +135,7 @@ impl Settings {
                 synthetic_per_condition: 20,
                 stain_jitter: 0.2,
                 phantoms_per_site: 4,
-                phantoms_held_out: 12,
+                phantoms_held_out: 40,
                 ..desk
             },
             Experiment::Fig5 => return Self::toy(desk, profile),
@@ -229,7 +229,7 @@ impl Settings {
             colour_jitter: 0.1,
             stain_jitter: 0.0,
             phantoms_per_site: 5,
-            phantoms_held_out: 20,
+            phantoms_held_out: 40,
             server_threads: 2,
             site_threads: 1,
         }

@@ -66,7 +66,7 @@ pub enum Error {
     },
     /// Images of a site that the run cannot use.
     #[error(
-        "{site} has images of dimensions {found:?}, the run takes {channels} channels and crops of {crop} rows and columns; prepare others"
+        "{site} has images of dimensions {found:?}, the run takes {channels} channels, {size} rows and columns, and crops of {crop}; prepare them at that size and scale"
     )]
     ImageDims {
         /// Which site.
@@ -77,6 +77,8 @@ pub enum Error {
         channels: u32,
         /// Rows and columns that the run needs.
         crop: u32,
+        /// Rows and columns of the run's images.
+        size: u32,
     },
     /// A site that came back with other data than it joined with.
     #[error("{site} had {expected} when it joined and came back with {found}; give it its first data again, or begin a new run")]

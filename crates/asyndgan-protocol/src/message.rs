@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
 /// Both ends must speak the same.
-pub const PROTOCOL_VERSION: u32 = 3;
+pub const PROTOCOL_VERSION: u32 = 4;
 
 /// What a site tells about its data on joining: counts, shapes, and a digest by which its masks are known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

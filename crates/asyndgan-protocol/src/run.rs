@@ -84,7 +84,9 @@ pub struct RunDescription {
     pub batch: u32,
     /// Channels of an image, or values of data that are no images.
     pub channels: u32,
-    /// Rows and columns that networks see; stored pairs may be larger, they are cropped. Zero for data that are no images.
+    /// Rows and columns of every site's stored images: of another size they would be of another scale. Zero for data that are no images.
+    pub size: u32,
+    /// Rows and columns that networks see, cut out of the stored ones. Zero for data that are no images.
     pub crop: u32,
     /// How pairs are turned at random.
     pub symmetry: Symmetry,
@@ -140,13 +142,12 @@ impl RunDescription {
         if *cases == 0 {
             return Err(Error::NoCases { site });
         }
-        let fits = match (self.crop, &image_dims[..]) {
-            (0, &[values]) => values == self.channels,
-            (crop, &[channels, rows, columns]) => crop > 0 && channels == self.channels && rows.min(columns) >= crop,
-            _ => false,
+        let fits = match (self.size, self.crop) {
+            (0, 0) => image_dims[..] == [self.channels],
+            (size, crop) => (1..=size).contains(&crop) && image_dims[..] == [self.channels, size, size],
         };
         if !fits {
-            return Err(Error::ImageDims { site, found: image_dims.clone(), channels: self.channels, crop: self.crop });
+            return Err(Error::ImageDims { site, found: image_dims.clone(), channels: self.channels, size: self.size, crop: self.crop });
         }
         let found = image_dims[1..].iter().fold(u64::from(*cases), |n, &d| n.saturating_mul(d.into()));
         if found > CONDITION_BYTES_MAX || *cases > CASES_MAX {

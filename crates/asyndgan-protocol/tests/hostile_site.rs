@@ -29,7 +29,7 @@ fn message() -> impl Strategy<Value = Message> {
     let losses = prop_oneof![Just(0.5_f32), Just(f32::NAN)].prop_map(|l| Losses { discriminator: l, generator: 0.1 });
     prop_oneof![
         (
-            2_u32..4,
+            3_u32..5,
             prop_oneof![Just(2_u32), any::<u32>()],
             prop_oneof![Just(vec![1, 3, 3]), Just(vec![1, u32::MAX, u32::MAX]), Just(vec![])]
         )
@@ -156,12 +156,17 @@ fn each_fault_has_its_own_error() {
         Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: SiteSummary { cases: 0, ..summary(0, 2) } },
         |e| matches!(e, Error::NoCases { .. }),
     );
-    let enormous = SiteSummary { image_dims: vec![1, 100_000, 100_000], ..summary(0, 2) };
+    let enormous = SiteSummary { cases: u32::MAX, ..summary(0, 2) };
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: enormous }, |e| {
         matches!(e, Error::TooMany { .. })
     });
     let grey = SiteSummary { image_dims: vec![2, 3, 3], ..summary(0, 2) };
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: grey }, |e| matches!(e, Error::ImageDims { .. }));
+    // Of another scale.
+    let wider = SiteSummary { image_dims: vec![1, 3, 4], ..summary(0, 2) };
+    check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: wider }, |e| {
+        matches!(e, Error::ImageDims { .. })
+    });
     let values = SiteSummary { image_dims: vec![1], ..summary(0, 2) };
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: values }, |e| {
         matches!(e, Error::ImageDims { .. })

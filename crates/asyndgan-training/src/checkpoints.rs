@@ -20,7 +20,7 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     pub(crate) fn open(folder: &Path, role: String, kept: usize) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+        fs::create_dir_all(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
         Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
@@ -33,7 +33,7 @@ impl Checkpoints {
                 Ok(_) => sound.push(round),
                 Err(asyndgan_models::Error::Unreadable { .. }) => {
                     let aside = path.with_extension("damaged");
-                    fs::rename(&path, &aside).map_err(|source| Error::Io { path, source })?;
+                    fs::rename(&path, &aside).map_err(|cause| Error::Io { path, cause })?;
                     self.damaged.push(aside);
                 }
                 Err(error) => return Err(error.into()),
@@ -64,7 +64,7 @@ impl Checkpoints {
         let (rounds, beyond): (Vec<u64>, Vec<u64>) = self.rounds().into_iter().partition(|&r| r <= round);
         for &old in rounds[..rounds.len().saturating_sub(self.kept)].iter().chain(&beyond) {
             let path = self.path(old);
-            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
+            fs::remove_file(&path).map_err(|cause| Error::Io { path, cause })?;
         }
         Ok(())
     }

@@ -24,7 +24,7 @@ pub(crate) struct Conditions {
 impl Conditions {
     /// Opens the folder; a damaged file is as good as none, for its site can send its masks again.
     pub(crate) fn open(folder: &Path, sites: u32, device: Device) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
+        fs::create_dir_all(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
         let mut conditions = Self { folder: folder.into(), device, sites: BTreeMap::new() };
         for site in (0..sites).map(SiteId) {
             let Ok(tensors) = read_tensors(&conditions.path(site)) else { continue };

@@ -22,20 +22,20 @@ pub enum Error {
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
     /// The checkpoint folder cannot be listed or changed.
-    #[error("cannot list or change {path}: {source}")]
+    #[error("cannot list or change {path}: {cause}")]
     Io {
         /// The folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The threads of the server's lanes.
-    #[error("cannot start {threads} threads: {source}; choose fewer server_threads")]
+    #[error("cannot start {threads} threads: {cause}; choose fewer server_threads")]
     Threads {
         /// How many.
         threads: u32,
         /// What the system said.
-        source: rayon::ThreadPoolBuildError,
+        cause: rayon::ThreadPoolBuildError,
     },
     /// Work was asked for before the run began.
     #[error("the run has not begun")]

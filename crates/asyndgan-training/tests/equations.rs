@@ -53,6 +53,7 @@ fn description(rounds: u64, batch: u32) -> RunDescription {
         rounds,
         batch,
         channels: 1,
+        size: SIDE as u32,
         crop: SIDE as u32,
         symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,

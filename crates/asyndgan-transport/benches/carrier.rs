@@ -100,6 +100,7 @@ impl Shape {
         RunDescription {
             batch: self.batch,
             channels: self.channels,
+            size: self.side,
             crop: self.side,
             checkpoint_every: 0,
             ..support::run(rounds, Waiting::All)

@@ -23,12 +23,12 @@ pub enum Error {
         reason: String,
     },
     /// A record cannot be read or written.
-    #[error("cannot read or write {path}: {source}")]
+    #[error("cannot read or write {path}: {cause}")]
     Record {
         /// The file.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A journal whose chain is broken.
     #[error("{path}: entry {entry}: {fact}")]
@@ -55,12 +55,12 @@ pub enum Error {
         fact: String,
     },
     /// An address that cannot be listened at.
-    #[error("cannot listen at {address}: {source}")]
+    #[error("cannot listen at {address}: {cause}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// What the system said.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The server does not let this site in.
     #[error("{server} refuses this site: {fact}")]

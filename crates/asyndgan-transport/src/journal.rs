@@ -54,7 +54,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Record { path: path.into(), source };
+        let io = |cause| Error::Record { path: path.into(), cause };
         let mut file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
@@ -72,7 +72,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] that names the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
         // A last entry that is torn was being written, and never left.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let entries = chained(path, whole)?;
@@ -107,7 +107,7 @@ impl Journal {
         let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
         let entry = JournalEntry { number, unix_ms, kind, round, bytes, sha256, link: String::new() }.linked(&self.link);
         let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|source| Error::Record { path: self.path.clone(), source })?;
+        self.file.write_all(line.as_bytes()).map_err(|cause| Error::Record { path: self.path.clone(), cause })?;
         self.number += 1;
         self.link = entry.link;
         Ok(())
@@ -127,7 +127,7 @@ impl Journal {
             file.sync_all()?;
             std::fs::rename(&beside, &head)
         };
-        save().map_err(|source| Error::Record { path: self.path.clone(), source })
+        save().map_err(|cause| Error::Record { path: self.path.clone(), cause })
     }
 }
 

@@ -47,7 +47,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`].
     pub fn kept_in(path: &Path) -> Result<Self, Error> {
-        let io = |source| Error::Record { path: path.into(), source };
+        let io = |cause| Error::Record { path: path.into(), cause };
         let mut ledger = Self::default();
         if let Ok(text) = std::fs::read_to_string(path) {
             // A line that was being written when its process was killed.
@@ -70,7 +70,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`].
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
-        let io = |source| Error::Record { path: path.into(), source };
+        let io = |cause| Error::Record { path: path.into(), cause };
         let text = std::fs::read_to_string(path).map_err(io)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         Ok(whole.lines().filter_map(parse).collect())
@@ -87,7 +87,7 @@ impl Ledger {
             let round = round.map_or(String::new(), |r| r.to_string());
             // In one piece: a process that is killed leaves whole lines, but for the last.
             file.write_all(format!("{},{kind},{round},{bytes}\n", site.0 + 1).as_bytes())
-                .map_err(|source| Error::Record { path: path.clone(), source })?;
+                .map_err(|cause| Error::Record { path: path.clone(), cause })?;
         }
         Ok(())
     }

@@ -107,6 +107,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         rounds: s.rounds,
         batch: if is_distributed(arm) { s.batch } else { s.batch * sites },
         channels: image_channels(run.experiment) as u32,
+        size: s.size as u32,
         crop: s.crop as u32,
         symmetry: symmetry(run),
         weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },

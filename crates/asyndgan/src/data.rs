@@ -49,7 +49,7 @@ impl Recipe {
         let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
         ensure!(
             side >= needed,
-            "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches",
+            "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches (size)",
             tile.id
         );
         Ok(())

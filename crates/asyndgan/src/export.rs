@@ -9,8 +9,10 @@ use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::R
 /// Hands on an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
     let folder = RunFolder::open_to_read(&which.at.run)?;
+    ensure!(folder.run.experiment != Experiment::Fig5, "the toy's values are no images");
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
-    let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
+    let learnt = Learnt::from(&folder)?;
+    let arms = folder.run.arms(learnt.sites);
     let made = folder.proof(Step::Synthesize(which.arm, which.seed));
     ensure!(
         made.is_file(),
@@ -22,7 +24,7 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
     );
     let cases = CaseSet::open(&[made])?;
-    let set = described(folder.run.experiment, card(&folder, which.arm, which.seed, &cases)?)?;
+    let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
     let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);
     let progress = |done| bar.set(done as u64);
@@ -45,13 +47,30 @@ pub(crate) fn described(experiment: Experiment, card: String) -> Result<Export> 
     Ok(Export { channels: channels.iter().map(|&c| c.to_owned()).collect(), labels, card })
 }
 
+/// Whose images a generator learnt from.
+struct Learnt {
+    sites: u32,
+    from: &'static str,
+}
+
+impl Learnt {
+    fn from(folder: &RunFolder) -> Result<Self> {
+        if !folder.proof(Step::Prepare).exists() {
+            // A consortium's server never had images.
+            return Ok(Self { sites: folder.run.settings.sites, from: "images that stayed at their sites" });
+        }
+        let prepared = folder.prepared()?;
+        Ok(Self { sites: prepared.sites.len() as u32, from: prepared.kind.label() })
+    }
+}
+
 /// What a reader of the set needs to know.
-fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
-    let (mut run, prepared) = (folder.run.clone(), folder.prepared()?);
+fn card(folder: &RunFolder, learnt: &Learnt, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
+    let mut run = folder.run.clone();
     // Where a hospital keeps its files is nobody's business.
     run.data = None;
-    let sites = prepared.sites.len();
-    let learnt = match arm {
+    let sites = learnt.sites;
+    let against = match arm {
         Arm::AsynDgan => {
             format!("discriminators of {sites} sites, which hand out gradients and no images (AsynDGAN, Chang et al., CVPR 2020)")
         }
@@ -69,7 +88,7 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
         "# Synthetic {what}\n\n\
          Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are those of the training cases, or put together from them.\n\n\
          - How many: {} images of {shape} (channels, rows, columns), {} per mask.\n\
-         - How made: a generator trained against {learnt}; {} rounds, seed {seed}, profile {}, L1 weight {} (above 0, a site's gradients give its images away to the server).\n\
+         - How made: a generator trained against {against}; {} rounds, seed {seed}, profile {}, L1 weight {} (above 0, a site's gradients give its images away to the server).\n\
          - Learnt from: {}.\n\
          - Which run: run.json below.\n\n\
          {spacing}\
@@ -82,7 +101,7 @@ fn card(folder: &RunFolder, arm: Arm, seed: u64, cases: &CaseSet) -> Result<Stri
         settings.rounds,
         run.profile.name(),
         settings.l1_weight,
-        prepared.kind.label(),
+        learnt.from,
         serde_json::to_string_pretty(&run)?,
     ))
 }

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_medio::{Case, CaseSet, Orientation, prepare, read_instances, read_labels, write_cases};
-use asyndgan_models::Generator;
+use asyndgan_models::{Generator, set_threads};
 use asyndgan_paper::{Experiment, Run};
 use asyndgan_training::{Wanted, synthesize as through};
 use ndarray::{Array2, Array3};
@@ -39,6 +39,7 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     ensure!(job.count > 0, "--count 0 makes nothing: take at least 1");
     ensure!(!job.out.exists(), "{} exists: choose another --out, or delete it", job.out.display());
     let (generator, run) = network_file::generator(job.generator, job.device)?;
+    set_threads(run.settings.site_threads);
     let mut conditions = Vec::new();
     for (name, path) in masks(job.conditions)? {
         conditions.extend(read(&run, &name, &path)?);
@@ -47,6 +48,13 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     if let Some(other) = conditions.iter().find(|c| c.codes.dim() != conditions[0].codes.dim()) {
         let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
         bail!("masks of one set have one size, as the network sees them: {a} and {b} do not");
+    }
+    let (least, shrink, (rows, columns)) = (run.settings.crop, run.settings.shrink, conditions[0].codes.dim());
+    if rows.min(columns) < least {
+        eprintln!(
+            "images will have {rows} x {columns} pixels, too few to train a segmenter: masks are taken at the tissue's original scale, {shrink} of whose pixels become one; {} a side are enough",
+            least * shrink
+        );
     }
     let name = job.out.file_name().unwrap_or_default().to_string_lossy();
     let [cases, set] = ["cases", "set"].map(|part| job.out.with_file_name(format!(".{name}.{part}.partial")));

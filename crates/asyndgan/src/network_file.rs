@@ -15,7 +15,7 @@ pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Run)>
     let run = about(path)?;
     let mut generator =
         Generator::new(&configure::gan(&run, Arm::AsynDgan).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
-    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator", path.display()))?;
+    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator; a segmenter, perhaps", path.display()))?;
     Ok((generator, run))
 }
 
@@ -24,7 +24,7 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
     let run = about(path)?;
     let network = configure::segmenter(&run).network;
     let mut segmenter = Segmenter::new(&network, device, &mut stream(0, Role::Segmenter, 0, 0));
-    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no segmenter", path.display()))?;
+    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no segmenter; a generator, perhaps", path.display()))?;
     Ok((segmenter, run))
 }
 

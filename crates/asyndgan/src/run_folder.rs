@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use asyndgan_medio::TestSet;
 use asyndgan_paper::{Arm, Prepared, Run, Step};
 use serde::{Serialize, de::DeserializeOwned};
@@ -40,6 +40,7 @@ impl RunFolder {
     }
 
     fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
+        ensure!(path.join("run.json").is_file(), "{} is no run's folder: it holds no run.json", path.display());
         let run: Run = read_json(&path.join("run.json"))?;
         run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;

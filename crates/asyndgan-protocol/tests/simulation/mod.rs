@@ -24,6 +24,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         rounds,
         batch: 1,
         channels: 1,
+        size: 3,
         crop: 2,
         symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,

@@ -90,7 +90,7 @@ impl GrpcServer {
     /// # Errors
     /// [`Error::Listen`], or what is wrong with the keys.
     pub fn start(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Result<GrpcServerLink, Error> {
-        let listen = |source| Error::Listen { address: self.listen, source };
+        let listen = |cause| Error::Listen { address: self.listen, cause };
         let socket = TcpListener::bind(self.listen).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;

@@ -53,7 +53,7 @@ impl Authority {
                 fact: format!("{} holds an authority already: what it issued would be worth nothing", folder.display()),
             });
         }
-        fs::create_dir_all(folder.join("sites")).map_err(|source| Error::Record { path: folder.into(), source })?;
+        fs::create_dir_all(folder.join("sites")).map_err(|cause| Error::Record { path: folder.into(), cause })?;
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = named("AsynDGAN consortium authority", 0, AUTHORITY_DAYS);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -74,7 +74,7 @@ impl Authority {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let lock = lock(folder)?;
         let path = folder.join("issued.json");
-        let text = fs::read_to_string(&path).map_err(|source| Error::Record { path: path.clone(), source })?;
+        let text = fs::read_to_string(&path).map_err(|cause| Error::Record { path: path.clone(), cause })?;
         let issued = serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })?;
         Ok(Self { folder: folder.into(), issued, _lock: lock })
     }
@@ -136,7 +136,7 @@ impl Authority {
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
         let read = |name: &str| {
             let path = self.folder.join(name);
-            fs::read_to_string(&path).map_err(|source| Error::Record { path, source })
+            fs::read_to_string(&path).map_err(|cause| Error::Record { path, cause })
         };
         let key = KeyPair::from_pem(&read("ca-key.pem")?).map_err(failed)?;
         Issuer::from_ca_cert_pem(&read("ca.pem")?, key).map_err(failed)
@@ -155,7 +155,7 @@ impl Authority {
         let issuer = self.issuer()?;
         let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
         let path_of_authority = self.folder.join("ca.pem");
-        let authority = fs::read_to_string(&path_of_authority).map_err(|source| Error::Record { path: path_of_authority, source })?;
+        let authority = fs::read_to_string(&path_of_authority).map_err(|cause| Error::Record { path: path_of_authority, cause })?;
         // The index first: a certificate that nobody knows of could not be revoked.
         self.issued.push(Issued { name: name.into(), serial, not_after, revoked: false });
         self.write_index()?;
@@ -194,7 +194,7 @@ fn lock(folder: &Path) -> Result<fs::File, Error> {
         file.lock()?;
         Ok(file)
     };
-    lock().map_err(|source| Error::Record { path: path.clone(), source })
+    lock().map_err(|cause| Error::Record { path: path.clone(), cause })
 }
 
 fn failed(error: rcgen::Error) -> Error {
@@ -240,5 +240,5 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
         file.sync_all()?;
         fs::rename(&beside, path)
     };
-    save().map_err(|source| Error::Record { path: path.into(), source })
+    save().map_err(|cause| Error::Record { path: path.into(), cause })
 }

@@ -48,7 +48,7 @@ impl Identity {
     /// # Errors
     /// [`Error::Record`], or [`Error::Bundle`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read(path).map_err(|source| Error::Record { path: path.into(), source })?;
+        let text = fs::read(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
         let broken = |fact: String| Error::Bundle { path: path.into(), fact };
         let key = PrivateKeyDer::from_pem_slice(&text).map_err(|e| broken(format!("no private key: {e}")))?;
         let certificates: Vec<CertificateDer<'static>> =

@@ -28,6 +28,7 @@ pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
         rounds,
         batch: 2,
         channels: 3,
+        size: 10,
         crop: 8,
         symmetry: Symmetry::Turns,
         weighting: Weighting::Proportional,

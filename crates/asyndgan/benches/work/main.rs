@@ -184,6 +184,7 @@ impl Round {
             rounds: (FIRST + self.rounds) as u64,
             batch: self.batch,
             channels: 1,
+            size: self.size as u32,
             crop: self.size as u32,
             symmetry: Symmetry::Flips,
             weighting: Weighting::Proportional,

@@ -68,7 +68,7 @@ pub(crate) fn doctor(path: &Path) -> Result<()> {
             checks.check("estimate", estimate(&mut trainer, site, &run, &look));
         }
     }
-    ensure!(checks.failed == 0, "{} checks failed: mend what they name, and run this again", checks.failed);
+    ensure!(checks.failed == 0, "failed: {} of the checks; mend what they name, and run this again", checks.failed);
     Ok(())
 }
 
@@ -130,8 +130,7 @@ fn allowed(config: &SiteConfig, look: &Look) -> Result<(String, (SiteId, RunDesc
 fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look: &Look) -> Result<(String, ())> {
     const ROUNDS: u64 = 3;
     let summary = trainer.data().clone();
-    let fits = summary.image_dims.iter().skip(1).all(|&d| d >= run.crop);
-    ensure!(fits, "images of {:?}, the run takes crops of {}; prepare larger ones", summary.image_dims, run.crop);
+    run.check(site, &summary)?;
     let (to, from) = run.round_bytes(&summary.image_dims);
     let synthetic = Payload::new(run.batch_dims(&summary.image_dims), run.synthetic_dtype, vec![0; to as usize]);
     // In a place of its own: no checkpoint of the run is touched.

@@ -10,6 +10,8 @@ name = "our first run"
 sites = ["north", "south"]      # names of certificates, in the order of the sums: asyndgan keys issue NAME
 images = "tissue"               # brain (one channel, tumour and outline) or tissue (colour, nuclei)
 profile = "desk"                # smoke, desk or paper: where the settings below begin
+                                # every hospital prepares its images at their size and scale: asyndgan data prepare DIR --out prepared
+                                #   --sites 1 --partition size, and --size 143 --shrink 2 for tissue, --size 72 for brains; paper: --size 286
 seed = 0
 
 folder = "run"                  # checkpoints, generator, ledger
@@ -26,6 +28,7 @@ waiting = "all"
 synthetic = "f32"
 feedback = "f32"
 
+device = "auto"                 # where the generator is: auto (a GPU if there is one), cpu or cuda
 answer_minutes = 60             # a site that is connected and does not answer for so long is taken for lost
 absence_hours = 24              # a site that is needed and away for so long ends the run; it can be started again
 
@@ -40,8 +43,9 @@ const SITE: &str = r#"# One hospital's part in a run, as the hospital decides it
 
 server = "localhost:7443"       # the site dials out: no port needs to be open here
 bundle = "north.pem"            # from the server's keeper, on a safe way: it holds this site's private key
-data = "prepared/site-1"        # asyndgan data prepare makes it; these images never leave
+data = "prepared/site-1"        # asyndgan data prepare makes it, at the size and scale that the server's keeper names; these images never leave
 folder = "north"                # checkpoints, the journal of what left, the ledger
+device = "auto"                 # where the discriminator is: auto (a GPU if there is one), cpu or cuda
 absence_hours = 24              # how long a server that is not there is waited for
 
 [policy]                        # what this hospital allows, whatever the server describes
@@ -74,7 +78,8 @@ pub(crate) fn init(command: InitCommand) -> Result<()> {
         InitCommand::Site { out } => (out, SITE),
     };
     // Never over somebody's own.
-    let mut file = fs::File::create_new(&out).with_context(|| format!("cannot write {}", out.display()))?;
+    let mut file = fs::File::create_new(&out)
+        .with_context(|| format!("cannot write {}; if it is there already, give --out another name", out.display()))?;
     file.write_all(text.as_bytes())?;
     eprintln!("wrote {}: read it through, and change what is yours", out.display());
     Ok(())
