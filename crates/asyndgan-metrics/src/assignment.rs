@@ -63,29 +63,32 @@ fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
     let turned = rights.len() < lefts.len();
     let (lefts, rights) = if turned { (rights, lefts) } else { (lefts, rights) };
     let (n, m) = (lefts.len(), rights.len() + lefts.len());
-    let mut cost = vec![0.0; n * m];
+    // Of each row's costs only those that are not 0: a group of cells side by side may hold thousands.
+    let mut costs = vec![Vec::new(); n];
     let mut pair = BTreeMap::new();
     for &i in group {
         let (own, other) = if turned { (pairs[i].1, pairs[i].0) } else { (pairs[i].0, pairs[i].1) };
         let (l, r) = (lefts.partition_point(|&n| n < own), rights.partition_point(|&n| n < other));
-        cost[l * m + r] = -pairs[i].2;
+        costs[l].push((r + 1, -pairs[i].2));
         pair.insert((l, r), i);
     }
     // Columns count from 1, column 0 holds the row that is being placed.
     let (mut row_potential, mut column_potential) = (vec![0.0; n], vec![0.0; m + 1]);
     let mut row_of: Vec<Option<usize>> = vec![None; m + 1];
+    let mut cost = vec![0.0; m + 1];
     for row in 0..n {
         row_of[0] = Some(row);
         let (mut nearest, mut from, mut done) = (vec![f64::INFINITY; m + 1], vec![0; m + 1], vec![false; m + 1]);
         let mut column = 0;
         while let Some(r) = row_of[column] {
             done[column] = true;
+            costs[r].iter().for_each(|&(c, of)| cost[c] = of);
             let (mut step, mut next) = (f64::INFINITY, 0);
             for c in 1..=m {
                 if done[c] {
                     continue;
                 }
-                let reduced = cost[r * m + c - 1] - row_potential[r] - column_potential[c];
+                let reduced = cost[c] - row_potential[r] - column_potential[c];
                 if reduced < nearest[c] {
                     (nearest[c], from[c]) = (reduced, column);
                 }
@@ -93,6 +96,7 @@ fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
                     (step, next) = (nearest[c], c);
                 }
             }
+            costs[r].iter().for_each(|&(c, _)| cost[c] = 0.0);
             for c in 0..=m {
                 if let Some(r) = row_of[c].filter(|_| done[c]) {
                     row_potential[r] += step;

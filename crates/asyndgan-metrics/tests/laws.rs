@@ -297,6 +297,16 @@ fn thousands_of_truths_under_one_prediction_are_assigned_at_once() {
 }
 
 #[test]
+fn thousands_of_cells_side_by_side_are_assigned_each_to_its_own() {
+    // The prediction is the truth moved by a pixel along both axes: all cells form one group, in which each still shares most with its own.
+    let cell = |r: usize, c: usize| (r / 4 * 51 + c / 4 + 1) as u32;
+    let truth = Array2::from_shape_fn((200, 200), |(r, c)| cell(r, c));
+    let prediction = Array2::from_shape_fn((200, 200), |(r, c)| cell(r + 1, c + 1));
+    let shared = 50.0 * 50.0 * 9.0;
+    assert_eq!(Overlaps::of(truth.view(), prediction.view()).aji_plus().value(), Ok(shared / (80_000.0 - shared)));
+}
+
+#[test]
 fn what_is_too_large_to_square_is_no_number() {
     let far = ndarray::arr2(&[[0.0], [1e200]]);
     assert_eq!(fid(far.view(), far.view()), Err(Undefined::NotFinite));
