@@ -64,7 +64,9 @@ pub(crate) fn doctor(path: &Path) -> Result<()> {
     if let (Some(look), Some(mut trainer)) = (look, trainer) {
         checks.check("clock", clock(&look));
         let run = checks.check("policy", allowed(&config, &look));
-        if let Some((site, run)) = run {
+        if let Some((site, run)) = run
+            && checks.check("data for this run", fits(&trainer, site, &run)).is_some()
+        {
             checks.check("estimate", estimate(&mut trainer, site, &run, &look));
         }
     }
@@ -126,11 +128,16 @@ fn allowed(config: &SiteConfig, look: &Look) -> Result<(String, (SiteId, RunDesc
     Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
 }
 
+/// What was prepared here is what the run trains on: an estimate would only repeat what is wrong.
+fn fits(trainer: &SiteTrainer, site: SiteId, run: &RunDescription) -> Result<(String, ())> {
+    run.check(site, trainer.data())?;
+    Ok((format!("images of the size and channels of {:?}", run.name), ()))
+}
+
 /// Bytes and hours of the whole run, from a few rounds of this site's own work.
 fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look: &Look) -> Result<(String, ())> {
     const ROUNDS: u64 = 3;
     let summary = trainer.data().clone();
-    run.check(site, &summary)?;
     let (to, from) = run.round_bytes(&summary.image_dims);
     let synthetic = Payload::new(run.batch_dims(&summary.image_dims), run.synthetic_dtype, vec![0; to as usize]);
     // In a place of its own: no checkpoint of the run is touched.
