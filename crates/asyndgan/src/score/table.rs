@@ -64,6 +64,8 @@ impl Report {
             let s = summarise(&values);
             let defined: Vec<f64> = values.iter().flatten().copied().collect();
             let interval = bootstrap_mean(&defined, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok();
+            // A single value says nothing of how far others would lie.
+            let interval = interval.filter(|_| defined.len() > 1);
             let pooled = pooled.get(class).and_then(|scores| scores.get(metric)?.ok());
             let (class, metric) = (class.to_owned(), metric.to_owned());
             summary.push(SummaryRow {
