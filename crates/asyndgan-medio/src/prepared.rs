@@ -20,8 +20,8 @@ const HEADER_BYTES_MAX: u64 = 64 << 20;
 #[derive(Debug)]
 pub struct CaseSet {
     files: Vec<Stored>,
-    /// For each case: its file, its number there and its name.
-    cases: Vec<(usize, usize, String)>,
+    /// For each case: its file and its number there.
+    cases: Vec<(usize, usize)>,
 }
 
 impl CaseSet {
@@ -35,7 +35,7 @@ impl CaseSet {
             let stored = Stored::open(&path)?;
             let (images, conditions) = (stored.shape("images", Dtype::F32, 4)?, stored.shape("conditions", Dtype::U8, 3)?);
             let grid = [images[0], images[2], images[3]];
-            if images[0] != stored.ids.len() || conditions != grid {
+            if images[0] != stored.names.len() || conditions != grid {
                 return Err(Error::unreadable(&path, "its images, conditions and names differ in number or shape"));
             }
             if let Some(first) = opened.first() {
@@ -44,7 +44,7 @@ impl CaseSet {
                     return Err(Error::Shape { path, expected: expected[1..].into(), found: images[1..].into() });
                 }
             }
-            cases.extend(stored.ids.iter().enumerate().map(|(n, id)| (opened.len(), n, id.clone())));
+            cases.extend((0..stored.names.len()).map(|n| (opened.len(), n)));
             opened.push(stored);
         }
         Ok(Self { files: opened, cases })
@@ -71,7 +71,20 @@ impl CaseSet {
     /// # Panics
     /// If there is no such case.
     pub fn id(&self, case: usize) -> &str {
-        &self.cases[case].2
+        &self.name(case).id
+    }
+
+    /// Whose a case is; none if its file does not say, as that of a synthetic one.
+    ///
+    /// # Panics
+    /// If there is no such case.
+    pub fn patient(&self, case: usize) -> Option<&str> {
+        self.name(case).patient.as_deref()
+    }
+
+    fn name(&self, case: usize) -> &Name {
+        let (file, number) = self.cases[case];
+        &self.files[file].names[number]
     }
 
     /// Reads one case.
@@ -82,9 +95,9 @@ impl CaseSet {
     /// # Errors
     /// [`Error::Io`] when the file cannot be read any more.
     pub fn read(&self, case: usize) -> Result<Case, Error> {
-        let (file, number, id) = &self.cases[case];
-        let image = self.files[*file].part("images", *number, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))?;
-        Ok(Case { id: id.clone(), image, condition: self.condition(case)? })
+        let (file, number) = self.cases[case];
+        let image = self.files[file].part("images", number, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))?;
+        Ok(Case { id: self.id(case).into(), image, condition: self.condition(case)? })
     }
 
     /// Reads one case's condition alone.
@@ -95,8 +108,8 @@ impl CaseSet {
     /// # Errors
     /// [`Error::Io`].
     pub fn condition(&self, case: usize) -> Result<ndarray::Array2<u8>, Error> {
-        let (file, number, _) = &self.cases[case];
-        self.files[*file].part("conditions", *number, 1, |b| b[0])
+        let (file, number) = self.cases[case];
+        self.files[file].part("conditions", number, 1, |b| b[0])
     }
 }
 
@@ -132,7 +145,7 @@ impl TestSet {
     /// [`Error::Io`], [`Error::Unreadable`].
     pub fn read(&self, case: usize) -> Result<TestCase, Error> {
         let stored = Stored::open(&self.0[case])?;
-        let id = stored.ids.first().cloned().ok_or_else(|| Error::unreadable(&self.0[case], "it names no case"))?;
+        let id = stored.names.first().map(|name| name.id.clone()).ok_or_else(|| Error::unreadable(&self.0[case], "it names no case"))?;
         let whole = |b: &[u8]| [b[0], b[1], b[2], b[3]];
         stored.shape("images", Dtype::F32, 5)?;
         stored.shape("truth", Dtype::U32, 4)?;
@@ -145,14 +158,14 @@ impl TestSet {
     }
 }
 
-/// Writes cases of one shape into one safetensors file (`images`, `conditions`), whole or not at all.
+/// Writes cases of one shape into one safetensors file (`images`, `conditions`), whole or not at all; all are of one patient, or of none.
 ///
 /// # Panics
 /// If the cases differ in shape or there is none.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn write_cases(path: &Path, cases: &[Case]) -> Result<(), Error> {
+pub fn write_cases(path: &Path, patient: Option<&str>, cases: &[Case]) -> Result<(), Error> {
     let images: Vec<_> = cases.iter().map(|c| c.image.view()).collect();
     let images = ndarray::stack(Axis(0), &images).expect("cases of one shape");
     let conditions: Vec<_> = cases.iter().map(|c| c.condition.view()).collect();
@@ -161,7 +174,8 @@ pub fn write_cases(path: &Path, cases: &[Case]) -> Result<(), Error> {
         ("images", raw(Dtype::F32, &images, |v| v.to_le_bytes().to_vec())),
         ("conditions", raw(Dtype::U8, &conditions, |v| vec![v])),
     ]);
-    write(path, &tensors, cases.iter().map(|c| c.id.as_str()).collect::<Vec<_>>().join("\n"))
+    let patient = patient.unwrap_or_default();
+    write(path, &tensors, cases.iter().map(|c| format!("{}\t{patient}", c.id)).collect::<Vec<_>>().join("\n"))
 }
 
 /// Writes one held-out case into a safetensors file (`images`, `truth`, `spacing_mm`, each with a leading axis of 1), whole or not at all.
@@ -197,7 +211,22 @@ struct Stored {
     path: PathBuf,
     metadata: Metadata,
     data_start: u64,
-    ids: Vec<String>,
+    names: Vec<Name>,
+}
+
+/// A case's name, and its patient's.
+#[derive(Debug)]
+struct Name {
+    id: String,
+    patient: Option<String>,
+}
+
+impl Name {
+    /// A line has the case's name and, behind a tab, the patient's.
+    fn of(line: &str) -> Self {
+        let (id, patient) = line.rsplit_once('\t').unwrap_or((line, ""));
+        Self { id: id.into(), patient: Some(patient.into()).filter(|p: &String| !p.is_empty()) }
+    }
 }
 
 impl Stored {
@@ -224,8 +253,8 @@ impl Stored {
             ));
         }
         let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it names no cases"))?;
-        let ids = ids.lines().map(str::to_owned).collect();
-        Ok(Self { path: path.into(), metadata, data_start, ids })
+        let names = ids.lines().map(Name::of).collect();
+        Ok(Self { path: path.into(), metadata, data_start, names })
     }
 
     /// The shape of a tensor of this type and number of axes.

@@ -99,12 +99,13 @@ proptest! {
             condition: Array2::from_shape_fn((side, side + 1), |(r, c)| (seed as usize + n + r * c) as u8),
         };
         let cases: Vec<Case> = (0..2 * count).map(case).collect();
-        write_cases(&folder.path().join("a.safetensors"), &cases[..count]).expect("written");
-        write_cases(&folder.path().join("b.safetensors"), &cases[count..]).expect("written");
+        write_cases(&folder.path().join("a.safetensors"), Some("A. Patient"), &cases[..count]).expect("written");
+        write_cases(&folder.path().join("b.safetensors"), None, &cases[count..]).expect("written");
         let set = CaseSet::open(&[folder.path().into()]).expect("opened");
         prop_assert_eq!(set.len(), 2 * count);
         for (n, case) in cases.iter().enumerate() {
             prop_assert_eq!(&set.read(n).expect("read"), case);
+            prop_assert_eq!(set.patient(n), Some("A. Patient").filter(|_| n < count));
         }
         let held_out = TestCase {
             id: "held out".into(),
@@ -144,7 +145,7 @@ fn an_exported_set_is_found_and_read_again() {
         };
         let cases: Vec<Case> = (0..3).map(case).collect();
         let file = folder.path().join(format!("{channels}.safetensors"));
-        write_cases(&file, &cases).expect("written");
+        write_cases(&file, None, &cases).expect("written");
         let set = CaseSet::open(&[file]).expect("opened");
         let names = if channels == 1 { vec!["T2"] } else { vec!["red", "green", "blue"] };
         let export = Export {

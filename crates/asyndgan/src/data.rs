@@ -57,12 +57,12 @@ impl Recipe {
 
     /// A phantom has no file that a digest could be of; the number in front of the size changes whenever phantoms do.
     pub(crate) fn phantom_stem(self, name: &str) -> String {
-        format!("{name}-2-{}x{}", self.size, self.shrink)
+        format!("{name}-3-{}x{}", self.size, self.shrink)
     }
 
     /// Changes whenever preparation makes something else of the same files.
     fn about(self) -> String {
-        format!("preparation 1, size {}, shrink {}", self.size, self.shrink)
+        format!("preparation 2, size {}, shrink {}", self.size, self.shrink)
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let made = place.join("curve-images.safetensors");
     for (done, &round) in (0..).zip(&rounds) {
         let generator = synthesize::load(folder, &Step::kept_generator(&folder.path, arm, seed, round))?;
-        write_cases(&made, &synthesize::images_of(folder, &generator, chosen.clone(), seed, |_| ()))?;
+        write_cases(&made, None, &synthesize::images_of(folder, &generator, chosen.clone(), seed, |_| ()))?;
         let cases = CaseSet::open(std::slice::from_ref(&made))?;
         let mut rng = stream(seed, Role::Segmenter, 0, 0);
         let progress = |step, _| bar.set(done * training.steps + step);

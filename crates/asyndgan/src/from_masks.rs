@@ -104,7 +104,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
             }
         };
         let cases: Vec<Case> = (0..job.count).map(case).collect();
-        write_cases(&beside.join(format!("{i:06}.safetensors")), &cases)?;
+        write_cases(&beside.join(format!("{i:06}.safetensors")), None, &cases)?;
         bar.set(i as u64 + 1);
     }
     let count = conditions.len() * job.count as usize;

@@ -82,7 +82,7 @@ pub(crate) fn real(
     for (name, items) in sites {
         for &i in &items {
             let stem = data.stem(&cases[i], recipe)?;
-            shelf.put_cases(&stem, || recipe.cases(&data.read(&cases[i])?))?;
+            shelf.put_cases(&stem, &cases[i].patient, || recipe.cases(&data.read(&cases[i])?))?;
             step();
         }
         shelf.close_site(name, items.iter().map(|&i| cases[i].id.clone()).collect())?;
@@ -129,7 +129,7 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, val
         let made = some.par_iter().map(make).collect::<Result<Vec<_>>>()?;
         for (&(site, number), cases) in some.iter().zip(made) {
             let name = phantom_name(site, number, 0);
-            shelf.put_cases(&recipe.phantom_stem(&name), || Ok(cases))?;
+            shelf.put_cases(&recipe.phantom_stem(&name), &name, || Ok(cases))?;
             names.push(name);
             if number + 1 == each {
                 shelf.close_site(format!("phantom_site_{site}"), std::mem::take(&mut names))?;

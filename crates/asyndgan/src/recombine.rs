@@ -15,8 +15,8 @@ use crate::synthesize::planes;
 /// The stream must be secret: whoever can draw it again knows which part came from where.
 ///
 /// # Shapes
-/// Codes (bytes) `[cases, 1, rows, columns]`, with a patient's number for each, to the same.
-pub(crate) fn recombined(codes: &Tensor, patients: &[usize], rng: &mut Stream) -> Result<Tensor> {
+/// Codes (bytes) `[cases, 1, rows, columns]`, with the patient of each, to the same.
+pub(crate) fn recombined(codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
     let own = planes(codes);
     assert_eq!(own.len(), patients.len(), "a patient for every case");
     ensure!(
@@ -41,9 +41,10 @@ fn brain(own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Ar
 
 fn tissue(own: &[Array2<u8>], i: usize, others: &[usize], withheld: &[usize], rng: &mut Stream) -> Array2<u8> {
     let (rows, columns) = own[i].dim();
-    let keeps = rng.random_range(0..4);
+    // One quarter is its own, so that no mask is all of one other patient.
+    let keeps = (withheld[i] + rng.random_range(1..4)) % 4;
     let mut source = |quarter: usize| {
-        if quarter == keeps && withheld[i] != quarter {
+        if quarter == keeps {
             return Some(i);
         }
         let free: Vec<usize> = others.iter().copied().filter(|&j| withheld[j] != quarter).collect();
@@ -65,29 +66,30 @@ mod tests {
 
     #[test]
     fn no_mask_leaves_whole() {
-        // Each case is made of one code alone, so that every pixel tells where it came from.
-        let cases: Vec<u8> = (11..20_u8).flat_map(|case| [case; 64]).collect();
-        let codes = Tensor::from_slice(&cases).view([9, 1, 8, 8]);
-        let patients = [0, 0, 0, 1, 1, 1, 2, 2, 2];
-        let before = planes(&codes);
-        let made = planes(&recombined(&codes, &patients, &mut stream(0, Role::Transplant, 0, 0)).expect("three patients"));
-        for (case, own) in before.iter().enumerate() {
-            let code = own[[0, 0]];
-            let corners = [[0, 0], [0, 7], [7, 0], [7, 7]];
-            let out = corners.iter().filter(|&&at| made.iter().any(|m| m[at] == code)).count();
-            assert!(out < 4, "all of case {case} left");
-        }
-        // Nor is any one a single patient's.
-        for m in &made {
-            let of = |at: [usize; 2]| before.iter().position(|b| b[[0, 0]] == m[at]).map(|case| patients[case]);
-            let sources = [[0, 0], [0, 7], [7, 0], [7, 7]].map(of);
-            assert!(sources.iter().any(|s| *s != sources[0]), "{sources:?}");
+        for patients in [&["a", "b", "b"][..], &["a", "a", "b", "b"], &["a", "a", "a", "b", "b", "b", "c", "c", "c"]] {
+            for seed in 0..300 {
+                // Each case is made of one code alone, so that every pixel tells where it came from.
+                let of = |code: u8| patients.get(usize::from(code.wrapping_sub(11)));
+                let cases: Vec<u8> = (11..).take(patients.len()).flat_map(|case| [case; 64]).collect();
+                let codes = Tensor::from_slice(&cases).view([patients.len() as i64, 1, 8, 8]);
+                let made = planes(&recombined(&codes, patients, &mut stream(seed, Role::Transplant, 0, 0)).expect("several patients"));
+                let corners = [[0, 0], [0, 7], [7, 0], [7, 7]];
+                for case in 0..patients.len() {
+                    let out = corners.iter().filter(|&&at| made.iter().any(|m| m[at] == case as u8 + 11)).count();
+                    assert!(out < 4, "all of case {case} of {patients:?} left under seed {seed}");
+                }
+                // Nor is any one a single patient's.
+                for m in &made {
+                    let sources = corners.map(|at| of(m[at]));
+                    assert!(sources.iter().any(|s| *s != sources[0]), "{sources:?} under seed {seed}");
+                }
+            }
         }
     }
 
     #[test]
     fn one_patient_alone_is_refused() {
         let codes = Tensor::from_slice(&[1_u8; 128]).view([2, 1, 8, 8]);
-        assert!(recombined(&codes, &[0, 0], &mut stream(0, Role::Transplant, 0, 0)).is_err());
+        assert!(recombined(&codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
     }
 }

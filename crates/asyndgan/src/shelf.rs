@@ -9,9 +9,9 @@ use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
 use asyndgan_paper::{DataKind, Prepared, PreparedSite};
 
 /// How the names of prepared files end: no other file is ever removed.
-pub(crate) const ENDING: &str = ".prepared.safetensors";
+const ENDING: &str = ".prepared.safetensors";
 
-/// Prepared cases on the disk: a folder a site and one of held-out cases, a file a patient.
+/// Prepared cases on the disk: a folder a site and one of held-out cases; a file holds all that was made of one volume or tile.
 pub(crate) struct Shelf {
     place: PathBuf,
     sites: Vec<PreparedSite>,
@@ -38,15 +38,15 @@ impl Shelf {
         self.sites.is_empty()
     }
 
-    /// Puts a patient's cases with the site at hand, unless they lie there already.
-    pub(crate) fn put_cases(&mut self, stem: &str, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
+    /// Puts cases of one patient with the site at hand, unless they lie there already.
+    pub(crate) fn put_cases(&mut self, stem: &str, patient: &str, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
         let path = file(&site_folder(&self.place, self.sites.len() + 1), stem)?;
         if !path.exists() {
             let cases = make()?;
             if cases.is_empty() {
                 return Ok(());
             }
-            write_cases(&path, &cases)?;
+            write_cases(&path, Some(patient), &cases)?;
         }
         self.kept.insert(path);
         Ok(())

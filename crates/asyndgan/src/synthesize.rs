@@ -33,7 +33,7 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     }
     let chosen = choose(folder, &conditions(&place)?, seed);
     let mut bar = Progress::new(&label, chosen.len() as u64);
-    Ok(write_cases(&out, &images_of(folder, &generator, chosen, seed, |done| bar.set(done)))?)
+    Ok(write_cases(&out, None, &images_of(folder, &generator, chosen, seed, |done| bar.set(done)))?)
 }
 
 /// A generator of this run from its file.

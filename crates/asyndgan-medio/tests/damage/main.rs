@@ -125,7 +125,7 @@ proptest! {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("c.safetensors");
         let case = asyndgan_medio::Case { id: "c".into(), image: Array3::zeros((1, 4, 4)), condition: Array2::zeros((4, 4)) };
-        write_cases(&path, &[case.clone(), case]).expect("written");
+        write_cases(&path, None, &[case.clone(), case]).expect("written");
         let mut bytes = fs::read(&path).expect("there");
         spoil(&mut bytes, &damage);
         fs::write(&path, &bytes).expect("written");

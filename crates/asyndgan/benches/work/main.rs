@@ -105,7 +105,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
     let cases: Vec<Case> = (0..256).map(case).collect();
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("cases.safetensors");
-    write_cases(&file, &cases)?;
+    write_cases(&file, None, &cases)?;
     let training = SegmenterTraining {
         network: SEGMENTER,
         steps: (FIRST + steps) as u64,

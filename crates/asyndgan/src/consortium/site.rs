@@ -1,8 +1,4 @@
-use std::{
-    fs,
-    io::Write as _,
-    path::{Path, PathBuf},
-};
+use std::{fs, io::Write as _, path::Path};
 
 use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::CaseSet;
@@ -18,7 +14,6 @@ use crate::{
     progress::Progress,
     recombine::recombined,
     run_folder::{device, write_json},
-    shelf::ENDING,
 };
 
 /// Plays a site's part of a run over the network, to its end.
@@ -91,14 +86,11 @@ pub(super) fn trainer(config: &SiteConfig) -> Result<SiteTrainer> {
 
 /// Masks put together from several patients', the same at every start, by a secret that stays here.
 fn shared(config: &SiteConfig, pairs: &Pairs) -> Result<Tensor> {
-    let mut files: Vec<PathBuf> = fs::read_dir(&config.data)?.flatten().map(|entry| entry.path()).collect();
-    files.retain(|path| path.to_string_lossy().ends_with(ENDING));
-    files.sort();
-    let mut patients = Vec::new();
-    for (patient, file) in files.iter().enumerate() {
-        // A patient a file.
-        patients.extend(vec![patient; CaseSet::open(std::slice::from_ref(file))?.len()]);
-    }
+    let cases = CaseSet::open(std::slice::from_ref(&config.data))?;
+    let patients: Option<Vec<&str>> = (0..cases.len()).map(|case| cases.patient(case)).collect();
+    let patients = patients.with_context(|| {
+        format!("{} does not say whose every case is, so its masks cannot be re-combined: prepare it again", config.data.display())
+    })?;
     recombined(pairs.codes(), &patients, &mut Stream::from_seed(secret(&config.folder)?))
 }
 
