@@ -41,7 +41,7 @@ impl DataKind {
 pub struct PreparedSite {
     /// The site's name in the published lists, or a number.
     pub name: String,
-    /// Patients or tiles.
+    /// Volumes or tiles, by name: two visits of one patient are two.
     pub patients: Vec<String>,
     /// Slices or patches made of them.
     pub cases: usize,
@@ -75,7 +75,8 @@ pub type SiteTraffic = BTreeMap<String, KindTraffic>;
 pub struct TrainRecord {
     /// Wall seconds of the last part.
     pub seconds: f64,
-    /// The round that the last part began with: 0 unless the run was interrupted; seconds and bytes count from there.
+    /// The round that the last part began with: 0 unless the run was interrupted; seconds count from there, and bytes unless a ledger was
+    /// kept, as a consortium's is.
     pub counted_from_round: u64,
     /// What travelled, by site from 1.
     pub bytes: BTreeMap<String, SiteTraffic>,
@@ -108,6 +109,9 @@ pub struct ArmScores {
     pub cases: Vec<CaseScores>,
     /// Wall seconds of segmenter and scoring.
     pub seconds: f64,
+    /// Versions of what computed it, and the device; empty of what was computed before they were written down.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
 }
 
 /// A metric over all held-out cases, each averaged over seeds first.
@@ -189,7 +193,7 @@ pub struct ImageQuality {
     pub precision: Option<f64>,
     /// Share of the real ones that they cover.
     pub recall: Option<f64>,
-    /// Distance to the nearest of these real training images: 5th percentile and median.
+    /// Distance to the nearest crop of all real training images: 5th percentile and median.
     pub nearest_real: Option<[f64; 2]>,
     /// Why a measure has no value.
     pub undefined: BTreeMap<String, String>,
@@ -228,7 +232,7 @@ pub struct Table {
     pub counted_from_round: BTreeMap<String, u64>,
     /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
     pub spent: BTreeMap<String, f64>,
-    /// Versions of what computed it, and the device.
+    /// Versions of what computed it, and the device; several where they changed on the way.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,

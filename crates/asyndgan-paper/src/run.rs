@@ -125,11 +125,16 @@ impl Step {
             Step::Prepare => run.join("prepared/prepared.json"),
             Step::Estimate => run.join("estimate.json"),
             Step::Train(arm, seed) => Self::folder(run, arm, seed).join("train.json"),
-            Step::Synthesize(arm, seed) => Self::folder(run, arm, seed).join("synthetic.safetensors"),
+            Step::Synthesize(arm, seed) => Self::synthetic(run, arm, seed).join("made.json"),
             Step::Evaluate(arm, seed) => Self::folder(run, arm, seed).join("scores.json"),
             Step::Curve(arm, seed) => Self::folder(run, arm, seed).join("curve.csv"),
             Step::Report => run.join(format!("{}.json", experiment.name())),
         }
+    }
+
+    /// The folder of an arm's synthetic images.
+    pub fn synthetic(run: &Path, arm: Arm, seed: u64) -> PathBuf {
+        Self::folder(run, arm, seed).join("synthetic")
     }
 
     /// The generator of an arm after so many rounds, kept on the way.

@@ -15,6 +15,8 @@ pub struct Wanted<'a> {
     pub sites: &'a [u32],
     /// Images that go through the generator at once: under batch norm they share statistics, so take a site's batch.
     pub together: u32,
+    /// How many batches of the same set were made before: noise goes on behind theirs.
+    pub batches_before: u64,
 }
 
 /// Makes one synthetic image for every condition, with dropout or noise from the run's synthesis stream; `progress` hears how
@@ -30,7 +32,7 @@ pub fn synthesize(generator: &Generator, wanted: &Wanted, seed: u64, device: Dev
         let n = together.min(all - start);
         let planes = condition_planes(&wanted.codes.narrow(0, start, n).to_device(device), wanted.planes);
         let sites = wanted.sites.get(start as usize..(start + n) as usize).unwrap_or_default();
-        let mut noise = Noise::new(vec![(n, stream(seed, Role::Synthesis, 0, i as u64))]).of_sites(sites.into());
+        let mut noise = Noise::new(vec![(n, stream(seed, Role::Synthesis, 0, wanted.batches_before + i as u64))]).of_sites(sites.into());
         parts.push(tch::no_grad(|| generator.forward(&planes, &mut noise)).to_device(Device::Cpu).to_kind(Kind::Float));
         progress((start + n) as u64);
     }

@@ -9,7 +9,9 @@ use asyndgan_protocol::{
     Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
     Weighting, draw_cases, stream,
 };
-use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer, condition_planes, payload_of, tensor_of};
+use asyndgan_training::{
+    GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer, Wanted, condition_planes, payload_of, synthesize as through, tensor_of,
+};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -280,4 +282,18 @@ fn sharing_the_generators_passes_out_to_threads_changes_the_last_bits_only() {
     // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits decide.
     let differ = |other: &Tensor| (&one - other).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(differ(&two) < 0.03 && differ(&three) < 0.03, "{} {}", differ(&two), differ(&three));
+}
+
+#[test]
+fn a_set_made_part_by_part_is_the_set_made_at_once() {
+    let generator = Generator::new(&config().generator, Device::Cpu, &mut stream(3, Role::GeneratorWeights, 0, 0));
+    let codes = Tensor::from_slice(&(0..6 * SIDE * SIDE).map(|i| (i % 7 / 6) as u8).collect::<Vec<_>>()).view([6, 1, SIDE, SIDE]);
+    let sites = [0, 1, 2, 0, 1, 2];
+    let part = |start: i64, count: i64| {
+        let sites = &sites[start as usize..(start + count) as usize];
+        let wanted = Wanted { codes: &codes.narrow(0, start, count), planes: 1, sites, together: 2, batches_before: start as u64 / 2 };
+        through(&generator, &wanted, 5, Device::Cpu, |_| ())
+    };
+    assert_eq!(Tensor::cat(&[part(0, 4), part(4, 2)], 0), part(0, 6));
+    assert_ne!(part(0, 2), part(2, 2), "noise is not used twice");
 }

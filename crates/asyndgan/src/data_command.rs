@@ -120,7 +120,7 @@ pub(crate) fn run(command: DataCommand) -> Result<()> {
             };
             let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule, false)?;
             for (n, site) in (1..).zip(&prepared.sites) {
-                eprintln!("site-{n}: {}, {} patients or tiles, {} cases", site.name, site.patients.len(), site.cases);
+                eprintln!("site-{n}: {}, {} volumes or tiles, {} slices or patches", site.name, site.patients.len(), site.cases);
             }
             eprintln!("test: {}", prepared.test.join(", "));
             write_json(&out.join("prepared.json"), &prepared)

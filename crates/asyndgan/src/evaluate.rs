@@ -1,10 +1,10 @@
 //! Trains an arm's segmenter and scores it; of the toy, measures the distance to the true mixture.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs};
+use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, Result};
 use asyndgan_evaluator::{SegmenterTraining, Task, predict, score, score_slices, train_segmenter};
-use asyndgan_medio::{CaseSet, write_cases};
+use asyndgan_medio::CaseSet;
 use asyndgan_metrics::{Scores, summarise, wasserstein_1};
 use asyndgan_models::{Segmenter, read_tensors, set_threads, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
@@ -16,8 +16,8 @@ use tch::Tensor;
 use crate::{
     configure,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json, write_text},
-    synthesize,
+    run_folder::{RunFolder, remove_folder, write_json, write_text},
+    synthesize::{self, Chosen},
     train_segmenter::train_into,
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         Experiment::Fig5 => toy_scores(folder, arm, seed)?,
         _ => segment(folder, arm, seed)?,
     };
-    let scores = ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64() };
+    let scores = ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: versions(folder) };
     write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
 }
 
@@ -78,11 +78,11 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let rounds = folder.run.settings.curve_rounds();
     let mut bar = Progress::new(&Step::Curve(arm, seed).label(), rounds.len() as u64 * training.steps);
     let mut text = format!("round,{metric}\n");
-    let chosen = synthesize::choose(folder, &synthesize::conditions(&place)?, seed);
-    let made = place.join("curve-images.safetensors");
+    let chosen = Chosen { folder, conditions: synthesize::conditions(&place)?, seed };
+    let made = place.join("curve-images");
     for (done, &round) in (0..).zip(&rounds) {
         let generator = synthesize::load(folder, &Step::kept_generator(&folder.path, arm, seed, round))?;
-        write_cases(&made, None, &synthesize::images_of(folder, &generator, chosen.clone(), seed, |_| ()))?;
+        chosen.images(&generator, &made, |_| ())?;
         let cases = CaseSet::open(std::slice::from_ref(&made))?;
         let mut rng = stream(seed, Role::Segmenter, 0, 0);
         let progress = |step, _| bar.set(done * training.steps + step);
@@ -90,8 +90,15 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         let values: Vec<Option<f64>> = scored(folder, &segmenter, |_, _| ())?.iter().map(|c| c.metrics[metric]).collect();
         let _ = writeln!(text, "{round},{}", summarise(&values).mean.map_or_else(String::new, |v| v.to_string()));
     }
-    fs::remove_file(&made).with_context(|| format!("cannot remove {}", made.display()))?;
+    remove_folder(&made)?;
     write_text(&folder.proof(Step::Curve(arm, seed)), &text)
+}
+
+fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
+    let device = if folder.device.is_cuda() { "cuda" } else { "cpu" };
+    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into()
 }
 
 /// How long one of the segmenter's steps takes, the first left out.
@@ -110,7 +117,7 @@ fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
     let places: Vec<_> = match arm {
         Arm::RealAll => (1..=sites).map(|site| folder.site(site)).collect(),
         Arm::RealSubset(site) => vec![folder.site(site)],
-        _ => vec![folder.proof(Step::Synthesize(arm, seed))],
+        _ => vec![synthesize::made(folder, arm, seed)],
     };
     Ok(CaseSet::open(&places)?)
 }
@@ -133,7 +140,7 @@ fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<Cas
 
 /// What an arm's generator drew.
 pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<f64>> {
-    let tensors = read_tensors(&folder.proof(Step::Synthesize(arm, seed)))?;
+    let tensors = read_tensors(&synthesize::made(folder, arm, seed).join(synthesize::TOY))?;
     let values = tensors.get("values").context("the toy's synthetic file holds no values: delete it and synthesize again")?;
     let mut drawn = vec![0_f32; values.numel()];
     values.copy_data(&mut drawn, values.numel());

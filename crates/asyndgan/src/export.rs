@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 use asyndgan_medio::{CaseSet, Export};
 use asyndgan_paper::{Arm, Experiment, Step};
 
-use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::RunFolder};
+use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::RunFolder, synthesize::made};
 
 /// Hands on an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
@@ -13,9 +13,8 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
     let learnt = Learnt::from(&folder)?;
     let arms = folder.run.arms(learnt.sites);
-    let made = folder.proof(Step::Synthesize(which.arm, which.seed));
     ensure!(
-        made.is_file(),
+        folder.proof(Step::Synthesize(which.arm, which.seed)).is_file(),
         "{} holds no synthetic images of {} under seed {}: it has the seeds {:?} and the arms {}, each after its train and synthesize steps",
         which.at.run.display(),
         which.arm,
@@ -23,7 +22,7 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         folder.run.seeds,
         arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
     );
-    let cases = CaseSet::open(&[made])?;
+    let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)])?;
     let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
     let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_medio::{Case, CaseSet, Orientation, prepare, read_instances, read_labels, write_cases};
 use asyndgan_models::{Generator, set_threads};
-use asyndgan_paper::{Experiment, Run};
+use asyndgan_paper::{Experiment, Profile, Run, Settings};
 use asyndgan_training::{Wanted, synthesize as through};
 use ndarray::{Array2, Array3};
 use tch::{Device, Tensor};
@@ -16,6 +16,7 @@ use crate::{
     mask_files::{is_volume, masks},
     network_file,
     progress::Progress,
+    run_folder::remove_folder,
     synthesize::image,
 };
 
@@ -60,9 +61,7 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     let [cases, set] = ["cases", "set"].map(|part| job.out.with_file_name(format!(".{name}.{part}.partial")));
     // What a start that was killed left is no part of this one.
     for place in [&cases, &set] {
-        if place.exists() {
-            fs::remove_dir_all(place).with_context(|| format!("cannot remove {}", place.display()))?;
-        }
+        remove_folder(place)?;
     }
     let made = make(job, &generator, &run, &conditions, [&cases, &set]);
     for place in [&cases, &set].into_iter().filter(|place| place.exists()) {
@@ -92,7 +91,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
         let all = one.repeat([i64::from(job.count), 1, 1, 1]);
         // Masks of no site: the sites' appearances in turn.
         let sites: Vec<u32> = (0..job.count).map(|k| k % run.settings.sites.max(1)).filter(|_| run.settings.site_code).collect();
-        let wanted = Wanted { codes: &all, planes, sites: &sites, together };
+        let wanted = Wanted { codes: &all, planes, sites: &sites, together, batches_before: 0 };
         // A seed of its own for every mask.
         let images = through(generator, &wanted, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
         let case = |k: u32| {
@@ -141,12 +140,22 @@ fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
     }
 }
 
+/// What a generator's file says of itself: neither data, seeds nor device.
+#[derive(serde::Serialize)]
+struct About<'a> {
+    experiment: Experiment,
+    profile: Profile,
+    settings: &'a Settings,
+}
+
 fn card(job: &FromMasks, run: &Run) -> Result<String> {
+    let about = About { experiment: run.experiment, profile: run.profile, settings: &run.settings };
     Ok(format!(
         "# Synthetic images\n\nEvery image here is synthetic: {} made of each mask by a generator, seed {}. No image is of a patient; the masks are whose they were.\n\n\
-         Synthetic images may lack what is rare and show what is not there. Nothing here is for diagnosis.\n\n## The generator's run\n\n```json\n{}\n```\n",
+         Synthetic images may lack what is rare and show what is not there. Nothing here is for diagnosis. The generator's file does not say what it learnt from: \
+         made from data with a licence, these images fall under what that licence says of derived works.\n\n## The generator\n\n```json\n{}\n```\n",
         job.count,
         job.seed,
-        serde_json::to_string_pretty(run)?
+        serde_json::to_string_pretty(&about)?
     ))
 }

@@ -119,8 +119,8 @@ struct SynthesizeArguments {
     /// The folder of masks: PNG or TIFF of nuclei, or NIfTI with tumour labels 1 to 3 and the brain's contour as 4.
     #[arg(long, requires = "generator")]
     conditions: Option<PathBuf>,
-    /// Images of each mask.
-    #[arg(long, default_value_t = 1)]
+    /// Images of each mask; a run says in its settings how many.
+    #[arg(long, default_value_t = 1, requires = "generator")]
     count: u32,
     /// The folder that is made.
     #[arg(long, requires = "generator")]
@@ -129,7 +129,7 @@ struct SynthesizeArguments {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Where a generator by itself is computed: auto, cpu or cuda.
-    #[arg(long, default_value = "auto")]
+    #[arg(long, default_value = "auto", requires = "generator")]
     device: String,
 }
 
@@ -160,7 +160,7 @@ enum Command {
     /// Train a segmenter on synthetic images, or on a hospital's own.
     #[command(after_help = SEGMENTER)]
     TrainSegmenter {
-        /// Cases: a run's synthetic.safetensors, the cases of `synthesize --generator`, or folders that `data prepare` wrote.
+        /// Cases: an arm's folder synthetic of a run, the cases of `synthesize --generator`, or folders that `data prepare` wrote.
         #[arg(long, required = true, num_args = 1..)]
         cases: Vec<PathBuf>,
         /// What they show.

@@ -4,7 +4,7 @@ mod page;
 mod quality;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -116,7 +116,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         seconds,
         counted_from_round,
         spent: spent(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
-        versions: versions(folder),
+        versions: versions(scores.values().flatten()),
         configuration: run.clone(),
     })
 }
@@ -135,11 +135,13 @@ fn spent(text: &str) -> BTreeMap<String, f64> {
     sums
 }
 
-fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
-    let device = if folder.device.is_cuda() { "cuda" } else { "cpu" };
-    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into()
+/// What computed the scores; where arms or seeds differ, all that took part.
+fn versions<'a>(scores: impl Iterator<Item = &'a ArmScores>) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::<&str, BTreeSet<&str>>::new();
+    for (name, version) in scores.flat_map(|s| &s.versions) {
+        found.entry(name).or_default().insert(version);
+    }
+    found.into_iter().map(|(name, of)| (name.to_owned(), of.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }
 
 fn by_metric(experiment: Experiment, values: impl Fn(&str) -> Values) -> BTreeMap<&'static str, Values> {
@@ -232,7 +234,7 @@ mod tests {
                 undefined: BTreeMap::new(),
                 slices: slices.iter().map(|dice| slice(dice, slices.len() > 1)).collect(),
             };
-            ArmScores { arm, seed, training_images: 1, cases: cases.iter().map(case).collect(), seconds: 0.0 }
+            ArmScores { arm, seed, training_images: 1, cases: cases.iter().map(case).collect(), seconds: 0.0, versions: BTreeMap::new() }
         };
         let arms = [Arm::SynAll, Arm::AsynDgan];
         let of = |arm, more: f64| {
@@ -251,6 +253,20 @@ mod tests {
         assert!(found.claims[2].difference.is_some_and(|d| (d - 0.1).abs() < 1e-12), "{:?}", found.claims);
         let nuclei = [(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into();
         assert_eq!(per_slice(Experiment::Table2, &nuclei, &arms[..1], &arms).expect("nothing to state"), None);
+    }
+
+    #[test]
+    fn whatever_computed_a_part_is_named() {
+        let of = |device: &str| ArmScores {
+            arm: Arm::AsynDgan,
+            seed: 0,
+            training_images: 1,
+            cases: Vec::new(),
+            seconds: 0.0,
+            versions: [("device".to_owned(), device.to_owned()), ("tch".to_owned(), "1".to_owned())].into(),
+        };
+        let found = versions([of("cuda"), of("cpu"), of("cuda")].iter());
+        assert_eq!(found, [("device".to_owned(), "cpu, cuda".to_owned()), ("tch".to_owned(), "1".to_owned())].into());
     }
 
     #[test]

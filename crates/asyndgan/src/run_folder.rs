@@ -87,6 +87,16 @@ fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>)
     }
 }
 
+/// Removes a folder, if it is there.
+pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The device of a name.
 pub(crate) fn device(name: &str) -> Result<Device> {
     match name {

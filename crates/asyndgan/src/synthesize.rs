@@ -1,6 +1,9 @@
 //! Makes an arm's synthetic images from its generator and the masks that the server was given.
 
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
@@ -12,28 +15,48 @@ use ndarray::{Array2, Array3};
 use rand::Rng;
 use tch::Tensor;
 
-use crate::{configure, progress::Progress, run_folder::RunFolder};
+use crate::{
+    configure,
+    progress::Progress,
+    run_folder::{RunFolder, remove_folder, write_json},
+};
 
 /// Images that go through the generator at once, where they leave each other alone.
 const TOGETHER: u32 = 16;
+/// Images that are in memory and in one file, about.
+const A_FILE: u32 = 256;
 
 pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
     let generator = load(folder, &place.join("generator.safetensors"))?;
-    let out = folder.proof(Step::Synthesize(arm, seed));
+    let (out, beside) = (made(folder, arm, seed), place.join("synthetic.partial"));
     let label = Step::Synthesize(arm, seed).label();
-    if folder.run.experiment == Experiment::Fig5 {
-        let count = configure::codes(folder.run.experiment);
+    let count = if folder.run.experiment == Experiment::Fig5 {
+        let planes = configure::codes(folder.run.experiment);
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
-        let wanted = Wanted { codes: &codes, planes: count, sites: &[], together: 1 << 16 };
+        let wanted = Wanted { codes: &codes, planes, sites: &[], together: 1 << 16, batches_before: 0 };
         let values = through(&generator, &wanted, seed, folder.device, |done| bar.set(done));
-        write_tensors(&out, &[("values".to_owned(), values)].into())?;
-        return Ok(());
-    }
-    let chosen = choose(folder, &conditions(&place)?, seed);
-    let mut bar = Progress::new(&label, chosen.len() as u64);
-    Ok(write_cases(&out, None, &images_of(folder, &generator, chosen, seed, |done| bar.set(done)))?)
+        fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
+        write_tensors(&beside.join(TOY), &[("values".to_owned(), values)].into())?;
+        codes.numel()
+    } else {
+        let chosen = Chosen { folder, conditions: conditions(&place)?, seed };
+        let mut bar = Progress::new(&label, chosen.count() as u64);
+        chosen.images(&generator, &beside, |done| bar.set(done))?;
+        chosen.count()
+    };
+    remove_folder(&out)?;
+    fs::rename(&beside, &out).with_context(|| format!("cannot make {}", out.display()))?;
+    write_json(&folder.proof(Step::Synthesize(arm, seed)), &serde_json::json!({ "images": count }))
+}
+
+/// The file of the toy's values in the folder of what was made.
+pub(crate) const TOY: &str = "values.safetensors";
+
+/// The folder of an arm's synthetic images.
+pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> PathBuf {
+    Step::synthetic(&folder.path, arm, seed)
 }
 
 /// A generator of this run from its file.
@@ -59,24 +82,66 @@ pub(crate) fn conditions(place: &Path) -> Result<Vec<SiteMask>> {
     Ok(masks)
 }
 
-/// Synthetic images of chosen conditions.
-pub(crate) fn images_of(
-    folder: &RunFolder,
-    generator: &Generator,
-    chosen: Vec<SiteMask>,
-    seed: u64,
-    progress: impl FnMut(u64),
-) -> Vec<Case> {
-    let side = folder.run.settings.crop as i64;
-    let flat: Vec<u8> = chosen.iter().flat_map(|(_, mask)| mask).copied().collect();
-    let sites: Vec<u32> = chosen.iter().map(|(site, _)| *site).filter(|_| folder.run.settings.site_code).collect();
-    let codes = Tensor::from_slice(&flat).view([chosen.len() as i64, 1, side, side]);
-    let together = if folder.run.settings.batch_norm { folder.run.settings.batch } else { TOGETHER };
-    let wanted = Wanted { codes: &codes, planes: configure::codes(folder.run.experiment), sites: &sites, together };
-    let images = through(generator, &wanted, seed, folder.device, progress);
-    let case =
-        |(i, (_, condition)): (usize, SiteMask)| Case { id: format!("synthetic-{i}"), image: image(&images.get(i as i64)), condition };
-    chosen.into_iter().enumerate().map(case).collect()
+/// What an arm's generator makes images of: each condition once as it is, in the middle; then crops at random, of brains with another
+/// slice's tumour. Each is worked out when its turn comes.
+pub(crate) struct Chosen<'a> {
+    pub(crate) folder: &'a RunFolder,
+    pub(crate) conditions: Vec<SiteMask>,
+    pub(crate) seed: u64,
+}
+
+impl Chosen<'_> {
+    fn count(&self) -> usize {
+        self.conditions.len() * self.folder.run.settings.synthetic_per_condition
+    }
+
+    fn mask(&self, number: usize) -> SiteMask {
+        let crop = self.folder.run.settings.crop;
+        let (copy, i) = (number / self.conditions.len(), number % self.conditions.len());
+        let (site, own) = &self.conditions[i];
+        let (rows, columns) = (own.nrows() - crop, own.ncols() - crop);
+        if copy == 0 {
+            return (*site, window(own.view(), rows / 2, columns / 2, crop).to_owned());
+        }
+        let mut rng = stream(self.seed, Role::Transplant, copy as u32, i as u64);
+        let moved = (self.folder.run.experiment == Experiment::Table1).then(|| {
+            let mut other = || &self.conditions[rng.random_range(0..self.conditions.len())].1;
+            // Some tumours lie outside of some outlines: a few tries, then the slice's own.
+            (0..10).find_map(|_| transplant(own.view(), other().view(), prepare::TUMOUR_PIXELS_MIN))
+        });
+        let condition = moved.flatten().unwrap_or_else(|| own.clone());
+        let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
+        (*site, window(condition.view(), top, left, crop).to_owned())
+    }
+
+    /// Makes the images into a folder that is made anew, file by file: of a whole data set they need not fit into memory.
+    pub(crate) fn images(&self, generator: &Generator, out: &Path, mut progress: impl FnMut(u64)) -> Result<()> {
+        let settings = &self.folder.run.settings;
+        let together = if settings.batch_norm { settings.batch } else { TOGETHER };
+        let batches = (A_FILE / together).max(1);
+        let a_file = (batches * together) as usize;
+        remove_folder(out)?;
+        fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
+        for (number, start) in (0..self.count()).step_by(a_file).enumerate() {
+            let masks: Vec<SiteMask> = (start..self.count().min(start + a_file)).map(|i| self.mask(i)).collect();
+            let flat: Vec<u8> = masks.iter().flat_map(|(_, mask)| mask).copied().collect();
+            let sites: Vec<u32> = masks.iter().map(|(site, _)| *site).filter(|_| settings.site_code).collect();
+            let side = settings.crop as i64;
+            let codes = Tensor::from_slice(&flat).view([masks.len() as i64, 1, side, side]);
+            let batches_before = number as u64 * u64::from(batches);
+            let planes = configure::codes(self.folder.run.experiment);
+            let wanted = Wanted { codes: &codes, planes, sites: &sites, together, batches_before };
+            let images = through(generator, &wanted, self.seed, self.folder.device, |done| progress(start as u64 + done));
+            let case = |(i, (_, condition)): (usize, SiteMask)| Case {
+                id: format!("synthetic-{}", start + i),
+                image: image(&images.get(i as i64)),
+                condition,
+            };
+            let cases: Vec<Case> = masks.into_iter().enumerate().map(case).collect();
+            write_cases(&out.join(format!("{number:06}.safetensors")), None, &cases)?;
+        }
+        Ok(())
+    }
 }
 
 /// Conditions in the mixture's shares; an arm of one site knows its own only.
@@ -95,29 +160,6 @@ pub(crate) fn planes(codes: &Tensor) -> Vec<Array2<u8>> {
     codes.copy_data(&mut values, codes.numel());
     let shape = (size[2] as usize, size[3] as usize);
     values.chunks_exact(shape.0 * shape.1).map(|v| Array2::from_shape_vec(shape, v.to_vec()).expect("a plane")).collect()
-}
-
-/// What to make: each condition once as it is, in the middle; then crops at random, of brains with another slice's tumour.
-pub(crate) fn choose(folder: &RunFolder, conditions: &[SiteMask], seed: u64) -> Vec<SiteMask> {
-    let crop = folder.run.settings.crop;
-    let margin = |c: &Array2<u8>| (c.nrows() - crop, c.ncols() - crop);
-    let middle = |c: &Array2<u8>| window(c.view(), margin(c).0 / 2, margin(c).1 / 2, crop).to_owned();
-    let mut chosen: Vec<SiteMask> = conditions.iter().map(|(site, c)| (*site, middle(c))).collect();
-    for copy in 1..folder.run.settings.synthetic_per_condition {
-        for (i, (site, own)) in conditions.iter().enumerate() {
-            let mut rng = stream(seed, Role::Transplant, copy as u32, i as u64);
-            let moved = (folder.run.experiment == Experiment::Table1).then(|| {
-                let mut other = || &conditions[rng.random_range(0..conditions.len())].1;
-                // Some tumours lie outside of some outlines: a few tries, then the slice's own.
-                (0..10).find_map(|_| transplant(own.view(), other().view(), prepare::TUMOUR_PIXELS_MIN))
-            });
-            let condition = moved.flatten().unwrap_or_else(|| own.clone());
-            let (rows, columns) = margin(own);
-            let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
-            chosen.push((*site, window(condition.view(), top, left, crop).to_owned()));
-        }
-    }
-    chosen
 }
 
 pub(crate) fn image(tensor: &Tensor) -> Array3<f32> {

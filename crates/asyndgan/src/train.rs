@@ -21,7 +21,7 @@ use crate::{
     curves::LossCurves,
     network_file,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json},
+    run_folder::{RunFolder, remove_folder, write_json},
 };
 
 /// A site that does not answer for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes. One that
@@ -199,7 +199,7 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     const ROUNDS: u64 = 3;
     let sites = folder.prepared()?.sites.len() as u32;
     let scratch = folder.path.join("estimate-scratch");
-    remove(&scratch)?;
+    remove_folder(&scratch)?;
     let mut job = job(folder, Arm::AsynDgan, 0, sites, scratch.clone());
     job.run.rounds = ROUNDS;
     let mut bar = Progress::new(&Step::Estimate.label(), ROUNDS);
@@ -208,7 +208,7 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
         times.push(now());
         bar.set(round);
     });
-    remove(&scratch)?;
+    remove_folder(&scratch)?;
     played?;
     // The first round also loads and warms up.
     let seconds_per_round = times[times.len() - 1].duration_since(times[1]).as_secs_f64() / (times.len() - 2) as f64;
@@ -224,13 +224,4 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
         "estimate: {hours:.1} hours for the whole: {seconds_per_round:.1} s a round of {generators} generators, {seconds_per_step:.2} s a step of {segmenters} segmenters"
     );
     write_json(&folder.proof(Step::Estimate), &Estimate { seconds_per_round, seconds_per_segmenter_step: seconds_per_step, hours })
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot remove {}", folder.display()))
-        }
-        _ => Ok(()),
-    }
 }

@@ -6,11 +6,11 @@ use anyhow::Result;
 use asyndgan_medio::{CaseSet, window};
 use asyndgan_models::read_tensors;
 use asyndgan_paper::{Arm, Experiment, Step};
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{Array2, ArrayView2, Axis};
 use tch::Tensor;
 
 use super::canvas::{Canvas, of_codes, of_image, of_labels};
-use crate::{report::Samples, run_folder::RunFolder};
+use crate::{report::Samples, run_folder::RunFolder, synthesize::made};
 
 const ROWS: usize = 6;
 
@@ -21,8 +21,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     let real = CaseSet::open(&(1..=sites).map(|site| folder.site(site)).collect::<Vec<_>>())?;
     let mut arms = folder.run.arms(sites);
     arms.retain(|arm| arm.is_synthetic());
-    let made: Vec<CaseSet> =
-        arms.iter().map(|&arm| CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])).collect::<Result<_, _>>()?;
+    let sets: Vec<CaseSet> = arms.iter().map(|&arm| CaseSet::open(&[made(folder, arm, seed)])).collect::<Result<_, _>>()?;
     let headings = ["condition".to_owned()].into_iter().chain(arms.iter().map(Arm::to_string)).chain(["real".to_owned()]).collect();
     let mut canvas = Canvas::new(headings, ROWS);
     let crop = folder.run.settings.crop;
@@ -32,29 +31,27 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         let real = real.read(i)?;
         let margin = (real.condition.nrows() - crop) / 2;
         canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
-        for (column, cases) in made.iter().enumerate() {
+        for (column, cases) in sets.iter().enumerate() {
             if i < cases.len() {
                 canvas.put(row, 1 + column, of_image(cases.read(i)?.image.view()).view());
             }
         }
-        canvas.put(row, 1 + made.len(), of_image(window(real.image.view(), margin, margin, crop)).view());
+        canvas.put(row, 1 + sets.len(), of_image(window(real.image.view(), margin, margin, crop)).view());
     }
     canvas.save(&folder.path.join("synthetic.png"))
 }
 
-/// Synthetic images of each arm, and beside each the real training image whose features are nearest.
+/// Synthetic images of each arm, and beside each the crop of all real training images whose features are nearest.
 pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
     let headings = samples.synthetic.iter().flat_map(|(arm, _)| [arm.to_string(), "nearest real".to_owned()]).collect();
     let mut canvas = Canvas::new(headings, ROWS);
     for (column, (_, made)) in samples.synthetic.iter().enumerate() {
         for row in 0..ROWS.min(made.images.len()) {
             let i = row * made.images.len() / ROWS;
-            let from = made.features.row(i);
-            let distance = |to: ArrayView1<f64>| to.iter().zip(from).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
-            let distances = samples.real.features.rows().into_iter().map(distance).enumerate();
-            let Some((nearest, _)) = distances.min_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
             canvas.put(row, 2 * column, of_image(made.images[i].view()).view());
-            canvas.put(row, 2 * column + 1, of_image(samples.real.images[nearest].view()).view());
+            if let Some(nearest) = samples.training.nearest(made.features.row(i))? {
+                canvas.put(row, 2 * column + 1, of_image(nearest.view()).view());
+            }
         }
     }
     canvas.save(&folder.path.join("neighbours.png"))

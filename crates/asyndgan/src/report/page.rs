@@ -71,7 +71,8 @@ fn provenance(table: &Table) -> Markup {
     html! {
         p {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
-            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{minutes:.0}")) " minutes of computing."
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{minutes:.0}")) " minutes of computing"
+            @if table.counted_from_round.values().any(|&round| round > 0) { ", what ran before a training was interrupted not counted" } "."
         }
         @let changed = table.changed_settings();
         @if !changed.is_empty() { p { "Settings other than the profile's: " (changed.join(", ")) } }
@@ -154,7 +155,10 @@ fn pictures(folder: &RunFolder) -> Result<Markup> {
     let known = [
         ("synthetic.png", "Conditions, what each generator makes of them, and the real image of the same condition."),
         ("predictions.png", "Held-out images, their truth, and what each arm's segmenter finds."),
-        ("neighbours.png", "Synthetic images, and beside each the real training image that is nearest to it: has the generator copied?"),
+        (
+            "neighbours.png",
+            "Synthetic images, and beside each what is nearest to it in all real training images: has the generator copied?",
+        ),
         (
             "fig5.png",
             "What each arm's generator draws (blue), against the true mixture (red); under overlapping conditions theory predicts the barycentre (black).",
@@ -194,7 +198,7 @@ fn quality(rows: &[ImageQuality]) -> Markup {
         @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": no " (measure) ", " (why) } } }
         p.small {
             "Crops, each kind against as many of real training images, in the space of the features at the bottom of the segmenter that learnt from all real images, "
-            "averaged over a crop. These numbers are not those of an Inception network, and compare only within this table; the first row shows what real images of "
+            "averaged over a crop; the nearest real one is looked for among crops that cover every real training image. These numbers are not those of an Inception network, and compare only within this table; the first row shows what real images of "
             "other patients score. Precision and recall take 3 neighbours. Synthetic images that lie much nearer to real training images than held-out real ones do "
             "hint at copies; that they do not is no proof that nothing was copied."
         }
@@ -247,7 +251,10 @@ fn traffic(table: &Table) -> Markup {
         div.wide { table {
             thead { tr { th { "run" } th { "site" } th.number { "MB" } th { "by kind of message" } } }
             tbody { @for (run, sites) in &table.bytes { @for (site, kinds) in sites { tr {
-                td { (run) } td { (site) }
+                td { (run) @if let Some(round) = table.counted_from_round.get(run).filter(|&&round| round > 0) {
+                    br; span.small { "counted from round " (round) " only: training was interrupted there" }
+                } }
+                td { (site) }
                 td.number { (format!("{:.1}", megabytes(kinds))) }
                 td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages) "; " } }
             } } } }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use asyndgan_medio::{CaseSet, window};
+use asyndgan_medio::{CaseSet, Windows, window};
 use asyndgan_metrics::{Undefined, fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
 use asyndgan_models::Segmenter;
 use asyndgan_paper::{Arm, Experiment, ImageQuality, Step};
 use asyndgan_protocol::{Role, Stream, stream};
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array2, Array3, ArrayView1, Axis, concatenate};
 use rand::Rng;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-use crate::{network_file, run_folder::RunFolder};
+use crate::{network_file, run_folder::RunFolder, synthesize::made};
 
 /// Images of each kind that are compared, at most; of every kind as many, for the measures depend on it.
 const IMAGES_MAX: usize = 500;
@@ -25,9 +25,50 @@ pub(crate) struct Sample {
     pub(crate) features: Array2<f64>,
 }
 
+/// Every real training image by its features, in crops that cover it: a copy may be of any of them.
+pub(crate) struct Training {
+    cases: CaseSet,
+    crop: usize,
+    /// Of each crop the case, and its first row and column.
+    places: Vec<(usize, usize, usize)>,
+    features: Array2<f64>,
+}
+
+impl Training {
+    fn of(cases: CaseSet, crop: usize, segmenter: &Segmenter, device: Device) -> Result<Self> {
+        let mut places = Vec::new();
+        if let Some([_, rows, columns]) = cases.image_shape() {
+            let windows = Windows::covering(rows, columns, crop);
+            places.extend((0..cases.len()).flat_map(|case| windows.starts().iter().map(move |&(top, left)| (case, top, left))));
+        }
+        let mut parts = Vec::new();
+        let mut training = Self { cases, crop, places, features: Array2::zeros((0, 0)) };
+        for some in training.places.chunks(IMAGES_MAX) {
+            let images = some.iter().map(|&place| training.image(place)).collect::<Result<Vec<_>>>()?;
+            parts.push(features(segmenter, device, &images));
+        }
+        if !parts.is_empty() {
+            training.features = concatenate(Axis(0), &parts.iter().map(Array2::view).collect::<Vec<_>>())?;
+        }
+        Ok(training)
+    }
+
+    fn image(&self, (case, top, left): (usize, usize, usize)) -> Result<Array3<f32>> {
+        Ok(window(self.cases.read(case)?.image.view(), top, left, self.crop).to_owned())
+    }
+
+    /// The crop whose features are nearest to these; none of no images.
+    pub(crate) fn nearest(&self, from: ArrayView1<f64>) -> Result<Option<Array3<f32>>> {
+        let distance = |to: ArrayView1<f64>| to.iter().zip(from).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+        let distances = self.features.rows().into_iter().map(distance).zip(&self.places);
+        distances.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, &place)| self.image(place)).transpose()
+    }
+}
+
 /// What is compared: real training images, real held-out ones, and the synthetic ones of every arm.
 pub(crate) struct Samples {
-    pub(crate) real: Sample,
+    pub(crate) training: Training,
+    real: Sample,
     held_out: Sample,
     pub(crate) synthetic: Vec<(Arm, Sample)>,
 }
@@ -42,12 +83,13 @@ impl Samples {
         }
         let (segmenter, _) = network_file::segmenter(&weights, folder.device)?;
         let mut rng = stream(seed, Role::Comparison, 0, 0);
-        let (of, crop) = (|images| sample(folder, &segmenter, images), folder.run.settings.crop);
+        let crop = folder.run.settings.crop;
+        let of = |images: Vec<Array3<f32>>| Sample { features: features(&segmenter, folder.device, &images), images };
         let sites: Vec<_> = (1..=folder.prepared()?.sites.len() as u32).map(|site| folder.site(site)).collect();
         let all = CaseSet::open(&sites)?;
         let mut sets = Vec::new();
         for &arm in arms.iter().filter(|arm| arm.is_synthetic()) {
-            sets.push((arm, CaseSet::open(&[folder.proof(Step::Synthesize(arm, seed))])?));
+            sets.push((arm, CaseSet::open(&[made(folder, arm, seed)])?));
         }
         let count = sets.iter().map(|(_, made)| made.len()).chain([all.len(), IMAGES_MAX]).min().unwrap_or(0);
         let real = of(crops(&all, crop, count, &mut rng)?);
@@ -56,7 +98,8 @@ impl Samples {
         for (arm, made) in sets {
             synthetic.push((arm, of(crops(&made, crop, count, &mut rng)?)));
         }
-        Ok(Some(Self { real, held_out, synthetic }))
+        let training = Training::of(all, crop, &segmenter, folder.device)?;
+        Ok(Some(Self { training, real, held_out, synthetic }))
     }
 
     /// The comparisons; first the held-out real images, which say what numbers real images of other patients have.
@@ -65,10 +108,11 @@ impl Samples {
             let (synthetic, real) = (sample.features.view(), self.real.features.view());
             let mut undefined = BTreeMap::new();
             let both = known("precision and recall", precision_recall(real, synthetic, NEIGHBOURS), &mut undefined);
-            let nearest = known("distance to the nearest", nearest_distances(synthetic, real), &mut undefined).map(|mut d| {
-                d.sort_by(f64::total_cmp);
-                [5.0, 50.0].map(|p| percentile_of_sorted(&d, p))
-            });
+            let nearest = known("distance to the nearest", nearest_distances(synthetic, self.training.features.view()), &mut undefined)
+                .map(|mut d| {
+                    d.sort_by(f64::total_cmp);
+                    [5.0, 50.0].map(|p| percentile_of_sorted(&d, p))
+                });
             ImageQuality {
                 arm,
                 images: sample.images.len(),
@@ -116,20 +160,19 @@ fn held_out(folder: &RunFolder, count: usize, rng: &mut Stream) -> Result<Vec<Ar
     Ok(images)
 }
 
-fn sample(folder: &RunFolder, segmenter: &Segmenter, images: Vec<Array3<f32>>) -> Sample {
+fn features(segmenter: &Segmenter, device: Device, images: &[Array3<f32>]) -> Array2<f64> {
     let mut values = Vec::new();
     let mut width = 0;
     for batch in images.chunks(32) {
         let (channels, rows, columns) = batch[0].dim();
         let flat: Vec<f32> = batch.iter().flat_map(|image| image.iter().copied()).collect();
         let shape = [batch.len() as i64, channels as i64, rows as i64, columns as i64];
-        let features = segmenter.features(&Tensor::from_slice(&flat).view(shape).to_device(folder.device));
-        let features = features.to_device(tch::Device::Cpu).to_kind(Kind::Double).contiguous();
+        let features = segmenter.features(&Tensor::from_slice(&flat).view(shape).to_device(device));
+        let features = features.to_device(Device::Cpu).to_kind(Kind::Double).contiguous();
         width = features.size()[1] as usize;
         let mut part = vec![0.0; features.numel()];
         features.copy_data(&mut part, features.numel());
         values.extend(part);
     }
-    let features = Array2::from_shape_vec((images.len(), width), values).expect("features of every image");
-    Sample { images, features }
+    Array2::from_shape_vec((images.len(), width), values).expect("features of every image")
 }
