@@ -151,7 +151,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// The report is cheap and depends on all others: it is always made anew.
+    /// The report depends on all others, and takes little beside them: it is always made anew.
     fn is_done(&self, step: Step) -> bool {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
     }

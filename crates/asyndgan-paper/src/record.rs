@@ -54,7 +54,7 @@ pub struct Prepared {
     pub kind: DataKind,
     /// The sites, in order.
     pub sites: Vec<PreparedSite>,
-    /// Held-out patients or tiles.
+    /// Held-out volumes or tiles.
     pub test: Vec<String>,
 }
 
@@ -80,6 +80,9 @@ pub struct TrainRecord {
     pub counted_from_round: u64,
     /// What travelled, by site from 1.
     pub bytes: BTreeMap<String, SiteTraffic>,
+    /// Versions of what computed the last part, and the device; empty of what was computed before they were written down.
+    #[serde(default)]
+    pub versions: BTreeMap<String, String>,
 }
 
 /// One case's metrics.
@@ -170,9 +173,9 @@ pub struct PerSlice {
 pub struct Data {
     /// Where the images come from.
     pub kind: DataKind,
-    /// Training patients or tiles.
+    /// Training volumes or tiles.
     pub train_cases: usize,
-    /// Held-out patients or tiles.
+    /// Held-out volumes or tiles.
     pub test_cases: usize,
     /// The sites.
     pub sites: Vec<PreparedSite>,
@@ -232,7 +235,7 @@ pub struct Table {
     pub counted_from_round: BTreeMap<String, u64>,
     /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
     pub spent: BTreeMap<String, f64>,
-    /// Versions of what computed it, and the device; several where they changed on the way.
+    /// Versions of what computed it, and the device; several where they changed on the way, "unknown" where a part does not say.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,

@@ -8,7 +8,7 @@ use crate::{Dtype, Error, RunDescription};
 pub enum ConditionPolicy {
     /// The masks as they are.
     All,
-    /// Only masks put together from several patients': no patient's own leaves whole. A brain's outline does.
+    /// Only masks put together from several patients', as far as their names tell patients apart: none leaves as it is. A brain's outline does.
     Recombined,
 }
 

@@ -111,9 +111,9 @@ impl RealData {
         patient.with_context(|| format!("{} cannot be prepared", case.images[0].display()))
     }
 
-    /// What a case's prepared file is called: its name, and a digest of its files and of how it is prepared.
+    /// What a case's prepared file is called: its name, and a digest of its files, of whose it is and of how it is prepared.
     pub(crate) fn stem(&self, case: &CaseFiles, recipe: Recipe) -> Result<String> {
-        Ok(format!("{}-{}", case.id, case.digest(self.channel, &recipe.about())?))
+        Ok(format!("{}-{}", case.id, case.digest(self.channel, &format!("{}, patient {}", recipe.about(), case.patient))?))
     }
 }
 

@@ -16,7 +16,7 @@ use tch::Tensor;
 use crate::{
     configure,
     progress::{Progress, now},
-    run_folder::{RunFolder, remove_folder, write_json, write_text},
+    run_folder::{RunFolder, remove_folder, versions, write_json, write_text},
     synthesize::{self, Chosen},
     train_segmenter::train_into,
 };
@@ -30,7 +30,8 @@ pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         Experiment::Fig5 => toy_scores(folder, arm, seed)?,
         _ => segment(folder, arm, seed)?,
     };
-    let scores = ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: versions(folder) };
+    let scores =
+        ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: versions(folder.device) };
     write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
 }
 
@@ -82,7 +83,7 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let made = place.join("curve-images");
     for (done, &round) in (0..).zip(&rounds) {
         let generator = synthesize::load(folder, &Step::kept_generator(&folder.path, arm, seed, round))?;
-        chosen.images(&generator, &made, |_| ())?;
+        chosen.images(&generator, &made, synthesize::A_FILE, |_| ())?;
         let cases = CaseSet::open(std::slice::from_ref(&made))?;
         let mut rng = stream(seed, Role::Segmenter, 0, 0);
         let progress = |step, _| bar.set(done * training.steps + step);
@@ -92,13 +93,6 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     }
     remove_folder(&made)?;
     write_text(&folder.proof(Step::Curve(arm, seed)), &text)
-}
-
-fn versions(folder: &RunFolder) -> BTreeMap<String, String> {
-    let device = if folder.device.is_cuda() { "cuda" } else { "cpu" };
-    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into()
 }
 
 /// How long one of the segmenter's steps takes, the first left out.
@@ -117,7 +111,7 @@ fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
     let places: Vec<_> = match arm {
         Arm::RealAll => (1..=sites).map(|site| folder.site(site)).collect(),
         Arm::RealSubset(site) => vec![folder.site(site)],
-        _ => vec![synthesize::made(folder, arm, seed)],
+        _ => vec![synthesize::made(folder, arm, seed)?],
     };
     Ok(CaseSet::open(&places)?)
 }
@@ -140,7 +134,7 @@ fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<Cas
 
 /// What an arm's generator drew.
 pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<f64>> {
-    let tensors = read_tensors(&synthesize::made(folder, arm, seed).join(synthesize::TOY))?;
+    let tensors = read_tensors(&synthesize::made(folder, arm, seed)?.join(synthesize::TOY))?;
     let values = tensors.get("values").context("the toy's synthetic file holds no values: delete it and synthesize again")?;
     let mut drawn = vec![0_f32; values.numel()];
     values.copy_data(&mut drawn, values.numel());

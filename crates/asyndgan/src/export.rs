@@ -22,7 +22,7 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
         folder.run.seeds,
         arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
     );
-    let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)])?;
+    let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)?])?;
     let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
     let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);

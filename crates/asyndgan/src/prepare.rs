@@ -1,4 +1,4 @@
-//! Brings patients into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
+//! Brings volumes and tiles into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
 
 use std::{collections::BTreeSet, fs, path::Path};
 

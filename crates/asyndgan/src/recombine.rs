@@ -10,7 +10,8 @@ use tch::Tensor;
 use crate::synthesize::planes;
 
 /// As many conditions as there are, none of them one patient's: brains get another patient's tumour inside their outline; tissue is
-/// put together from quarters of different patients, and of every case one quarter never leaves.
+/// put together from quarters of different patients, and of every patch one quarter leaves with none. Where patches of one tile overlap, a
+/// neighbour may hold what a patch keeps back.
 ///
 /// The stream must be secret: whoever can draw it again knows which part came from where.
 ///

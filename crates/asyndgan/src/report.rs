@@ -74,7 +74,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
-    let mut counted_from_round = BTreeMap::new();
+    let (mut counted_from_round, mut versions) = (BTreeMap::new(), Vec::new());
     for &seed in &run.seeds {
         for &arm in arms {
             let key = format!("seed-{seed}/{arm}");
@@ -85,7 +85,9 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
                 spent += train.seconds;
                 counted_from_round.insert(key.clone(), train.counted_from_round);
                 bytes.insert(key.clone(), train.bytes);
+                versions.push(train.versions);
             }
+            versions.push(found.versions.clone());
             seconds.insert(key, spent);
             scores.entry(arm).or_default().push(found);
         }
@@ -116,7 +118,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         seconds,
         counted_from_round,
         spent: spent(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
-        versions: versions(scores.values().flatten()),
+        versions: together(&versions),
         configuration: run.clone(),
     })
 }
@@ -135,11 +137,12 @@ fn spent(text: &str) -> BTreeMap<String, f64> {
     sums
 }
 
-/// What computed the scores; where arms or seeds differ, all that took part.
-fn versions<'a>(scores: impl Iterator<Item = &'a ArmScores>) -> BTreeMap<String, String> {
+/// What computed trainings and scores; where they differ, all that took part.
+fn together(parts: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
+    let names: BTreeSet<&str> = parts.iter().flatten().map(|(name, _)| name.as_str()).collect();
     let mut found = BTreeMap::<&str, BTreeSet<&str>>::new();
-    for (name, version) in scores.flat_map(|s| &s.versions) {
-        found.entry(name).or_default().insert(version);
+    for (part, name) in parts.iter().flat_map(|part| names.iter().map(move |&name| (part, name))) {
+        found.entry(name).or_default().insert(part.get(name).map_or("unknown", String::as_str));
     }
     found.into_iter().map(|(name, of)| (name.to_owned(), of.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }
@@ -257,16 +260,11 @@ mod tests {
 
     #[test]
     fn whatever_computed_a_part_is_named() {
-        let of = |device: &str| ArmScores {
-            arm: Arm::AsynDgan,
-            seed: 0,
-            training_images: 1,
-            cases: Vec::new(),
-            seconds: 0.0,
-            versions: [("device".to_owned(), device.to_owned()), ("tch".to_owned(), "1".to_owned())].into(),
-        };
-        let found = versions([of("cuda"), of("cpu"), of("cuda")].iter());
-        assert_eq!(found, [("device".to_owned(), "cpu, cuda".to_owned()), ("tch".to_owned(), "1".to_owned())].into());
+        let of = |device: &str| BTreeMap::from([("device".to_owned(), device.to_owned()), ("tch".to_owned(), "1".to_owned())]);
+        let named =
+            |device: &str, tch: &str| BTreeMap::from([("device".to_owned(), device.to_owned()), ("tch".to_owned(), tch.to_owned())]);
+        assert_eq!(together(&[of("cuda"), of("cpu"), of("cuda")]), named("cpu, cuda", "1"));
+        assert_eq!(together(&[of("cuda"), BTreeMap::new()]), named("cuda, unknown", "1, unknown"));
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeMap,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -108,6 +109,14 @@ pub(crate) fn device(name: &str) -> Result<Device> {
         }
         other => bail!("{other} is no device: take auto, cpu or cuda"),
     }
+}
+
+/// What computes here, for the record of what was computed.
+pub(crate) fn versions(device: Device) -> BTreeMap<String, String> {
+    let device = if device.is_cuda() { "cuda" } else { "cpu" };
+    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .into()
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

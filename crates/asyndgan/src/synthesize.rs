@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, Experiment, Step};
@@ -24,12 +24,13 @@ use crate::{
 /// Images that go through the generator at once, where they leave each other alone.
 const TOGETHER: u32 = 16;
 /// Images that are in memory and in one file, about.
-const A_FILE: u32 = 256;
+pub(crate) const A_FILE: u32 = 256;
 
 pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
     let generator = load(folder, &place.join("generator.safetensors"))?;
-    let (out, beside) = (made(folder, arm, seed), place.join("synthetic.partial"));
+    let (out, beside) = (Step::synthetic(&folder.path, arm, seed), place.join("synthetic.partial"));
+    remove_folder(&beside)?;
     let label = Step::Synthesize(arm, seed).label();
     let count = if folder.run.experiment == Experiment::Fig5 {
         let planes = configure::codes(folder.run.experiment);
@@ -43,20 +44,31 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     } else {
         let chosen = Chosen { folder, conditions: conditions(&place)?, seed };
         let mut bar = Progress::new(&label, chosen.count() as u64);
-        chosen.images(&generator, &beside, |done| bar.set(done))?;
+        chosen.images(&generator, &beside, A_FILE, |done| bar.set(done))?;
         chosen.count()
     };
+    let proof = folder.proof(Step::Synthesize(arm, seed));
+    write_json(&beside.join(proof.file_name().context("a proof has a name")?), &serde_json::json!({ "images": count }))?;
+    // What is half removed must not pass for whole.
+    if proof.exists() {
+        fs::remove_file(&proof).with_context(|| format!("cannot remove {}", proof.display()))?;
+    }
     remove_folder(&out)?;
-    fs::rename(&beside, &out).with_context(|| format!("cannot make {}", out.display()))?;
-    write_json(&folder.proof(Step::Synthesize(arm, seed)), &serde_json::json!({ "images": count }))
+    fs::rename(&beside, &out).with_context(|| format!("cannot make {}", out.display()))
 }
 
 /// The file of the toy's values in the folder of what was made.
 pub(crate) const TOY: &str = "values.safetensors";
 
-/// The folder of an arm's synthetic images.
-pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> PathBuf {
-    Step::synthetic(&folder.path, arm, seed)
+/// The folder of an arm's synthetic images, if they are there.
+pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> Result<PathBuf> {
+    let whole = folder.proof(Step::Synthesize(arm, seed)).is_file();
+    let shown = folder.path.display();
+    ensure!(
+        whole,
+        "{shown} holds no synthetic images of {arm} under seed {seed}: do its synthesize step; once more, if an earlier version did it"
+    );
+    Ok(Step::synthetic(&folder.path, arm, seed))
 }
 
 /// A generator of this run from its file.
@@ -114,11 +126,11 @@ impl Chosen<'_> {
         (*site, window(condition.view(), top, left, crop).to_owned())
     }
 
-    /// Makes the images into a folder that is made anew, file by file: of a whole data set they need not fit into memory.
-    pub(crate) fn images(&self, generator: &Generator, out: &Path, mut progress: impl FnMut(u64)) -> Result<()> {
+    /// Makes the images into a folder that is made anew, about so many to a file: of a whole data set they need not fit into memory.
+    pub(crate) fn images(&self, generator: &Generator, out: &Path, a_file: u32, mut progress: impl FnMut(u64)) -> Result<()> {
         let settings = &self.folder.run.settings;
         let together = if settings.batch_norm { settings.batch } else { TOGETHER };
-        let batches = (A_FILE / together).max(1);
+        let batches = (a_file / together).max(1);
         let a_file = (batches * together) as usize;
         remove_folder(out)?;
         fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
@@ -167,4 +179,39 @@ pub(crate) fn image(tensor: &Tensor) -> Array3<f32> {
     let mut values = vec![0.0; tensor.numel()];
     tensor.contiguous().copy_data(&mut values, tensor.numel());
     Array3::from_shape_vec((size[0] as usize, size[1] as usize, size[2] as usize), values).expect("an image")
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_medio::CaseSet;
+    use asyndgan_paper::{Profile, Run, Settings};
+    use tch::Device;
+
+    use super::*;
+
+    #[test]
+    fn how_many_images_go_into_a_file_changes_none() {
+        let place = tempfile::tempdir().expect("a folder");
+        let settings = Settings { synthetic_per_condition: 2, ..Settings::new(Experiment::Table1, Profile::Smoke) };
+        let side = settings.size;
+        write_json(&place.path().join("run.json"), &Run::phantoms(Experiment::Table1, Profile::Smoke, settings)).expect("written");
+        let folder = RunFolder::open(place.path()).expect("a run");
+        let config = configure::gan(&folder.run, Arm::AsynDgan).generator;
+        let generator = Generator::new(&config, Device::Cpu, &mut stream(0, Role::GeneratorWeights, 0, 0));
+        let mask = |i: u32| {
+            (i % 2, Array2::from_shape_fn((side, side), |(r, c)| u8::from((r + c + i as usize).is_multiple_of(7)) * (i % 4 + 1) as u8))
+        };
+        let chosen = Chosen { folder: &folder, conditions: (0..20).map(mask).collect(), seed: 1 };
+        let made = |a_file: u32| {
+            let out = place.path().join(a_file.to_string());
+            chosen.images(&generator, &out, a_file, |_| ()).expect("made");
+            let set = CaseSet::open(std::slice::from_ref(&out)).expect("opened");
+            let cases: Vec<Case> = (0..set.len()).map(|i| set.read(i).expect("read")).collect();
+            (fs::read_dir(out).expect("a folder").count(), cases)
+        };
+        let ((many, apart), (one, together)) = (made(TOGETHER), made(1 << 16));
+        assert!(many > 2 && one == 1, "{many} files and {one}");
+        assert_eq!(apart.len(), chosen.count());
+        assert!(apart == together, "other images");
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     curves::LossCurves,
     figures::latest,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json},
+    run_folder::{RunFolder, versions, write_json},
     train::{traffic, write_results},
 };
 
@@ -88,7 +88,12 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     })
     .map_err(|error| named(error.into(), names))?;
     write_results(&folder, &place, &trainer)?;
-    let record = TrainRecord { seconds: started.elapsed().as_secs_f64(), counted_from_round: first.unwrap_or(0), bytes: traffic(&ledger) };
+    let record = TrainRecord {
+        seconds: started.elapsed().as_secs_f64(),
+        counted_from_round: first.unwrap_or(0),
+        bytes: traffic(&ledger),
+        versions: versions(folder.device),
+    };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
     eprintln!("finished: {}", place.join("generator.safetensors").display());
     Ok(())

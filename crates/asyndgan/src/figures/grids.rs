@@ -21,7 +21,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     let real = CaseSet::open(&(1..=sites).map(|site| folder.site(site)).collect::<Vec<_>>())?;
     let mut arms = folder.run.arms(sites);
     arms.retain(|arm| arm.is_synthetic());
-    let sets: Vec<CaseSet> = arms.iter().map(|&arm| CaseSet::open(&[made(folder, arm, seed)])).collect::<Result<_, _>>()?;
+    let sets: Vec<CaseSet> = arms.iter().map(|&arm| Ok(CaseSet::open(&[made(folder, arm, seed)?])?)).collect::<Result<_>>()?;
     let headings = ["condition".to_owned()].into_iter().chain(arms.iter().map(Arm::to_string)).chain(["real".to_owned()]).collect();
     let mut canvas = Canvas::new(headings, ROWS);
     let crop = folder.run.settings.crop;

@@ -12,7 +12,7 @@ use ndarray::{Array2, Array3, ArrayView1, Axis, concatenate};
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
-use crate::{network_file, run_folder::RunFolder, synthesize::made};
+use crate::{network_file, progress::Progress, run_folder::RunFolder, synthesize::made};
 
 /// Images of each kind that are compared, at most; of every kind as many, for the measures depend on it.
 const IMAGES_MAX: usize = 500;
@@ -36,32 +36,28 @@ pub(crate) struct Training {
 
 impl Training {
     fn of(cases: CaseSet, crop: usize, segmenter: &Segmenter, device: Device) -> Result<Self> {
-        let mut places = Vec::new();
-        if let Some([_, rows, columns]) = cases.image_shape() {
+        let (mut places, mut parts) = (Vec::new(), Vec::new());
+        let mut bar = Progress::new(&Step::Report.label(), cases.len() as u64);
+        for case in 0..cases.len() {
+            let image = cases.read(case)?.image;
+            let (_, rows, columns) = image.dim();
             let windows = Windows::covering(rows, columns, crop);
-            places.extend((0..cases.len()).flat_map(|case| windows.starts().iter().map(move |&(top, left)| (case, top, left))));
+            let crops: Vec<_> = windows.starts().iter().map(|&(top, left)| window(image.view(), top, left, crop).to_owned()).collect();
+            parts.push(features(segmenter, device, &crops));
+            places.extend(windows.starts().iter().map(|&(top, left)| (case, top, left)));
+            bar.set(case as u64 + 1);
         }
-        let mut parts = Vec::new();
-        let mut training = Self { cases, crop, places, features: Array2::zeros((0, 0)) };
-        for some in training.places.chunks(IMAGES_MAX) {
-            let images = some.iter().map(|&place| training.image(place)).collect::<Result<Vec<_>>>()?;
-            parts.push(features(segmenter, device, &images));
-        }
-        if !parts.is_empty() {
-            training.features = concatenate(Axis(0), &parts.iter().map(Array2::view).collect::<Vec<_>>())?;
-        }
-        Ok(training)
-    }
-
-    fn image(&self, (case, top, left): (usize, usize, usize)) -> Result<Array3<f32>> {
-        Ok(window(self.cases.read(case)?.image.view(), top, left, self.crop).to_owned())
+        let parts: Vec<_> = parts.iter().map(Array2::view).collect();
+        let features = if parts.is_empty() { Array2::zeros((0, 0)) } else { concatenate(Axis(0), &parts)? };
+        Ok(Self { cases, crop, places, features })
     }
 
     /// The crop whose features are nearest to these; none of no images.
     pub(crate) fn nearest(&self, from: ArrayView1<f64>) -> Result<Option<Array3<f32>>> {
         let distance = |to: ArrayView1<f64>| to.iter().zip(from).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
         let distances = self.features.rows().into_iter().map(distance).zip(&self.places);
-        distances.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, &place)| self.image(place)).transpose()
+        let Some((_, &(case, top, left))) = distances.min_by(|a, b| a.0.total_cmp(&b.0)) else { return Ok(None) };
+        Ok(Some(window(self.cases.read(case)?.image.view(), top, left, self.crop).to_owned()))
     }
 }
 
@@ -89,7 +85,7 @@ impl Samples {
         let all = CaseSet::open(&sites)?;
         let mut sets = Vec::new();
         for &arm in arms.iter().filter(|arm| arm.is_synthetic()) {
-            sets.push((arm, CaseSet::open(&[made(folder, arm, seed)])?));
+            sets.push((arm, CaseSet::open(&[made(folder, arm, seed)?])?));
         }
         let count = sets.iter().map(|(_, made)| made.len()).chain([all.len(), IMAGES_MAX]).min().unwrap_or(0);
         let real = of(crops(&all, crop, count, &mut rng)?);
