@@ -187,7 +187,7 @@ fn work(arguments: &[&str]) -> Command {
 
 fn peer(python: &Path) -> Command {
     let mut command = Command::new(python);
-    command.arg(root().join("crates/asyndgan/benches/work/peer.py"));
+    command.arg(root().join("crates/asyndgan/benches/beside_pytorch/peer.py"));
     command
 }
 

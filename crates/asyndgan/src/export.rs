@@ -12,16 +12,6 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
     ensure!(folder.run.experiment != Experiment::Fig5, "the toy's values are no images");
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
     let learnt = Learnt::from(&folder)?;
-    let arms = folder.run.arms(learnt.sites);
-    ensure!(
-        folder.proof(Step::Synthesize(which.arm, which.seed)).is_file(),
-        "{} holds no synthetic images of {} under seed {}: it has the seeds {:?} and the arms {}, each after its train and synthesize steps",
-        which.at.run.display(),
-        which.arm,
-        which.seed,
-        folder.run.seeds,
-        arms.iter().filter(|a| a.is_synthetic()).map(Arm::to_string).collect::<Vec<_>>().join(", ")
-    );
     let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)?])?;
     let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
     let count = cases.len();

@@ -260,11 +260,9 @@ mod tests {
 
     #[test]
     fn whatever_computed_a_part_is_named() {
-        let of = |device: &str| BTreeMap::from([("device".to_owned(), device.to_owned()), ("tch".to_owned(), "1".to_owned())]);
-        let named =
-            |device: &str, tch: &str| BTreeMap::from([("device".to_owned(), device.to_owned()), ("tch".to_owned(), tch.to_owned())]);
-        assert_eq!(together(&[of("cuda"), of("cpu"), of("cuda")]), named("cpu, cuda", "1"));
-        assert_eq!(together(&[of("cuda"), BTreeMap::new()]), named("cuda, unknown", "1, unknown"));
+        let of = |device: &str, tch: &str| BTreeMap::from([("device", device), ("tch", tch)].map(|(k, v)| (k.to_owned(), v.to_owned())));
+        assert_eq!(together(&[of("cuda", "1"), of("cpu", "1"), of("cuda", "1")]), of("cpu, cuda", "1"));
+        assert_eq!(together(&[of("cuda", "1"), BTreeMap::new()]), of("cuda, unknown", "1, unknown"));
     }
 
     #[test]

@@ -62,11 +62,11 @@ pub(crate) const TOY: &str = "values.safetensors";
 
 /// The folder of an arm's synthetic images, if they are there.
 pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> Result<PathBuf> {
-    let whole = folder.proof(Step::Synthesize(arm, seed)).is_file();
-    let shown = folder.path.display();
     ensure!(
-        whole,
-        "{shown} holds no synthetic images of {arm} under seed {seed}: do its synthesize step; once more, if an earlier version did it"
+        folder.proof(Step::Synthesize(arm, seed)).is_file(),
+        "{} holds no synthetic images of {arm} under seed {seed} (its seeds are {:?}): do the synthesize step; once more, if an earlier version did it",
+        folder.path.display(),
+        folder.run.seeds
     );
     Ok(Step::synthetic(&folder.path, arm, seed))
 }

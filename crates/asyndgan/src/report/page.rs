@@ -198,8 +198,8 @@ fn quality(rows: &[ImageQuality]) -> Markup {
         @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": no " (measure) ", " (why) } } }
         p.small {
             "Crops, each kind against as many of real training images, in the space of the features at the bottom of the segmenter that learnt from all real images, "
-            "averaged over a crop; the nearest real one is looked for among crops that cover every real training image. These numbers are not those of an Inception network, and compare only within this table; the first row shows what real images of "
-            "other patients score. Precision and recall take 3 neighbours. Synthetic images that lie much nearer to real training images than held-out real ones do "
+            "averaged over a crop; the nearest real one is looked for among crops that cover every real training image. These numbers are not those of an "
+            "Inception network, and compare only within this table; the first row shows what real images of other patients score. Precision and recall take 3 neighbours. Synthetic images that lie much nearer to real training images than held-out real ones do "
             "hint at copies; that they do not is no proof that nothing was copied."
         }
     }
