@@ -132,7 +132,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     ensure!(torch.status.success(), "{} has no torch: v/bin/pip install torch==2.11.0", python.display());
     let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
     succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "work", "--no-run"]))?;
+    succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--no-run"]))?;
 
     let mut compared = Vec::new();
     let rows: &[Row] = if arguments.device == "cuda" { &CUDA_ROWS } else { &ROWS };
@@ -180,7 +180,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 
 /// Our work, as the runner would start it.
 fn work(arguments: &[&str]) -> Command {
-    let mut command = cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "work", "--"]);
+    let mut command = cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--"]);
     command.args(arguments).envs(ENVIRONMENT);
     command
 }
