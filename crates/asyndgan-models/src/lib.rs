@@ -31,6 +31,7 @@ mod noise;
 mod parameters;
 mod segmenter;
 mod segmenting;
+mod threads;
 
 pub use adam::{Adam, AdamConfig};
 pub use checkpoint::{read_about, read_tensors, write_described, write_tensors};
@@ -41,10 +42,4 @@ pub use generator::Generator;
 pub use noise::Noise;
 pub use parameters::Parameters;
 pub use segmenter::Segmenter;
-
-/// How the caller's thread lets libtorch spread one operation over threads; part of a run's configuration, since sums depend on it.
-pub fn set_threads(threads: u32) {
-    // libtorch gives every thread its default once, on first use; only after that does a setting stay.
-    tch::get_num_threads();
-    tch::set_num_threads(i32::try_from(threads.max(1)).unwrap_or(i32::MAX));
-}
+pub use threads::set_threads;

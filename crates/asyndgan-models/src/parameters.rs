@@ -4,7 +4,7 @@ use rand::Rng;
 use rand_distr::{Distribution, Normal};
 use tch::{Device, Kind, Tensor};
 
-use crate::Error;
+use crate::{Error, threads::know_processor};
 
 /// A network's weights: one flat tensor that the optimiser updates, and named views of it that the layers use.
 #[derive(Debug)]
@@ -51,6 +51,7 @@ impl Layout {
     }
 
     pub(crate) fn build(self, device: Device, rng: &mut impl Rng) -> Parameters {
+        know_processor();
         let sizes: Vec<i64> = self.weights.iter().map(|w| w.1.iter().product()).collect();
         let mut values: Vec<f32> = Vec::with_capacity(sizes.iter().sum::<i64>() as usize);
         for ((_, _, init), &n) in self.weights.iter().zip(&sizes) {
