@@ -28,7 +28,7 @@ impl CaseSet {
     /// Opens files or folders of files that [`write_cases`] wrote.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Unreadable`] when a file is no such set or its cases differ in shape from the first's.
+    /// [`Error::Io`], [`Error::Unreadable`] when a file is no such set, or [`Error::Unsupported`] when images differ in shape from the first's.
     pub fn open(places: &[PathBuf]) -> Result<Self, Error> {
         let (mut opened, mut cases) = (Vec::<Stored>::new(), Vec::new());
         for path in listed(places)? {
@@ -41,7 +41,9 @@ impl CaseSet {
             if let Some(first) = opened.first() {
                 let expected = first.shape("images", Dtype::F32, 4)?;
                 if images[1..] != expected[1..] {
-                    return Err(Error::Shape { path, expected: expected[1..].into(), found: images[1..].into() });
+                    let (found, expected, first) = (&images[1..], &expected[1..], first.path.display());
+                    let fact = format!("its images are {found:?}, those of {first} {expected:?}; take images of one size together");
+                    return Err(Error::unsupported(&path, fact));
                 }
             }
             cases.extend((0..stored.names.len()).map(|n| (opened.len(), n)));

@@ -1,4 +1,4 @@
-//! What the networks, losses and optimiser must keep.
+//! What the networks and the optimiser must keep.
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{

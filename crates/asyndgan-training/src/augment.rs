@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     fn image() -> Tensor {
-        (Tensor::arange(2 * 3 * 16 * 16, (Kind::Float, Device::Cpu)) * 0.1).sin().view([2, 3, 16, 16])
+        ((Tensor::arange(2 * 3 * 16 * 16, (Kind::Float, Device::Cpu)) * 0.3).remainder(2.0) - 1.0).view([2, 3, 16, 16])
     }
 
     fn drawn(strength: f64) -> Augment {

@@ -36,7 +36,7 @@ pub(crate) enum DataCommand {
     Prepare {
         /// A folder in the layout of BraTS, MoNuSeg, nnU-Net or with a pairs.toml.
         dir: PathBuf,
-        /// Folder for site-1, site-2, ..., test and prepared.json; what is there already is not made again.
+        /// Folder for site-1, site-2, ..., test and prepared.json; what is there already is not made again, what was made otherwise is removed.
         #[arg(long)]
         out: PathBuf,
         /// Rows and columns of a prepared image.

@@ -53,7 +53,7 @@ const SYNTHESIZE: &str = "Examples:
 The second makes images and masks for other programs, and in synthetic/cases what train-segmenter takes.";
 const SEGMENTER: &str = "Examples:
   asyndgan train-segmenter --cases synthetic/cases --images tissue --shrink 2 --out segmenter.safetensors
-  asyndgan train-segmenter --cases synthetic/cases prepared/site-1 --images brain --out segmenter.safetensors
+  asyndgan train-segmenter --cases prepared/site-1 prepared/site-2 --images brain --out segmenter.safetensors
   asyndgan segment scan.nii.gz --segmenter segmenter.safetensors --out masks";
 const REPORT: &str = "Examples:
   asyndgan report --run target/reproduce/table2-desk

@@ -93,7 +93,7 @@ impl Shelf {
 
     /// Removes what an earlier preparation of other files left; nothing else.
     fn clear(&mut self, folder: &Path) -> Result<()> {
-        let kept = std::mem::take(&mut self.kept);
+        let (kept, mut removed) = (std::mem::take(&mut self.kept), 0);
         if !folder.is_dir() {
             return Ok(());
         }
@@ -102,7 +102,11 @@ impl Shelf {
             let ours = path.file_name().is_some_and(|n| n.to_string_lossy().ends_with(ENDING));
             if ours && !kept.contains(&path) {
                 fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                removed += 1;
             }
+        }
+        if removed > 0 {
+            eprintln!("{}: removed what an earlier preparation made, {removed} files", folder.display());
         }
         Ok(())
     }

@@ -64,7 +64,7 @@ pub(crate) const TOY: &str = "values.safetensors";
 pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> Result<PathBuf> {
     ensure!(
         folder.proof(Step::Synthesize(arm, seed)).is_file(),
-        "{} holds no synthetic images of {arm} under seed {seed} (its seeds are {:?}): do the synthesize step; once more, if an earlier version did it",
+        "{0} holds no synthetic images of {arm} under seed {seed}; the run has the seeds {1:?}. `asyndgan synthesize --run {0} --arm {arm} --seed {seed}` makes them, once more if an earlier version did",
         folder.path.display(),
         folder.run.seeds
     );

@@ -32,7 +32,9 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let changes = set.iter().map(|(name, value)| (name.as_str(), value.clone()));
     let mut settings = Settings::new(experiment, profile).with(experiment, changes)?;
     let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    let [channels, rows, columns] = images.image_shape().with_context(|| format!("{shown}: there is no case"))?;
+    let [channels, rows, columns] = images
+        .image_shape()
+        .with_context(|| format!("{shown}: there is no case; of what synthesize made of masks, name the folder cases"))?;
     let wanted = configure::image_channels(experiment) as usize;
     ensure!(channels == wanted, "{shown}: images have {channels} channels, a segmenter of these has {wanted}; is --images right?");
     let crop = settings.crop;

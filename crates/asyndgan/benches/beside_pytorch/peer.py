@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The work of `main.rs` beside it as a user of PyTorch would write it: eager, one process, default threads. Prints one JSON line.
+"""The work of `main.rs` beside it, as a user of PyTorch would write it: eager, one process, default threads. Prints one JSON line.
 
     peer.py round [--size 64] [--width 16] [--sites 10] [--batch 1] [--rounds 10] [--first 3] [--device cpu|cuda]
     peer.py segmenter [--steps 60]

@@ -72,7 +72,12 @@ pub(crate) fn keys(command: KeysCommand) -> Result<()> {
             eprintln!("renewed {}", at.keys.join("server.pem").display());
         }
         KeysCommand::Issue { site, at, days } => {
-            let path = Authority::open(&at.keys)?.issue(&site, days)?;
+            let mut authority = Authority::open(&at.keys)?;
+            let earlier = authority.issued().iter().any(|issued| issued.name == site && !issued.revoked);
+            let path = authority.issue(&site, days)?;
+            if earlier {
+                eprintln!("revoked the bundle that {site} had before: a site that runs with it is shut out");
+            }
             eprintln!("issued {}: hand it to {site} on a safe way", path.display());
         }
         KeysCommand::Revoke { site, at } => {

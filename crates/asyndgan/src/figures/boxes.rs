@@ -5,7 +5,10 @@ use asyndgan_metrics::percentile_of_sorted;
 use plotters::{
     coord::Shift,
     prelude::{BitMapBackend, ChartBuilder, DrawingArea, DrawingBackend, IntoDrawingArea, PathElement, SVGBackend, Text},
-    style::{Color, IntoFont, RGBColor, WHITE},
+    style::{
+        Color, IntoFont, RGBColor, TextStyle, WHITE,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 
 const FILL: RGBColor = RGBColor(70, 120, 180);
@@ -57,7 +60,8 @@ fn draw<B: DrawingBackend, K: Ord + Display>(
         chart.configure_mesh().disable_x_mesh().disable_x_axis().y_labels(5).draw().map_err(|e| wrong(&e))?;
         for (k, (name, values)) in classes.iter().enumerate() {
             let (middle, left, right) = (k as f64 + 0.5, k as f64 + 0.3, k as f64 + 0.7);
-            let name = Text::new(name.to_string(), (middle, floor + margin), ("sans-serif", 14).into_font());
+            let centred = TextStyle::from(("sans-serif", 14).into_font()).pos(Pos::new(HPos::Center, VPos::Top));
+            let name = Text::new(name.to_string(), (middle, floor + margin), centred);
             chart.draw_series([name]).map_err(|e| wrong(&e))?;
             if values.is_empty() {
                 continue;

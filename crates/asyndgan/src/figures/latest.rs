@@ -10,9 +10,10 @@ const ROWS: usize = 3;
 
 /// The latest synthetic images of every site, a column a site.
 pub(crate) fn latest(path: &Path, names: &[String], trainer: &ServerTrainer) -> Result<()> {
-    let mut canvas = Canvas::new(names.to_vec(), ROWS);
+    let rows = trainer.latest().map(|(_, images)| images.size()[0] as usize).max().unwrap_or(0).min(ROWS);
+    let mut canvas = Canvas::new(names.to_vec(), rows);
     for (site, images) in trainer.latest() {
-        for row in 0..ROWS.min(images.size()[0] as usize) {
+        for row in 0..rows.min(images.size()[0] as usize) {
             let one = images.get(row as i64).detach().to_device(tch::Device::Cpu);
             canvas.put(row, site.0 as usize, of_image(image(&one).view()).view());
         }

@@ -7,6 +7,9 @@ use serde::Serialize;
 /// Resamples behind an interval.
 const RESAMPLES: usize = 2000;
 
+/// Width of a metric's column, by the longest name.
+const CELL: usize = 17;
+
 /// One class of one case.
 #[derive(Serialize)]
 pub(super) struct CaseRow {
@@ -110,13 +113,13 @@ impl Report {
         let mut out = String::new();
         let names: Vec<&String> = self.cases.first().map_or_else(Vec::new, |row| row.metrics.keys().collect());
         let wide = self.cases.iter().map(|row| row.case.len()).max().unwrap_or(0).max(4);
-        let columns: String = names.iter().fold(String::new(), |line, name| line + &format!(" {name:>12.12}"));
+        let columns: String = names.iter().fold(String::new(), |line, name| line + &format!(" {name:>CELL$}"));
         let _ = writeln!(out, "{:wide$} {:>9}{columns}", "case", "class");
         for row in &self.cases {
             let cells = row
                 .metrics
                 .values()
-                .fold(String::new(), |line, v| line + &v.map_or_else(|| format!(" {:>12}", "–"), |v| format!(" {v:>12.4}")));
+                .fold(String::new(), |line, v| line + &v.map_or_else(|| format!(" {:>CELL$}", "–"), |v| format!(" {v:>CELL$.4}")));
             let _ = writeln!(out, "{:wide$} {:>9}{cells}", row.case, row.class);
         }
         let _ = writeln!(
@@ -140,7 +143,10 @@ impl Report {
                 number(s.pooled)
             );
         }
-        let _ = writeln!(out, "\nconvention {}; normalised surface distance (nsd) at {} mm", self.convention.name, self.tolerance_mm);
+        let _ = writeln!(out, "\nconvention {}", self.convention.name);
+        if names.iter().any(|name| *name == "nsd") {
+            let _ = writeln!(out, "normalised surface distance (nsd) at {} mm; in pictures, of pixels", self.tolerance_mm);
+        }
         out
     }
 }
