@@ -94,14 +94,16 @@ fn prepared_files_are_kept_while_nothing_changes() {
             }
         }
         files.sort();
-        files
+        (files, text(&output.stderr))
     };
-    let first = prepare("16");
+    let (first, _) = prepare("16");
     assert_eq!(first.len(), 5);
-    assert_eq!(prepare("16"), first);
+    let (again, said) = prepare("16");
+    assert!(again == first && !said.contains("removed"), "{said}");
     let unrelated = out.join("test/notes.txt");
     fs::write(&unrelated, "mine").expect("written");
-    let other = prepare("12");
+    let (other, said) = prepare("12");
+    assert!(said.contains("removed what an earlier preparation made"), "{said}");
     assert!(unrelated.exists());
     fs::remove_file(unrelated).expect("removed");
     let other: Vec<_> = other.into_iter().filter(|(path, _)| !path.ends_with("notes.txt")).collect();

@@ -80,11 +80,16 @@ impl Journal {
         Ok(entries)
     }
 
+    /// Where it stands how far a journal was at the last checkpoint; without that file, entries cut off at the end do not show.
+    pub fn head_path(path: &Path) -> PathBuf {
+        path.with_extension("head")
+    }
+
     /// Entries at the end can be missing without a broken chain: what was there at the last checkpoint lies beside.
     fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
-        let Ok(text) = std::fs::read_to_string(head_path(path)) else { return Ok(()) };
+        let Ok(text) = std::fs::read_to_string(Self::head_path(path)) else { return Ok(()) };
         let head = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link)));
-        let unknown = || Error::Journal { path: head_path(path), entry: 0, fact: "it does not say how far the journal was".into() };
+        let unknown = || Error::Journal { path: Self::head_path(path), entry: 0, fact: "it does not say how far the journal was".into() };
         let (count, link) = head.ok_or_else(unknown)?;
         let found = count.checked_sub(1).and_then(|last| entries.get(last)).map_or("", |e| e.link.as_str());
         if found == link {
@@ -118,7 +123,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`].
     pub fn sync(&mut self) -> Result<(), Error> {
-        let head = head_path(&self.path);
+        let head = Self::head_path(&self.path);
         let beside = head.with_extension("partial");
         let save = || {
             self.file.sync_data()?;
@@ -129,10 +134,6 @@ impl Journal {
         };
         save().map_err(|cause| Error::Record { path: self.path.clone(), cause })
     }
-}
-
-fn head_path(path: &Path) -> PathBuf {
-    path.with_extension("head")
 }
 
 fn chained(path: &Path, text: &str) -> Result<Vec<JournalEntry>, Error> {

@@ -99,5 +99,9 @@ pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     let link = entries.last().map_or("", |e| &e.link);
     println!("whole: {} entries, {bytes} bytes left the site; the last link is {link}", entries.len());
+    let head = Journal::head_path(file);
+    if !head.is_file() {
+        println!("{} is not there: entries cut off at the end would not show", head.display());
+    }
     Ok(())
 }
