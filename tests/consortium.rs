@@ -135,7 +135,11 @@ impl Consortium {
         }
         for site in SITES {
             let journal = format!("{site}/journal.jsonl");
-            assert!(self.succeed(&["journal", "verify", &journal]).contains("whole"));
+            let said = self.succeed(&["journal", "verify", &journal]);
+            assert!(said.contains("whole") && !said.contains("cut off"), "{said}");
+            fs::remove_file(self.path(&format!("{site}/journal.head"))).expect("there");
+            let said = self.succeed(&["journal", "verify", &journal]);
+            assert!(said.contains("cut off at the end would not show"), "{said}");
         }
         fs::read(self.path("run/seed-0/AsynDgan/generator.safetensors")).expect("a generator")
     }

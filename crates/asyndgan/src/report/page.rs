@@ -71,7 +71,7 @@ fn provenance(table: &Table) -> Markup {
     html! {
         p {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
-            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{minutes:.0}")) " minutes of computing"
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil())) " min of computing"
             @if table.counted_from_round.values().any(|&round| round > 0) { ", what ran before a training was interrupted not counted" } "."
         }
         @let changed = table.changed_settings();

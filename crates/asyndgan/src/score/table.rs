@@ -145,7 +145,7 @@ impl Report {
         }
         let _ = writeln!(out, "\nconvention {}", self.convention.name);
         if names.iter().any(|name| *name == "nsd") {
-            let _ = writeln!(out, "normalised surface distance (nsd) at {} mm; in pictures, of pixels", self.tolerance_mm);
+            let _ = writeln!(out, "normalised surface distance (nsd) at {} mm, in pictures pixels", self.tolerance_mm);
         }
         out
     }
