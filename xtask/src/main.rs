@@ -57,8 +57,12 @@ enum Task {
     /// Run all tests.
     Test,
     /// Run every check, without changing anything.
-    Ci,
-    /// Format, and mend what can be mended.
+    Ci {
+        /// Leave out the tests, where `cargo xtask test` has just passed.
+        #[arg(long)]
+        tested: bool,
+    },
+    /// Format, and fix what can be fixed.
     Fix,
     /// Check the workspace's own rules: who imports whom, one ndarray, what READMEs name.
     Tidy,
@@ -80,7 +84,7 @@ fn main() -> ExitCode {
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
         Task::Test => check::test(),
-        Task::Ci => check::ci(),
+        Task::Ci { tested } => check::ci(tested),
         Task::Fix => check::fix(),
         Task::Tidy => tidy::tidy(),
         Task::Bench(arguments) => bench::bench(&arguments),
