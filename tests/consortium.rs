@@ -1,189 +1,23 @@
-//! A server and two sites as programs of their own, over loopback, as the README has it: whatever is killed, halted, full or damaged,
-//! the run ends with the generator of the same run in one process.
+//! A server and two sites as programs of their own, over loopback, as the guide has it: whatever is killed, halted, full or damaged, the run
+//! ends with the generator of the same run that nothing disturbed.
 #![allow(missing_docs, reason = "tests")]
 
-use std::{
-    fs,
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::OnceLock,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{fs, path::Path, process::Command, sync::OnceLock, thread, time::Duration};
 
-use asyndgan_paper::{Arm, Experiment, Step};
-use e2e::{describe, done, program, smoke};
+use e2e::consortium::{Consortium, Running, SITES, get};
 
-const ROUNDS: u64 = 120;
-const SITES: [&str; 2] = ["north", "south"];
-
-/// The prepared images, and the generator of the run in one process: made once for all tests.
-fn reference() -> &'static (PathBuf, Vec<u8>) {
-    static MADE: OnceLock<(PathBuf, Vec<u8>)> = OnceLock::new();
+/// The generator of the run that nothing disturbs: made once for all tests.
+fn reference() -> &'static Vec<u8> {
+    static MADE: OnceLock<Vec<u8>> = OnceLock::new();
     MADE.get_or_init(|| {
-        let folder = tempfile::tempdir().expect("a folder").keep();
-        let mut run = smoke(Experiment::Table2, None);
-        run.settings.sites = 2;
-        run.settings.phantoms_per_site = 2;
-        run.settings.rounds = ROUNDS;
-        run.settings.checkpoint_every = 10;
-        run.settings.l1_weight = 0.0;
-        describe(&folder, &run);
-        done(&folder, &["prepare"]);
-        done(&folder, &["train", "--arm", "AsynDgan", "--seed", "0"]);
-        let generator = fs::read(Step::folder(&folder, Arm::AsynDgan, 0).join("generator.safetensors")).expect("a generator");
-        (folder, generator)
+        let group = Consortium::new("");
+        group.ends(["run", "north", "south"].map(|name| group.start(name)).into())
     })
 }
 
-/// A consortium's folder with keys and configurations; every program's words go to a file of its name.
-struct Consortium {
-    folder: tempfile::TempDir,
-}
-
-impl Consortium {
-    fn new(extra: &str) -> Self {
-        let (reference, _) = reference();
-        let folder = tempfile::tempdir().expect("a folder");
-        let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
-        let this = Self { folder };
-        this.succeed(&["keys", "init", "--server", "localhost"]);
-        for (i, site) in (1..).zip(SITES) {
-            this.succeed(&["keys", "issue", site]);
-            let data = reference.join(format!("prepared/site-{i}"));
-            let text = format!(
-                "server = \"localhost:{port}\"\nbundle = \"keys/sites/{site}.pem\"\ndata = \"{}\"\nfolder = \"{site}\"\ndevice = \"cpu\"\nkeep_alive_seconds = 1\n",
-                data.display()
-            );
-            fs::write(this.path(&format!("{site}.toml")), text).expect("written");
-        }
-        let text = format!(
-            "name = \"trial\"\nsites = [\"north\", \"south\"]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"run\"\nkeys = \"keys\"\n\
-             listen = \"127.0.0.1:{port}\"\ndevice = \"cpu\"\nkeep_alive_seconds = 1\n{extra}\n[settings]\nrounds = {ROUNDS}\ncheckpoint_every = 10\n"
-        );
-        fs::write(this.path("run.toml"), text).expect("written");
-        this
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = program();
-        // Three programs share two cores.
-        command.args(arguments).current_dir(self.folder.path()).env("OMP_WAIT_POLICY", "passive");
-        command
-    }
-
-    fn succeed(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().expect("starts");
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn start(&self, name: &str) -> Running {
-        let role = if name == "run" { "server" } else { "site" };
-        let words = fs::OpenOptions::new().create(true).append(true).open(self.path(&format!("{name}.log"))).expect("a log");
-        let config = format!("{name}.toml");
-        let child = self.command(&[role, "--config", &config]).stdout(Stdio::null()).stderr(words).spawn().expect("starts");
-        Running(child)
-    }
-
-    fn words(&self, name: &str) -> String {
-        fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
-    }
-
-    fn wait_for_words(&self, name: &str, word: &str) {
-        self.wait_until(&format!("{name} says {word}"), || self.words(name).contains(word));
-    }
-
-    fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
-        let began = now();
-        while !is_so() {
-            assert!(began.elapsed() < Duration::from_mins(2), "{what}: not within two minutes\n{}", self.all_words());
-            thread::sleep(Duration::from_millis(5));
-        }
-    }
-
-    /// Until the server holds a checkpoint of at least this round.
-    fn wait_for_round(&self, round: u64) {
-        self.wait_until(&format!("round {round}"), || self.server_checkpoints().into_iter().any(|c| c.0 >= round));
-    }
-
-    fn server_checkpoints(&self) -> Vec<(u64, PathBuf)> {
-        let runs = fs::read_dir(self.path("run/seed-0/AsynDgan/checkpoints")).into_iter().flatten().flatten();
-        let files = runs.flat_map(|run| fs::read_dir(run.path()).into_iter().flatten().flatten());
-        let round = |path: PathBuf| {
-            let name = path.file_name()?.to_str()?.strip_prefix("server-")?.strip_suffix(".safetensors")?.parse().ok()?;
-            Some((name, path))
-        };
-        files.filter_map(|file| round(file.path())).collect()
-    }
-
-    fn all_words(&self) -> String {
-        ["run", "north", "south"].map(|name| format!("--- {name}\n{}", self.words(name))).concat()
-    }
-
-    /// All come to their end, with a generator and whole journals.
-    fn ends(&self, running: Vec<Running>) -> Vec<u8> {
-        for mut one in running {
-            let status = one.0.wait().expect("ends");
-            assert!(status.success(), "{}", self.all_words());
-        }
-        for site in SITES {
-            let journal = format!("{site}/journal.jsonl");
-            let said = self.succeed(&["journal", "verify", &journal]);
-            assert!(said.contains("whole") && !said.contains("cut off"), "{said}");
-            fs::remove_file(self.path(&format!("{site}/journal.head"))).expect("there");
-            let said = self.succeed(&["journal", "verify", &journal]);
-            assert!(said.contains("cut off at the end would not show"), "{said}");
-        }
-        fs::read(self.path("run/seed-0/AsynDgan/generator.safetensors")).expect("a generator")
-    }
-
-    /// The same, and the generator is the one that it should be.
-    fn ends_as_it_should(&self, running: Vec<Running>) {
-        assert!(self.ends(running) == reference().1, "another generator\n{}", self.all_words());
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "tests may look at the clock")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-/// A program that ends with its test.
-struct Running(Child);
-
-impl Running {
-    fn kill(mut self) {
-        self.0.kill().expect("killed");
-        self.0.wait().expect("ended");
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill runs");
-        assert!(status.success());
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        // It may have ended; a halted one ends too.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn get(port: u16, path: &str) -> String {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("connects");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("asked");
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).expect("answered");
-    String::from_utf8_lossy(&answer).into_owned()
+/// All come to their end with the generator of the run that nothing disturbs.
+fn ends_as_it_should(group: &Consortium, running: Vec<Running>) {
+    assert!(group.ends(running) == *reference(), "another generator\n{}", group.all_words());
 }
 
 #[test]
@@ -196,12 +30,21 @@ fn undisturbed_with_everything_that_people_look_at() {
     assert!(!report.contains("FAIL") && report.contains("estimate"), "{report}");
     let sites = SITES.map(|site| group.start(site));
     group.wait_for_round(20);
-    let metrics = get(dashboard, "/metrics");
+    let token = fs::read_to_string(group.path("run/dashboard.token")).expect("a token");
+    let host = "Host: localhost\r\n";
+    let allowed = format!("{host}Authorization: Bearer {token}\r\n");
+    // Nobody without the token, and nobody by another name.
+    assert!(get(dashboard, "/status.json", host).contains("401"));
+    assert!(get(dashboard, "/latest.png", &format!("{host}Cookie: asyndgan-token=00\r\n")).contains("401"));
+    assert!(get(dashboard, "/metrics", &allowed.replace("localhost", "evil.example")).contains("421"));
+    let entered = get(dashboard, &format!("/?token={token}"), host);
+    assert!(entered.contains("303") && entered.contains("HttpOnly") && entered.contains("frame-ancestors 'none'"), "{entered}");
+    let metrics = get(dashboard, "/metrics", &allowed);
     assert!(metrics.contains("asyndgan_rounds 120") && metrics.contains("asyndgan_site_up{site=\"north\"} 1"), "{metrics}");
-    let status = get(dashboard, "/status.json");
+    let status = get(dashboard, "/status.json", &allowed);
     assert!(status.contains("\"name\":\"south\"") && status.contains("\"rounds\":120"), "{status}");
-    assert!(get(dashboard, "/").contains("<title>") && get(dashboard, "/latest.png").contains("image/png"));
-    group.ends_as_it_should([server].into_iter().chain(sites).collect());
+    assert!(get(dashboard, "/", &allowed).contains("<title>") && get(dashboard, "/latest.png", &allowed).contains("image/png"));
+    ends_as_it_should(&group, [server].into_iter().chain(sites).collect());
     let at = |name: &str| {
         let table = group.succeed(&["ledger", name]);
         let rows = table.lines().filter(|l| l.starts_with("site ") && !l.contains("count"));
@@ -211,7 +54,7 @@ fn undisturbed_with_everything_that_people_look_at() {
     };
     let both = [at("north"), at("south")].concat();
     assert_eq!(at("run"), both);
-    assert_eq!(both.len(), 14);
+    assert_eq!(both.len(), 18);
     group.succeed(&["ledger", "run", "--plot", "ledger.svg"]);
     assert!(fs::read_to_string(group.path("ledger.svg")).expect("drawn").contains("FedGAN"));
     group.succeed(&["synthesize", "--run", "run", "--arm", "AsynDgan", "--seed", "0"]);
@@ -236,7 +79,7 @@ fn a_site_the_server_and_both_are_killed() {
     north.kill();
     north = group.start("north");
     server = group.start("run");
-    group.ends_as_it_should(vec![server, north, south]);
+    ends_as_it_should(&group, vec![server, north, south]);
     assert!(group.words("run").contains("goes on from round"), "{}", group.all_words());
 }
 
@@ -250,7 +93,7 @@ fn a_site_that_is_halted_longer_than_every_timer() {
     group.wait_for_words("run", "south: site 2 left");
     thread::sleep(Duration::from_secs(3));
     sites[1].signal("-CONT");
-    group.ends_as_it_should([server].into_iter().chain(sites).collect());
+    ends_as_it_should(&group, [server].into_iter().chain(sites).collect());
 }
 
 #[test]
@@ -264,7 +107,7 @@ fn a_quorum_goes_on_without_a_site_that_has_not_come_and_one_that_has_left() {
     let north = group.start("north");
     group.wait_for_round(80);
     let south = group.start("south");
-    assert!(group.ends(vec![server, north, south]) != reference().1, "of sites that were not there");
+    assert!(group.ends(vec![server, north, south]) != *reference(), "of sites that were not there");
 }
 
 #[test]
@@ -280,7 +123,7 @@ fn a_damaged_checkpoint_is_set_aside_and_the_one_before_is_used() {
     bytes[middle] ^= 0x40;
     fs::write(&newest, bytes).expect("spoilt");
     let server = group.start("run");
-    group.ends_as_it_should([server].into_iter().chain(sites).collect());
+    ends_as_it_should(&group, [server].into_iter().chain(sites).collect());
     assert!(group.words("run").contains("damaged"), "{}", group.all_words());
 }
 
@@ -303,7 +146,7 @@ fn a_disk_that_is_full_during_a_checkpoint() {
     let left: Vec<_> = left.flat_map(|run| fs::read_dir(run.path()).expect("a folder").flatten()).map(|f| f.file_name()).collect();
     assert!(left.is_empty(), "half a file stays: {left:?}");
     let south = group.start("south");
-    group.ends_as_it_should(vec![server, north, south]);
+    ends_as_it_should(&group, vec![server, north, south]);
 }
 
 #[test]
@@ -324,7 +167,7 @@ fn a_servers_disk_that_is_full_during_a_checkpoint() {
     assert!(!words.contains("panicked"), "{words}");
     // The sites wait, and nothing of theirs is lost.
     let server = group.start("run");
-    group.ends_as_it_should([server].into_iter().chain(sites).collect());
+    ends_as_it_should(&group, [server].into_iter().chain(sites).collect());
 }
 
 #[test]
@@ -337,12 +180,12 @@ fn a_policy_that_does_not_allow_the_run_is_told_at_both_ends() {
     let north = group.start("north");
     let refused = group.command(&["site", "--config", "south.toml"]).output().expect("starts");
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && words.contains("rounds_max is 5, the run has 120"), "{words}");
+    assert!(!refused.status.success() && words.contains("rounds_max is 5, the run asks for 120"), "{words}");
     group.wait_for_words("run", "rounds_max is 5");
-    // Its keeper thinks again; the others have waited.
+    // Its administrator thinks again; the others have waited.
     fs::write(&config, text).expect("written");
     let south = group.start("south");
-    group.ends_as_it_should(vec![server, north, south]);
+    ends_as_it_should(&group, vec![server, north, south]);
 }
 
 #[test]
@@ -380,7 +223,7 @@ fn bad_configurations_name_the_file_and_the_fact() {
         assert!(!output.status.success() && words.iter().all(|w| said.contains(w)) && !said.contains("panicked"), "{said}");
     };
     check(&text.replace("sites = [\"north\", \"south\"]", "sites = []"), &["run.toml", "0 sites"]);
-    check(&text.replace("\"south\"", "\"north\""), &["run.toml", "north stands twice"]);
+    check(&text.replace("\"south\"", "\"north\""), &["run.toml", "north is listed twice"]);
     check(&text.replace("rounds =", "ronds ="), &["run.toml", "no setting ronds"]);
     check(&text.replace("images = \"tissue\"", "images = \"teeth\""), &["run.toml", "teeth"]);
     check(&text.replace("keys = \"keys\"", "keys = \"nowhere\""), &["nowhere/server.pem"]);

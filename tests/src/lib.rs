@@ -1,5 +1,7 @@
 //! What the end-to-end tests share: the program, and folders for its runs.
 
+pub mod consortium;
+
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},

@@ -6,6 +6,7 @@ mod wires;
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -25,7 +26,7 @@ const PORT: u16 = 7443;
 /// How far the interfaces' counters may be from the ledger, once protocol overhead is taken off.
 const APART_MAX: f64 = 0.03;
 
-/// Trains over the bad network, and holds what comes out against the same run in one process.
+/// Trains over the bad network, and compares the generator with that of the same run over loopback that nothing disturbs.
 pub(crate) fn netlab() -> Result<()> {
     if let Err(lack) = wires::available() {
         eprintln!("netlab is SKIPPED: {lack:#} (it needs root, iproute2 and nftables)");
@@ -38,15 +39,16 @@ pub(crate) fn netlab() -> Result<()> {
         fs::remove_dir_all(&place)?;
     }
     let lab = Lab { program: target().join("release/asyndgan"), place };
-    eprintln!("the same run in one process ...");
-    let expected = lab.in_process()?;
-    let wires = Wires::lay()?;
+    lab.prepare()?;
     lab.configure()?;
+    eprintln!("the same run over loopback ...");
+    let expected = lab.undisturbed()?;
+    let wires = Wires::lay()?;
     let report = lab.over()?;
     drop(wires);
     let found = fs::read(lab.place.join("run/seed-0/AsynDgan/generator.safetensors")).context("no generator")?;
-    ensure!(found == expected, "the generator differs from that of the run in one process");
-    eprintln!("the generator is the same, byte for byte, as in one process");
+    ensure!(found == expected, "the generator differs from that of the undisturbed run");
+    eprintln!("the generator is the same, byte for byte, as that of the undisturbed run");
     report.print();
     ensure!(report.apart().abs() <= APART_MAX, "ledger and interfaces are {:.2} % apart", 100.0 * report.apart());
     Ok(())
@@ -64,38 +66,64 @@ impl Lab {
         succeed(command)
     }
 
-    /// Prepares phantoms, trains in one process, and gives the generator.
-    fn in_process(&self) -> Result<Vec<u8>> {
+    /// Prepares phantoms, four patients per hospital.
+    fn prepare(&self) -> Result<()> {
         let experiment = Experiment::Table2;
         let smoke = Settings::new(experiment, Profile::Smoke);
-        let settings = Settings { sites: HOSPITALS, rounds: ROUNDS, checkpoint_every: 20, l1_weight: 0.0, ..smoke };
+        let settings = Settings { sites: HOSPITALS, rounds: ROUNDS, checkpoint_every: 20, phantoms_per_site: 4, ..smoke };
         let run = Run::phantoms(experiment, Profile::Smoke, settings);
-        let folder = self.place.join("in-process");
+        let folder = self.place.join("data");
         fs::create_dir_all(&folder)?;
         fs::write(folder.join("run.json"), serde_json::to_string_pretty(&run)?)?;
-        self.step(&["prepare", "--run", "in-process"])?;
-        self.step(&["train", "--run", "in-process", "--arm", "AsynDgan", "--seed", "0"])?;
-        Ok(fs::read(Step::folder(&folder, Arm::AsynDgan, 0).join("generator.safetensors"))?)
+        self.step(&["prepare", "--run", "data"])
     }
 
+    /// The same run with all programs on this machine; returns the generator.
+    fn undisturbed(&self) -> Result<Vec<u8>> {
+        let mut programs = Vec::new();
+        for (role, name) in std::iter::once(("server", "quiet".to_owned())).chain((1..=HOSPITALS).map(|h| ("site", format!("quiet-{h}")))) {
+            let words = fs::File::create(self.place.join(format!("{name}.log")))?;
+            let mut command = Command::new(&self.program);
+            command.args([role, "--config", &format!("{name}.toml")]).current_dir(&self.place).env("OMP_WAIT_POLICY", "passive");
+            let command = command.env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::null()).stderr(words);
+            programs.push((name, Running(command.spawn().context("cannot start a program")?)));
+        }
+        for (name, mut running) in programs {
+            ensure!(running.0.wait()?.success(), "{name} failed; see its log in {}", self.place.display());
+        }
+        Ok(fs::read(Step::folder(&self.place.join("quiet"), Arm::AsynDgan, 0).join("generator.safetensors"))?)
+    }
+
+    /// Configurations for the network and for loopback, with the same secrets: else the two would end with different generators.
     fn configure(&self) -> Result<()> {
         self.step(&["keys", "init", "--server", SERVER, "localhost"])?;
+        for h in 1..=HOSPITALS {
+            self.step(&["keys", "issue", &format!("hospital-{h}")])?;
+        }
+        let network = |h: u32| if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{SERVER}:{PORT}") };
+        self.configure_run("run", "hospital", &network)?;
+        self.configure_run("quiet", "quiet", &|_| format!("localhost:{PORT}"))
+    }
+
+    fn configure_run(&self, run: &str, site: &str, server: &dyn Fn(u32) -> String) -> Result<()> {
         let names: Vec<String> = (1..=HOSPITALS).map(|h| format!("\"hospital-{h}\"")).collect();
-        let run = format!(
-            "name = \"netlab\"\nsites = [{}]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"run\"\nkeys = \"keys\"\nlisten = \"0.0.0.0:{PORT}\"\n\
+        let text = format!(
+            "name = \"netlab\"\nsites = [{}]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"{run}\"\nkeys = \"keys\"\nlisten = \"0.0.0.0:{PORT}\"\n\
              device = \"cpu\"\nkeep_alive_seconds = 2\n[settings]\nrounds = {ROUNDS}\ncheckpoint_every = 20\n",
             names.join(", ")
         );
-        fs::write(self.place.join("run.toml"), run)?;
+        fs::write(self.place.join(format!("{run}.toml")), text)?;
         for h in 1..=HOSPITALS {
-            self.step(&["keys", "issue", &format!("hospital-{h}")])?;
-            // The last hospital's way is long: it goes through a relay that takes its time.
-            let server = if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{SERVER}:{PORT}") };
-            let site = format!(
-                "server = \"{server}\"\nbundle = \"keys/sites/hospital-{h}.pem\"\ndata = \"in-process/prepared/site-{h}\"\nfolder = \"hospital-{h}\"\n\
-                 device = \"cpu\"\nkeep_alive_seconds = 2\n"
+            let text = format!(
+                "server = \"{}\"\nbundle = \"keys/sites/hospital-{h}.pem\"\ndata = \"data/prepared/site-{h}\"\nfolder = \"{site}-{h}\"\n\
+                 device = \"cpu\"\nkeep_alive_seconds = 2\n",
+                server(h)
             );
-            fs::write(self.place.join(format!("hospital-{h}.toml")), site)?;
+            fs::write(self.place.join(format!("{site}-{h}.toml")), text)?;
+            let secret = self.place.join(format!("{site}-{h}/site.secret"));
+            fs::create_dir_all(self.place.join(format!("{site}-{h}")))?;
+            fs::write(&secret, [h as u8; 32])?;
+            fs::set_permissions(&secret, fs::Permissions::from_mode(0o600))?;
         }
         Ok(())
     }

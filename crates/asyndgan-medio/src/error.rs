@@ -127,7 +127,7 @@ pub enum Error {
 }
 
 impl Error {
-    pub(crate) fn io(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+    pub(crate) fn io(path: &std::path::Path) -> impl Fn(std::io::Error) -> Self {
         |cause| Self::Io { path: path.into(), cause }
     }
 

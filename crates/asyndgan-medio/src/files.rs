@@ -1,9 +1,11 @@
-//! Files read within bounds and written whole or not at all.
+//! Files read within bounds.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use asyndgan_files::Access;
 
 use crate::Error;
 
@@ -21,24 +23,9 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     fs::read(path).map_err(Error::io(path))
 }
 
-/// Lets `make` write a file beside, which then takes the place of `path`.
-pub(crate) fn write_with(path: &Path, make: impl FnOnce(&Path) -> Result<(), Error>) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = path.with_file_name(format!(".{name}.partial"));
-    let done = make(&beside).and_then(|()| {
-        fs::File::open(&beside).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
-        fs::rename(&beside, path).map_err(Error::io(path))
-    });
-    if done.is_err() {
-        // What is half-written is of no use to anyone; the error that matters is the first.
-        fs::remove_file(&beside).ok();
-    }
-    done
-}
-
-/// Writes a file whole or not at all.
+/// Writes a file that others can read, whole or not at all.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    write_with(path, |beside| fs::write(beside, bytes).map_err(Error::io(path)))
+    asyndgan_files::write(path, Access::Shared, bytes).map_err(Error::io(path))
 }
 
 /// The entries of a folder, sorted by name; hidden ones and `._` companions that archives leave are passed over.

@@ -3,6 +3,7 @@ use std::{
     path::Path,
 };
 
+use asyndgan_files::Access;
 use flate2::read::MultiGzDecoder;
 use ndarray::Array3;
 use nifti::{Endianness, NiftiHeader, NiftiType, writer::WriterOptions};
@@ -88,7 +89,7 @@ fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>)
     let pixdim = [1.0, i as f32, j as f32, k as f32, 0.0, 0.0, 0.0, 0.0];
     let header = NiftiHeader { pixdim, sform_code: 2, srow_x, srow_y, srow_z, xyzt_units: 2, ..NiftiHeader::default() };
     let compressed = path.extension().is_some_and(|e| e == "gz");
-    files::write_with(path, |beside| {
+    asyndgan_files::write_at_path(path, Access::Shared, Error::io(path), |beside| {
         // The nifti crate looks at the ending, and names the file itself.
         let stem = beside.file_name().unwrap_or_default().to_string_lossy().replace('.', "_");
         let named = beside.with_file_name(stem + if compressed { ".nii.gz" } else { ".nii" });

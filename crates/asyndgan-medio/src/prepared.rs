@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use asyndgan_files::Access;
 use ndarray::{Array, Axis, Dimension};
 use safetensors::{Dtype, View, tensor::Metadata};
 
@@ -317,5 +318,5 @@ fn raw<T: Copy, D: Dimension>(dtype: Dtype, array: &Array<T, D>, bytes: impl Fn(
 fn write(path: &Path, tensors: &BTreeMap<&str, Raw>, ids: String) -> Result<(), Error> {
     let notes = [("ids".to_owned(), ids)].into();
     let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::unwritable(path, e))?;
-    files::write(path, &bytes)
+    asyndgan_files::write(path, Access::Private, &bytes).map_err(Error::io(path))
 }

@@ -34,6 +34,11 @@ impl Adam {
         Self { config, steps: 0, mean: parameters.flat().zeros_like(), square: parameters.flat().zeros_like() }
     }
 
+    /// Steps taken, over all restarts.
+    pub fn steps(&self) -> u64 {
+        self.steps as u64
+    }
+
     /// One step against a gradient of all weights, with the learning rate scaled by `scale`.
     ///
     /// # Shapes

@@ -1,5 +1,6 @@
-use std::{collections::BTreeMap, fs, io::Write as _, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
+use asyndgan_files::{Access, write};
 use safetensors::{
     Dtype, SafeTensors,
     tensor::{Metadata, TensorView},
@@ -57,18 +58,8 @@ pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: O
     let notes = serde_json::to_string(&Notes { sha256: digest(views.clone()), about }).expect("plain text");
     let bytes = safetensors::serialize(views, Some([(NOTES.to_owned(), notes)].into()))
         .map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
-    let beside = path.with_extension("partial");
-    let save = || {
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    save().map_err(|cause| {
-        // Half a file is of no use, and takes room from the next.
-        let _ = fs::remove_file(&beside);
-        Error::Io { path: path.into(), cause }
-    })
+    // Discriminators and masks are about patients. The owner of a generator can make it public.
+    write(path, Access::Private, &bytes).map_err(|cause| Error::Io { path: path.into(), cause })
 }
 
 /// SHA-256 over names, types, shapes and elements, in the order of the names.

@@ -83,6 +83,9 @@ pub struct TrainRecord {
     /// Versions of what computed the last part, and the device; empty of what was computed before they were written down.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
+    /// What happened that changes the result: sites that lost their state, or were dismissed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
 }
 
 /// One case's metrics.

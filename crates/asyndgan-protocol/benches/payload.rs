@@ -12,7 +12,7 @@ fn payload(c: &mut Criterion) {
     let bytes: Vec<u8> = (0..dims.iter().product::<u32>()).flat_map(|i| (i as f32).sin().to_le_bytes()).collect();
     let feedback = Payload::new(dims.to_vec(), Dtype::F32, bytes);
     let losses = Losses { discriminator: 0.5, generator: 0.5 };
-    let message = Message::Feedback { attempt: 0, round: 7, feedback, losses };
+    let message = Message::Feedback { attempt: 0, round: 7, feedback, losses: Some(losses) };
     let (encoded, mut room) = (message.encode(), BytesMut::new());
     let mut group = c.benchmark_group("payload");
     group.throughput(Throughput::Bytes(encoded.len() as u64));

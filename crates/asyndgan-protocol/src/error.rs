@@ -5,7 +5,7 @@ use crate::{MessageKind, SiteId};
 #[non_exhaustive]
 pub enum Error {
     /// Bytes that are no message of this protocol.
-    #[error("a frame of {bytes} bytes is no message of protocol version {expected}: {fact}; are both ends of one version")]
+    #[error("a frame of {bytes} bytes is no message of protocol version {expected}: {fact}; check that both ends run the same version")]
     Malformed {
         /// The frame's length.
         bytes: usize,
@@ -57,7 +57,9 @@ pub enum Error {
         fact: String,
     },
     /// A round that asks for other cases or crops than the seed does.
-    #[error("the server asks {site} in round {round} for cases or crops that the run's seed does not draw; are both ends of one version")]
+    #[error(
+        "the server asks {site} in round {round} for cases or crops that the run's seed does not draw; check that both ends run the same version"
+    )]
     Draw {
         /// Which site.
         site: SiteId,
@@ -89,6 +91,38 @@ pub enum Error {
         expected: String,
         /// Cases and masks now.
         found: String,
+    },
+    /// More cases than the operator lets one site claim.
+    #[error("{site} claims {found} cases, at most {limit} are taken: the operator's cases_max")]
+    TooManyCases {
+        /// Which site.
+        site: SiteId,
+        /// What it claims.
+        found: u32,
+        /// The largest number.
+        limit: u32,
+    },
+    /// A site that comes back without its checkpoint, where the operator waits for it.
+    #[error("{site} has lost its checkpoint of round {round}: restore its folder, or let it go on afresh (the operator's lost_state)")]
+    StateLost {
+        /// Which site.
+        site: SiteId,
+        /// The round from which the run goes on.
+        round: u64,
+    },
+    /// Feedback that is again and again far larger than the others' or than the site's own before.
+    #[error(
+        "{site} sends feedback that is {ratio:.0} times the usual, in more than {strikes} of 100 rounds up to round {round}; see that site's log"
+    )]
+    FeedbackRatio {
+        /// Who sent it.
+        site: SiteId,
+        /// In which round it was dismissed.
+        round: u64,
+        /// The last feedback's norm beside the reference.
+        ratio: f64,
+        /// How often it may happen.
+        strikes: u32,
     },
     /// More masks than a server takes.
     #[error("{site} has masks of {found} bytes, at most {limit} are taken; let it join with fewer cases")]
@@ -122,6 +156,16 @@ pub enum Error {
         /// What was sent.
         kind: MessageKind,
         /// The round that was under way.
+        round: u64,
+        /// What was going on.
+        state: &'static str,
+    },
+    /// A message of the server that has no place in a site's present state.
+    #[error("the server sent {kind} while {state} in round {round}; check that both ends run the same version")]
+    ServerOutOfTurn {
+        /// What was sent.
+        kind: MessageKind,
+        /// Rounds that the site has done.
         round: u64,
         /// What was going on.
         state: &'static str,
@@ -174,6 +218,14 @@ pub enum Error {
         /// How long the server waited.
         waited_ms: u64,
     },
+    /// A policy that makes no sense.
+    #[error("the policy's {field} takes {takes}")]
+    Policy {
+        /// Which field.
+        field: &'static str,
+        /// What it takes.
+        takes: &'static str,
+    },
     /// The site's own policy does not allow the run.
     #[error("the site's policy refuses the run {run}: {fact}; change the policy or the run")]
     Refused {
@@ -190,4 +242,9 @@ impl Error {
     pub fn is_fault(&self) -> bool {
         !matches!(self, Error::SiteLeft { .. } | Error::Silent { .. })
     }
+}
+
+/// What somebody else wrote, fit for a terminal.
+pub(crate) fn readable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }

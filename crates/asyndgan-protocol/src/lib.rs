@@ -20,9 +20,12 @@
 
 mod batches;
 mod error;
+mod history;
+mod loss_mean;
 mod message;
 mod payload;
 mod policy;
+mod randomness;
 mod run;
 mod seat;
 mod server;
@@ -30,14 +33,18 @@ mod site;
 mod stream;
 mod work;
 
-pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_cases};
+pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_cases, draw_real_cases};
 pub use error::Error;
-pub use message::{Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
+pub use history::{History, synthetic_digest};
+pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
 pub use payload::{Dtype, Payload};
-pub use policy::{ConditionPolicy, SitePolicy};
-pub use run::{BATCH_BYTES_MAX, CONDITION_BYTES_MAX, Draw, RunDescription, Waiting, Weighting, hex};
-pub use server::{CHECKPOINTS_KEPT, FEEDBACK_MAGNITUDE_MAX, Patience, Server, ServerAction, ServerEvent};
-pub use site::{Site, SiteAction, SiteEvent};
+pub use policy::{ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, Learning, LossPolicy, SitePolicy};
+pub use randomness::{SiteRandomness, SiteSecret};
+pub use run::{BATCH_BYTES_MAX, CONDITION_BYTES_MAX, Draw, RoundDraw, RunDescription, Waiting, Weighting, hex};
+pub use server::{
+    CHECKPOINTS_KEPT, FEEDBACK_MAGNITUDE_MAX, FEEDBACK_ROUNDS_KEPT, LostState, Patience, Server, ServerAction, ServerEvent, ServerPolicy,
+};
+pub use site::{Site, SiteAction, SiteEvent, SiteSetup};
 pub use stream::{Role, Stream, stream};
 pub use work::{Contribution, ServerWork, SiteWork};
 

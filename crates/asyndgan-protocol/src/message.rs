@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
 /// Both ends must speak the same.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 
 /// What a site tells about its data on joining: counts, shapes, and a digest by which its masks are known again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,8 +97,8 @@ pub enum Message {
         round: u64,
         /// The gradient, of the shape of the synthetic images.
         feedback: Payload,
-        /// Scalar losses.
-        losses: Losses,
+        /// Scalar losses, as far as the site's policy lets them out.
+        losses: Option<Losses>,
     },
     /// Server to site: the run is over.
     Finish,
@@ -107,6 +107,32 @@ pub enum Message {
         /// Why, for people.
         reason: String,
     },
+    /// Site to server: how long the site's journal is, signed with the site's key: after every checkpoint.
+    JournalHead(JournalHead),
+    /// Server to site: confirms a journal head that it was sent, signed with the server's key.
+    JournalReceipt(JournalReceipt),
+}
+
+/// How far a site's journal is. A copy proves later that an entry was removed or rewritten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalHead {
+    /// Entries in the journal.
+    pub entries: u64,
+    /// The last entry's link: a hash over all entries.
+    pub link: String,
+    /// Rounds that the site has done.
+    pub rounds_done: u64,
+    /// The site's signature over the run, its name and the fields above.
+    pub signature: Vec<u8>,
+}
+
+/// A server's confirmation that it has seen a journal head.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JournalReceipt {
+    /// Entries in the journal that the server has seen.
+    pub entries: u64,
+    /// The server's signature over the head, the site's signature included.
+    pub signature: Vec<u8>,
 }
 
 /// A message's kind, for counting.
@@ -122,12 +148,14 @@ pub enum MessageKind {
     Feedback,
     Finish,
     Leave,
+    JournalHead,
+    JournalReceipt,
 }
 
 impl MessageKind {
     /// Whether a site sends it; a [`Message::Leave`] goes either way.
     pub fn leaves_a_site(self) -> bool {
-        matches!(self, MessageKind::Join | MessageKind::Accept | MessageKind::Feedback | MessageKind::Leave)
+        matches!(self, MessageKind::Join | MessageKind::Accept | MessageKind::Feedback | MessageKind::Leave | MessageKind::JournalHead)
     }
 }
 
@@ -149,6 +177,8 @@ impl Message {
             Message::Feedback { .. } => MessageKind::Feedback,
             Message::Finish => MessageKind::Finish,
             Message::Leave { .. } => MessageKind::Leave,
+            Message::JournalHead(_) => MessageKind::JournalHead,
+            Message::JournalReceipt(_) => MessageKind::JournalReceipt,
         }
     }
 

@@ -1,9 +1,14 @@
+use std::io::{self, Read, Write};
+
 use bytes::Bytes;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
+
+/// Decompression takes at most 8 MiB of memory; level 1 needs half a MiB.
+const WINDOW_LOG_MAX: u32 = 23;
 
 /// Element type of a payload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +110,42 @@ impl Payload {
         Ok(whole)
     }
 
+    /// Writes the elements to `out` without compression, a piece at a time: they are never in memory together. Returns
+    /// [`Payload::sha256`] of the uncompressed payload, or none if the elements are not as many as the dimensions ask for.
+    ///
+    /// # Errors
+    /// What `out` says, or that the bytes cannot be decompressed.
+    pub fn unpack_into(&self, out: &mut impl Write) -> io::Result<Option<[u8; 32]>> {
+        if self.packed {
+            let mut decoder = zstd::stream::read::Decoder::new(&self.bytes[..])?;
+            decoder.window_log_max(WINDOW_LOG_MAX)?;
+            return self.copy(&mut decoder, out);
+        }
+        self.copy(&mut &self.bytes[..], out)
+    }
+
+    /// [`Payload::sha256`] of elements that are read a piece at a time; none if they are not as many as the dimensions ask for.
+    ///
+    /// # Errors
+    /// What `elements` says.
+    pub fn digest_of(dims: &[u32], dtype: Dtype, elements: &mut impl Read) -> io::Result<Option<[u8; 32]>> {
+        Self::new(dims.into(), dtype, Bytes::new()).copy(elements, &mut io::sink())
+    }
+
+    fn copy(&self, elements: &mut impl Read, out: &mut impl Write) -> io::Result<Option<[u8; 32]>> {
+        let expected = self.expected();
+        let (mut hash, mut piece, mut read) = (self.hash_of_dims(), vec![0; 1 << 16], 0_u64);
+        loop {
+            let n = elements.read(&mut piece)?;
+            read += n as u64;
+            if n == 0 || read > expected {
+                return Ok((read == expected).then(|| hash.finalize().into()));
+            }
+            hash.update(&piece[..n]);
+            out.write_all(&piece[..n])?;
+        }
+    }
+
     /// The largest magnitude among the elements; none if one of them is not finite, or if compressed.
     pub fn magnitude(&self) -> Option<f32> {
         fn largest<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> f32 {
@@ -127,13 +168,32 @@ impl Payload {
         largest.is_finite().then_some(largest)
     }
 
+    /// The Euclidean norm over all elements of floats; 0 if compressed.
+    pub fn norm(&self) -> f64 {
+        fn squares<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> f64 {
+            bytes.as_chunks::<N>().0.iter().map(|&b| f64::from(value(b)).powi(2)).sum()
+        }
+        match self.dtype {
+            _ if self.packed => 0.0,
+            Dtype::F32 => squares(&self.bytes, f32::from_le_bytes).sqrt(),
+            Dtype::F16 => squares(&self.bytes, |b| f16::from_le_bytes(b).to_f32()).sqrt(),
+            Dtype::Bf16 => squares(&self.bytes, |b| bf16::from_le_bytes(b).to_f32()).sqrt(),
+            Dtype::Q8 | Dtype::U8 => 0.0,
+        }
+    }
+
     /// SHA-256 of dimensions and elements.
     pub fn sha256(&self) -> [u8; 32] {
+        let mut hash = self.hash_of_dims();
+        hash.update(&self.bytes);
+        hash.finalize().into()
+    }
+
+    fn hash_of_dims(&self) -> Sha256 {
         let mut hash = Sha256::new();
         for dim in &self.dims {
             hash.update(dim.to_le_bytes());
         }
-        hash.update(&self.bytes);
-        hash.finalize().into()
+        hash
     }
 }

@@ -1,7 +1,10 @@
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Augmentation, Dtype, Error, SiteId, SiteSummary, Symmetry, draw_augmentations, draw_cases};
+use crate::{
+    Augmentation, Dtype, Error, Role, SiteId, SiteRandomness, SiteSummary, Symmetry, batches::draw_augmentations_from, draw_augmentations,
+    draw_cases, draw_real_cases,
+};
 
 /// The largest size of one site's masks.
 pub const CONDITION_BYTES_MAX: u64 = 1 << 30;
@@ -66,7 +69,7 @@ impl Waiting {
     pub fn needed(self, sites: u32) -> u32 {
         match self {
             Waiting::All => sites,
-            Waiting::Quorum { sites: k, .. } | Waiting::Staleness { sites: k, .. } => k.clamp(1, sites),
+            Waiting::Quorum { sites: k, .. } | Waiting::Staleness { sites: k, .. } => k.clamp(1, sites.max(1)),
         }
     }
 }
@@ -119,6 +122,16 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// What one round shows at a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoundDraw {
+    /// The masks that the synthetic images were made from; server and site draw them alike.
+    pub conditions: Draw,
+    /// The real images beside them. The server learns nothing of these, unless the run has an L1 term, which compares each synthetic image
+    /// with the real one of its mask, or the site draws from the run's seed.
+    pub real: Draw,
 }
 
 /// A site's part of one round's draws.
@@ -175,22 +188,54 @@ impl RunDescription {
 
     /// What a round shows of a site's cases: both ends work it out for themselves.
     pub fn draw(&self, site: SiteId, round: u64, summary: &SiteSummary) -> Draw {
-        let margin = match summary.image_dims[..] {
-            [_, rows, columns] => [rows.saturating_sub(self.crop), columns.saturating_sub(self.crop)],
-            _ => [0, 0],
-        };
+        let margin = self.margin(summary);
         let cases = draw_cases(self.seed, site.0, round, self.batch, summary.cases);
         let augmentations = draw_augmentations(self.seed, site.0, round, self.batch, margin, self.symmetry);
         Draw { site, cases, augmentations }
     }
 
-    /// A short name by which checkpoints of this run are told from those of any other.
+    /// Rows and columns of a stored image beyond the crop.
+    fn margin(&self, summary: &SiteSummary) -> [u32; 2] {
+        match summary.image_dims[..] {
+            [_, rows, columns] => [rows.saturating_sub(self.crop), columns.saturating_sub(self.crop)],
+            _ => [0, 0],
+        }
+    }
+
+    /// What a round shows at a site, its real images included: only the site can work this out, where it has a secret.
+    ///
+    /// `patients` has the patient of each case; a batch shows at least `patients_min` of them.
+    pub fn round_draw(
+        &self,
+        site: SiteId,
+        round: u64,
+        summary: &SiteSummary,
+        randomness: &SiteRandomness,
+        patients: &[u32],
+        patients_min: u32,
+    ) -> RoundDraw {
+        let conditions = self.draw(site, round, summary);
+        if *randomness == SiteRandomness::Seed || self.l1_weight != 0.0 {
+            return RoundDraw { real: conditions.clone(), conditions };
+        }
+        let mut rng = randomness.stream(self, Role::Real, site, round);
+        let cases = draw_real_cases(&mut rng, self.batch, patients, patients_min);
+        let augmentations = draw_augmentations_from(&mut rng, self.batch, self.margin(summary), self.symmetry);
+        RoundDraw { conditions, real: Draw { site, cases, augmentations } }
+    }
+
+    /// The run's identity: SHA-256 of the whole description. A description that differs in anything is another run.
     ///
     /// # Panics
     /// Never: every description can be encoded.
-    pub fn id(&self) -> String {
+    pub fn sha256(&self) -> [u8; 32] {
         let bytes = postcard::to_stdvec(self).expect("descriptions hold nothing that cannot be encoded");
-        hex(&Sha256::digest(bytes)[..8])
+        Sha256::digest(bytes).into()
+    }
+
+    /// The first 16 digits of the run's identity: the name of its checkpoints' folder.
+    pub fn id(&self) -> String {
+        hex(&self.sha256()[..8])
     }
 
     /// Bytes of one site's synthetic images, and of its feedback, in a round.

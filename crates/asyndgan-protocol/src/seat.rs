@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use crate::{Error, Losses, Payload, SiteSummary};
+use crate::{Error, Losses, Payload, SiteSummary, Standing};
 
 /// What a server knows of one site.
 #[derive(Debug)]
@@ -18,6 +18,16 @@ pub(crate) struct Seat {
     pub(crate) answer: Option<Answer>,
     /// Whether it has been told of the end.
     pub(crate) told: bool,
+    /// What it named on joining, until its conditions are kept.
+    pub(crate) standing: Option<Standing>,
+    /// Whether its conditions were held before it joined last: it has taken part before.
+    pub(crate) returned: bool,
+    /// How often it has set everybody back.
+    pub(crate) set_backs: u32,
+    /// Feedback that was no answer to anything.
+    pub(crate) echoes: u32,
+    /// How often its conditions were not those of its summary.
+    pub(crate) condition_faults: u32,
     /// Why it is away.
     pub(crate) fault: Option<Error>,
 }
@@ -46,7 +56,7 @@ pub(crate) struct Task {
 pub(crate) struct Answer {
     pub(crate) round: u64,
     pub(crate) feedback: Payload,
-    pub(crate) losses: Losses,
+    pub(crate) losses: Option<Losses>,
 }
 
 impl Seat {
@@ -59,6 +69,11 @@ impl Seat {
             task: None,
             answer: None,
             told: false,
+            standing: None,
+            returned: false,
+            set_backs: 0,
+            echoes: 0,
+            condition_faults: 0,
             fault: None,
         }
     }
@@ -71,8 +86,27 @@ impl Seat {
         self.presence == Presence::Here
     }
 
+    /// Whether it can go on from a round: it holds that checkpoint, or makes its first weights.
+    pub(crate) fn holds(&self, round: u64) -> bool {
+        round == 0 || self.checkpoints.contains(&round)
+    }
+
+    /// Its own checkpoint nearest to a round: that round's, else the latest before it, else the first after it; 0 for first weights.
+    pub(crate) fn nearest(&self, round: u64) -> u64 {
+        nearest_checkpoint(&self.checkpoints, round)
+    }
+
     /// Here, and free for a round.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_here() && self.task.is_none() && self.answer.is_none()
     }
+}
+
+/// The checkpoint from which a site goes on at a round: that round's, else the latest before it, else the first after it; 0 for first weights.
+pub(crate) fn nearest_checkpoint(checkpoints: &[u64], round: u64) -> u64 {
+    if round == 0 || checkpoints.contains(&round) {
+        return round;
+    }
+    let before = checkpoints.iter().copied().filter(|&c| c <= round).max();
+    before.or_else(|| checkpoints.iter().copied().min()).unwrap_or(0)
 }

@@ -1,4 +1,6 @@
+mod feedback;
 mod leaving;
+mod policy;
 mod rounds;
 mod saying;
 
@@ -6,6 +8,11 @@ use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
 };
+
+pub use policy::{LostState, Patience, ServerPolicy};
+
+pub use feedback::FEEDBACK_ROUNDS_KEPT;
+use feedback::FeedbackMonitor;
 
 use crate::{Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary, seat::Seat};
 
@@ -15,14 +22,8 @@ pub const FEEDBACK_MAGNITUDE_MAX: f32 = 1000.0;
 /// How many checkpoints a server keeps. A site keeps one more: it may be a round ahead of the server.
 pub const CHECKPOINTS_KEPT: usize = 2;
 
-/// How long a server waits for sites.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
-    /// For the answer of a site that is connected; then it is taken for lost.
-    pub answer: Duration,
-    /// For a site that was lost and without which the run cannot go on; then the run ends. Zero: at once.
-    pub absence: Duration,
-}
+/// How many checkpoints one site may name: more is no honest site.
+pub(crate) const CHECKPOINTS_NAMED_MAX: usize = 16;
 
 /// What happens to a server.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +49,18 @@ pub enum ServerEvent {
         /// What the carrier knows.
         reason: String,
     },
+    /// [`ServerAction::Keep`] is done.
+    Kept {
+        /// Whose conditions.
+        site: SiteId,
+        /// What is wrong with them, if anything: then they were not kept.
+        fault: Option<String>,
+    },
     /// [`ServerAction::Begin`] is done.
-    Begun,
+    Begun {
+        /// For each of the last rounds, the norm of every site's feedback; not finite where it did not contribute.
+        norms: Vec<Vec<f32>>,
+    },
     /// [`ServerAction::Synthesize`] is done: one batch a draw, in order.
     Synthesized {
         /// The synthetic images.
@@ -83,13 +94,22 @@ pub enum ServerAction {
         /// Which.
         site: SiteId,
     },
-    /// Keep a site's conditions.
+    /// A site has come back without its checkpoint, and goes on nevertheless: tell people, and note it in the records.
+    StateLost {
+        /// Which.
+        site: SiteId,
+        /// The round from which it goes on.
+        round: u64,
+        /// The checkpoint that it goes on with; 0 for a fresh discriminator.
+        restored: u64,
+    },
+    /// Unpack a site's conditions, check them against its summary, and keep them; then [`ServerEvent::Kept`].
     Keep {
         /// Whose.
         site: SiteId,
         /// Its counts and shapes.
         summary: SiteSummary,
-        /// Its condition codes.
+        /// Its condition codes, compressed as they came: as large as its summary says once inflated.
         conditions: Payload,
     },
     /// Make the generator or restore the checkpoint; then [`ServerEvent::Begun`].
@@ -163,7 +183,8 @@ impl State {
 #[derive(Debug)]
 pub struct Server {
     run: RunDescription,
-    patience: Patience,
+    policy: ServerPolicy,
+    monitor: FeedbackMonitor,
     seats: Vec<Seat>,
     checkpoints: BTreeSet<u64>,
     state: State,
@@ -181,7 +202,7 @@ pub struct Server {
 
 impl Server {
     /// A server for `sites` sites that holds checkpoints of the given rounds and knows some sites from before.
-    pub fn new(run: RunDescription, sites: u32, patience: Patience, checkpoints: &[u64], known: Vec<(SiteId, SiteSummary)>) -> Self {
+    pub fn new(run: RunDescription, sites: u32, policy: ServerPolicy, checkpoints: &[u64], known: Vec<(SiteId, SiteSummary)>) -> Self {
         let mut seats: Vec<Seat> = (0..sites).map(|_| Seat::new()).collect();
         for (site, summary) in known {
             if let Some(seat) = seats.get_mut(site.0 as usize) {
@@ -191,7 +212,8 @@ impl Server {
         }
         let mut server = Self {
             run,
-            patience,
+            policy,
+            monitor: FeedbackMonitor::new(sites as usize, &[]),
             seats,
             checkpoints: checkpoints.iter().copied().collect(),
             state: State::Gathering,
@@ -246,13 +268,21 @@ impl Server {
             }
             ServerEvent::Garbage { site, fact } => self.dismiss(now, site, Error::Frame { site, round: self.round, fact }),
             ServerEvent::SiteLost { site, reason } => self.dismiss(now, site, Error::SiteLeft { site, round: self.round, reason }),
-            ServerEvent::Begun => self.next_round(),
+            ServerEvent::Kept { site, fault } => {
+                if let Err(error) = self.kept(now, site, fault) {
+                    self.dismiss(now, site, error);
+                }
+            }
+            ServerEvent::Begun { norms } => {
+                self.monitor = FeedbackMonitor::new(self.seats.len(), &norms);
+                self.next_round();
+            }
             ServerEvent::Synthesized { synthetic } => self.synthesized(now, synthetic),
             ServerEvent::Updated => self.updated(),
             ServerEvent::Tick => {
                 for site in (0..self.seats.len() as u32).map(SiteId) {
                     if self.answer_due(self.seat(site)).is_some_and(|due| due <= now) {
-                        let waited_ms = self.patience.answer.as_millis() as u64;
+                        let waited_ms = self.policy.patience.answer.as_millis() as u64;
                         self.dismiss(now, site, Error::Silent { site, round: self.round, waited_ms });
                     }
                 }

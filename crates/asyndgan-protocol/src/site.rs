@@ -1,6 +1,10 @@
 use std::collections::VecDeque;
 
-use crate::{Draw, Error, Losses, Message, PROTOCOL_VERSION, Payload, RunDescription, SiteId, SitePolicy, SiteSummary, Standing, Waiting};
+use crate::{
+    Draw, Error, History, Learning, Losses, Message, PROTOCOL_VERSION, Payload, RoundDraw, RunDescription, SiteId, SitePolicy,
+    SiteRandomness, SiteSummary, Standing, Waiting, error::readable, history::synthetic_digest, loss_mean::LossMean, policy::refused,
+    seat::nearest_checkpoint,
+};
 
 /// What happens to a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -9,6 +13,13 @@ pub enum SiteEvent {
     Connected,
     /// The server sent something.
     Message(Message),
+    /// [`SiteAction::Inspect`] is done: the run's networks can be trained here.
+    Inspected {
+        /// What the run asks the site to train.
+        learning: Learning,
+    },
+    /// [`SiteAction::Consent`] is done: the hospital takes part.
+    Consented,
     /// [`SiteAction::Recall`] is done.
     Recalled {
         /// Rounds of which there is a checkpoint, ascending.
@@ -37,7 +48,21 @@ pub enum SiteEvent {
 pub enum SiteAction {
     /// Send to the server.
     Send(Message),
-    /// The policy allows the run: look for its checkpoints; then [`SiteEvent::Recalled`].
+    /// The run's form is sound: read what it asks the site to train; then [`SiteEvent::Inspected`].
+    Inspect {
+        /// The site's place in the run.
+        site: SiteId,
+        /// The description, which the policy has not allowed yet.
+        run: RunDescription,
+    },
+    /// The policy allows the run: ask whether the hospital takes part in this very run; then [`SiteEvent::Consented`].
+    Consent {
+        /// The site's place in the run.
+        site: SiteId,
+        /// The description.
+        run: RunDescription,
+    },
+    /// The site takes part: look for the run's checkpoints; then [`SiteEvent::Recalled`].
     Recall {
         /// The site's place in the run.
         site: SiteId,
@@ -60,14 +85,14 @@ pub enum SiteAction {
         /// Which round.
         round: u64,
         /// What of the site's cases is shown.
-        draw: Draw,
+        draw: RoundDraw,
     },
     /// Learn from a synthetic batch; then [`SiteEvent::Stepped`].
     Step {
         /// Which round.
         round: u64,
-        /// What of the site's cases to compare with.
-        draw: Draw,
+        /// What of the site's cases is shown.
+        draw: RoundDraw,
         /// The synthetic images.
         synthetic: Payload,
     },
@@ -85,10 +110,17 @@ pub enum SiteAction {
     },
 }
 
+/// How often one answer is sent again: each time it is journalled.
+const RESENDS_MAX: u32 = 100;
+
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     /// Not connected, or waiting for the run's description.
     Joining,
+    /// Looking at what the run asks for.
+    Inspecting,
+    /// Waiting for the hospital's consent.
+    Consenting,
     /// Looking for checkpoints.
     Recalling,
     /// Waiting for the start.
@@ -103,6 +135,7 @@ impl State {
     fn name(self) -> &'static str {
         match self {
             State::Joining => "the site joins",
+            State::Inspecting | State::Consenting => "the site looks at the run",
             State::Recalling => "the site looks for its checkpoints",
             State::Accepted => "the site waits for the start",
             State::Beginning => "the site restores its networks",
@@ -122,7 +155,28 @@ struct Part {
     rounds_done: Option<u64>,
     attempt: u32,
     /// The last answer, in case it was lost on its way.
-    answer: Option<(u64, Payload, Losses)>,
+    answer: Option<(u64, Payload, Option<Losses>)>,
+    /// How often that answer was sent again.
+    resends: u32,
+    /// The round after the last one that this connection brought: a server may skip rounds when a connection was lost, and not else.
+    expected: Option<u64>,
+    /// Whether the server wants the conditions; said on joining.
+    conditions_wanted: bool,
+    /// The checkpoints that the site has named, and written since.
+    checkpoints: Vec<u64>,
+}
+
+/// What a site brings into a run besides its data.
+#[derive(Debug, Clone)]
+pub struct SiteSetup {
+    /// What it allows.
+    pub policy: SitePolicy,
+    /// Counts and shapes of its cases.
+    pub summary: SiteSummary,
+    /// Where its own random numbers come from.
+    pub randomness: SiteRandomness,
+    /// What it has answered before, over all restarts, and whose its cases are.
+    pub history: History,
 }
 
 /// A site's side of the protocol.
@@ -130,19 +184,24 @@ struct Part {
 /// Whoever drives it does the actions in order, and hands in the event of one that has one before any other event.
 #[derive(Debug)]
 pub struct Site {
-    policy: SitePolicy,
-    summary: SiteSummary,
+    setup: SiteSetup,
     part: Option<Part>,
     state: State,
-    /// Answers that the server has had, also before this process began.
-    answers: u64,
+    losses: LossMean,
+    /// The round being computed: its real cases.
+    showing: (u64, Vec<u32>),
     actions: VecDeque<SiteAction>,
 }
 
 impl Site {
-    /// A site that has not joined yet, and has given so many answers before.
-    pub fn new(policy: SitePolicy, summary: SiteSummary, answers: u64) -> Self {
-        Self { policy, summary, part: None, state: State::Joining, answers, actions: VecDeque::new() }
+    /// A site that has not joined yet.
+    ///
+    /// # Panics
+    /// If the history does not name the patient of every case.
+    pub fn new(setup: SiteSetup) -> Self {
+        assert_eq!(setup.history.patients().len(), setup.summary.cases as usize, "a patient for every case");
+        let (losses, showing, actions) = (LossMean::default(), (0, Vec::new()), VecDeque::new());
+        Self { setup, part: None, state: State::Joining, losses, showing, actions }
     }
 
     /// What to do next, if anything.
@@ -175,8 +234,25 @@ impl Site {
         match event {
             SiteEvent::Connected => self.join(),
             SiteEvent::Message(message) => self.message(message)?,
+            SiteEvent::Inspected { learning } => {
+                let Part { site, run, .. } = self.part.as_ref().expect("described before inspected");
+                let SiteSetup { policy, summary, history, .. } = &self.setup;
+                policy.check(run, &learning, summary, history.patients())?;
+                let (site, run) = (*site, run.clone());
+                self.state = State::Consenting;
+                self.actions.push_back(SiteAction::Consent { site, run });
+            }
+            SiteEvent::Consented => {
+                let Part { site, run, conditions_wanted, .. } = self.part.as_ref().expect("described before consented");
+                let (site, run, conditions_wanted) = (*site, run.clone(), *conditions_wanted);
+                self.state = State::Recalling;
+                self.actions.push_back(SiteAction::Recall { site, run, conditions_wanted });
+            }
             SiteEvent::Recalled { checkpoints, conditions } => {
                 self.state = State::Accepted;
+                if let Some(part) = &mut self.part {
+                    part.checkpoints.clone_from(&checkpoints);
+                }
                 let in_memory = self.part.as_ref().and_then(|p| p.rounds_done);
                 self.say(Message::Accept { standing: Standing { checkpoints, in_memory }, conditions });
             }
@@ -192,7 +268,7 @@ impl Site {
 
     fn join(&mut self) {
         self.state = State::Joining;
-        self.say(Message::Join { protocol_version: PROTOCOL_VERSION, summary: self.summary.clone() });
+        self.say(Message::Join { protocol_version: PROTOCOL_VERSION, summary: self.setup.summary.clone() });
     }
 
     fn say(&mut self, message: Message) {
@@ -201,50 +277,88 @@ impl Site {
 
     fn message(&mut self, message: Message) -> Result<(), Error> {
         let site = self.part.as_ref().map_or(SiteId(0), |p| p.site);
-        let out_of_turn = Error::OutOfTurn { site, kind: message.kind(), round: self.rounds_done(), state: self.state.name() };
+        let out_of_turn = Error::ServerOutOfTurn { kind: message.kind(), round: self.rounds_done(), state: self.state.name() };
         match message {
             Message::Leave { reason } => {
                 self.state = State::Over;
-                self.actions.push_back(SiteAction::Ended { reason });
+                self.actions.push_back(SiteAction::Ended { reason: readable(&reason) });
             }
             Message::Finish => {
                 self.state = State::Over;
                 self.actions.push_back(SiteAction::Finished);
             }
             Message::Describe { site, run, conditions_wanted } if self.state == State::Joining => {
-                self.policy.check(&run)?;
-                run.check(site, &self.summary)?;
-                if !self.part.as_ref().is_some_and(|p| p.site == site && p.run == run) {
-                    self.part = Some(Part { site, run: run.clone(), rounds_done: None, attempt: 0, answer: None });
+                // Before anything of it is parsed.
+                self.setup.policy.check_form(&run).map_err(|fact| refused(&run, fact))?;
+                run.check(site, &self.setup.summary)?;
+                match &mut self.part {
+                    Some(part) if part.site == site && part.run == run => {
+                        (part.expected, part.conditions_wanted) = (None, conditions_wanted);
+                    }
+                    Some(part) => {
+                        let fact = format!("it joined the run {} as {}, and the server now describes another", part.run.id(), part.site);
+                        return Err(refused(&run, fact));
+                    }
+                    None => {
+                        let (rounds_done, answer, expected) = (None, None, None);
+                        self.part = Some(Part {
+                            site,
+                            run: run.clone(),
+                            rounds_done,
+                            attempt: 0,
+                            answer,
+                            resends: 0,
+                            expected,
+                            conditions_wanted,
+                            checkpoints: Vec::new(),
+                        });
+                    }
                 }
-                self.state = State::Recalling;
-                self.actions.push_back(SiteAction::Recall { site, run, conditions_wanted });
+                self.state = State::Inspecting;
+                self.actions.push_back(SiteAction::Inspect { site, run });
             }
             // A site may be set back at any time, also while it waits for the next round.
             Message::Start { attempt, round, restore } if self.may_start(attempt) => {
+                if let Some(restore) = restore {
+                    let Part { run, checkpoints, .. } = self.part.as_ref().expect("described before accepted");
+                    // No server has a reason to take a site back further than it must.
+                    if restore != nearest_checkpoint(checkpoints, round) {
+                        return Err(refused(
+                            run,
+                            format!("the server wants this site to start round {round} from its checkpoint {restore}"),
+                        ));
+                    }
+                    self.setup.history.allows_restore(&self.setup.policy, run)?;
+                    self.setup.history.add_restore();
+                }
                 self.start(attempt, round, restore).ok_or(out_of_turn)?;
             }
             Message::Round { attempt, round, cases, augmentations, synthetic } if self.state == State::Waiting => {
                 let part = self.part.as_ref().expect("described before started");
                 let done = part.rounds_done.unwrap_or(0);
-                if attempt < part.attempt || round + 1 < done {
+                let next = round.saturating_add(1);
+                if attempt < part.attempt || next < done {
                     // An echo of an earlier attempt or round.
                     return Ok(());
                 }
-                if round + 1 == done {
+                if next == done {
                     return self.answer_again(round).ok_or(out_of_turn);
                 }
                 if attempt > part.attempt || round > done && part.run.waiting == Waiting::All || round >= part.run.rounds {
                     return Err(out_of_turn);
                 }
-                if self.answers >= self.policy.answers_max() {
-                    let fact = format!("rounds_max is {}, and the server has had {} answers", self.policy.rounds_max, self.answers);
-                    return Err(Error::Refused { run: part.run.name.clone(), fact });
-                }
-                let draw = Draw { site, cases, augmentations };
-                let synthetic = self.checked(round, &draw, synthetic)?;
+                let skipped = part.expected.map_or(0, |expected| round.saturating_sub(expected));
+                self.setup.history.skip(skipped);
+                let draw = self.round_draw(round);
+                let synthetic = self.checked(round, &draw, &Draw { site, cases, augmentations }, synthetic)?;
+                let SiteSetup { policy, history, .. } = &self.setup;
+                let run = &self.part.as_ref().expect("described").run;
+                let digest = synthetic_digest(&synthetic);
+                history.allows(policy, run, round, digest, &draw.real.cases)?;
+                self.showing = (digest, draw.real.cases.clone());
                 self.state = State::Stepping;
-                self.part.as_mut().expect("described").rounds_done = Some(round);
+                let part = self.part.as_mut().expect("described");
+                (part.rounds_done, part.expected) = (Some(round), Some(round + 1));
                 self.actions.push_back(SiteAction::Step { round, draw, synthetic });
             }
             _ => return Err(out_of_turn),
@@ -287,44 +401,55 @@ impl Site {
         let part = self.part.as_ref().expect("described");
         let round = part.rounds_done.unwrap_or(0);
         if round < part.run.rounds {
-            let draw = part.run.draw(part.site, round, &self.summary);
+            let draw = self.round_draw(round);
             self.actions.push_back(SiteAction::Prepare { round, draw });
         }
     }
 
+    fn round_draw(&self, round: u64) -> RoundDraw {
+        let Part { site, run, .. } = self.part.as_ref().expect("described before rounds");
+        let SiteSetup { policy, summary, randomness, history } = &self.setup;
+        run.round_draw(*site, round, summary, randomness, history.patients(), policy.patients_per_batch_min)
+    }
+
     /// The server asks for an answer that it may not have got.
     fn answer_again(&mut self, asked: u64) -> Option<()> {
-        let part = self.part.as_ref()?;
+        let part = self.part.as_mut().filter(|part| part.resends < RESENDS_MAX)?;
         let (round, feedback, losses) = part.answer.clone().filter(|a| a.0 == asked)?;
+        part.resends += 1;
+        let part = self.part.as_ref()?;
         self.say(Message::Feedback { attempt: part.attempt, round, feedback, losses });
         Some(())
     }
 
     /// Whether a round fits this site's data and the run's seed: a server can be wrong, and then nothing is computed.
-    fn checked(&self, round: u64, draw: &Draw, synthetic: Payload) -> Result<Payload, Error> {
+    fn checked(&self, round: u64, drawn: &RoundDraw, asked: &Draw, synthetic: Payload) -> Result<Payload, Error> {
         let Part { site, run, .. } = self.part.as_ref().expect("described before rounds");
-        let (site, dims, dtype) = (*site, run.batch_dims(&self.summary.image_dims), run.synthetic_dtype);
+        let (site, dims, dtype) = (*site, run.batch_dims(&self.setup.summary.image_dims), run.synthetic_dtype);
         if synthetic.dims != dims || synthetic.dtype != dtype {
             let (expected, found) = (format!("{dims:?} {dtype}"), format!("{:?} {}", synthetic.dims, synthetic.dtype));
             return Err(Error::PayloadDims { site, round, expected, found });
         }
-        if *draw != run.draw(site, round, &self.summary) {
+        if *asked != drawn.conditions {
             return Err(Error::Draw { site, round });
         }
         synthetic.unpacked()
     }
 
     fn stepped(&mut self, feedback: Payload, losses: Losses) {
-        self.answers += 1;
         self.state = State::Waiting;
         let part = self.part.as_mut().expect("stepped in a run");
         let round = part.rounds_done.unwrap_or(0);
+        let (synthetic, cases) = std::mem::take(&mut self.showing);
+        self.setup.history.add(round, synthetic, &cases);
+        let losses = self.losses.release(self.setup.policy.losses, losses);
         part.rounds_done = Some(round + 1);
         let feedback = feedback.packed();
-        part.answer = Some((round, feedback.clone(), losses));
+        (part.answer, part.resends) = (Some((round, feedback.clone(), losses)), 0);
         let attempt = part.attempt;
         // The checkpoint comes first: once the server has the feedback it may count on it.
         if part.run.is_checkpoint(round + 1) {
+            part.checkpoints.push(round + 1);
             self.actions.push_back(SiteAction::Checkpoint { rounds_done: round + 1 });
         }
         self.say(Message::Feedback { attempt, round, feedback, losses });

@@ -35,6 +35,10 @@ pub enum Role {
     Comparison = 13,
     /// Patients held out to choose settings by.
     Validation = 14,
+    /// A site's real cases and their crops, which its server does not learn.
+    Real = 15,
+    /// Masks put together from several patients'.
+    Recombination = 16,
 }
 
 /// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.

@@ -1,4 +1,4 @@
-use crate::{Draw, Losses, Payload, RunDescription, SiteId, SiteSummary};
+use crate::{Draw, Learning, Losses, Payload, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary};
 
 /// One site's answer, as the generator's step takes it.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,8 +11,12 @@ pub struct Contribution {
     pub weight: f64,
     /// The gradient.
     pub feedback: Payload,
-    /// Scalar losses.
-    pub losses: Losses,
+    /// The Euclidean norm of the feedback as it came.
+    pub norm: f64,
+    /// The factor on the feedback: less than 1 where it was too large beside the others' or the site's own past.
+    pub scale: f64,
+    /// Scalar losses, as far as the site lets them out.
+    pub losses: Option<Losses>,
 }
 
 /// The computing that a server's actions ask for; whoever drives a [`crate::Server`] hands it such a worker.
@@ -29,16 +33,18 @@ pub trait ServerWork {
     /// # Errors
     /// Whatever stops the worker.
     fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
-    /// Keeps a site's conditions for the whole run.
+    /// Inflates a site's conditions, checks them against its summary, and keeps them for the whole run. What is wrong with them is the
+    /// answer: that is the site's fault, and does not stop the worker.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<(), Self::Error>;
-    /// Makes the generator, or restores the checkpoint of `rounds_done` unless 0.
+    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
+    /// Makes the generator, or restores the checkpoint of `rounds_done` unless 0. Returns the norms of the sites' feedback (times their
+    /// scale) in the last rounds, a row per round, not finite where a site did not contribute.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn begin(&mut self, rounds_done: u64) -> Result<(), Self::Error>;
+    fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Self::Error>;
     /// Gets ready what the next round will need, while sites work; changes no result.
     ///
     /// # Errors
@@ -69,6 +75,15 @@ pub trait SiteWork {
     fn summary(&mut self) -> SiteSummary;
     /// The condition codes of every case, `[cases, rows, columns]`.
     fn conditions(&mut self) -> Payload;
+    /// Which patient each case is of, as any number; one number for all cases whose patient is not known.
+    fn patients(&mut self) -> Vec<u32>;
+    /// Where the site's own random numbers come from: a secret wherever the server is somebody else.
+    fn randomness(&self) -> SiteRandomness;
+    /// Reads what a run asks this site to train, without building it.
+    ///
+    /// # Errors
+    /// What of it cannot be read, or cannot be trained here.
+    fn inspect(&mut self, site: SiteId, run: &RunDescription) -> Result<Learning, Self::Error>;
     /// Rounds for which a sound checkpoint of this run is held, ascending.
     ///
     /// # Errors
@@ -83,12 +98,12 @@ pub trait SiteWork {
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn prepare(&mut self, round: u64, draw: &Draw) -> Result<(), Self::Error>;
+    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Self::Error>;
     /// One discriminator step, then the feedback of the updated discriminator.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn step(&mut self, round: u64, draw: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Self::Error>;
+    fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Self::Error>;
     /// Keeps a checkpoint after `rounds_done` rounds.
     ///
     /// # Errors

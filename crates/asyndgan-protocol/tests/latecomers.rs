@@ -60,7 +60,7 @@ fn under_bounded_staleness_latecomers_are_asked_at_once() {
     world.connect(2);
     settle(&mut world);
     assert_eq!(world.updates.len(), 1, "the silent site is waited for");
-    let patience = world.patience.answer;
+    let patience = world.policy.patience.answer;
     wait(&mut world, patience);
     assert_eq!(world.dismissed.first().map(|d| d.0), Some(SiteId(SILENT as u32)));
     assert_eq!(answers(&world)[1], [1, 2], "both were asked meanwhile");

@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use asyndgan_files::create_private_folder;
 use asyndgan_models::{read_tensors, write_tensors};
 use tch::Tensor;
 
@@ -20,14 +21,14 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     pub(crate) fn open(folder: &Path, role: String, kept: usize) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
+        create_private_folder(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
         Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
     /// Rounds of which there is a sound checkpoint, ascending; a damaged one is set aside.
     pub(crate) fn sound(&mut self) -> Result<Vec<u64>, Error> {
         let mut sound = Vec::new();
-        for round in self.rounds() {
+        for round in self.rounds()? {
             let path = self.path(round);
             match read_tensors(&path) {
                 Ok(_) => sound.push(round),
@@ -47,22 +48,24 @@ impl Checkpoints {
         &self.damaged
     }
 
-    fn rounds(&self) -> Vec<u64> {
+    fn rounds(&self) -> Result<Vec<u64>, Error> {
         let prefix = format!("{}-", self.role);
         let round = |entry: fs::DirEntry| {
             let name = entry.file_name().into_string().ok()?;
             name.strip_prefix(&prefix)?.strip_suffix(".safetensors")?.parse().ok()
         };
-        let mut rounds: Vec<u64> = fs::read_dir(&self.folder).into_iter().flatten().flatten().filter_map(round).collect();
+        let io = |cause| Error::Io { path: self.folder.clone(), cause };
+        let entries: Vec<fs::DirEntry> = fs::read_dir(&self.folder).and_then(Iterator::collect).map_err(io)?;
+        let mut rounds: Vec<u64> = entries.into_iter().filter_map(round).collect();
         rounds.sort_unstable();
-        rounds
+        Ok(rounds)
     }
 
     pub(crate) fn write(&self, round: u64, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         write_tensors(&self.path(round), tensors)?;
-        // Those beyond are of an attempt that was set back: they would be taken for the latest.
-        let (rounds, beyond): (Vec<u64>, Vec<u64>) = self.rounds().into_iter().partition(|&r| r <= round);
-        for &old in rounds[..rounds.len().saturating_sub(self.kept)].iter().chain(&beyond) {
+        // Those beyond are of an attempt that went back: they stay until the run is past them.
+        let rounds: Vec<u64> = self.rounds()?.into_iter().filter(|&r| r <= round).collect();
+        for &old in &rounds[..rounds.len().saturating_sub(self.kept)] {
             let path = self.path(old);
             fs::remove_file(&path).map_err(|cause| Error::Io { path, cause })?;
         }

@@ -1,53 +1,108 @@
 use std::{
     collections::BTreeMap,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use asyndgan_models::{read_tensors, write_tensors};
-use asyndgan_protocol::{Payload, SiteId, SiteSummary};
-use tch::{Device, Tensor};
+use asyndgan_files::{Access, create_private_folder, write, write_with};
+use asyndgan_protocol::{Dtype, Payload, SiteId, SiteSummary};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
 
-use crate::{
-    Error,
-    tensors::{payload_of, tensor_of},
-};
+use crate::Error;
 
-/// The masks that sites handed out, each site's in a file: they travel once a run, whatever happens to the server.
+/// The masks of all sites: they travel once per run, also when the server is restarted. Each site's are a file of their own that is mapped into
+/// memory, so that only those in use are read.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     folder: PathBuf,
-    device: Device,
     sites: BTreeMap<SiteId, (SiteSummary, Tensor)>,
 }
 
+/// What a site's file holds.
+#[derive(Serialize, Deserialize)]
+struct Header {
+    summary: SiteSummary,
+    dims: Vec<u32>,
+}
+
 impl Conditions {
-    /// Opens the folder; a damaged file is as good as none, for its site can send its masks again.
-    pub(crate) fn open(folder: &Path, sites: u32, device: Device) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
-        let mut conditions = Self { folder: folder.into(), device, sites: BTreeMap::new() };
+    /// Opens the folder. A damaged file counts as none, for its site can send its masks again.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when a file cannot be read for other reasons.
+    pub(crate) fn open(folder: &Path, sites: u32) -> Result<Self, Error> {
+        create_private_folder(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
+        let mut conditions = Self { folder: folder.into(), sites: BTreeMap::new() };
         for site in (0..sites).map(SiteId) {
-            let Ok(tensors) = read_tensors(&conditions.path(site)) else { continue };
-            let (Some(codes), Some(dims)) = (tensors.get("codes"), tensors.get("image_dims")) else { continue };
-            let mut image_dims = vec![0_i64; dims.numel()];
-            dims.copy_data(&mut image_dims, dims.numel());
-            let summary = SiteSummary {
-                cases: codes.size()[0] as u32,
-                image_dims: image_dims.into_iter().map(|d| d as u32).collect(),
-                conditions_sha256: payload_of(codes).sha256(),
+            let path = conditions.header_path(site);
+            let text = match fs::read(&path) {
+                Ok(text) => text,
+                Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
+                Err(cause) => return Err(Error::Io { path, cause }),
             };
-            conditions.sites.insert(site, (summary, codes.unsqueeze(1).to_device(device)));
+            let Ok(header) = serde_json::from_slice::<Header>(&text) else { continue };
+            if conditions.is_sound(site, &header)? {
+                let codes = conditions.mapped(site, &header.dims)?;
+                conditions.sites.insert(site, (header.summary, codes));
+            }
         }
         Ok(conditions)
     }
 
-    pub(crate) fn keep(&mut self, site: SiteId, summary: &SiteSummary, payload: &Payload) -> Result<(), Error> {
-        let codes = tensor_of(payload, Device::Cpu)?;
-        let image_dims: Vec<i64> = summary.image_dims.iter().map(|&d| d.into()).collect();
-        let tensors = [("codes".to_owned(), codes.shallow_clone()), ("image_dims".to_owned(), Tensor::from_slice(&image_dims))];
-        write_tensors(&self.path(site), &tensors.into())?;
-        self.sites.insert(site, (summary.clone(), codes.unsqueeze(1).to_device(self.device)));
-        Ok(())
+    /// Inflates a site's masks into their file. What is wrong with them is the answer; then nothing is kept.
+    pub(crate) fn keep(&mut self, site: SiteId, summary: &SiteSummary, payload: &Payload) -> Result<Option<String>, Error> {
+        let path = self.path(site);
+        // An earlier file must not be taken for these masks.
+        remove_if_there(&self.header_path(site))?;
+        let mut fault = None;
+        let written = write_with(&path, Access::Private, |file| {
+            match payload.unpack_into(file) {
+                Ok(Some(found)) if found == summary.conditions_sha256 => return Ok(()),
+                Ok(Some(_)) => fault = Some("masks that are not those of its summary".to_owned()),
+                Ok(None) => fault = Some("masks of another size than its summary says".to_owned()),
+                // The disk's fault has a number; the decoder's has none.
+                Err(error) if error.raw_os_error().is_none() => fault = Some(format!("masks that cannot be decompressed: {error}")),
+                Err(error) => return Err(error),
+            }
+            Err(io::Error::other("refused"))
+        });
+        match (written, fault) {
+            (_, Some(fault)) => return Ok(Some(fault)),
+            (Err(cause), None) => return Err(Error::Io { path, cause }),
+            (Ok(()), None) => {}
+        }
+        let header = Header { summary: summary.clone(), dims: payload.dims.clone() };
+        let header_path = self.header_path(site);
+        let text = serde_json::to_vec(&header).expect("plain data");
+        write(&header_path, Access::Private, &text).map_err(|cause| Error::Io { path: header_path, cause })?;
+        let codes = self.mapped(site, &header.dims)?;
+        self.sites.insert(site, (header.summary, codes));
+        Ok(None)
+    }
+
+    /// Whether a site's file is the one that its header describes; it is read a piece at a time.
+    fn is_sound(&self, site: SiteId, header: &Header) -> Result<bool, Error> {
+        let path = self.path(site);
+        let mut file = match fs::File::open(&path) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(cause) => return Err(Error::Io { path, cause }),
+        };
+        let found = Payload::digest_of(&header.dims, Dtype::U8, &mut file).map_err(|cause| Error::Io { path, cause })?;
+        Ok(found == Some(header.summary.conditions_sha256))
+    }
+
+    /// A site's file as a tensor, `[cases, 1, rows, columns]`.
+    fn mapped(&self, site: SiteId, dims: &[u32]) -> Result<Tensor, Error> {
+        let path = self.path(site);
+        let mut dims: Vec<i64> = dims.iter().map(|&d| d.into()).collect();
+        let name = path
+            .to_str()
+            .ok_or_else(|| Error::Io { path: path.clone(), cause: io::Error::other("its name is not UTF-8; choose another folder") })?;
+        let bytes = Tensor::f_from_file(name, false, dims.iter().product::<i64>(), (Kind::Uint8, Device::Cpu))?;
+        dims.insert(1, 1);
+        Ok(bytes.view(&dims[..]))
     }
 
     pub(crate) fn known(&self) -> Vec<(SiteId, SiteSummary)> {
@@ -65,6 +120,17 @@ impl Conditions {
     }
 
     fn path(&self, site: SiteId) -> PathBuf {
-        self.folder.join(format!("conditions-{}.safetensors", site.0 + 1))
+        self.folder.join(format!("conditions-{}.u8", site.0 + 1))
+    }
+
+    fn header_path(&self, site: SiteId) -> PathBuf {
+        self.folder.join(format!("conditions-{}.json", site.0 + 1))
+    }
+}
+
+fn remove_if_there(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.into(), cause }),
+        _ => Ok(()),
     }
 }

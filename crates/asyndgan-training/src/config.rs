@@ -1,4 +1,5 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, loss::Game};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, Variation, loss::Game};
+use asyndgan_protocol::{DiscriminatorFamily, Learning, RunDescription};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -52,6 +53,7 @@ impl Precision {
 /// The largest width that a site builds on a server's word.
 const WIDTH_MAX: i64 = 1024;
 const BLOCKS_MAX: usize = 64;
+const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
     /// The configuration as a run's description carries it.
@@ -96,6 +98,77 @@ impl GanConfig {
         }
         Ok(config)
     }
+
+    /// What a run with these networks asks a site to train.
+    ///
+    /// # Errors
+    /// [`Error::Networks`] when they do not fit the run's images.
+    pub fn learning(&self, run: &RunDescription) -> Result<Learning, Error> {
+        let unfit = |fact: String| Err(Error::Networks { fact });
+        let planes = i64::from(self.codes) + i64::from(run.channels);
+        let of_images = run.size > 0;
+        let (family, width, spectral_norm, channels, crop_min) = match self.discriminator {
+            DiscriminatorConfig::Patch { channels, width, spectral, .. } => (DiscriminatorFamily::Patch, width, spectral, channels, 24),
+            DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral } => {
+                (DiscriminatorFamily::Segmenting, width, spectral, codes + image_channels, 16)
+            }
+            DiscriminatorConfig::Perceptron { channels, width } => (DiscriminatorFamily::Perceptron, width, false, channels, 0),
+        };
+        if of_images == (family == DiscriminatorFamily::Perceptron) {
+            let data = if of_images { "images" } else { "data that are no images" };
+            return unfit(format!("a discriminator of the family {family} for {data}"));
+        }
+        if self.codes == 0 || channels != planes {
+            let (codes, image) = (self.codes, run.channels);
+            return unfit(format!("{channels} channels for {codes} condition codes and images of {image} channels"));
+        }
+        // The server's own; a site counts its weights, to compare what other ways of learning would move.
+        let (conditions, image, code) = match self.generator {
+            GeneratorConfig::ResNet(ResNetConfig { condition_channels, image_channels, variation, .. }) => {
+                let code = match variation {
+                    Variation::EveryScale { code } => code,
+                    Variation::Dropout => 0,
+                };
+                (condition_channels, image_channels, code)
+            }
+            GeneratorConfig::Perceptron { condition_channels, image_channels, noise, .. } => (condition_channels, image_channels, noise),
+        };
+        if conditions != i64::from(self.codes) || image != i64::from(run.channels) || !(0..=CODE_MAX).contains(&code) {
+            return unfit(format!(
+                "a generator of images of {image} channels from {conditions} condition channels and a code of {code} values"
+            ));
+        }
+        if i64::from(run.crop) < crop_min {
+            return unfit(format!("crops of {}, a discriminator of the family {family} needs at least {crop_min}", run.crop));
+        }
+        let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
+        let (width, augmentation) = (width as u64, self.augmentation);
+        let memory_bytes = memory_bytes(width, self.codes, run).saturating_add(self.generator_bytes());
+        Ok(Learning { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes })
+    }
+}
+
+impl GanConfig {
+    /// Memory of the generator's weights, roughly: a site builds it to compare what other ways of learning would move.
+    fn generator_bytes(&self) -> u64 {
+        match self.generator {
+            GeneratorConfig::ResNet(ResNetConfig { width, blocks, .. }) => {
+                (288 * blocks as u64 + 200).saturating_mul((width * width) as u64) * 4
+            }
+            GeneratorConfig::Perceptron { width, .. } => 4 * (width * width) as u64 * 4,
+        }
+    }
+}
+
+/// Memory of a discriminator's weights (32 widths squared of 16 taps each, three times over for Adam and the gradient) and of the activations
+/// of three passes of a batch at full size; no more than a rough upper bound.
+fn memory_bytes(width: u64, codes: u8, run: &RunDescription) -> u64 {
+    let weights = 4_u64.saturating_mul(4 * 32 * 16).saturating_mul(width.saturating_mul(width));
+    let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(run.batch.into());
+    let activations = pixels.saturating_mul(width + u64::from(run.channels)).saturating_mul(4 * 3 * 8);
+    // Planes of the condition, and classes that a segmenting discriminator tells apart.
+    let planes = pixels.saturating_mul(64 * u64::from(codes));
+    weights.saturating_add(activations).saturating_add(planes)
 }
 
 /// Factor on the learning rates in a round: 1 for the first half, then linearly to zero.

@@ -1,7 +1,5 @@
 use std::path::PathBuf;
 
-use asyndgan_protocol::SiteId;
-
 /// What can stop a trainer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,7 +39,7 @@ pub enum Error {
     #[error("the run has not begun")]
     NotBegun,
     /// A run whose networks cannot be built here.
-    #[error("the run's networks cannot be built: {fact}; are both ends of one version")]
+    #[error("the run's networks cannot be built: {fact}; check that both ends run the same version")]
     Networks {
         /// What is wrong with them.
         fact: String,
@@ -52,17 +50,15 @@ pub enum Error {
         /// In which round.
         round: u64,
     },
-    /// A discriminator tells real from synthetic without fail, for so long that the generator will not come back.
+    /// The site's discriminator tells real from synthetic without fail, for so long that the generator will not come back.
     #[error(
-        "the discriminator of {site} has told real from synthetic without fail for {rounds} rounds up to round {round}: it has won, and the \
-         generator learns nothing from it; lower its learning rate, or augment more"
+        "the discriminator has told real from synthetic without fail for {rounds} rounds up to round {round}: it has won, and the generator \
+         learns nothing from it; lower its learning rate, or augment more"
     )]
     Collapsed {
-        /// Whose.
-        site: SiteId,
         /// In which round it was given up.
         round: u64,
         /// For how many rounds.
-        rounds: usize,
+        rounds: u32,
     },
 }

@@ -15,6 +15,7 @@
 
 mod augment;
 mod checkpoints;
+mod collapse;
 mod conditions;
 mod config;
 mod error;
@@ -30,6 +31,6 @@ pub use config::{GanConfig, Precision, learning_rate_scale};
 pub use error::Error;
 pub use pairs::Pairs;
 pub use server::ServerTrainer;
-pub use site::SiteTrainer;
+pub use site::{SiteOptions, SiteTrainer};
 pub use synthesize::{Wanted, synthesize};
 pub use tensors::{condition_planes, payload_as, payload_of, tensor_of};

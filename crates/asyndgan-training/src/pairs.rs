@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use asyndgan_medio::CaseSet;
 use asyndgan_protocol::Augmentation;
 use ndarray::{Array2, Array3};
@@ -13,6 +15,8 @@ use crate::{
 pub struct Pairs {
     images: Images,
     codes: Tensor,
+    /// The patient of each case; one number for all cases whose patient is not known, for they may be of the same.
+    patients: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -33,7 +37,8 @@ impl Pairs {
     /// If the two differ in number.
     pub fn new(images: Tensor, codes: Tensor) -> Self {
         assert_eq!(images.size()[0], codes.size()[0], "a condition for every image");
-        Self { images: Images::Memory(images), codes }
+        let patients = (0..codes.size()[0] as u32).collect();
+        Self { images: Images::Memory(images), codes, patients }
     }
 
     /// Prepared cases on the disk.
@@ -45,7 +50,8 @@ impl Pairs {
         if codes.is_empty() {
             return Err(Error::NoCases);
         }
-        Ok(Self { images: Images::Disk(cases), codes: Tensor::stack(&codes, 0).unsqueeze(1) })
+        let patients = numbered(&cases);
+        Ok(Self { images: Images::Disk(cases), codes: Tensor::stack(&codes, 0).unsqueeze(1), patients })
     }
 
     /// Values with a code each, for data that are no images.
@@ -64,6 +70,11 @@ impl Pairs {
     /// Condition codes (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
     pub fn codes(&self) -> &Tensor {
         &self.codes
+    }
+
+    /// The patient of each case, as a number.
+    pub(crate) fn patients(&self) -> Vec<u32> {
+        self.patients.clone()
     }
 
     /// One image's channels, rows and columns, or its number of values.
@@ -88,6 +99,13 @@ impl Pairs {
         };
         Ok((images, choose(&self.codes, cases, augmentations, crop)))
     }
+}
+
+/// The cases of one patient have the number of its first case; those of unknown patients are taken for one patient's.
+fn numbered(cases: &CaseSet) -> Vec<u32> {
+    let mut first = BTreeMap::<&str, u32>::new();
+    let number = |case: u32| cases.patient(case as usize).map_or(u32::MAX, |patient| *first.entry(patient).or_insert(case));
+    (0..cases.len() as u32).map(number).collect()
 }
 
 fn tensor_2(codes: &Array2<u8>) -> Tensor {

@@ -3,8 +3,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig, loss::Game};
-use asyndgan_protocol::{CHECKPOINTS_KEPT, Contribution, Draw, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream};
+use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig};
+use asyndgan_protocol::{
+    CHECKPOINTS_KEPT, Contribution, Draw, FEEDBACK_ROUNDS_KEPT, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -16,10 +18,8 @@ use crate::{
     tensors::{choose, condition_planes, payload_as, tensor_of},
 };
 
-/// A discriminator whose loss is below this for so many rounds on end has won.
-const COLLAPSED_LOSS: f32 = 1e-3;
-const COLLAPSED_ROUNDS: usize = 300;
-
+/// Values of a site in a round: the discriminator's loss, the generator's, and the norm of the feedback.
+const VALUES: usize = 3;
 /// The server's work: holds the generator and the masks that sites sent, never an image of a patient.
 #[derive(Debug)]
 pub struct ServerTrainer {
@@ -38,8 +38,8 @@ pub struct ServerTrainer {
     prepared: Option<(u64, Vec<Draw>, Vec<Tensor>)>,
     /// Synthetic images of a round, with the graph that leads back to the generator.
     synthetic: BTreeMap<SiteId, (u64, Tensor)>,
-    /// Losses of every round done, `[sites, 2]` each; not a number where a site did not contribute.
-    losses: Vec<Vec<f32>>,
+    /// What sites answered in every round done, `[sites, 3]` each; not a number where a site did not contribute, or keeps its losses.
+    answers: Vec<Vec<f32>>,
 }
 
 impl ServerTrainer {
@@ -56,9 +56,9 @@ impl ServerTrainer {
         let folder = folder.join(run.id());
         let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
-        let conditions = Conditions::open(&folder, sites, device)?;
-        let (prepared, synthetic, losses) = (None, BTreeMap::new(), Vec::new());
-        Ok(Self { config, run, sites, device, checkpoints, conditions, lanes, generator, adam, average, prepared, synthetic, losses })
+        let conditions = Conditions::open(&folder, sites)?;
+        let (prepared, synthetic, answers) = (None, BTreeMap::new(), Vec::new());
+        Ok(Self { config, run, sites, device, checkpoints, conditions, lanes, generator, adam, average, prepared, synthetic, answers })
     }
 
     fn first(config: &GanConfig, run: &RunDescription, device: Device) -> (Generator, Adam, Tensor) {
@@ -93,10 +93,10 @@ impl ServerTrainer {
         self.conditions.all()
     }
 
-    /// Losses of every round done: of every site in order the discriminator's, then the generator's; not a number where a site
-    /// did not contribute.
-    pub fn losses(&self) -> &[Vec<f32>] {
-        &self.losses
+    /// What sites answered in every round done: of each site in order the discriminator's loss, the generator's, and the norm of the feedback
+    /// as it was used; not a number where a site did not contribute or keeps its losses.
+    pub fn answers(&self) -> &[Vec<f32>] {
+        &self.answers
     }
 
     /// The latest synthetic images, by site, `[batch, channels, rows, columns]`.
@@ -112,7 +112,7 @@ impl ServerTrainer {
     fn planes(&self, draws: &[Draw]) -> Result<Vec<Tensor>, Error> {
         let planes = |d: &Draw| {
             let codes = choose(self.conditions.of(d.site)?, &d.cases, &d.augmentations, self.run.crop);
-            Ok(condition_planes(&codes, self.config.codes))
+            Ok(condition_planes(&codes.to_device(self.device), self.config.codes))
         };
         draws.iter().map(planes).collect()
     }
@@ -125,14 +125,6 @@ impl ServerTrainer {
         };
         let parts = draws.iter().zip(planes).map(|both| (both.0.site, part(both)));
         self.lanes.forward(&self.generator, self.lanes.share_out(self.sites, parts), joined(&self.config))
-    }
-
-    /// A discriminator whose loss stays at nothing has stopped to teach; with an L1 term the generator still learns from that.
-    fn check_discriminators(&self, round: u64) -> Result<(), Error> {
-        match collapsed(&self.losses, self.config.game).filter(|_| self.run.l1_weight == 0.0) {
-            Some(site) => Err(Error::Collapsed { site, round, rounds: COLLAPSED_ROUNDS }),
-            None => Ok(()),
-        }
     }
 
     /// The images that were answered, with their graph; of an earlier round made again, by the generator as it is now.
@@ -153,18 +145,6 @@ fn joined(config: &GanConfig) -> bool {
     !matches!(config.generator, GeneratorConfig::ResNet(ResNetConfig { norm: Norm::Batch, .. }))
 }
 
-/// The first site whose discriminator has won for long. No loss of a discriminator is below zero, and what is none does not count; one that
-/// segments never loses so little, for boundaries stay unsure: the generator's loss says how sure it is of synthetic pixels.
-fn collapsed(losses: &[Vec<f32>], game: Game) -> Option<SiteId> {
-    let last = &losses[losses.len().checked_sub(COLLAPSED_ROUNDS)?..];
-    let sites = last.first()?.len() / 2;
-    let won = |row: &[f32], site: usize| match game {
-        Game::Segmentation => row[2 * site + 1] > -COLLAPSED_LOSS.ln(),
-        _ => (0.0..COLLAPSED_LOSS).contains(&row[2 * site]),
-    };
-    (0..sites).find(|&site| last.iter().all(|row| won(row, site))).map(|site| SiteId(site as u32))
-}
-
 fn mismatch(name: &str, expected: Vec<i64>, tensors: &BTreeMap<String, Tensor>) -> asyndgan_models::Error {
     asyndgan_models::Error::Mismatch { name: name.into(), expected, found: tensors.get(name).map(Tensor::size) }
 }
@@ -180,30 +160,31 @@ impl ServerWork for ServerTrainer {
         Ok(self.conditions.known())
     }
 
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<(), Error> {
+    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Error> {
         self.conditions.keep(site, summary, &conditions)
     }
 
-    fn begin(&mut self, rounds_done: u64) -> Result<(), Error> {
+    fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Error> {
         (self.generator, self.adam, self.average) = Self::first(&self.config, &self.run, self.device);
         self.synthetic.clear();
         self.prepared = None;
-        self.losses.clear();
+        self.answers.clear();
         if rounds_done > 0 {
             let tensors = self.checkpoints.read(rounds_done)?;
             self.generator.parameters.load(&tensors)?;
             self.adam.restore("adam", &tensors)?;
             let average = tensors.get("average").filter(|a| a.size() == self.average.size());
             self.average = average.ok_or_else(|| mismatch("average", self.average.size(), &tensors))?.to_device(self.device);
-            let width = 2 * self.sites as usize;
+            let width = VALUES * self.sites as usize;
             let expected = vec![rounds_done as i64, width as i64];
-            let losses = tensors.get("losses").filter(|l| l.size() == expected);
-            let losses = losses.ok_or_else(|| mismatch("losses", expected, &tensors))?;
-            let mut values = vec![0.0; losses.numel()];
-            losses.copy_data(&mut values, losses.numel());
-            self.losses = values.chunks_exact(width).map(<[f32]>::to_vec).collect();
+            let answers = tensors.get("answers").filter(|a| a.size() == expected);
+            let answers = answers.ok_or_else(|| mismatch("answers", expected, &tensors))?;
+            let mut values = vec![0.0; answers.numel()];
+            answers.copy_data(&mut values, answers.numel());
+            self.answers = values.chunks_exact(width).map(<[f32]>::to_vec).collect();
         }
-        Ok(())
+        let norms = |row: &Vec<f32>| row.iter().skip(VALUES - 1).step_by(VALUES).copied().collect();
+        Ok(self.answers[self.answers.len().saturating_sub(FEEDBACK_ROUNDS_KEPT)..].iter().map(norms).collect())
     }
 
     fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Error> {
@@ -225,12 +206,13 @@ impl ServerWork for ServerTrainer {
     fn update(&mut self, round: u64, contributions: &[Contribution]) -> Result<(), Error> {
         // The chain rule: the gradient of sum_j pi_j loss_j is the feedback, weighted and pushed through the generator.
         let mut worths = Vec::new();
-        let mut losses = vec![f32::NAN; 2 * self.sites as usize];
+        let mut answers = vec![f32::NAN; VALUES * self.sites as usize];
         for contribution in contributions {
             let feedback = tensor_of(&contribution.feedback, self.device)?;
-            worths.push((contribution.draw.site, (self.answered(contribution)?, feedback * contribution.weight)));
-            let at = 2 * contribution.draw.site.0 as usize;
-            losses[at..at + 2].copy_from_slice(&[contribution.losses.discriminator, contribution.losses.generator]);
+            worths.push((contribution.draw.site, (self.answered(contribution)?, feedback * (contribution.weight * contribution.scale))));
+            let [discriminator, generator] = contribution.losses.map_or([f32::NAN; 2], |l| [l.discriminator, l.generator]);
+            let at = VALUES * contribution.draw.site.0 as usize;
+            answers[at..at + VALUES].copy_from_slice(&[discriminator, generator, (contribution.norm * contribution.scale) as f32]);
         }
         let gradient = self.lanes.gradient(&self.generator, self.lanes.share_out(self.sites, worths));
         if !gradient.sum(Kind::Float).double_value(&[]).is_finite() {
@@ -244,47 +226,16 @@ impl ServerWork for ServerTrainer {
         // The first rounds are left behind sooner than the decay says.
         let decay = self.config.average_decay.min((1.0 + round as f64) / (10.0 + round as f64));
         let _ = tch::no_grad(|| self.average.lerp_(self.generator.parameters.flat(), 1.0 - decay));
-        self.losses.push(losses);
-        self.check_discriminators(round)
+        self.answers.push(answers);
+        Ok(())
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {
         let mut tensors: BTreeMap<String, Tensor> = self.generator.parameters.named();
         tensors.extend(self.adam.state("adam"));
         tensors.insert("average".into(), self.average.shallow_clone());
-        let flat: Vec<f32> = self.losses.concat();
-        tensors.insert("losses".into(), Tensor::from_slice(&flat).view([self.losses.len() as i64, -1]));
+        let flat: Vec<f32> = self.answers.concat();
+        tensors.insert("answers".into(), Tensor::from_slice(&flat).view([self.answers.len() as i64, -1]));
         self.checkpoints.write(rounds_done, &tensors)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_discriminator_has_collapsed_when_it_has_lost_nothing_for_long() {
-        let row = |first: f32, second: f32| vec![first, 1.0, second, 1.0];
-        let mut losses = vec![row(0.7, 0.6); 50];
-        losses.extend(vec![row(0.5, 1e-5); COLLAPSED_ROUNDS - 1]);
-        let found = |losses: &[Vec<f32>]| collapsed(losses, Game::CrossEntropy);
-        assert_eq!(found(&losses), None);
-        losses.push(row(0.5, 0.0));
-        assert_eq!(found(&losses), Some(SiteId(1)));
-        // A round that the site was not in, or a loss that cannot be, says nothing.
-        for odd in [f32::NAN, -1.0] {
-            losses.push(row(0.5, odd));
-            assert_eq!(found(&losses), None);
-            losses.pop();
-        }
-    }
-
-    #[test]
-    fn a_discriminator_that_segments_has_won_when_the_generators_loss_is_high_for_long() {
-        let mut losses = vec![vec![0.6, 0.1, 0.6, 7.0]; COLLAPSED_ROUNDS];
-        assert_eq!(collapsed(&losses, Game::Segmentation), Some(SiteId(1)));
-        assert_eq!(collapsed(&losses, Game::CrossEntropy), None);
-        losses.push(vec![0.6, 0.1, 0.6, 6.0]);
-        assert_eq!(collapsed(&losses, Game::Segmentation), None);
     }
 }

@@ -1,13 +1,16 @@
 use std::path::{Path, PathBuf};
 
 use asyndgan_models::{Adam, Discriminator};
-use asyndgan_protocol::{CHECKPOINTS_KEPT, Draw, Losses, Payload, Role, RunDescription, SiteId, SiteSummary, SiteWork, stream};
+use asyndgan_protocol::{
+    CHECKPOINTS_KEPT, Draw, Learning, Losses, Payload, Role, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary, SiteWork,
+};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error, GanConfig, Pairs,
     augment::Augment,
     checkpoints::Checkpoints,
+    collapse::CollapseCheck,
     config::learning_rate_scale,
     tensors::{choose, condition_planes, payload_as, payload_of, tensor_of},
 };
@@ -19,17 +22,37 @@ pub struct SiteTrainer {
     /// The condition codes that may leave: the pairs' own, or re-combined ones of the same number.
     shared: Tensor,
     summary: SiteSummary,
-    feedback_norm_max: Option<f32>,
+    feedback_norm_max: f32,
+    randomness: SiteRandomness,
     device: Device,
     folder: PathBuf,
     checkpoints: Option<Checkpoints>,
     begun: Option<Begun>,
 }
 
+/// What a site does otherwise than a run in one process.
+#[derive(Debug)]
+pub struct SiteOptions {
+    /// The condition codes that leave instead of the pairs' own, `[cases, 1, rows, columns]`.
+    pub shared: Option<Tensor>,
+    /// Feedback for one image that is longer than this is scaled down to it.
+    pub feedback_norm_max: f32,
+    /// Where first weights, real cases and image changes come from.
+    pub randomness: SiteRandomness,
+}
+
+impl Default for SiteOptions {
+    /// A run in one process: own masks, feedback as it is, everything from the run's seed.
+    fn default() -> Self {
+        Self { shared: None, feedback_norm_max: f32::INFINITY, randomness: SiteRandomness::Seed }
+    }
+}
+
 #[derive(Debug)]
 struct Begun {
     config: GanConfig,
     run: RunDescription,
+    collapse: CollapseCheck,
     discriminator: Discriminator,
     adam: Adam,
     prepared: Option<Prepared>,
@@ -39,7 +62,7 @@ struct Begun {
 #[derive(Debug)]
 struct Prepared {
     round: u64,
-    draw: Draw,
+    draw: RoundDraw,
     real: Tensor,
     on_real: Tensor,
     /// The condition of the synthetic images.
@@ -59,17 +82,15 @@ impl Begun {
 impl SiteTrainer {
     /// A trainer for one site's cases, with checkpoints of each run in a folder of their own.
     ///
-    /// `shared` are the condition codes that leave instead of the pairs' own. Feedback for one image that is longer than
-    /// `feedback_norm_max` is shortened to it.
-    ///
     /// # Panics
-    /// If `shared` has another shape than the pairs' codes.
-    pub fn new(pairs: Pairs, shared: Option<Tensor>, feedback_norm_max: Option<f32>, folder: &Path, device: Device) -> Self {
+    /// If the shared codes have another shape than the pairs' codes.
+    pub fn new(pairs: Pairs, options: SiteOptions, folder: &Path, device: Device) -> Self {
+        let SiteOptions { shared, feedback_norm_max, randomness } = options;
         let shared = shared.unwrap_or_else(|| pairs.codes().shallow_clone());
         assert_eq!(shared.size(), pairs.codes().size(), "a shared condition for every own");
         let conditions_sha256 = payload_of(&shared.squeeze_dim(1)).sha256();
         let summary = SiteSummary { cases: pairs.count() as u32, image_dims: pairs.image_dims(), conditions_sha256 };
-        Self { pairs, shared, summary, feedback_norm_max, device, folder: folder.into(), checkpoints: None, begun: None }
+        Self { pairs, shared, summary, feedback_norm_max, randomness, device, folder: folder.into(), checkpoints: None, begun: None }
     }
 
     /// Counts and shapes of the site's cases.
@@ -100,13 +121,25 @@ impl SiteWork for SiteTrainer {
         payload_of(&self.shared.squeeze_dim(1))
     }
 
+    fn patients(&mut self) -> Vec<u32> {
+        self.pairs.patients()
+    }
+
+    fn randomness(&self) -> SiteRandomness {
+        self.randomness.clone()
+    }
+
+    fn inspect(&mut self, _site: SiteId, run: &RunDescription) -> Result<Learning, Error> {
+        GanConfig::described(&run.networks)?.learning(run)
+    }
+
     fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Error> {
         self.checkpoints_of(site, run)?.sound()
     }
 
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Error> {
         let config = GanConfig::described(&run.networks)?;
-        let mut weights = stream(run.seed, Role::DiscriminatorWeights, site.0, 0);
+        let mut weights = self.randomness.stream(run, Role::DiscriminatorWeights, site, 0);
         let mut discriminator = Discriminator::new(&config.discriminator, self.device, &mut weights);
         let mut adam = Adam::new(config.discriminator_adam, &discriminator.parameters);
         if self.checkpoints.is_none() {
@@ -118,18 +151,19 @@ impl SiteWork for SiteTrainer {
             adam.restore("adam", &tensors)?;
         }
         asyndgan_models::set_threads(run.site_threads);
-        self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, prepared: None });
+        self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, collapse: CollapseCheck::default(), prepared: None });
         Ok(())
     }
 
-    fn prepare(&mut self, round: u64, draw: &Draw) -> Result<(), Error> {
+    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Error> {
         let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
         let (config, run) = (&begun.config, &begun.run);
-        let (real, own) = self.pairs.choose(&draw.cases, &draw.augmentations, run.crop)?;
-        let shared = choose(&self.shared, &draw.cases, &draw.augmentations, run.crop);
+        let (real, own) = self.pairs.choose(&draw.real.cases, &draw.real.augmentations, run.crop)?;
+        let Draw { site, cases, augmentations } = &draw.conditions;
+        let shared = choose(&self.shared, cases, augmentations, run.crop);
         let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
         let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
-        let mut rng = stream(run.seed, Role::Discriminator, draw.site.0, round);
+        let mut rng = self.randomness.stream(run, Role::Discriminator, *site, round);
         let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(real.size()[0], config.augmentation, &mut rng));
         let (seen, seen_real) = augment.apply(&own, &real);
         let on_real = begun.logits(&seen, &seen_real);
@@ -137,7 +171,7 @@ impl SiteWork for SiteTrainer {
         Ok(())
     }
 
-    fn step(&mut self, round: u64, draw: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Error> {
+    fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Error> {
         let ready = self.begun.as_ref().and_then(|b| b.prepared.as_ref()).is_some_and(|p| p.round == round && p.draw == *draw);
         if !ready {
             self.prepare(round, draw)?;
@@ -150,21 +184,29 @@ impl SiteWork for SiteTrainer {
         let discriminator_loss = begun.config.game.discriminator(&on_real, &begun.logits(&seen, &image));
         let Begun { discriminator, adam, run, .. } = begun;
         let parameters = &discriminator.parameters;
-        adam.step(parameters, &parameters.gradient(&discriminator_loss), learning_rate_scale(round, run.rounds));
+        // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its first weights.
+        let scale = learning_rate_scale(adam.steps().min(run.rounds - 1), run.rounds);
+        adam.step(parameters, &parameters.gradient(&discriminator_loss), scale);
         discriminator.settle();
 
         let synthetic = synthetic.set_requires_grad(true);
         let (seen, image) = judging.apply(&condition, &synthetic);
         let logits = begun.logits(&seen, &image);
-        let Begun { config, run, .. } = begun;
+        let Begun { config, run, collapse, .. } = begun;
         let generator_loss = config.game.generator(&logits, &synthetic, &real, run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };
-        if !(losses.discriminator + losses.generator).is_finite() {
+        let finite = feedback.isfinite().all().int64_value(&[]) == 1;
+        if !(finite && (losses.discriminator + losses.generator).is_finite()) {
             return Err(Error::Diverged { round });
         }
-        let feedback = self.feedback_norm_max.map_or_else(|| feedback.shallow_clone(), |limit| shortened(&feedback, limit));
+        // With an L1 term the generator still learns from a site whose discriminator has won.
+        if let Some(rounds) = collapse.add(losses, config.game).filter(|_| run.l1_weight == 0.0) {
+            return Err(Error::Collapsed { round, rounds });
+        }
+        let limit = self.feedback_norm_max;
+        let feedback = if limit.is_finite() { scaled_down(&feedback, limit) } else { feedback };
         Ok((payload_as(&feedback, run.feedback_dtype), losses))
     }
 
@@ -183,7 +225,7 @@ fn scalar(loss: &Tensor) -> f32 {
 }
 
 /// Each image's gradient with a Euclidean norm of at most `limit`.
-fn shortened(feedback: &Tensor, limit: f32) -> Tensor {
+fn scaled_down(feedback: &Tensor, limit: f32) -> Tensor {
     let batch = feedback.size()[0];
     let norms = feedback.reshape([batch, -1]).square().sum_dim_intlist([1].as_slice(), false, Kind::Float).sqrt();
     let factor = (norms.clamp_min(1e-30).reciprocal() * f64::from(limit)).clamp_max(1.0);
@@ -197,11 +239,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn feedback_is_shortened_however_it_lies_in_memory() {
+    fn feedback_is_scaled_down_however_it_lies_in_memory() {
         asyndgan_models::set_threads(1);
         let plain = Tensor::arange(2 * 3 * 4 * 5, (Kind::Float, Device::Cpu)).view([2, 3, 4, 5]);
         let channels_last = plain.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        let (one, other) = (shortened(&plain, 2.0), shortened(&channels_last, 2.0));
+        let (one, other) = (scaled_down(&plain, 2.0), scaled_down(&channels_last, 2.0));
         assert!(one.allclose(&other, 1e-6, 1e-6, false));
         let norm = other.get(1).norm().double_value(&[]);
         assert!((norm - 2.0).abs() < 1e-5, "{norm}");

@@ -6,11 +6,12 @@ use asyndgan_models::{
     loss, loss::Game,
 };
 use asyndgan_protocol::{
-    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, Waiting,
-    Weighting, draw_cases, stream,
+    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RoundDraw, RunDescription, ServerWork, SiteId, SiteWork, Symmetry,
+    Waiting, Weighting, draw_cases, stream,
 };
 use asyndgan_training::{
-    GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer, Wanted, condition_planes, payload_of, synthesize as through, tensor_of,
+    GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, Wanted, condition_planes, payload_of, synthesize as through,
+    tensor_of,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -173,11 +174,11 @@ fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, fro
     let cases = [3_i64, 5, 4];
     let mut server = ServerTrainer::new(config.clone(), run.clone(), 3, threads, folder, Device::Cpu).expect("server");
     let mut sites: Vec<SiteTrainer> =
-        cases.iter().enumerate().map(|(j, &n)| SiteTrainer::new(pairs(j, n), None, None, folder, Device::Cpu)).collect();
+        cases.iter().enumerate().map(|(j, &n)| SiteTrainer::new(pairs(j, n), SiteOptions::default(), folder, Device::Cpu)).collect();
     for (id, site) in (0..).map(SiteId).zip(&mut sites) {
         site.begin(id, &run, from).expect("site begins");
         let summary = site.summary();
-        server.keep(id, &summary, site.conditions()).expect("kept");
+        assert_eq!(server.keep(id, &summary, site.conditions()).expect("kept"), None);
     }
     let weights = run.weighting.weights(&[3, 5, 4]);
     server.begin(from).expect("server begins");
@@ -191,15 +192,17 @@ fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, fro
         let synthetic = server.synthesize(round, &draws).expect("synthetic");
         let mut answers: Vec<Option<(Payload, Losses)>> = vec![None, None, None];
         for &j in order {
+            let draw = RoundDraw { conditions: draws[j].clone(), real: draws[j].clone() };
             if early {
-                sites[j].prepare(round, &draws[j]).expect("prepared");
+                sites[j].prepare(round, &draw).expect("prepared");
             }
-            answers[j] = Some(sites[j].step(round, &draws[j], &synthetic[j]).expect("step"));
+            answers[j] = Some(sites[j].step(round, &draw, &synthetic[j]).expect("step"));
         }
         let mut contributions = Vec::new();
         for ((draw, answer), &weight) in draws.into_iter().zip(answers).zip(&weights) {
             let (feedback, losses) = answer.expect("answered");
-            contributions.push(Contribution { round, draw, weight, feedback, losses });
+            let norm = feedback.norm();
+            contributions.push(Contribution { round, draw, weight, feedback, norm, scale: 1.0, losses: Some(losses) });
         }
         server.update(round, &contributions).expect("update");
         if run.is_checkpoint(round + 1) {
@@ -219,10 +222,10 @@ fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
     let mut server = ServerTrainer::new(config(), run.clone(), 3, 2, folder.path(), Device::Cpu).expect("server");
     let mut draws = Vec::new();
     for j in 0..3 {
-        let mut site = SiteTrainer::new(pairs(j as usize, 3), None, None, folder.path(), Device::Cpu);
+        let mut site = SiteTrainer::new(pairs(j as usize, 3), SiteOptions::default(), folder.path(), Device::Cpu);
         site.begin(SiteId(j), &run, 0).expect("site begins");
         let summary = site.summary();
-        server.keep(SiteId(j), &summary, site.conditions()).expect("kept");
+        assert_eq!(server.keep(SiteId(j), &summary, site.conditions()).expect("kept"), None);
         draws.push(run.draw(SiteId(j), 0, &summary));
     }
     server.begin(0).expect("server begins");
@@ -232,8 +235,7 @@ fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
     }
     let answer = |&j: &u32| {
         let feedback = payload_of(&(codes(2, f64::from(j)).to_kind(Kind::Float) - 0.4));
-        let losses = Losses { discriminator: 0.5, generator: 0.5 };
-        Contribution { round: 0, draw: draws[j as usize].clone(), weight: 0.5, feedback, losses }
+        Contribution { round: 0, draw: draws[j as usize].clone(), weight: 0.5, norm: feedback.norm(), feedback, scale: 1.0, losses: None }
     };
     server.update(0, &answering.iter().map(answer).collect::<Vec<_>>()).expect("update");
     server.generator().parameters.flat().copy()

@@ -12,11 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asyndgan_protocol::{Draw, Losses, Payload, RunDescription, ServerWork, SiteId, SitePolicy, SiteSummary, SiteWork, Waiting};
-use asyndgan_transport::{GrpcSite, Ledger, ServerNews, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_protocol::{
+    Draw, Learning, Losses, Payload, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSummary,
+    SiteWork, Waiting,
+};
+use asyndgan_transport::{GrpcSite, Ledger, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
-use support::{PATIENT, keys};
+use support::{PATIENT, keys, learning};
 use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring, version::TLS13,
 };
@@ -36,16 +39,25 @@ impl SiteWork for Idle {
     fn conditions(&mut self) -> Payload {
         conditions(self.summary.image_dims[1])
     }
+    fn patients(&mut self) -> Vec<u32> {
+        (0..self.summary.cases).collect()
+    }
+    fn randomness(&self) -> SiteRandomness {
+        SiteRandomness::Seed
+    }
+    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<Learning, Self::Error> {
+        Ok(learning())
+    }
     fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Self::Error> {
         Ok(Vec::new())
     }
     fn begin(&mut self, _: SiteId, _: &RunDescription, _: u64) -> Result<(), Self::Error> {
         Ok(())
     }
-    fn prepare(&mut self, _: u64, _: &Draw) -> Result<(), Self::Error> {
+    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<(), Self::Error> {
         Ok(())
     }
-    fn step(&mut self, _: u64, _: &Draw, _: &Payload) -> Result<(Payload, Losses), Self::Error> {
+    fn step(&mut self, _: u64, _: &RoundDraw, _: &Payload) -> Result<(Payload, Losses), Self::Error> {
         Ok((self.batch.clone(), Losses { discriminator: 0.5, generator: 0.5 }))
     }
     fn checkpoint(&mut self, _: u64) -> Result<(), Self::Error> {
@@ -62,11 +74,11 @@ impl ServerWork for Idle {
     fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error> {
         Ok(Vec::new())
     }
-    fn keep(&mut self, _: SiteId, _: &SiteSummary, _: Payload) -> Result<(), Self::Error> {
-        Ok(())
+    fn keep(&mut self, _: SiteId, _: &SiteSummary, _: Payload) -> Result<Option<String>, Self::Error> {
+        Ok(None)
     }
-    fn begin(&mut self, _: u64) -> Result<(), Self::Error> {
-        Ok(())
+    fn begin(&mut self, _: u64) -> Result<Vec<Vec<f32>>, Self::Error> {
+        Ok(Vec::new())
     }
     fn prepare(&mut self, _: u64, _: &[Draw]) -> Result<(), Self::Error> {
         Ok(())
@@ -138,10 +150,21 @@ impl Shape {
         let (mut link, sites) = in_memory(self.sites);
         thread::scope(|scope| {
             for mut link in sites {
-                scope.spawn(move || run_site(SitePolicy::default(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {}));
+                scope.spawn(move || {
+                    run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
+                });
             }
             let watch = |news: ServerNews<'_>, _: &Idle, _: &Ledger| watch(news);
-            run_server(run, self.sites, PATIENT, &mut link, &mut self.idle(), &mut Ledger::default(), watch).expect("ends");
+            run_server(
+                run,
+                self.sites,
+                ServerPolicy::unrestricted(PATIENT),
+                &mut link,
+                &mut self.idle(),
+                &mut ServerRecords::default(),
+                watch,
+            )
+            .expect("ends");
         });
     }
 
@@ -159,11 +182,21 @@ impl Shape {
                 let site = GrpcSite { patience: Duration::from_mins(5), keep_alive: Duration::from_mins(1), ..keys.site(name, address) };
                 scope.spawn(move || {
                     let mut link = site.start().expect("dials");
-                    run_site(SitePolicy::default(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {}).expect("ends");
+                    run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
+                        .expect("ends");
                 });
             }
             let watch = |news: ServerNews<'_>, _: &Idle, _: &Ledger| watch(news);
-            run_server(run, self.sites, PATIENT, &mut link, &mut self.idle(), &mut Ledger::default(), watch).expect("ends");
+            run_server(
+                run,
+                self.sites,
+                ServerPolicy::unrestricted(PATIENT),
+                &mut link,
+                &mut self.idle(),
+                &mut ServerRecords::default(),
+                watch,
+            )
+            .expect("ends");
         });
     }
 }

@@ -54,6 +54,34 @@ pub enum Error {
         /// What is wrong with it.
         fact: String,
     },
+    /// A private key that others on the machine can read.
+    #[error("{path} can be read by others on this machine: it holds a private key; run chmod 600 on it")]
+    NotPrivate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The hospital has not agreed to this run.
+    #[error("{path}: {fact}; a run needs a folder of its own, and its own approval")]
+    Consent {
+        /// Where the consent is kept.
+        path: PathBuf,
+        /// Why the site does not take part.
+        fact: String,
+    },
+    /// A journal's receipt that proves nothing, or proves that the journal was changed.
+    #[error("receipts: {fact}")]
+    Receipt {
+        /// What is wrong.
+        fact: String,
+    },
+    /// A line of a ledger that cannot be read.
+    #[error("{path}: line {line} is no entry of a ledger; restore the file, or begin a new folder")]
+    Ledger {
+        /// The file.
+        path: PathBuf,
+        /// Which line, from 1.
+        line: usize,
+    },
     /// An address that cannot be listened at.
     #[error("cannot listen at {address}: {cause}")]
     Listen {

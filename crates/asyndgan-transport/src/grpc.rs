@@ -1,6 +1,7 @@
 //! The carrier for other machines: gRPC over HTTP/2, mutual TLS.
 
 mod chunks;
+mod connections;
 mod listener;
 mod server;
 mod site;

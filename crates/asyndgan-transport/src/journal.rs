@@ -1,17 +1,18 @@
 use std::{
-    fs::{File, OpenOptions},
+    fs::File,
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use asyndgan_protocol::{MessageKind, hex};
+use asyndgan_files::{Access, append_private, write};
+use asyndgan_protocol::{History, MessageKind, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::Error;
+use crate::{Error, RunStamp};
 
-/// One thing that left the site.
+/// One thing that left the site; or a start from a checkpoint, which reveals nothing by itself and is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
     /// Counts from 0.
@@ -22,12 +23,27 @@ pub struct JournalEntry {
     pub kind: MessageKind,
     /// About which round, if about one.
     pub round: Option<u64>,
+    /// What a new answer depends on; it does not leave. None for all else, an answer that is sent again included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<Shown>,
+    /// Which run, with which server.
+    #[serde(flatten)]
+    pub stamp: RunStamp,
     /// How large.
     pub bytes: u64,
     /// SHA-256 of what left.
     pub sha256: String,
     /// SHA-256 of this entry and of the link before it: whoever changes or removes an entry breaks the chain after it.
     pub link: String,
+}
+
+/// What an answer depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The site's own cases whose real images were shown.
+    pub cases: Vec<u32>,
+    /// A digest of the synthetic images ([`asyndgan_protocol::synthetic_digest`]).
+    pub synthetic: u64,
 }
 
 impl JournalEntry {
@@ -46,6 +62,8 @@ pub struct Journal {
     file: File,
     number: u64,
     link: String,
+    /// Written into every entry.
+    pub(crate) stamp: RunStamp,
 }
 
 impl Journal {
@@ -55,14 +73,14 @@ impl Journal {
     /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |cause| Error::Record { path: path.into(), cause };
-        let mut file = OpenOptions::new().create(true).append(true).read(true).open(path).map_err(io)?;
+        let mut file = append_private(path).map_err(io)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(whole as u64).map_err(io)?;
         let entries = chained(path, &text[..whole])?;
         let link = entries.last().map_or(String::new(), |e| e.link.clone());
-        let journal = Self { path: path.into(), file, number: entries.len() as u64, link };
+        let journal = Self { path: path.into(), file, number: entries.len() as u64, link, stamp: RunStamp::default() };
         Self::check_head(path, &entries)?;
         Ok(journal)
     }
@@ -103,14 +121,38 @@ impl Journal {
         })
     }
 
-    /// Writes down what is about to leave.
+    /// Entries, and the last one's link.
+    pub(crate) fn head(&self) -> (u64, &str) {
+        (self.number, &self.link)
+    }
+
+    /// How often a site has answered, and about which cases, by its journal: limits go on where they were. `patients` has the patient of each
+    /// case.
+    ///
+    /// # Errors
+    /// As [`Journal::verify`]: a site that cannot know what it has answered answers nothing more.
+    pub fn history(path: &Path, patients: Vec<u32>) -> Result<History, Error> {
+        let mut history = History::new(patients);
+        let entries = if path.exists() { Self::verify(path)? } else { Vec::new() };
+        for entry in entries {
+            match (entry.kind, entry.round, entry.shown) {
+                (MessageKind::Start, ..) => history.add_restore(),
+                (_, Some(round), Some(Shown { cases, synthetic })) => history.add(round, synthetic, &cases),
+                _ => {}
+            }
+        }
+        Ok(history)
+    }
+
+    /// Writes down what is about to leave; of a new answer with what it depends on.
     ///
     /// # Errors
     /// [`Error::Record`]: then it must not leave.
-    pub fn append(&mut self, kind: MessageKind, round: Option<u64>, what: &[u8]) -> Result<(), Error> {
+    pub fn append(&mut self, kind: MessageKind, round: Option<u64>, shown: Option<Shown>, what: &[u8]) -> Result<(), Error> {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
-        let entry = JournalEntry { number, unix_ms, kind, round, bytes, sha256, link: String::new() }.linked(&self.link);
+        let stamp = self.stamp.clone();
+        let entry = JournalEntry { number, unix_ms, kind, round, shown, stamp, bytes, sha256, link: String::new() }.linked(&self.link);
         let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
         self.file.write_all(line.as_bytes()).map_err(|cause| Error::Record { path: self.path.clone(), cause })?;
         self.number += 1;
@@ -123,15 +165,8 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`].
     pub fn sync(&mut self) -> Result<(), Error> {
-        let head = Self::head_path(&self.path);
-        let beside = head.with_extension("partial");
-        let save = || {
-            self.file.sync_data()?;
-            let mut file = File::create(&beside)?;
-            file.write_all(format!("{} {}\n", self.number, self.link).as_bytes())?;
-            file.sync_all()?;
-            std::fs::rename(&beside, &head)
-        };
+        let text = format!("{} {}\n", self.number, self.link);
+        let save = || self.file.sync_data().and_then(|()| write(&Self::head_path(&self.path), Access::Private, text.as_bytes()));
         save().map_err(|cause| Error::Record { path: self.path.clone(), cause })
     }
 }

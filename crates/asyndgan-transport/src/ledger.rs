@@ -1,14 +1,15 @@
 use std::{
     collections::BTreeMap,
-    fs::{File, OpenOptions},
+    fs::File,
     io::Write as _,
     path::{Path, PathBuf},
 };
 
-use asyndgan_protocol::{MessageKind, SiteId};
+use asyndgan_files::append_private;
+use asyndgan_protocol::{MessageKind, RunDescription, SiteId};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, RunStamp};
 
 /// Messages of one kind and their bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,27 +38,27 @@ pub struct LedgerLine {
 pub struct Ledger {
     totals: BTreeMap<(SiteId, MessageKind), Traffic>,
     file: Option<(PathBuf, File)>,
+    /// Written into every line.
+    pub(crate) stamp: RunStamp,
 }
 
-const HEADING: &str = "site,kind,round,bytes\n";
+const HEADING: &str = "site,kind,round,bytes,note,run,server,name\n";
 
 impl Ledger {
     /// A ledger that writes every message as a line of a CSV file, and goes on with what is there.
     ///
     /// # Errors
-    /// [`Error::Record`].
+    /// [`Error::Record`], or [`Error::Ledger`] for a line that is no entry.
     pub fn kept_in(path: &Path) -> Result<Self, Error> {
         let io = |cause| Error::Record { path: path.into(), cause };
         let mut ledger = Self::default();
-        if let Ok(text) = std::fs::read_to_string(path) {
-            // A line that was being written when its process was killed.
-            let whole = text.rfind('\n').map_or(0, |end| end + 1);
-            OpenOptions::new().write(true).open(path).and_then(|file| file.set_len(whole as u64)).map_err(io)?;
-            for line in Self::lines(path)? {
-                ledger.add(line);
-            }
+        let mut file = append_private(path).map_err(io)?;
+        // A line that was being written when its process was killed.
+        let text = std::fs::read_to_string(path).map_err(io)?;
+        file.set_len(text.rfind('\n').map_or(0, |end| end + 1) as u64).map_err(io)?;
+        for line in Self::lines(path)? {
+            ledger.add(line);
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
         if file.metadata().map_err(io)?.len() == 0 {
             file.write_all(HEADING.as_bytes()).map_err(io)?;
         }
@@ -68,12 +69,22 @@ impl Ledger {
     /// The lines of a ledger's file; one that was being written when its process was killed is left out.
     ///
     /// # Errors
-    /// [`Error::Record`].
+    /// [`Error::Record`], or [`Error::Ledger`] for a line that is no entry.
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
         let io = |cause| Error::Record { path: path.into(), cause };
         let text = std::fs::read_to_string(path).map_err(io)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        Ok(whole.lines().filter_map(parse).collect())
+        let mut lines = whole.lines().enumerate();
+        let unreadable = |line: usize| Error::Ledger { path: path.into(), line: line + 1 };
+        if lines.next().is_some_and(|(_, heading)| heading != HEADING.trim_end()) {
+            return Err(unreadable(0));
+        }
+        lines.map(|(number, line)| parse(line).ok_or_else(|| unreadable(number))).collect()
+    }
+
+    /// Names the run and the server (by its certificate, DER) in every line from now on.
+    pub fn set_run(&mut self, run: &RunDescription, server_certificate: &[u8]) {
+        self.stamp = RunStamp::new(run, Some(server_certificate));
     }
 
     /// Counts one message.
@@ -81,12 +92,22 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`] when the file cannot be written.
     pub fn count(&mut self, line: LedgerLine) -> Result<(), Error> {
+        self.count_with_note(line, "")
+    }
+
+    /// Counts one message, with a word about it.
+    ///
+    /// # Errors
+    /// [`Error::Record`] when the file cannot be written.
+    pub fn count_with_note(&mut self, line: LedgerLine, note: &'static str) -> Result<(), Error> {
         self.add(line);
         if let Some((path, file)) = &mut self.file {
             let LedgerLine { site, kind, round, bytes } = line;
             let round = round.map_or(String::new(), |r| r.to_string());
             // In one piece: a process that is killed leaves whole lines, but for the last.
-            file.write_all(format!("{},{kind},{round},{bytes}\n", site.0 + 1).as_bytes())
+            let RunStamp { name, run, server } = &self.stamp;
+            let name = name.replace('"', "\"\"");
+            file.write_all(format!("{},{kind},{round},{bytes},{note},{run},{server},\"{name}\"\n", site.0 + 1).as_bytes())
                 .map_err(|cause| Error::Record { path: path.clone(), cause })?;
         }
         Ok(())
@@ -113,5 +134,6 @@ fn parse(line: &str) -> Option<LedgerLine> {
         round => Some(round.parse().ok()?),
     };
     let bytes = parts.next()?.parse().ok()?;
-    parts.next().is_none().then_some(LedgerLine { site, kind, round, bytes })
+    // A note, the run, the server, and a name that may hold anything.
+    parts.nth(3).is_some().then_some(LedgerLine { site, kind, round, bytes })
 }

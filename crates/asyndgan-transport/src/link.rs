@@ -34,6 +34,11 @@ pub trait ServerLink {
     fn close(&mut self, site: SiteId);
     /// What comes next from any site; none when the time is up, or without a time when nothing can come any more.
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)>;
+    /// The certificate (DER) that a site showed on its present connection, where the carrier has certificates.
+    fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
+        let _ = site;
+        None
+    }
 }
 
 /// A site's end of a carrier, which connects again by itself.
@@ -45,4 +50,8 @@ pub trait SiteLink {
     /// # Errors
     /// Why there is no connection, and will be none.
     fn receive(&mut self) -> Result<Incoming, Error>;
+    /// The certificate (DER) that the server showed on the present connection, where the carrier has certificates.
+    fn server_certificate(&self) -> Option<Vec<u8>> {
+        None
+    }
 }

@@ -1,12 +1,16 @@
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use asyndgan_protocol::{
-    Contribution, Error as Fault, Message, Patience, RunDescription, Server, ServerAction, ServerEvent, ServerWork, SiteId,
+    Contribution, Error as Fault, JournalHead, JournalReceipt, Message, MessageKind, RunDescription, Server, ServerAction, ServerEvent,
+    ServerPolicy, ServerWork, SiteId, hex,
 };
 
 use bytes::Bytes;
 
-use crate::{Error, Incoming, Ledger, LedgerLine, ServerLink, numbers::Numbers};
+use crate::{Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, numbers::Numbers, retry::retried};
 
 /// After the end, how long sites that were just cut off can still learn of it.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -18,6 +22,17 @@ pub enum ServerNews<'a> {
     Welcome(SiteId),
     /// A site is away.
     Dismissed(SiteId, &'a Fault),
+    /// A site came back without its checkpoint, and goes on alone.
+    StateLost {
+        /// Which.
+        site: SiteId,
+        /// The round from which it goes on.
+        round: u64,
+        /// The checkpoint that it goes on with; 0 for a fresh discriminator.
+        restored: u64,
+    },
+    /// Something that does not stop the run, for the log.
+    Notice(&'a str),
     /// The run goes on from here.
     Begun {
         /// Rounds already done.
@@ -32,6 +47,15 @@ pub enum ServerNews<'a> {
     },
 }
 
+/// What a server writes down of a run.
+#[derive(Debug, Default)]
+pub struct ServerRecords {
+    /// What travelled, either way.
+    pub ledger: Ledger,
+    /// The server's key and each site's receipts, in order; without them journals are not confirmed.
+    pub receipts: Option<(Identity, Vec<Receipts>)>,
+}
+
 /// Plays the server's part of a run to its end; `watch` hears what happens, and can look at the worker and the ledger.
 ///
 /// # Errors
@@ -39,18 +63,23 @@ pub enum ServerNews<'a> {
 pub fn run_server<W: ServerWork>(
     run: &RunDescription,
     sites: u32,
-    patience: Patience,
+    policy: ServerPolicy,
     link: &mut impl ServerLink,
     work: &mut W,
-    ledger: &mut Ledger,
+    records: &mut ServerRecords,
     mut watch: impl FnMut(ServerNews<'_>, &W, &Ledger),
 ) -> Result<(), Error> {
     let failed = |error: W::Error| Error::Work(error.to_string());
     let known = work.known().map_err(failed)?;
-    let server = Server::new(run.clone(), sites, patience, &work.checkpoints().map_err(failed)?, known);
-    let mut driver = Driver { server, link, ledger, numbers: (0..sites).map(|_| None).collect(), started: now() };
+    let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known);
+    let numbers = (0..sites).map(|_| None).collect();
+    let mut driver =
+        Driver { server, link, records, run: hex(&run.sha256()), numbers, notices: Vec::new(), lost: BTreeSet::new(), started: now() };
     let mut finished: Option<Duration> = None;
     loop {
+        for notice in std::mem::take(&mut driver.notices) {
+            watch(ServerNews::Notice(&notice), work, &driver.records.ledger);
+        }
         while let Some(action) = driver.server.poll_action() {
             let event = match action {
                 ServerAction::Send { site, message } => {
@@ -59,21 +88,25 @@ pub fn run_server<W: ServerWork>(
                 }
                 ServerAction::Dismiss { site, error } => {
                     driver.dismiss(site, &error)?;
-                    watch(ServerNews::Dismissed(site, &error), work, driver.ledger);
+                    watch(ServerNews::Dismissed(site, &error), work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::Welcome { site } => {
-                    watch(ServerNews::Welcome(site), work, driver.ledger);
+                    watch(ServerNews::Welcome(site), work, &driver.records.ledger);
+                    continue;
+                }
+                ServerAction::StateLost { site, round, restored } => {
+                    driver.lost.insert(site);
+                    watch(ServerNews::StateLost { site, round, restored }, work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::Keep { site, summary, conditions } => {
-                    work.keep(site, &summary, conditions).map_err(failed)?;
-                    continue;
+                    ServerEvent::Kept { site, fault: work.keep(site, &summary, conditions).map_err(failed)? }
                 }
                 ServerAction::Begin { rounds_done } => {
-                    work.begin(rounds_done).map_err(failed)?;
-                    watch(ServerNews::Begun { rounds_done }, work, driver.ledger);
-                    ServerEvent::Begun
+                    let norms = work.begin(rounds_done).map_err(failed)?;
+                    watch(ServerNews::Begun { rounds_done }, work, &driver.records.ledger);
+                    ServerEvent::Begun { norms }
                 }
                 ServerAction::Prepare { round, draws } => {
                     work.prepare(round, &draws).map_err(failed)?;
@@ -84,11 +117,18 @@ pub fn run_server<W: ServerWork>(
                 }
                 ServerAction::Update { round, contributions } => {
                     work.update(round, &contributions).map_err(failed)?;
-                    watch(ServerNews::Round { rounds_done: round + 1, contributions: &contributions }, work, driver.ledger);
+                    watch(ServerNews::Round { rounds_done: round + 1, contributions: &contributions }, work, &driver.records.ledger);
                     ServerEvent::Updated
                 }
                 ServerAction::Checkpoint { rounds_done } => {
-                    work.checkpoint(rounds_done).map_err(failed)?;
+                    // File descriptors and space come back: nobody's work is thrown away for a moment's lack of them.
+                    let kept = retried(
+                        || work.checkpoint(rounds_done),
+                        |error| {
+                            driver.notices.push(format!("the checkpoint of round {rounds_done} failed ({error}); trying again"));
+                        },
+                    );
+                    kept.map_err(failed)?;
                     continue;
                 }
                 ServerAction::Finished => {
@@ -115,9 +155,14 @@ pub fn run_server<W: ServerWork>(
 struct Driver<'a, L> {
     server: Server,
     link: &'a mut L,
-    ledger: &'a mut Ledger,
+    records: &'a mut ServerRecords,
+    /// The run's identity, in hexadecimal.
+    run: String,
     /// Of those who are connected.
     numbers: Vec<Option<Numbers>>,
+    notices: Vec<String>,
+    /// Sites whose next start is one without their state.
+    lost: BTreeSet<SiteId>,
     started: Instant,
 }
 
@@ -126,7 +171,9 @@ impl<L: ServerLink> Driver<'_, L> {
         let Some(Some(numbers)) = self.numbers.get_mut(site.0 as usize) else { return Ok(()) };
         let frame = numbers.frame(message);
         let bytes = frame.bytes.len() as u64;
-        self.ledger.count(LedgerLine { site, kind: message.kind(), round: message.round(), bytes })?;
+        let (kind, round) = (message.kind(), message.round());
+        let note = if kind == MessageKind::Start && self.lost.remove(&site) { "state_lost" } else { "" };
+        self.records.ledger.count_with_note(LedgerLine { site, kind, round, bytes }, note)?;
         self.link.send(site, frame);
         Ok(())
     }
@@ -177,10 +224,38 @@ impl<L: ServerLink> Driver<'_, L> {
         match Message::decode(bytes) {
             Ok(message) => {
                 let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
-                self.ledger.count(LedgerLine { site, kind, round, bytes })?;
+                self.records.ledger.count(LedgerLine { site, kind, round, bytes })?;
+                if let Message::JournalHead(head) = message {
+                    return self.confirm(site, head);
+                }
                 self.handle(ServerEvent::Message { site, message })
             }
             Err(error) => self.handle(ServerEvent::Garbage { site, fact: error.to_string() }),
+        }
+    }
+
+    /// Countersigns a site's journal head, and keeps it.
+    fn confirm(&mut self, site: SiteId, head: JournalHead) -> Result<(), Error> {
+        let (Some((identity, receipts)), Some(certificate)) = (&mut self.records.receipts, self.link.site_certificate(site)) else {
+            return Ok(());
+        };
+        let Some(receipts) = receipts.get_mut(site.0 as usize) else { return Ok(()) };
+        let entries = head.entries;
+        if head.rounds_done > self.server.rounds_done() + 1 {
+            self.notices.push(format!("{site}: its journal is not confirmed: it is about round {}", head.rounds_done));
+            return Ok(());
+        }
+        let receipt = Receipt::countersigned(identity, &self.run, head, &certificate).and_then(|receipt| {
+            receipts.add(&receipt)?;
+            Ok(receipt)
+        });
+        match receipt {
+            Ok(receipt) => self.send(site, &Message::JournalReceipt(JournalReceipt { entries, signature: receipt.server_signature })),
+            // The run does not depend on it; that the journal is not confirmed shows at the site.
+            Err(error) => {
+                self.notices.push(format!("{site}: its journal is not confirmed: {error}"));
+                Ok(())
+            }
         }
     }
 

@@ -1,8 +1,14 @@
-use asyndgan_protocol::{Message, MessageKind, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteWork};
+use asyndgan_protocol::{
+    History, JournalHead, JournalReceipt, Message, MessageKind, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteSetup,
+    SiteWork, synthetic_digest,
+};
 
 use bytes::Bytes;
 
-use crate::{Error, Incoming, Journal, Ledger, LedgerLine, SiteLink, numbers::Numbers};
+use crate::{
+    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, Shown, SiteLink, numbers::Numbers,
+    receipts::signed_head, retry::retried,
+};
 
 /// What a site writes down of its part in a run.
 #[derive(Debug, Default)]
@@ -11,6 +17,33 @@ pub struct SiteRecords {
     pub ledger: Ledger,
     /// What left; what it cannot write down does not leave.
     pub journal: Option<Journal>,
+    /// Which run the hospital agreed to; without it, any that the policy allows.
+    pub consent: Option<Consent>,
+    /// Has the server confirm the journal.
+    pub signer: Option<Signer>,
+    /// What the site answered before, by [`Journal::history`]; none for a site that begins.
+    pub history: Option<History>,
+}
+
+/// Signs how far a site's journal is, and keeps the server's confirmations.
+#[derive(Debug)]
+pub struct Signer {
+    /// The site's key.
+    pub identity: Identity,
+    /// Where confirmations are kept.
+    pub receipts: Receipts,
+    /// Heads that were sent and are not confirmed yet, the latest last.
+    waiting: Vec<JournalHead>,
+}
+
+/// A server that does not confirm heads leaves no more of them in memory.
+const HEADS_WAITING_MAX: usize = 16;
+
+impl Signer {
+    /// A signer with a site's key, and a place for confirmations.
+    pub fn new(identity: Identity, receipts: Receipts) -> Self {
+        Self { identity, receipts, waiting: Vec::new() }
+    }
 }
 
 /// What people may want to see of a site's part.
@@ -20,7 +53,9 @@ pub enum SiteNews<'a> {
     Connected,
     /// The connection is gone; the site tries again.
     Lost(&'a str),
-    /// The run is allowed by the policy.
+    /// Something that does not stop the site, for the log.
+    Notice(&'a str),
+    /// The run is allowed by the policy, and the hospital agreed to it.
     Accepted(&'a RunDescription),
     /// The run goes on from here.
     Begun {
@@ -45,10 +80,15 @@ pub fn run_site<W: SiteWork>(
     records: &mut SiteRecords,
     mut watch: impl FnMut(SiteNews<'_>, &W),
 ) -> Result<(), Error> {
-    let feedback = records.ledger.entries().filter(|e| e.1 == MessageKind::Feedback);
-    let answers = feedback.map(|e| e.2.messages).sum();
+    policy.validate()?;
+    let summary = work.summary();
+    let history = records.history.take().unwrap_or_else(|| History::new(work.patients()));
+    let setup = SiteSetup { policy, summary, randomness: work.randomness(), history };
     let mut driver = Driver {
-        site: Site::new(policy, work.summary(), answers),
+        site: Site::new(setup),
+        run: None,
+        showing: None,
+        notices: Vec::new(),
         id: None,
         early: Vec::new(),
         link,
@@ -57,33 +97,62 @@ pub fn run_site<W: SiteWork>(
         refusal: None,
     };
     loop {
+        for notice in std::mem::take(&mut driver.notices) {
+            watch(SiteNews::Notice(&notice), work);
+        }
         while let Some(action) = driver.site.poll_action() {
             let done = match action {
                 SiteAction::Send(message) => {
                     driver.send(&message)?;
                     continue;
                 }
+                SiteAction::Inspect { site, run } => {
+                    let event = match work.inspect(site, &run) {
+                        Ok(learning) => SiteEvent::Inspected { learning },
+                        // It is about the description alone, which the server knows.
+                        Err(error) => SiteEvent::Failed { reason: format!("this site cannot train the run: {error}") },
+                    };
+                    driver.handle(event);
+                    continue;
+                }
+                SiteAction::Consent { site, run } => {
+                    let event = driver.consent(site, &run);
+                    driver.handle(event);
+                    continue;
+                }
                 SiteAction::Recall { site, run, conditions_wanted } => {
-                    driver.is(site)?;
+                    driver.takes_part(site, &run)?;
                     watch(SiteNews::Accepted(&run), work);
                     work.checkpoints(site, &run).map(|checkpoints| {
                         let conditions = conditions_wanted.then(|| work.conditions().packed());
                         Some(SiteEvent::Recalled { checkpoints, conditions })
                     })
                 }
-                SiteAction::Begin { site, run, rounds_done } => work.begin(site, &run, rounds_done).map(|()| {
-                    watch(SiteNews::Begun { rounds_done }, work);
-                    Some(SiteEvent::Begun)
-                }),
+                SiteAction::Begin { site, run, rounds_done } => {
+                    if let Some(journal) = &mut driver.records.journal {
+                        // Nothing leaves; but that the server had it start from here counts, also after a restart.
+                        journal.append(MessageKind::Start, Some(rounds_done), None, b"")?;
+                    }
+                    work.begin(site, &run, rounds_done).map(|()| {
+                        watch(SiteNews::Begun { rounds_done }, work);
+                        Some(SiteEvent::Begun)
+                    })
+                }
                 SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|()| None),
                 SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
                     watch(SiteNews::Round { rounds_done: round + 1 }, work);
+                    driver.showing = Some(Shown { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
                     Some(SiteEvent::Stepped { feedback, losses })
                 }),
                 SiteAction::Checkpoint { rounds_done } => {
-                    let kept = work.checkpoint(rounds_done);
-                    if let Some(journal) = &mut driver.records.journal {
-                        journal.sync()?;
+                    let kept = retried(
+                        || work.checkpoint(rounds_done),
+                        |error| {
+                            driver.notices.push(format!("the checkpoint of round {rounds_done} failed ({error}); trying again"));
+                        },
+                    );
+                    if kept.is_ok() {
+                        driver.sign_journal(rounds_done)?;
                     }
                     kept.map(|()| None)
                 }
@@ -95,8 +164,11 @@ pub fn run_site<W: SiteWork>(
             match done {
                 Ok(Some(event)) => driver.handle(event),
                 Ok(None) => {}
-                // What was to follow counted on this: the machine drops it.
-                Err(error) => driver.handle(SiteEvent::Failed { reason: error.to_string() }),
+                // What was to follow counted on this: the machine drops it. The error may name files or patients, so it stays here.
+                Err(error) => {
+                    driver.refusal.get_or_insert(Error::Work(error.to_string()));
+                    driver.handle(SiteEvent::Failed { reason: "its worker failed; see the site's log".into() });
+                }
             }
         }
         driver.receive(&mut |news| watch(news, work))?;
@@ -105,6 +177,11 @@ pub fn run_site<W: SiteWork>(
 
 struct Driver<'a, L> {
     site: Site,
+    /// The run that it takes part in.
+    run: Option<RunStamp>,
+    /// What the answer that is about to leave depends on.
+    showing: Option<Shown>,
+    notices: Vec<String>,
     id: Option<SiteId>,
     /// What travelled before the server said which site this is.
     early: Vec<(MessageKind, u64)>,
@@ -122,16 +199,67 @@ impl<L: SiteLink> Driver<'_, L> {
         let frame = numbers.frame(message);
         let (kind, round) = (message.kind(), message.round());
         if let Some(journal) = &mut self.records.journal {
-            journal.append(kind, round, &frame.bytes)?;
+            let shown = (kind == MessageKind::Feedback).then(|| self.showing.take()).flatten();
+            journal.append(kind, round, shown, &frame.bytes)?;
         }
         self.count(kind, round, frame.bytes.len() as u64)?;
         self.link.send(frame);
         Ok(())
     }
 
-    fn is(&mut self, site: SiteId) -> Result<(), Error> {
+    /// Whether the hospital agrees. If not, the site leaves with that reason.
+    fn consent(&mut self, site: SiteId, run: &RunDescription) -> SiteEvent {
+        let decided = self.records.consent.as_ref().map_or(Ok(()), |consent| consent.decide(site, run));
+        match decided {
+            Ok(()) => SiteEvent::Consented,
+            Err(error) => {
+                // Paths of the site are nobody else's business.
+                let reason = "the hospital has not agreed to this run".to_owned();
+                self.refusal.get_or_insert(error);
+                SiteEvent::Failed { reason }
+            }
+        }
+    }
+
+    /// From now on, records are about this run.
+    fn takes_part(&mut self, site: SiteId, run: &RunDescription) -> Result<(), Error> {
+        let stamp = RunStamp::new(run, self.link.server_certificate().as_deref());
+        self.records.ledger.stamp = stamp.clone();
+        if let Some(journal) = &mut self.records.journal {
+            journal.stamp = stamp.clone();
+        }
+        self.run = Some(stamp);
         self.id = Some(site);
         std::mem::take(&mut self.early).into_iter().try_for_each(|(kind, bytes)| self.count(kind, None, bytes))
+    }
+
+    /// Makes the journal survive a power failure, and asks the server to confirm it.
+    fn sign_journal(&mut self, rounds_done: u64) -> Result<(), Error> {
+        let Some(journal) = &mut self.records.journal else { return Ok(()) };
+        journal.sync()?;
+        let (Some(signer), Some(run)) = (&mut self.records.signer, &self.run) else { return Ok(()) };
+        let (entries, link) = journal.head();
+        let head = signed_head(&signer.identity, &run.run, entries, link, rounds_done)?;
+        if signer.waiting.len() >= HEADS_WAITING_MAX {
+            signer.waiting.remove(0);
+        }
+        signer.waiting.push(head.clone());
+        self.send(&Message::JournalHead(head))
+    }
+
+    fn confirmed(&mut self, receipt: &JournalReceipt) -> Result<(), Error> {
+        let (Some(signer), Some(run), Some(server)) = (&mut self.records.signer, &self.run, self.link.server_certificate()) else {
+            return Ok(());
+        };
+        let Some(at) = signer.waiting.iter().position(|head| head.entries == receipt.entries) else { return Ok(()) };
+        let head = signer.waiting.drain(..=at).next_back().expect("found there");
+        let kept = Receipt::confirmed(&run.run, head, signer.identity.certificate(), receipt, &server);
+        match kept.and_then(|receipt| signer.receipts.add(&receipt)) {
+            // Entries that are not confirmed show in `journal verify`.
+            Err(error @ Error::Receipt { .. }) => self.notices.push(format!("the server did not confirm the journal: {error}")),
+            done => done?,
+        }
+        Ok(())
     }
 
     fn count(&mut self, kind: MessageKind, round: Option<u64>, bytes: u64) -> Result<(), Error> {
@@ -176,6 +304,9 @@ impl<L: SiteLink> Driver<'_, L> {
         match Message::decode(bytes) {
             Ok(message) => {
                 self.count(message.kind(), message.round(), bytes.len() as u64)?;
+                if let Message::JournalReceipt(receipt) = &message {
+                    return self.confirmed(receipt);
+                }
                 self.handle(SiteEvent::Message(message));
             }
             Err(error) => self.unreadable(&error.to_string()),

@@ -56,7 +56,7 @@ fn a_certificate_of_another_authority() {
     let bundle = |keys: &Keys, file: &str| std::fs::read_to_string(keys.folder.path().join(file)).expect("read");
     let foreign = bundle(&theirs, "sites/north.pem").replace(&bundle(&theirs, "ca.pem"), &bundle(&ours, "ca.pem"));
     let path = theirs.folder.path().join("mixed.pem");
-    std::fs::write(&path, foreign).expect("written");
+    asyndgan_files::write(&path, asyndgan_files::Access::Private, foreign.as_bytes()).expect("written");
     let site = GrpcSite { identity: Identity::read(&path).expect("a bundle"), ..ours.site("north", address) };
     let error = end_of(site);
     assert!(matches!(error, Error::Rejected { .. }), "{error}");

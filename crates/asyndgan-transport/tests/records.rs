@@ -4,13 +4,20 @@
 use std::{fs, path::Path};
 
 use asyndgan_protocol::{MessageKind, SiteId};
-use asyndgan_transport::{Error, Journal, Ledger, LedgerLine};
+use asyndgan_transport::{Error, Journal, Ledger, LedgerLine, Shown};
 use proptest::prelude::*;
 
 fn written(path: &Path, entries: u64) {
     let mut journal = Journal::open(path).expect("opens");
     for round in 0..entries {
-        journal.append(MessageKind::Feedback, Some(round), &round.to_le_bytes()).expect("appends");
+        journal
+            .append(
+                MessageKind::Feedback,
+                Some(round),
+                Some(Shown { cases: vec![round as u32 % 3], synthetic: round }),
+                &round.to_le_bytes(),
+            )
+            .expect("appends");
     }
     journal.sync().expect("syncs");
 }

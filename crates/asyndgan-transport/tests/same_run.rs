@@ -69,11 +69,19 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
             let mut rounds = 0;
             // Its patience ends in the midst of a round, because the site is slow: as good as being killed.
             let patience = asyndgan_protocol::Patience { answer: Duration::from_millis(300), absence: Duration::ZERO };
-            let ended = asyndgan_transport::run_server(&run, 1, patience, &mut link, &mut work, &mut Ledger::default(), |news, _, _| {
-                if let asyndgan_transport::ServerNews::Round { rounds_done, .. } = news {
-                    rounds = rounds_done;
-                }
-            });
+            let ended = asyndgan_transport::run_server(
+                &run,
+                1,
+                asyndgan_protocol::ServerPolicy::new(patience),
+                &mut link,
+                &mut work,
+                &mut asyndgan_transport::ServerRecords::default(),
+                |news, _, _| {
+                    if let asyndgan_transport::ServerNews::Round { rounds_done, .. } = news {
+                        rounds = rounds_done;
+                    }
+                },
+            );
             (ended, rounds)
         }
     });
@@ -96,7 +104,16 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
         let (run, mut link) = (run.clone(), link);
         move || {
             let mut work = support::StubServer { run: Some(run.clone()), disk, ..support::StubServer::default() };
-            asyndgan_transport::run_server(&run, 1, PATIENT, &mut link, &mut work, &mut Ledger::default(), |_, _, _| {}).expect("ends");
+            asyndgan_transport::run_server(
+                &run,
+                1,
+                asyndgan_protocol::ServerPolicy::new(PATIENT),
+                &mut link,
+                &mut work,
+                &mut asyndgan_transport::ServerRecords::default(),
+                |_, _, _| {},
+            )
+            .expect("ends");
             work.generator
         }
     });

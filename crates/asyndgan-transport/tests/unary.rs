@@ -12,7 +12,7 @@ use std::{
 };
 
 use asyndgan_protocol::{Patience, SiteId, SitePolicy, Waiting};
-use asyndgan_transport::{Error, Frame, Incoming, Ledger, ServerLink, SiteLink, SiteRecords, run_server, run_site};
+use asyndgan_transport::{Error, Frame, Incoming, ServerLink, SiteLink, SiteRecords, run_server, run_site};
 use support::{PATIENT, StubServer, in_process, run, stub_site};
 
 /// What waits at the relay for each site.
@@ -96,12 +96,22 @@ fn requests_and_responses_carry_a_run() {
             scope.spawn(move || {
                 let (outgoing, arrived) = (Vec::new(), VecDeque::new());
                 let mut link = RelaySite { site, connected: false, server, mailboxes, outgoing, arrived, requests: 0 };
-                run_site(SitePolicy::default(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {}).expect("ends");
+                run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {})
+                    .expect("ends");
             });
         }
         let mut link = RelayServer { inbox, mailboxes: Arc::clone(&mailboxes) };
         let patience = Patience { absence: Duration::ZERO, ..PATIENT };
-        run_server(&run, 2, patience, &mut link, &mut work, &mut Ledger::default(), |_, _, _| {}).expect("ends");
+        run_server(
+            &run,
+            2,
+            asyndgan_protocol::ServerPolicy::new(patience),
+            &mut link,
+            &mut work,
+            &mut asyndgan_transport::ServerRecords::default(),
+            |_, _, _| {},
+        )
+        .expect("ends");
     });
     assert_eq!(work.generator, in_process(&run, &cases));
 }

@@ -1,16 +1,20 @@
 //! Runs over many machines: the server's and a site's program, their configurations, keys, checks and records.
 
+mod approve;
 mod compare;
 mod config;
 mod dashboard;
 mod doctor;
+mod events;
 mod folder;
 mod init;
 mod keys;
 mod ledger;
+mod secret;
 mod server;
 mod site;
 
+pub(crate) use approve::approve;
 pub(crate) use doctor::doctor;
 pub(crate) use init::{InitCommand, init};
 pub(crate) use keys::{KeysCommand, keys};

@@ -72,17 +72,17 @@ impl LossCurves {
 
     /// Hears of a run that begins or goes on, and of every round.
     pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
-        let losses = server.losses();
+        let answers = server.answers();
         match news {
             ServerNews::Begun { .. } => {
-                let both = |site: usize| [format!("discriminator/site-{site}"), format!("generator/site-{site}")];
-                let names = (1..=server.sites() as usize).flat_map(both).collect();
-                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(losses.iter().cloned()).collect();
+                let all = |site: usize| ["discriminator", "generator", "feedback_norm"].map(|value| format!("{value}/site-{site}"));
+                let names = (1..=server.sites() as usize).flat_map(all).collect();
+                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(answers.iter().cloned()).collect();
                 self.curves = Some(Curves::begin(&self.place, "losses", "round", names, &rows)?);
             }
             ServerNews::Round { .. } => {
-                if let (Some(curves), Some(last)) = (&mut self.curves, losses.last()) {
-                    curves.add(losses.len() as u64 - 1, last)?;
+                if let (Some(curves), Some(last)) = (&mut self.curves, answers.last()) {
+                    curves.add(answers.len() as u64 - 1, last)?;
                 }
             }
             _ => {}

@@ -20,6 +20,7 @@ pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 use std::{path::Path, sync::Once};
 
 use anyhow::{Result, anyhow};
+use asyndgan_files::{Access, write_at_path};
 use plotters::style::{FontStyle, register_font};
 
 /// A font travels inside the program: a machine may have none.
@@ -35,8 +36,5 @@ fn with_font() -> Result<()> {
 
 /// Draws beside the place and renames into it; the backends choose the format by the extension, so that stays last.
 fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let beside = path.with_file_name(format!("partial-{name}"));
-    draw(&beside)?;
-    std::fs::rename(&beside, path).map_err(|e| anyhow!("cannot write {}: {e}", path.display()))
+    write_at_path(path, Access::Shared, |e| anyhow!("cannot write {}: {e}", path.display()), draw)
 }

@@ -65,12 +65,15 @@ const SERVER: &str = "Examples:
 Started again after whatever ended it, it goes on from its last checkpoint.";
 const SITE: &str = "Examples:
   asyndgan init site && asyndgan doctor --config site.toml
+  asyndgan site approve --config site.toml       what the run is, and what it means for privacy
   asyndgan site --config site.toml
 
 Started again after whatever ended it, it goes on. While the server is away it tries again.";
 const KEYS: &str = "Examples:
-  asyndgan keys init --server gan.example.org 192.0.2.7
-  asyndgan keys issue north
+  asyndgan keys init --encrypt --server gan.example.org 192.0.2.7
+  asyndgan keys request north          at the hospital: the private key stays there
+  asyndgan keys sign north north.csr         at the operator
+  asyndgan keys issue north            both at once, for a first try
   asyndgan keys revoke north";
 
 #[derive(Parser)]
@@ -225,11 +228,13 @@ enum Command {
         config: PathBuf,
     },
     /// Take part in a run as a hospital: hold data and discriminator, dial the server.
-    #[command(after_help = SITE)]
+    #[command(after_help = SITE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Site {
         /// The site's configuration; `asyndgan init site` writes one.
-        #[arg(long)]
-        config: PathBuf,
+        #[arg(long, required = true)]
+        config: Option<PathBuf>,
+        #[command(subcommand)]
+        command: Option<SiteCommand>,
     },
     /// Write a commented configuration.
     #[command(subcommand)]
@@ -259,6 +264,22 @@ enum Command {
     Data(DataCommand),
 }
 
+#[derive(Subcommand)]
+enum SiteCommand {
+    /// Show the run that the server describes, in plain words, with what it means for privacy; take part in it if you agree.
+    Approve {
+        /// The site's configuration.
+        #[arg(long)]
+        config: PathBuf,
+        /// The run's description from a file that the operator sent (description.json of the server's folder), instead of the server.
+        #[arg(long)]
+        description: Option<PathBuf>,
+        /// Agree without being asked.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
 fn main() -> ExitCode {
     let done = match Cli::parse().step {
         Command::Prepare(at) => RunFolder::open(&at.run).and_then(|run| prepare::prepare(&run)),
@@ -281,7 +302,12 @@ fn main() -> ExitCode {
         Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data_command::run(command),
         Command::Server { config } => consortium::server(&config),
-        Command::Site { config } => consortium::site(&config),
+        Command::Site { command: Some(SiteCommand::Approve { config, description, yes }), .. } => {
+            consortium::approve(&config, description.as_deref(), yes)
+        }
+        Command::Site { config: Some(config), .. } => consortium::site(&config),
+        // clap asks for one of both.
+        Command::Site { config: None, .. } => Ok(()),
         Command::Init(command) => consortium::init(command),
         Command::Keys(command) => consortium::keys(command),
         Command::Doctor { config } => consortium::doctor(&config),

@@ -1,6 +1,6 @@
 //! Brings volumes and tiles into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, disjoint, prepare as preparation, published_split};
@@ -20,7 +20,7 @@ use crate::{
 /// The first step of a run.
 pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
     let (place, run) = (folder.path.join("prepared"), &folder.run);
-    fs::create_dir_all(&place).with_context(|| format!("cannot create {}", place.display()))?;
+    asyndgan_files::create_private_folder(&place).with_context(|| format!("cannot create {}", place.display()))?;
     let recipe = Recipe { size: run.settings.size, shrink: run.settings.shrink };
     let (brains, lists) = match run.experiment {
         Experiment::Fig5 => return write_json(&folder.proof(Step::Prepare), &toy(run.settings.phantoms_per_site)),

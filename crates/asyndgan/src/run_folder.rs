@@ -1,11 +1,11 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use asyndgan_files::Access;
 use asyndgan_medio::TestSet;
 use asyndgan_paper::{Arm, Prepared, Run, Step};
 use serde::{Serialize, de::DeserializeOwned};
@@ -127,14 +127,7 @@ pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 
 /// Writes a text file whole or not at all.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
-    let beside = path.with_extension("partial");
-    let save = || {
-        let mut file = fs::File::create(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    save().with_context(|| format!("cannot write {}", path.display()))
+    asyndgan_files::write(path, Access::Shared, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
 
 pub(crate) fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {

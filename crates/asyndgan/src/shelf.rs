@@ -113,6 +113,6 @@ impl Shelf {
 }
 
 fn file(folder: &Path, stem: &str) -> Result<PathBuf> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    asyndgan_files::create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     Ok(folder.join(format!("{stem}{ENDING}")))
 }

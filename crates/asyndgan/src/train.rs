@@ -11,9 +11,9 @@ use anyhow::{Context, Result, anyhow};
 use asyndgan_medio::CaseSet;
 use asyndgan_models::{set_threads, write_described, write_tensors};
 use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
-use asyndgan_protocol::{Patience, Role, RunDescription, SiteId, SitePolicy, stream};
-use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteTrainer, toy};
-use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_protocol::{Patience, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, stream};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, toy};
+use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
 use crate::{
@@ -110,6 +110,7 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         counted_from_round: first.unwrap_or(0),
         bytes: traffic(&ledger),
         versions: versions(folder.device),
+        events: Vec::new(),
     };
     write_json(&folder.proof(Step::Train(arm, seed)), &record)
 }
@@ -148,8 +149,8 @@ fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNe
             .map(|(i, (link, source))| scope.spawn(move || play_site(job, SiteId(i as u32), source, link)))
             .collect();
         set_threads(job.server_threads);
-        let mut ledger = Ledger::default();
-        let served = run_server(&job.run, sites, PATIENCE, &mut link, &mut server, &mut ledger, |news, server, _| match news {
+        let (policy, mut records) = (ServerPolicy::unrestricted(PATIENCE), ServerRecords::default());
+        let served = run_server(&job.run, sites, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
             ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => progress(rounds_done, &news, server),
             _ => {}
         });
@@ -163,7 +164,7 @@ fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNe
             }
         }
         match served {
-            Ok(()) => Ok((server, ledger)),
+            Ok(()) => Ok((server, records.ledger)),
             Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { site, round, reason })) => {
                 let own = site_errors.remove(&site).map(|error| error.context(site));
                 Err(own.unwrap_or_else(|| asyndgan_protocol::Error::SiteLeft { site, round, reason }.into()))
@@ -176,10 +177,9 @@ fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNe
 fn play_site(job: &Job, id: SiteId, source: Source, mut link: MemorySiteLink) -> Result<()> {
     set_threads(job.run.site_threads);
     let pairs = source.load(job.run.seed).with_context(|| id.to_string())?;
-    let mut site = SiteTrainer::new(pairs, None, None, &job.checkpoints, job.device);
-    // In one process all data are in one place already: an L1 term gives nothing away that was not there.
-    let policy = SitePolicy { allow_l1: true, ..SitePolicy::default() };
-    Ok(run_site(policy, &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
+    let mut site = SiteTrainer::new(pairs, SiteOptions::default(), &job.checkpoints, job.device);
+    // In one process all data are in one place already: nothing gives away what is not there.
+    Ok(run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
 }
 
 pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {

@@ -16,7 +16,7 @@ impl Server {
             (Presence::Here, Some(task)) => Some(task.since),
             _ => None,
         };
-        since.filter(|_| !self.is_over()).map(|since| since + self.patience.answer)
+        since.filter(|_| !self.is_over()).map(|since| since + self.policy.patience.answer)
     }
 
     /// A site whose absence will end the run, and when.
@@ -27,8 +27,8 @@ impl Server {
             return None;
         }
         let due = |(site, seat): (SiteId, &Seat)| match seat.presence {
-            Presence::Expected => Some((site, self.patience.absence.max(self.patience.answer))),
-            Presence::Away { since } => Some((site, since + self.patience.absence)),
+            Presence::Expected => Some((site, self.policy.patience.absence.max(self.policy.patience.answer))),
+            Presence::Away { since } => Some((site, since + self.policy.patience.absence)),
             Presence::Asked { .. } | Presence::Here => None,
         };
         // Whoever went last brought the run to a halt, unless every single one is needed.
@@ -39,7 +39,7 @@ impl Server {
     pub(super) fn give_up(&mut self, now: Duration) -> Result<(), Error> {
         let Some((site, _)) = self.absence_due().filter(|due| due.1 <= now) else { return Ok(()) };
         self.state = State::Failed;
-        let waited_ms = self.patience.absence.as_millis() as u64;
+        let waited_ms = self.policy.patience.absence.as_millis() as u64;
         let away = |s: &(SiteId, &Seat)| matches!(s.1.presence, Presence::Expected | Presence::Away { .. });
         let sites = self.sites().filter(away).map(|s| s.0).collect();
         let round = self.round;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{CHECKPOINTS_KEPT, Server, ServerAction, State};
+use super::{CHECKPOINTS_KEPT, LostState, Server, ServerAction, State, feedback::Verdict};
 use crate::{
-    Contribution, Draw, Message, Payload, SiteId, Waiting,
+    Contribution, Draw, Error, Message, Payload, SiteId, Waiting,
     seat::{Answer, Seat, Task},
 };
 
@@ -17,10 +17,10 @@ impl Server {
                 self.since = self.since.filter(|_| enough).or_else(|| enough.then_some(now));
                 if enough && (self.begun || self.everybody_is_here() || self.is_past_deadline(now)) {
                     self.since = None;
-                    if self.begun { self.next_round() } else { self.begin() }
+                    if self.begun { self.next_round() } else { self.begin(now) }
                 }
             }
-            State::Collecting if self.is_complete(now) => self.update(),
+            State::Collecting if self.is_complete(now) => self.update(now),
             State::Collecting if self.somebody_is_idle() && self.asks_latecomers(now) => self.next_round(),
             _ => {}
         }
@@ -46,7 +46,7 @@ impl Server {
             Waiting::All => true,
             // An answer to an earlier round does not count.
             Waiting::Quorum { .. } => task.round == self.round,
-            Waiting::Staleness { rounds, .. } => task.round + rounds < self.round + 1,
+            Waiting::Staleness { rounds, .. } => task.round.saturating_add(rounds) < self.round + 1,
         })
     }
 
@@ -99,31 +99,38 @@ impl Server {
         self.has_quorum() && (all_answered || matches!(self.run.waiting, Waiting::Quorum { .. }) && self.is_past_deadline(now))
     }
 
-    /// Everybody goes on from the same round, under the paper's policy from the last of which all hold a checkpoint.
-    fn begin(&mut self) {
+    /// Everybody goes on from the server's latest checkpoint, a site that lacks it from its own nearest; or as the operator wants it.
+    fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
-        let held = |round: &u64| !paper_policy || self.seats.iter().all(|s| s.checkpoints.contains(round));
-        self.round = self.checkpoints.iter().rev().copied().find(|round| held(round)).unwrap_or(0);
+        let all_hold = |round: &u64| self.seats.iter().all(|s| s.holds(*round));
+        let latest = self.checkpoints.last().copied().unwrap_or(0);
+        self.round = match self.policy.lost_state {
+            LostState::GoBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
+            _ => latest,
+        };
+        let round = self.round;
+        let here: Vec<SiteId> = self.sites().filter(|s| s.1.is_here()).map(|s| s.0).collect();
+        let lost = |site: &SiteId| {
+            let seat = self.seat(*site);
+            !seat.holds(round) && (paper_policy || seat.nearest(round) == 0 && seat.returned)
+        };
+        let lost: Vec<SiteId> = here.iter().copied().filter(lost).collect();
+        if !lost.is_empty() && self.policy.lost_state == LostState::Wait {
+            for site in lost {
+                self.dismiss(now, site, Error::StateLost { site, round });
+            }
+            return;
+        }
         self.state = State::Beginning;
         self.begun = true;
-        let restores: Vec<_> = self.sites().filter(|s| s.1.is_here()).map(|(site, seat)| (site, self.restore(seat))).collect();
-        if paper_policy {
-            // Later ones are made anew: else they would be taken for the latest.
-            let round = self.round;
-            self.checkpoints.retain(|&c| c <= round);
-            for seat in &mut self.seats {
-                seat.checkpoints.retain(|&c| c <= round);
+        for site in here {
+            let restored = self.seat(site).nearest(round);
+            if lost.contains(&site) {
+                self.actions.push_back(ServerAction::StateLost { site, round, restored });
             }
+            self.start(site, round, Some(restored));
         }
-        for (site, restore) in restores {
-            self.start(site, self.round, Some(restore));
-        }
-        self.actions.push_back(ServerAction::Begin { rounds_done: self.round });
-    }
-
-    /// The site's own last checkpoint that is not ahead of the run.
-    fn restore(&self, seat: &Seat) -> u64 {
-        seat.checkpoints.iter().copied().filter(|&c| c <= self.round).max().unwrap_or(0)
+        self.actions.push_back(ServerAction::Begin { rounds_done: round });
     }
 
     pub(super) fn next_round(&mut self) {
@@ -182,18 +189,31 @@ impl Server {
         self.send(site, Message::Round { attempt: self.attempt, round, cases, augmentations, synthetic });
     }
 
-    fn update(&mut self) {
+    fn update(&mut self, now: Duration) {
         self.state = State::Updating;
         self.since = None;
         let round = self.round;
         let answered: Vec<SiteId> = self.sites().filter(|s| s.1.answer.is_some()).map(|s| s.0).collect();
         let cases = |site: &SiteId| self.seat(*site).summary.as_ref().map_or(0, |s| s.cases);
         let weights = self.run.weighting.weights(&answered.iter().map(cases).collect::<Vec<_>>());
+        let weights = capped(weights, self.policy.weight_ratio_max);
+        let norm = |site: &SiteId| (*site, self.seat(*site).answer.as_ref().map_or(0.0, |answer| answer.feedback.norm()));
+        // As they are kept in a checkpoint: a restarted server must scale the same.
+        let norms: Vec<(SiteId, f64)> = answered.iter().map(norm).map(|(site, norm)| (site, f64::from(norm as f32))).collect();
+        let verdicts = if self.policy.feedback_ratio_max.is_finite() {
+            self.monitor.judge(&self.policy, &norms)
+        } else {
+            vec![Verdict { scale: 1.0, dismissed: false }; norms.len()]
+        };
         let mut contributions = Vec::new();
-        for (site, weight) in answered.into_iter().zip(weights) {
+        for (((site, norm), weight), verdict) in norms.into_iter().zip(weights).zip(verdicts) {
             let Some(Answer { round, feedback, losses }) = self.seat_mut(site).answer.take() else { continue };
             let draw = self.run.draw(site, round, self.seat(site).summary.as_ref().expect("joined"));
-            contributions.push(Contribution { round, draw, weight, feedback, losses });
+            contributions.push(Contribution { round, draw, weight, feedback, norm, scale: verdict.scale, losses });
+            if verdict.dismissed {
+                let strikes = self.policy.feedback_strikes_max;
+                self.dismiss(now, site, Error::FeedbackRatio { site, round, ratio: 1.0 / verdict.scale, strikes });
+            }
         }
         self.actions.push_back(ServerAction::Update { round, contributions });
     }
@@ -202,11 +222,49 @@ impl Server {
         self.round += 1;
         if self.run.is_checkpoint(self.round) {
             self.checkpoints.insert(self.round);
-            while self.checkpoints.len() > CHECKPOINTS_KEPT {
+            // Later ones are of an attempt that went back: they stay until the run is past them.
+            while self.checkpoints.range(..=self.round).count() > CHECKPOINTS_KEPT {
                 self.checkpoints.pop_first();
             }
             self.actions.push_back(ServerAction::Checkpoint { rounds_done: self.round });
         }
         self.next_round();
+    }
+}
+
+/// Weights of which none is more than so many times their lower median; they still sum to 1. Of two sites, neither is the measure of the other.
+fn capped(mut weights: Vec<f64>, ratio_max: f64) -> Vec<f64> {
+    if weights.len() < 3 {
+        return weights;
+    }
+    let mut sorted = weights.clone();
+    sorted.sort_by(f64::total_cmp);
+    let Some(median) = sorted.get(sorted.len().saturating_sub(1) / 2) else { return weights };
+    let limit = ratio_max * median;
+    if weights.iter().any(|&weight| weight > limit) {
+        for weight in &mut weights {
+            *weight = weight.min(limit);
+        }
+        let sum: f64 = weights.iter().sum();
+        for weight in &mut weights {
+            *weight /= sum;
+        }
+    }
+    weights
+}
+
+#[cfg(test)]
+mod tests {
+    use super::capped;
+
+    #[test]
+    fn a_claim_of_many_cases_does_not_buy_all_the_weight() {
+        let total = 52_000.0 + 3.0 * 50.0;
+        let weights = capped(vec![52_000.0 / total, 50.0 / total, 50.0 / total, 50.0 / total], 10.0);
+        assert!((weights[0] - 10.0 / 13.0).abs() < 1e-12 && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{weights:?}");
+        for weights in [vec![0.5, 0.3, 0.2], vec![0.99, 0.01], vec![1.0], vec![]] {
+            assert_eq!(capped(weights.clone(), 10.0), weights);
+        }
+        assert_eq!(capped(vec![0.998, 0.001, 0.001], f64::INFINITY), [0.998, 0.001, 0.001]);
     }
 }

@@ -2,11 +2,18 @@
 
 use std::time::Duration;
 
-use super::{FEEDBACK_MAGNITUDE_MAX, Server, ServerAction, State};
+use super::{CHECKPOINTS_NAMED_MAX, FEEDBACK_MAGNITUDE_MAX, LostState, Server, ServerAction, State};
 use crate::{
-    Dtype, Error, Message, PROTOCOL_VERSION, Payload, SiteId, SiteSummary, Standing, Waiting, hex,
+    Dtype, Error, Message, PROTOCOL_VERSION, Payload, SiteId, SiteSummary, Standing, Waiting,
+    error::readable,
+    hex,
     seat::{Answer, Presence},
 };
+
+/// How often a site may send masks that are not those of its summary: each time they are inflated and hashed.
+const CONDITION_FAULTS_MAX: u32 = 3;
+/// Answers that nobody asked for, which a lost connection explains now and then.
+const ECHOES_MAX: u32 = 1_000;
 
 impl Server {
     pub(super) fn message(&mut self, now: Duration, site: SiteId, message: Message) -> Result<(), Error> {
@@ -26,7 +33,9 @@ impl Server {
             Message::Join { protocol_version, summary } if !self.seat(site).is_connected() => {
                 self.join(now, site, protocol_version, summary)
             }
-            Message::Accept { standing, conditions } if matches!(self.seat(site).presence, Presence::Asked { .. }) => {
+            Message::Accept { standing, conditions }
+                if matches!(self.seat(site).presence, Presence::Asked { .. }) && self.seat(site).standing.is_none() =>
+            {
                 self.accept(now, site, standing, conditions)
             }
             Message::Feedback { attempt, round, feedback, losses } if self.seat(site).is_here() => {
@@ -46,10 +55,17 @@ impl Server {
             return Err(Error::Version { site, expected: PROTOCOL_VERSION, found: protocol_version });
         }
         self.check_summary(site, &summary)?;
+        if self.seat(site).condition_faults >= CONDITION_FAULTS_MAX {
+            let fact = format!(
+                "masks that were not those of its summary {CONDITION_FAULTS_MAX} times; start the server again to let it try once more"
+            );
+            return Err(Error::Frame { site, round: self.round, fact });
+        }
         let run = self.run.clone();
         let seat = self.seat_mut(site);
         seat.summary = Some(summary);
         seat.presence = Presence::Asked { since: now };
+        (seat.standing, seat.returned) = (None, seat.conditions);
         let conditions_wanted = !seat.conditions;
         self.send(site, Message::Describe { site, run, conditions_wanted });
         Ok(())
@@ -57,6 +73,14 @@ impl Server {
 
     fn check_summary(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
         self.run.check(site, summary)?;
+        let (cases, limit) = (summary.cases, self.policy.cases_max);
+        if cases > limit {
+            return Err(Error::TooManyCases { site, found: cases, limit });
+        }
+        let found = condition_dims(summary).iter().fold(1, |n: u64, &d| n.saturating_mul(d.into()));
+        if found > self.policy.condition_bytes_max {
+            return Err(Error::TooMany { site, found, limit: self.policy.condition_bytes_max });
+        }
         match &self.seat(site).summary {
             Some(before) if before != summary && self.seat(site).conditions => {
                 let words = |s: &SiteSummary| {
@@ -72,41 +96,77 @@ impl Server {
     fn accept(&mut self, now: Duration, site: SiteId, standing: Standing, conditions: Option<Payload>) -> Result<(), Error> {
         let (round, seat) = (self.round, self.seat(site));
         let summary = seat.summary.clone().expect("joined before accepting");
+        if standing.checkpoints.len() > CHECKPOINTS_NAMED_MAX {
+            let fact = format!("{} checkpoints, at most {CHECKPOINTS_NAMED_MAX} are believed", standing.checkpoints.len());
+            return Err(Error::Frame { site, round, fact });
+        }
         match conditions {
             Some(conditions) if !seat.conditions => {
-                let conditions = taken(site, round, conditions, condition_dims(&summary), Dtype::U8)?;
-                if conditions.sha256() != summary.conditions_sha256 {
-                    return Err(Error::Frame { site, round, fact: "masks that are not those of its summary".into() });
-                }
-                self.seat_mut(site).conditions = true;
+                check_form(site, round, &conditions, &condition_dims(&summary), Dtype::U8)?;
+                self.seat_mut(site).standing = Some(standing);
                 self.actions.push_back(ServerAction::Keep { site, summary, conditions });
             }
-            None if seat.conditions => {}
+            None if seat.conditions => self.admit(now, site, standing)?,
             _ => return Err(Error::Frame { site, round, fact: "masks twice, or none at all".into() }),
         }
-        let seat = self.seat_mut(site);
-        seat.presence = Presence::Here;
-        seat.checkpoints = standing.checkpoints;
-        seat.fault = None;
-        self.actions.push_back(ServerAction::Welcome { site });
-        self.readmit(now, site, standing.in_memory);
         Ok(())
     }
 
-    /// A site comes to a run that is under way.
-    fn readmit(&mut self, now: Duration, site: SiteId, in_memory: Option<u64>) {
-        if !self.begun {
-            return;
+    /// Its conditions are kept, or were not those of its summary.
+    pub(super) fn kept(&mut self, now: Duration, site: SiteId, fault: Option<String>) -> Result<(), Error> {
+        if let Some(fact) = fault {
+            self.seat_mut(site).condition_faults += 1;
+            return Err(Error::Frame { site, round: self.round, fact });
         }
+        self.seat_mut(site).conditions = true;
+        // It may have been lost meanwhile.
+        match self.seat_mut(site).standing.take() {
+            Some(standing) if matches!(self.seat(site).presence, Presence::Asked { .. }) => self.admit(now, site, standing),
+            _ => Ok(()),
+        }
+    }
+
+    fn admit(&mut self, now: Duration, site: SiteId, standing: Standing) -> Result<(), Error> {
+        let seat = self.seat_mut(site);
+        seat.checkpoints = standing.checkpoints;
+        seat.fault = None;
+        let readmitted = !self.begun || self.readmit(now, site, standing.in_memory);
+        if !readmitted {
+            return Err(Error::StateLost { site, round: self.latest_checkpoint() });
+        }
+        self.seat_mut(site).presence = Presence::Here;
+        self.actions.push_back(ServerAction::Welcome { site });
+        Ok(())
+    }
+
+    /// The checkpoint from which the run would go on, 0 for its beginning.
+    pub(super) fn latest_checkpoint(&self) -> u64 {
+        self.checkpoints.iter().copied().filter(|&c| c <= self.round).max().unwrap_or(0)
+    }
+
+    /// A site comes to a run that is under way. Says whether it can take part.
+    fn readmit(&mut self, now: Duration, site: SiteId, in_memory: Option<u64>) -> bool {
         let (round, seat) = (self.round, self.seat(site));
         if self.run.waiting == Waiting::All {
             let answered = seat.answer.is_some();
             let fits = in_memory == Some(round + 1) || !answered && in_memory == Some(round);
+            let latest = self.latest_checkpoint();
+            let go_back = self.policy.lost_state == LostState::GoBack;
+            let mut restore = None;
             if !fits {
-                self.set_back();
-                return;
+                if seat.holds(latest) && seat.set_backs < self.policy.set_backs_max || go_back {
+                    self.seat_mut(site).set_backs += 1;
+                    self.set_back();
+                    return true;
+                }
+                if self.policy.lost_state == LostState::Wait {
+                    return false;
+                }
+                let restored = seat.nearest(round);
+                self.actions.push_back(ServerAction::StateLost { site, round, restored });
+                restore = Some(restored);
             }
-            self.start(site, round + u64::from(answered), None);
+            self.start(site, round + u64::from(answered), restore);
             if let Some(task) = &mut self.seat_mut(site).task {
                 // If its answer was lost on the way, it still has it in memory.
                 task.since = now;
@@ -117,12 +177,19 @@ impl Server {
             // It goes on with the discriminator that it has; what it was asked before is void.
             let restore = match in_memory {
                 Some(_) => None,
-                None => Some(seat.checkpoints.iter().copied().filter(|&c| c <= round).max().unwrap_or(0)),
+                None => Some(seat.nearest(round)),
             };
+            if restore == Some(0) && seat.returned && round > 0 {
+                if self.policy.lost_state == LostState::Wait {
+                    return false;
+                }
+                self.actions.push_back(ServerAction::StateLost { site, round, restored: 0 });
+            }
             let seat = self.seat_mut(site);
             seat.task = None;
             self.start(site, round, restore);
         }
+        true
     }
 
     /// Everybody gathers anew, to go on from a checkpoint that all hold.
@@ -144,6 +211,13 @@ impl Server {
         let due = self.seat(site).task.as_ref().is_some_and(|task| task.round == answer.round);
         if attempt < self.attempt || !due {
             // An echo of an earlier attempt or round, or a second copy: it was dealt with already.
+            let seat = self.seat_mut(site);
+            seat.echoes += 1;
+            if seat.echoes > ECHOES_MAX {
+                seat.echoes = 0;
+                let fact = format!("more than {ECHOES_MAX} answers that nobody asked for");
+                return Err(Error::Frame { site, round: answer.round, fact });
+            }
             return Ok(());
         }
         let Answer { round, feedback, losses } = answer;
@@ -153,9 +227,10 @@ impl Server {
             return Ok(());
         }
         let summary = self.seat(site).summary.as_ref().expect("joined");
-        let feedback = taken(site, round, feedback, self.run.batch_dims(&summary.image_dims), self.run.feedback_dtype)?;
+        check_form(site, round, &feedback, &self.run.batch_dims(&summary.image_dims), self.run.feedback_dtype)?;
+        let feedback = feedback.unpacked().map_err(|error| Error::Frame { site, round, fact: error.to_string() })?;
         let absurd = |fact: String| Err(Error::Absurd { site, round, fact });
-        if !(losses.discriminator.is_finite() && losses.generator.is_finite()) {
+        if losses.is_some_and(|losses| !(losses.discriminator.is_finite() && losses.generator.is_finite())) {
             return absurd("with losses that are not finite".into());
         }
         match feedback.magnitude() {
@@ -201,11 +276,6 @@ impl Server {
     }
 }
 
-/// What somebody else wrote, fit for a terminal.
-fn readable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
-}
-
 /// Images have a code for every pixel; other data one for every case.
 fn condition_dims(summary: &SiteSummary) -> Vec<u32> {
     let mut dims = summary.image_dims.clone();
@@ -215,11 +285,11 @@ fn condition_dims(summary: &SiteSummary) -> Vec<u32> {
     dims
 }
 
-/// A payload of the expected form, without compression.
-fn taken(site: SiteId, round: u64, payload: Payload, dims: Vec<u32>, dtype: Dtype) -> Result<Payload, Error> {
+/// Whether a payload has the expected form; nothing is unpacked.
+fn check_form(site: SiteId, round: u64, payload: &Payload, dims: &[u32], dtype: Dtype) -> Result<(), Error> {
     if payload.dims != dims || payload.dtype != dtype {
         let words = |dtype: Dtype, dims: &[u32]| format!("{dims:?} {dtype}");
-        return Err(Error::PayloadDims { site, round, expected: words(dtype, &dims), found: words(payload.dtype, &payload.dims) });
+        return Err(Error::PayloadDims { site, round, expected: words(dtype, dims), found: words(payload.dtype, &payload.dims) });
     }
-    payload.unpacked().map_err(|error| Error::Frame { site, round, fact: error.to_string() })
+    payload.check().map_err(|error| Error::Frame { site, round, fact: error.to_string() })
 }

@@ -10,12 +10,12 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, Dtype, Error, Message, Patience, Payload, RunDescription, Server, ServerAction, ServerEvent, Site, SiteAction, SiteEvent,
-    SiteId, SitePolicy, SiteSummary, Symmetry, Waiting, Weighting,
+    Contribution, Dtype, Error, History, Message, Patience, Payload, RunDescription, Server, ServerAction, ServerEvent, ServerPolicy, Site,
+    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Waiting, Weighting,
 };
 
 pub mod schedule;
-mod work;
+pub mod work;
 
 pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
     RunDescription {
@@ -88,7 +88,9 @@ enum Arrival {
 
 pub struct World {
     pub run: RunDescription,
-    pub patience: Patience,
+    pub policy: ServerPolicy,
+    /// Sites refuse to answer anything new about a round that they answered before: a server that goes back honestly does not ask for it.
+    pub strict: bool,
     pub sites: Vec<Option<SimSite>>,
     cases: Vec<u32>,
     disks: Vec<BTreeMap<u64, u64>>,
@@ -100,6 +102,8 @@ pub struct World {
     pub updates: Vec<(u64, Vec<Contribution>)>,
     pub dismissed: Vec<(SiteId, Error)>,
     pub keeps: Vec<SiteId>,
+    /// Who lost their state: the round, and the checkpoint that they go on with.
+    pub lost: Vec<(SiteId, u64, u64)>,
     /// Sites that never come back.
     pub gone: Vec<bool>,
     /// Sites that are lost for good in the midst of the schedule.
@@ -109,10 +113,12 @@ pub struct World {
 
 impl World {
     pub fn new(run: RunDescription, cases: &[u32]) -> Self {
+        let strict = run.waiting == Waiting::All;
         let patience = Patience { answer: Duration::from_hours(1), absence: Duration::from_hours(1000) };
         let mut world = Self {
             run,
-            patience,
+            policy: ServerPolicy::unrestricted(patience),
+            strict,
             sites: cases.iter().map(|_| None).collect(),
             cases: cases.into(),
             disks: cases.iter().map(|_| BTreeMap::new()).collect(),
@@ -123,6 +129,7 @@ impl World {
             updates: Vec::new(),
             dismissed: Vec::new(),
             keeps: Vec::new(),
+            lost: Vec::new(),
             gone: vec![false; cases.len()],
             doomed: Vec::new(),
             generator: None,
@@ -138,13 +145,18 @@ impl World {
         let (disk, kept) = self.server_disk.clone();
         let held: Vec<u64> = disk.keys().copied().collect();
         let known = kept.clone().into_iter().collect();
-        let machine = Server::new(self.run.clone(), self.cases.len() as u32, self.patience, &held, known);
+        let machine = Server::new(self.run.clone(), self.cases.len() as u32, self.policy, &held, known);
         self.server = Some(SimServer { machine, disk, kept, generator: 0, done: None, waiting: VecDeque::new(), finished: false });
     }
 
     pub fn start_site(&mut self, i: usize) {
         self.sites[i] = Some(SimSite {
-            machine: Site::new(SitePolicy::default(), summary(i, self.cases[i]), 0),
+            machine: Site::new(SiteSetup {
+                policy: SitePolicy { repeated_rounds_max: if self.strict { 0 } else { u64::MAX }, ..SitePolicy::unrestricted() },
+                summary: summary(i, self.cases[i]),
+                randomness: SiteRandomness::Secret(SiteSecret::new([i as u8; 32])),
+                history: History::new((0..self.cases[i]).collect()),
+            }),
             cases: self.cases[i],
             disk: self.disks[i].clone(),
             discriminator: 0,
@@ -163,6 +175,37 @@ impl World {
             self.lines[i].at_server = 0;
         }
         self.server = None;
+    }
+
+    /// A site's disk fails, or it is started in another folder.
+    pub fn lose_disk(&mut self, i: usize) {
+        self.kill_site(i);
+        self.disks[i].clear();
+    }
+
+    /// A site's checkpoints.
+    pub fn disk(&self, i: usize) -> BTreeMap<u64, u64> {
+        self.disks[i].clone()
+    }
+
+    pub fn put_disk(&mut self, i: usize, disk: BTreeMap<u64, u64>) {
+        self.disks[i] = disk;
+    }
+
+    /// Restores a server's folder from a backup that was made at some round.
+    pub fn restore_server(&mut self, backup: &(BTreeMap<u64, u64>, BTreeMap<SiteId, SiteSummary>)) {
+        self.kill_server();
+        self.server_disk = backup.clone();
+    }
+
+    /// A copy of the server's folder.
+    pub fn backup_server(&self) -> (BTreeMap<u64, u64>, BTreeMap<SiteId, SiteSummary>) {
+        self.server_disk.clone()
+    }
+
+    /// Checkpoints on the server's disk.
+    pub fn server_checkpoints(&self) -> Vec<u64> {
+        self.server_disk.0.keys().copied().collect()
     }
 
     pub fn kill_site(&mut self, i: usize) {

@@ -1,6 +1,9 @@
 //! What the server and a site are told to do, and what comes of it.
 
-use asyndgan_protocol::{CHECKPOINTS_KEPT, Draw, Dtype, Losses, Message, Payload, ServerAction, ServerEvent, SiteAction, SiteEvent};
+use asyndgan_protocol::{
+    CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Message, Payload, ServerAction, ServerEvent, SiteAction,
+    SiteEvent,
+};
 
 use super::{Arrival, World, codes};
 
@@ -12,6 +15,18 @@ fn spelled(number: u64) -> Payload {
 
 fn hash(parts: &[u64]) -> u64 {
     parts.iter().fold(0xcbf2_9ce4_8422_2325, |h, &p| (h ^ p).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23))
+}
+
+pub fn learning() -> Learning {
+    Learning {
+        family: DiscriminatorFamily::Segmenting,
+        width: 8,
+        spectral_norm: false,
+        learning_rate: 1e-3,
+        betas: [0.5, 0.999],
+        augmentation: 0.5,
+        memory_bytes: 0,
+    }
 }
 
 fn read(payload: &Payload) -> u64 {
@@ -53,14 +68,20 @@ impl World {
                     self.dismissed.push((site, error));
                 }
                 ServerAction::Welcome { .. } | ServerAction::Prepare { .. } => {}
-                ServerAction::Keep { site, summary, .. } => {
-                    self.keeps.push(site);
-                    server.kept.insert(site, summary);
-                    self.server_disk.1 = server.kept.clone();
+                ServerAction::StateLost { site, round, restored } => self.lost.push((site, round, restored)),
+                ServerAction::Keep { site, summary, conditions } => {
+                    let sound = conditions.unpacked().is_ok_and(|c| c.sha256() == summary.conditions_sha256);
+                    if sound {
+                        self.keeps.push(site);
+                        server.kept.insert(site, summary);
+                        self.server_disk.1 = server.kept.clone();
+                    }
+                    server.done =
+                        Some(ServerEvent::Kept { site, fault: (!sound).then(|| "masks that are not those of its summary".into()) });
                 }
                 ServerAction::Begin { rounds_done } => {
                     server.generator = if rounds_done == 0 { 1 } else { server.disk[&rounds_done] };
-                    server.done = Some(ServerEvent::Begun);
+                    server.done = Some(ServerEvent::Begun { norms: Vec::new() });
                 }
                 ServerAction::Synthesize { round, draws } => {
                     let one = |d: &Draw| spelled(hash(&[server.generator, round, d.site.0.into(), d.cases[0].into()]));
@@ -68,15 +89,21 @@ impl World {
                 }
                 ServerAction::Update { round, contributions } => {
                     for c in &contributions {
-                        server.generator =
-                            hash(&[server.generator, round, c.round, c.draw.site.0.into(), c.weight.to_bits(), read(&c.feedback)]);
+                        server.generator = hash(&[
+                            server.generator,
+                            round,
+                            c.round,
+                            c.draw.site.0.into(),
+                            (c.weight * c.scale).to_bits(),
+                            read(&c.feedback),
+                        ]);
                     }
                     self.updates.push((round, contributions));
                     server.done = Some(ServerEvent::Updated);
                 }
                 ServerAction::Checkpoint { rounds_done } => {
                     server.disk.insert(rounds_done, server.generator);
-                    while server.disk.len() > CHECKPOINTS_KEPT {
+                    while server.disk.range(..=rounds_done).count() > CHECKPOINTS_KEPT {
                         server.disk.pop_first();
                     }
                     self.server_disk.0 = server.disk.clone();
@@ -107,6 +134,8 @@ impl World {
                         self.lines[i].to_server.push_back(Arrival::Message(Message::decode(&message.encode()).expect("round trip")));
                     }
                 }
+                SiteAction::Inspect { .. } => site.done = Some(SiteEvent::Inspected { learning: learning() }),
+                SiteAction::Consent { .. } => site.done = Some(SiteEvent::Consented),
                 SiteAction::Recall { conditions_wanted, .. } => {
                     let checkpoints = site.disk.keys().copied().collect();
                     site.done =
@@ -117,14 +146,14 @@ impl World {
                     site.done = Some(SiteEvent::Begun);
                 }
                 SiteAction::Prepare { .. } => {}
-                SiteAction::Step { round, synthetic, .. } => {
-                    site.discriminator = hash(&[site.discriminator, round, read(&synthetic)]);
+                SiteAction::Step { round, synthetic, draw } => {
+                    site.discriminator = hash(&[site.discriminator, round, read(&synthetic), draw.real.cases[0].into()]);
                     let losses = Losses { discriminator: 0.5, generator: i as f32 };
                     site.done = Some(SiteEvent::Stepped { feedback: spelled(hash(&[site.discriminator])), losses });
                 }
                 SiteAction::Checkpoint { rounds_done } => {
                     site.disk.insert(rounds_done, site.discriminator);
-                    while site.disk.len() > CHECKPOINTS_KEPT + 1 {
+                    while site.disk.range(..=rounds_done).count() > CHECKPOINTS_KEPT + 1 {
                         site.disk.pop_first();
                     }
                     self.disks[i] = site.disk.clone();

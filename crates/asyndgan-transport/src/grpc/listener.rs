@@ -1,4 +1,5 @@
 use std::{
+    future::Future as _,
     io,
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
@@ -9,17 +10,18 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{Semaphore, mpsc},
+    sync::{mpsc, oneshot},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
+use super::connections::{Connections, Place};
 use crate::keys::{CertificateFacts, Tls};
 
-/// Connections that have not said who they are yet: more are closed at once.
-const STRANGERS_MAX: usize = 256;
-/// How long they may take to say so.
+/// How long a connection may take to show a certificate.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// How long one that has shown it may take to join.
+const JOINING_MAX: Duration = Duration::from_secs(30);
 /// After a refused connection the next ones are only counted for so long.
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 
@@ -30,12 +32,17 @@ pub(super) type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 pub(super) struct PeerStream {
     stream: TlsStream<TcpStream>,
     peer: Peer,
+    /// Ends when another connection takes its place; none afterwards.
+    closed: Option<oneshot::Receiver<()>>,
 }
 
 /// Who is at the other end.
 #[derive(Clone, Debug)]
 pub(super) struct Peer {
     pub(super) facts: CertificateFacts,
+    /// Its certificate (DER).
+    pub(super) certificate: Arc<Vec<u8>>,
+    pub(super) place: Arc<Place>,
 }
 
 impl Connected for PeerStream {
@@ -48,6 +55,10 @@ impl Connected for PeerStream {
 
 impl AsyncRead for PeerStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.closed.as_mut().is_none_or(|closed| Pin::new(closed).poll(cx).is_ready()) {
+            self.closed = None;
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "too many connections")));
+        }
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -92,8 +103,13 @@ fn now() -> Instant {
 }
 
 /// Takes connections for as long as somebody wants them, each through its handshake by itself.
-pub(super) async fn accept(listener: TcpListener, tls: Arc<Mutex<Tls>>, peers: mpsc::Sender<io::Result<PeerStream>>, notice: Notice) {
-    let strangers = Arc::new(Semaphore::new(STRANGERS_MAX));
+pub(super) async fn accept(
+    listener: TcpListener,
+    tls: Arc<Mutex<Tls>>,
+    connections: Arc<Connections>,
+    peers: mpsc::Sender<io::Result<PeerStream>>,
+    notice: Notice,
+) {
     let refusals = Arc::new(Refusals { notice, unsaid: Mutex::new((None, 0)) });
     while !peers.is_closed() {
         let (tcp, address) = match listener.accept().await {
@@ -105,31 +121,47 @@ pub(super) async fn accept(listener: TcpListener, tls: Arc<Mutex<Tls>>, peers: m
                 continue;
             }
         };
-        let Ok(place) = Arc::clone(&strangers).try_acquire_owned() else {
-            refusals.tell(&format!("{address}: {STRANGERS_MAX} others have not said who they are yet"));
-            continue;
+        let (place, mut closed) = connections.enter(address.ip());
+        let config = {
+            let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Err(error) = tls.refresh() {
+                (refusals.notice)(&format!("the list of revoked certificates cannot be read; the last one stays in force: {error}"));
+            }
+            tls.current()
         };
-        let config = tls.lock().unwrap_or_else(PoisonError::into_inner).config();
         let (peers, refusals) = (peers.clone(), Arc::clone(&refusals));
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake(config, tcp)).await;
-            drop(place);
-            match shaken {
-                Ok(Ok(stream)) => {
-                    // The server may have ended.
-                    let _ = peers.send(Ok(stream)).await;
-                }
-                Ok(Err(fact)) => refusals.tell(&format!("{address}: {fact}")),
-                Err(_) => refusals.tell(&format!("{address}: it did not say who it is")),
+            let shaken = tokio::select! {
+                shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake(config, tcp)) => shaken,
+                _ = &mut closed => return refusals.tell(&format!("{address}: too many others have not shown a certificate yet")),
+            };
+            let (stream, facts, certificate) = match shaken {
+                Ok(Ok(shaken)) => shaken,
+                Ok(Err(fact)) => return refusals.tell(&format!("{address}: {fact}")),
+                Err(_) => return refusals.tell(&format!("{address}: it did not show a certificate in time")),
+            };
+            place.identify(&facts.name);
+            let place = Arc::new(place);
+            let peer = Peer { facts, certificate: Arc::new(certificate), place: Arc::clone(&place) };
+            // The server may have ended.
+            let _ = peers.send(Ok(PeerStream { stream, peer, closed: Some(closed) })).await;
+            // The place is freed with the connection.
+            let place = Arc::downgrade(&place);
+            tokio::time::sleep(JOINING_MAX).await;
+            if let Some(place) = place.upgrade() {
+                place.close_unless_joined();
             }
         });
     }
 }
 
-async fn handshake(config: Arc<tokio_rustls::rustls::ServerConfig>, tcp: TcpStream) -> Result<PeerStream, String> {
+async fn handshake(
+    config: Arc<tokio_rustls::rustls::ServerConfig>,
+    tcp: TcpStream,
+) -> Result<(TlsStream<TcpStream>, CertificateFacts, Vec<u8>), String> {
     tcp.set_nodelay(true).map_err(|e| e.to_string())?;
     let stream = TlsAcceptor::from(config).accept(tcp).await.map_err(|e| e.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).ok_or("no certificate")?;
-    let peer = Peer { facts: CertificateFacts::of(certificate)? };
-    Ok(PeerStream { stream, peer })
+    let (facts, certificate) = (CertificateFacts::of(certificate)?, certificate.to_vec());
+    Ok((stream, facts, certificate))
 }

@@ -20,6 +20,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    connections::Connections,
     listener::{Notice, Peer, accept},
     wire::{
         Chunk, LookReply, LookRequest,
@@ -69,6 +70,7 @@ impl std::fmt::Debug for GrpcServerLink {
 /// A connection of one site.
 struct Session {
     number: u64,
+    certificate: Arc<Vec<u8>>,
     outbox: mpsc::UnboundedSender<Result<Chunk, Status>>,
 }
 
@@ -79,7 +81,7 @@ struct Arrival {
 }
 
 enum What {
-    Connected(mpsc::UnboundedSender<Result<Chunk, Status>>),
+    Connected(mpsc::UnboundedSender<Result<Chunk, Status>>, Arc<Vec<u8>>),
     Frame(Frame, OwnedSemaphorePermit),
     Lost(String),
 }
@@ -102,6 +104,7 @@ impl GrpcServer {
         let service = Service { names: self.sites, run: self.run, places: Arc::clone(&places), tls: Arc::clone(&tls), inbox: inbox_of };
         let notice: Notice = Arc::new(notice);
         let (peers_of, peers) = mpsc::channel(16);
+        let connections = Connections::new(places.sites.len());
         let router = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20)
@@ -110,10 +113,10 @@ impl GrpcServer {
             .http2_keepalive_interval(Some(self.keep_alive))
             .http2_keepalive_timeout(Some(self.keep_alive));
         runtime.spawn({
-            let tls = Arc::clone(&tls);
+            let (tls, notice) = (Arc::clone(&tls), Arc::clone(&notice));
             async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
-                accept(listener, tls, peers_of, notice).await;
+                accept(listener, tls, connections, peers_of, notice).await;
             }
         });
         runtime.spawn(async move {
@@ -127,7 +130,7 @@ impl GrpcServer {
         runtime.spawn(async move {
             loop {
                 tokio::time::sleep(REVOKED_EVERY).await;
-                places.cut_revoked(&tls);
+                places.cut_revoked(&tls, &notice);
             }
         });
         Ok(GrpcServerLink { inbox, sessions, address, _runtime: runtime })
@@ -146,9 +149,9 @@ impl GrpcServerLink {
         let current = place.as_ref().is_some_and(|s| s.number == session);
         match what {
             // A later one may have been quicker.
-            What::Connected(_) if place.as_ref().is_some_and(|s| s.number > session) => None,
-            What::Connected(outbox) => {
-                *place = Some(Session { number: session, outbox });
+            What::Connected(..) if place.as_ref().is_some_and(|s| s.number > session) => None,
+            What::Connected(outbox, certificate) => {
+                *place = Some(Session { number: session, certificate, outbox });
                 Some((site, Incoming::Connected))
             }
             // Of an earlier connection: nobody waits for it any more.
@@ -177,6 +180,10 @@ impl ServerLink for GrpcServerLink {
             // The stream ends once all that was sent is out.
             *place = None;
         }
+    }
+
+    fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
+        self.sessions.get(site.0 as usize)?.as_ref().map(|session| session.certificate.to_vec())
     }
 
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
@@ -251,9 +258,11 @@ impl Places {
         }
     }
 
-    fn cut_revoked(&self, tls: &Mutex<Tls>) {
+    fn cut_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
         let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = tls.config();
+        if let Err(error) = tls.refresh() {
+            notice(&format!("the list of revoked certificates cannot be read; the last one stays in force: {error}"));
+        }
         for place in &self.sites {
             let place = place.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(present) = place.present.as_ref().filter(|p| tls.is_revoked(&p.serial)) {
@@ -274,19 +283,22 @@ struct Service {
 impl Service {
     fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer), Status> {
         let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
+        if !peer.place.allows_request(now()) {
+            return Err(Status::resource_exhausted("too many requests with this certificate; try again in a minute"));
+        }
         // The connection may be older than what is known of its certificate by now.
         let revoked = {
-            let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = tls.config();
+            // Read again every two seconds.
+            let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
             tls.is_revoked(&peer.facts.serial)
         };
         if revoked || peer.facts.not_after < (unix_ms() / 1000) as i64 {
-            return Err(Status::unauthenticated("its certificate was revoked, or its days are over"));
+            return Err(Status::unauthenticated("its certificate was revoked, or has expired"));
         }
         let name = &peer.facts.name;
         let place = self.names.iter().position(|n| n == name);
-        let place =
-            place.ok_or_else(|| Status::permission_denied(format!("{name} is none of this run's sites; ask the server's keeper")))?;
+        let place = place
+            .ok_or_else(|| Status::permission_denied(format!("{name} is not a participant of this run; contact the server operator")))?;
         Ok((SiteId(place as u32), peer.clone()))
     }
 }
@@ -301,7 +313,8 @@ impl Carrier for Service {
         let (session, cut, waiting) = self.places.enter(site, &instance, &peer.facts.serial)?;
         let (outbox, outgoing) = mpsc::unbounded_channel();
         // The receiver goes with the link; then nobody listens any more.
-        let _ = self.inbox.send(Arrival { site, session, what: What::Connected(outbox) });
+        let _ = self.inbox.send(Arrival { site, session, what: What::Connected(outbox, Arc::clone(&peer.certificate)) });
+        peer.place.set_joined(true);
         let (inbox, places) = (self.inbox.clone(), Arc::clone(&self.places));
         tokio::spawn(async move {
             let reason = tokio::select! {
@@ -309,6 +322,7 @@ impl Carrier for Service {
                 () = cut.notified() => "its certificate was revoked, or it connected anew".into(),
             };
             places.leave(site, session);
+            peer.place.set_joined(false);
             let _ = inbox.send(Arrival { site, session, what: What::Lost(reason) });
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))

@@ -79,6 +79,7 @@ pub struct GrpcSiteLink {
     /// There until the link ends.
     inbox: Option<blocking::Receiver<Arrival>>,
     outbox: Option<mpsc::UnboundedSender<Chunk>>,
+    server_certificate: Option<Vec<u8>>,
     /// Closed once the thread that dials has ended.
     dialling: blocking::Receiver<()>,
 }
@@ -93,7 +94,8 @@ impl Drop for GrpcSiteLink {
 
 #[derive(Debug)]
 enum Arrival {
-    Connected(mpsc::UnboundedSender<Chunk>),
+    /// With the server's certificate.
+    Connected(mpsc::UnboundedSender<Chunk>, Option<Vec<u8>>),
     Frame(Frame),
     Lost(String),
     Ended(Error),
@@ -118,7 +120,7 @@ impl GrpcSite {
             let _ = inbox_of.send(Arrival::Ended(ended));
         });
         spawned.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))?;
-        Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, dialling })
+        Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, server_certificate: None, dialling })
     }
 
     /// Connects once, asks the standard health service whether the server serves, and what joining would bring.
@@ -173,11 +175,15 @@ impl SiteLink for GrpcSiteLink {
         }
     }
 
+    fn server_certificate(&self) -> Option<Vec<u8>> {
+        self.server_certificate.clone()
+    }
+
     fn receive(&mut self) -> Result<Incoming, Error> {
         let gone = || Error::Disconnected { peer: "server".into() };
         match self.inbox.as_ref().ok_or_else(gone)?.recv() {
-            Ok(Arrival::Connected(outbox)) => {
-                self.outbox = Some(outbox);
+            Ok(Arrival::Connected(outbox, certificate)) => {
+                (self.outbox, self.server_certificate) = (Some(outbox), certificate);
                 Ok(Incoming::Connected)
             }
             Ok(Arrival::Frame(frame)) => Ok(Incoming::Frame(frame)),
@@ -217,6 +223,8 @@ struct Dialler {
     instance: String,
     /// What TLS said last: the layers above keep it to themselves.
     heard: Heard,
+    /// The certificate of the latest connection's server.
+    certificate: Mutex<Option<Vec<u8>>>,
 }
 
 type Heard = Arc<Mutex<Option<rustls::Error>>>;
@@ -267,7 +275,7 @@ impl Dialler {
         let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
         let config = client_config(&site.identity, clock)?;
         let instance = format!("{:032x}", rand::rng().random::<u128>());
-        Ok(Self { site, host, config, instance, heard: Heard::default() })
+        Ok(Self { site, host, config, instance, heard: Heard::default(), certificate: Mutex::default() })
     }
 
     /// Connects again and again, and says in the end why no more.
@@ -323,7 +331,7 @@ impl Dialler {
         let instance = self.instance.parse().map_err(|_| Failure::Passing("no metadata".into()))?;
         request.metadata_mut().insert("asyndgan-instance", instance);
         let mut stream = client.join(request).await.map_err(|status| self.failure(&status))?.into_inner();
-        if inbox.send(Arrival::Connected(outbox)).is_err() {
+        if inbox.send(Arrival::Connected(outbox, self.shown())).is_err() {
             return Ok(());
         }
         let mut assembly = Assembly::default();
@@ -366,7 +374,15 @@ impl Dialler {
         tcp.set_nodelay(true).map_err(passing)?;
         let name = ServerName::try_from(self.host.clone()).map_err(|e| self.keys(&e))?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
-        connector.connect(name, tcp).await.map_err(|e| self.classified(Some(&e), &e.to_string()))
+        let stream = connector.connect(name, tcp).await.map_err(|e| self.classified(Some(&e), &e.to_string()))?;
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| c.to_vec());
+        *self.certificate.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+        Ok(stream)
+    }
+
+    /// The certificate that the server showed.
+    fn shown(&self) -> Option<Vec<u8>> {
+        self.certificate.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn keys(&self, error: &dyn StdError) -> Failure {
@@ -374,7 +390,10 @@ impl Dialler {
     }
 
     fn failure(&self, status: &Status) -> Failure {
-        let refused = || Error::Rejected { server: self.site.server.clone(), fact: status.message().into() };
+        let refused = || Error::Rejected {
+            server: self.site.server.clone(),
+            fact: status.message().chars().filter(|c| !c.is_control()).take(500).collect(),
+        };
         match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Failure::Final(refused()),
             Code::AlreadyExists => Failure::Taken(refused()),

@@ -1,13 +1,15 @@
 use std::{
     fs,
-    io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
 };
 
+use asyndgan_files::{Access, create_private_folder};
+use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, PrivateKeyInfo, SecretDocument, der::pem::PemLabel as _, rand_core::OsRng};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod,
-    KeyPair, KeyUsagePurpose, RevokedCertParams, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams, DnType, DnValue,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams,
+    SanType, SerialNumber,
 };
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
@@ -17,7 +19,8 @@ use crate::Error;
 /// Certificates begin in the past, so that a clock that is a day slow does no harm.
 const BACKDATED: Duration = Duration::days(2);
 const AUTHORITY_DAYS: i64 = 3650;
-const SERVER: &str = "server";
+/// The common name of a server's certificate; no site can have it.
+pub(crate) const SERVER: &str = "server";
 
 /// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +31,7 @@ pub struct Issued {
     pub serial: u64,
     /// Valid until: seconds since 1970.
     pub not_after: i64,
-    /// Whether it counts no longer.
+    /// Whether it is no longer valid.
     pub revoked: bool,
 }
 
@@ -38,30 +41,51 @@ pub struct Issued {
 pub struct Authority {
     folder: PathBuf,
     issued: Vec<Issued>,
+    /// Of the authority's key, where it is encrypted.
+    passphrase: Option<String>,
     /// One program at a time.
     _lock: fs::File,
 }
 
 impl Authority {
-    /// Makes a new authority with a server's certificate for these host names or addresses.
+    /// Makes a new authority with a server's certificate for these host names or addresses. Its key is not encrypted: keep the folder away
+    /// from the server, which needs `server.pem` and `revoked.pem` alone.
     ///
     /// # Errors
     /// [`Error::Keys`] when there is one already, or [`Error::Record`].
     pub fn init(folder: &Path, server_names: &[String], days: u32) -> Result<Self, Error> {
+        Self::make(folder, server_names, days, None)
+    }
+
+    /// As [`Authority::init`], with a key that is encrypted with a passphrase (PKCS #8, scrypt and AES-256).
+    ///
+    /// # Errors
+    /// As [`Authority::init`].
+    pub fn init_encrypted(folder: &Path, server_names: &[String], days: u32, passphrase: String) -> Result<Self, Error> {
+        Self::make(folder, server_names, days, Some(passphrase))
+    }
+
+    fn make(folder: &Path, server_names: &[String], days: u32, passphrase: Option<String>) -> Result<Self, Error> {
         if folder.join("ca.pem").exists() {
             return Err(Error::Keys {
                 fact: format!("{} holds an authority already: what it issued would be worth nothing", folder.display()),
             });
         }
-        fs::create_dir_all(folder.join("sites")).map_err(|cause| Error::Record { path: folder.into(), cause })?;
+        create_private_folder(folder)
+            .and_then(|()| create_private_folder(&folder.join("sites")))
+            .map_err(|cause| Error::Record { path: folder.into(), cause })?;
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = named("AsynDGAN consortium authority", 0, AUTHORITY_DAYS);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
         let certificate = params.self_signed(&key).map_err(failed)?;
-        write(&folder.join("ca-key.pem"), &key.serialize_pem())?;
+        let text = match &passphrase {
+            None => key.serialize_pem(),
+            Some(passphrase) => encrypted(&key, passphrase)?,
+        };
+        write(&folder.join(AUTHORITY_KEY), &text)?;
         write(&folder.join("ca.pem"), &certificate.pem())?;
-        let mut authority = Self { folder: folder.into(), issued: Vec::new(), _lock: lock(folder)? };
+        let mut authority = Self { folder: folder.into(), issued: Vec::new(), passphrase, _lock: lock(folder)? };
         authority.renew_server(server_names, days)?;
         authority.write_revoked()?;
         Ok(authority)
@@ -76,23 +100,74 @@ impl Authority {
         let path = folder.join("issued.json");
         let text = fs::read_to_string(&path).map_err(|cause| Error::Record { path: path.clone(), cause })?;
         let issued = serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })?;
-        Ok(Self { folder: folder.into(), issued, _lock: lock })
+        Ok(Self { folder: folder.into(), issued, passphrase: None, _lock: lock })
     }
 
-    /// Issues the server's certificate anew, before its days are over.
+    /// Whether the authority's key in a folder is encrypted.
+    ///
+    /// # Errors
+    /// [`Error::Record`].
+    pub fn is_encrypted(folder: &Path) -> Result<bool, Error> {
+        let path = folder.join(AUTHORITY_KEY);
+        let text = fs::read_to_string(&path).map_err(|cause| Error::Record { path, cause })?;
+        Ok(text.contains(ENCRYPTED))
+    }
+
+    /// The authority with the passphrase of its key.
+    #[must_use]
+    pub fn with_passphrase(self, passphrase: String) -> Self {
+        Self { passphrase: Some(passphrase), ..self }
+    }
+
+    /// Renews the server's certificate before it expires.
     ///
     /// # Errors
     /// [`Error::Keys`] for names that are none, or [`Error::Record`].
     pub fn renew_server(&mut self, server_names: &[String], days: u32) -> Result<(), Error> {
-        self.certify(SERVER, server_names, days, &self.folder.join("server.pem"))
+        self.bundle(SERVER, server_names, days, &self.folder.join("server.pem"))
     }
 
-    /// Issues a site's bundle: one file for the site, to be handed over on a safe way. An earlier certificate of that name is
-    /// revoked.
+    /// Issues a site's bundle: one file with the site's private key, to be delivered over a secure channel. An earlier certificate of that
+    /// name is revoked.
     ///
     /// # Errors
     /// [`Error::Keys`] for a name that is none, or [`Error::Record`].
     pub fn issue(&mut self, site: &str, days: u32) -> Result<PathBuf, Error> {
+        let path = self.prepare_for(site)?;
+        self.bundle(site, &[site.to_owned()], days, &path)?;
+        Ok(path)
+    }
+
+    /// Signs the request of a site ([`request`](super::request())): the private key stays at the site. Returns the file to send back, which
+    /// holds no secret. An earlier certificate of that name is revoked.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for a request that is none, or is another site's, or [`Error::Record`].
+    pub fn sign(&mut self, site: &str, request: &Path, days: u32) -> Result<PathBuf, Error> {
+        let text = fs::read_to_string(request).map_err(|cause| Error::Record { path: request.into(), cause })?;
+        let broken = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("{} is no signing request: {e}", request.display()) };
+        let request = CertificateSigningRequestParams::from_pem(&text).map_err(|e| broken(&e))?;
+        let name = match request.params.distinguished_name.get(&DnType::CommonName) {
+            Some(DnValue::Utf8String(name)) => name.clone(),
+            Some(DnValue::PrintableString(name)) => name.as_str().to_owned(),
+            _ => return Err(broken(&"it names no site")),
+        };
+        // Else one hospital could take the name of another.
+        if name != site {
+            return Err(broken(&format!("it is of {name:?}, and {site} was to be signed")));
+        }
+        if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
+            return Err(broken(&"its key is not on the curve P-256; make it with `asyndgan keys request`"));
+        }
+        let path = self.prepare_for(site)?;
+        // Nothing but the key is taken from the request.
+        let certificate = self.certify(site, &[site.to_owned()], days, &request.public_key)?;
+        write(&path, &certificate)?;
+        Ok(path)
+    }
+
+    /// Checks a site's name, revokes an earlier certificate, and returns where the new one goes.
+    fn prepare_for(&mut self, site: &str) -> Result<PathBuf, Error> {
         let fits = !site.is_empty() && site.len() <= 63 && site.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !fits || site == SERVER {
             return Err(Error::Keys { fact: format!("{site:?} is no site's name: take letters, digits and hyphens, and not server") });
@@ -100,9 +175,7 @@ impl Authority {
         if self.valid(site).is_some() {
             self.revoke(site)?;
         }
-        let path = self.folder.join("sites").join(format!("{site}.pem"));
-        self.certify(site, &[site.to_owned()], days, &path)?;
-        Ok(path)
+        Ok(self.folder.join("sites").join(format!("{site}.pem")))
     }
 
     /// Revokes a site's certificate: a running server notices within seconds.
@@ -116,10 +189,10 @@ impl Authority {
             });
         }
         let Some(at) = self.valid(site) else {
-            return Err(Error::Keys { fact: format!("no certificate of {site} that counts; see what was issued") });
+            return Err(Error::Keys { fact: format!("{site} has no valid certificate; `asyndgan keys show` lists what was issued") });
         };
         self.issued[at].revoked = true;
-        // The list first: it is what counts, and asking again mends the index.
+        // The list first: it is what servers read, and asking again repairs the index.
         self.write_revoked()?;
         self.write_index()
     }
@@ -138,11 +211,24 @@ impl Authority {
             let path = self.folder.join(name);
             fs::read_to_string(&path).map_err(|cause| Error::Record { path, cause })
         };
-        let key = KeyPair::from_pem(&read("ca-key.pem")?).map_err(failed)?;
+        let text = read(AUTHORITY_KEY)?;
+        let key = match &self.passphrase {
+            _ if !text.contains(ENCRYPTED) => KeyPair::from_pem(&text).map_err(failed)?,
+            Some(passphrase) => decrypted(&text, passphrase)?,
+            None => return Err(Error::Keys { fact: "the authority's key is encrypted; give its passphrase".into() }),
+        };
         Issuer::from_ca_cert_pem(&read("ca.pem")?, key).map_err(failed)
     }
 
-    fn certify(&mut self, name: &str, hosts: &[String], days: u32, path: &Path) -> Result<(), Error> {
+    /// A certificate with its private key, in one file.
+    fn bundle(&mut self, name: &str, hosts: &[String], days: u32, path: &Path) -> Result<(), Error> {
+        let key = KeyPair::generate().map_err(failed)?;
+        let certificate = self.certify(name, hosts, days, &key)?;
+        write(path, &format!("{}{certificate}", key.serialize_pem()))
+    }
+
+    /// A certificate for a public key, with the authority's, in PEM.
+    fn certify(&mut self, name: &str, hosts: &[String], days: u32, key: &impl PublicKeyData) -> Result<String, Error> {
         let serial = self.issued.len() as u64 + 1;
         let mut params = named(name, serial, days.into());
         params.subject_alt_names = hosts.iter().map(|host| alternative(host)).collect::<Result<_, _>>()?;
@@ -151,15 +237,14 @@ impl Authority {
         params.extended_key_usages =
             vec![if name == SERVER { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
         let not_after = params.not_after.unix_timestamp();
-        let key = KeyPair::generate().map_err(failed)?;
         let issuer = self.issuer()?;
-        let certificate = params.signed_by(&key, &issuer).map_err(failed)?;
+        let certificate = params.signed_by(key, &issuer).map_err(failed)?;
         let path_of_authority = self.folder.join("ca.pem");
         let authority = fs::read_to_string(&path_of_authority).map_err(|cause| Error::Record { path: path_of_authority, cause })?;
         // The index first: a certificate that nobody knows of could not be revoked.
         self.issued.push(Issued { name: name.into(), serial, not_after, revoked: false });
         self.write_index()?;
-        write(path, &format!("{}{}{authority}", key.serialize_pem(), certificate.pem()))
+        Ok(format!("{}{authority}", certificate.pem()))
     }
 
     fn write_index(&self) -> Result<(), Error> {
@@ -187,6 +272,26 @@ impl Authority {
     }
 }
 
+const AUTHORITY_KEY: &str = "ca-key.pem";
+const ENCRYPTED: &str = "BEGIN ENCRYPTED PRIVATE KEY";
+
+/// A key as encrypted PEM.
+fn encrypted(key: &KeyPair, passphrase: &str) -> Result<String, Error> {
+    let failed = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the authority's key cannot be encrypted: {e}") };
+    let plain = key.serialize_der();
+    let info = PrivateKeyInfo::try_from(plain.as_slice()).map_err(|e| failed(&e))?;
+    let document = info.encrypt(OsRng, passphrase).map_err(|e| failed(&e))?;
+    Ok(document.to_pem(EncryptedPrivateKeyInfo::PEM_LABEL, LineEnding::LF).map_err(|e| failed(&e))?.to_string())
+}
+
+fn decrypted(text: &str, passphrase: &str) -> Result<KeyPair, Error> {
+    let damaged = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the authority's key is damaged: {e}") };
+    let (_, document) = SecretDocument::from_pem(text).map_err(|e| damaged(&e))?;
+    let info = EncryptedPrivateKeyInfo::try_from(document.as_bytes()).map_err(|e| damaged(&e))?;
+    let plain = info.decrypt(passphrase).map_err(|_| Error::Keys { fact: "that is not the passphrase of the authority's key".into() })?;
+    KeyPair::try_from(plain.as_bytes()).map_err(failed)
+}
+
 fn lock(folder: &Path) -> Result<fs::File, Error> {
     let path = folder.join("keys.lock");
     let lock = || {
@@ -197,7 +302,7 @@ fn lock(folder: &Path) -> Result<fs::File, Error> {
     lock().map_err(|cause| Error::Record { path: path.clone(), cause })
 }
 
-fn failed(error: rcgen::Error) -> Error {
+pub(super) fn failed(error: rcgen::Error) -> Error {
     Error::Keys { fact: error.to_string() }
 }
 
@@ -228,17 +333,6 @@ fn alternative(host: &str) -> Result<SanType, Error> {
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
-fn write(path: &Path, text: &str) -> Result<(), Error> {
-    let beside = path.with_extension("partial");
-    let save = || {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create(true).truncate(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        let mut file = options.open(&beside)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&beside, path)
-    };
-    save().map_err(|cause| Error::Record { path: path.into(), cause })
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
+    asyndgan_files::write(path, Access::Private, text.as_bytes()).map_err(|cause| Error::Record { path: path.into(), cause })
 }

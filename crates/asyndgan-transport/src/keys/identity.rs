@@ -1,10 +1,47 @@
-use std::{fs, path::Path};
+use std::{fs, net::IpAddr, path::Path, sync::Arc};
 
+use asyndgan_files::is_private;
 use asyndgan_protocol::hex;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey},
+};
+use tokio_rustls::rustls::{
+    self,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use crate::Error;
+
+/// Host names and addresses in a certificate.
+fn hosts(certificate: &X509Certificate) -> Vec<String> {
+    let names = certificate.subject_alternative_name().ok().flatten().map(|extension| &extension.value.general_names);
+    let host = |name: &GeneralName| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(bytes) => match **bytes {
+            [a, b, c, d] => Some(IpAddr::from([a, b, c, d]).to_string()),
+            _ => <[u8; 16]>::try_from(*bytes).ok().map(|v6| format!("[{}]", IpAddr::from(v6))),
+        },
+        _ => None,
+    };
+    names.into_iter().flatten().filter_map(host).collect()
+}
+
+/// Whether a signature of [`Identity::sign`] over a text was made with the key of a certificate (DER).
+pub(crate) fn verify_signature(certificate: &[u8], text: &[u8], signature: &[u8]) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else { return false };
+    let key = &certificate.public_key().subject_public_key.data;
+    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, key).verify(text, signature).is_ok()
+}
+
+/// Whether an authority's key signed a certificate (both DER).
+pub(crate) fn is_issued_by(certificate: &[u8], authority: &[u8]) -> bool {
+    let (Ok((_, certificate)), Ok((_, authority))) = (X509Certificate::from_der(certificate), X509Certificate::from_der(authority)) else {
+        return false;
+    };
+    certificate.verify_signature(Some(authority.public_key())).is_ok()
+}
 
 /// Who a program is: a private key, its certificate, and the authority's. All three lie in one PEM file, a site's start-up bundle.
 #[derive(Debug)]
@@ -20,6 +57,8 @@ pub struct Identity {
 pub struct CertificateFacts {
     /// The common name: a site's name.
     pub name: String,
+    /// Host names and addresses that it is for.
+    pub hosts: Vec<String>,
     /// The serial number, in hexadecimal.
     pub serial: String,
     /// Valid from: seconds since 1970.
@@ -35,6 +74,7 @@ impl CertificateFacts {
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         Ok(Self {
             name: name.ok_or("a certificate without a name")?.into(),
+            hosts: hosts(&certificate),
             serial: hex(certificate.raw_serial()),
             not_before: certificate.validity().not_before.timestamp(),
             not_after: certificate.validity().not_after.timestamp(),
@@ -46,11 +86,38 @@ impl Identity {
     /// Reads a bundle: private key, certificate, authority, in PEM, in one file.
     ///
     /// # Errors
-    /// [`Error::Record`], or [`Error::Bundle`].
+    /// [`Error::Record`], [`Error::Bundle`], or [`Error::NotPrivate`] for a file that others can read.
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
+        Self::read_parts(path, path)
+    }
+
+    /// Reads a certificate with its authority's from one file, and the private key that was made for it from another.
+    ///
+    /// # Errors
+    /// As [`Identity::read`], and [`Error::Keys`] when the two do not belong together.
+    pub fn read_with_key(certificates: &Path, key: &Path) -> Result<Self, Error> {
+        let identity = Self::read_parts(certificates, key)?;
+        let text = b"asyndgan: does this key belong to this certificate";
+        if !verify_signature(&identity.certificate, text, &identity.sign(text)?) {
+            let fact = format!("{} is not the key of {}: give the one that was made for it", key.display(), certificates.display());
+            return Err(Error::Keys { fact });
+        }
+        Ok(identity)
+    }
+
+    fn read_parts(path: &Path, key: &Path) -> Result<Self, Error> {
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |cause| Error::Record { path, cause }
+        };
+        if !is_private(key).map_err(io(key))? {
+            return Err(Error::NotPrivate { path: key.into() });
+        }
+        let text = fs::read(path).map_err(io(path))?;
         let broken = |fact: String| Error::Bundle { path: path.into(), fact };
-        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|e| broken(format!("no private key: {e}")))?;
+        let key_text = fs::read(key).map_err(io(key))?;
+        let no_key = |e| Error::Bundle { path: key.into(), fact: format!("no private key: {e}") };
+        let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(no_key)?;
         let certificates: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| broken(e.to_string()))?;
         let found = certificates.len();
@@ -58,6 +125,35 @@ impl Identity {
             .map_err(|_| broken(format!("{found} certificates; its own and the authority's are needed")))?;
         let facts = CertificateFacts::of(&certificate).map_err(broken)?;
         Ok(Self { key, certificate, authority, facts })
+    }
+
+    /// Signs a text with the private key: ECDSA on P-256 with SHA-256, as ASN.1.
+    ///
+    /// # Errors
+    /// [`Error::Keys`] for a key of another kind.
+    pub(crate) fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
+        let random = SystemRandom::new();
+        let failed = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the private key does not sign: {e}") };
+        let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, self.key.secret_der(), &random).map_err(|e| failed(&e))?;
+        Ok(key.sign(&random, text).map_err(|e| failed(&e))?.as_ref().to_vec())
+    }
+
+    /// Host names and addresses that its certificate is for.
+    pub fn hosts(&self) -> &[String] {
+        &self.facts.hosts
+    }
+
+    /// TLS for a web page under this certificate; visitors need none.
+    ///
+    /// # Errors
+    /// [`Error::Keys`].
+    pub fn https(&self) -> Result<Arc<rustls::ServerConfig>, Error> {
+        super::tls::https_config(self)
+    }
+
+    /// Its own certificate (DER).
+    pub fn certificate(&self) -> &[u8] {
+        &self.certificate
     }
 
     /// What its own certificate says.

@@ -41,15 +41,21 @@ impl Tls {
         Ok(Self { identity, revoked: revoked.into(), read_at, config, serials })
     }
 
-    /// The configuration by the present list. A list that cannot be read now leaves the last one in force.
-    pub(crate) fn config(&mut self) -> Arc<ServerConfig> {
+    /// Reads the list of revoked certificates again if it has changed. One that cannot be read leaves the last one in force.
+    ///
+    /// # Errors
+    /// Why it cannot be read, once per change.
+    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         let changed = changed(&self.revoked);
-        if changed != self.read_at
-            && let Ok((config, serials)) = server_config(&self.identity, &self.revoked)
-        {
-            (self.config, self.serials) = (config, serials);
+        if changed != self.read_at {
             self.read_at = changed;
+            (self.config, self.serials) = server_config(&self.identity, &self.revoked)?;
         }
+        Ok(())
+    }
+
+    /// The configuration by the list that was read last.
+    pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
 
@@ -84,6 +90,19 @@ fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfi
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok((Arc::new(config), serials))
+}
+
+/// TLS 1.3 for a web page.
+pub(super) fn https_config(identity: &Identity) -> Result<Arc<ServerConfig>, Error> {
+    let tls = |e: &dyn std::fmt::Display| Error::Keys { fact: e.to_string() };
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|e| tls(&e))?
+        .with_no_client_auth()
+        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .map_err(|e| tls(&e))?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
 }
 
 /// What a site asks of its server: TLS 1.3, and a certificate of the authority for the host's name.

@@ -13,11 +13,12 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, Draw, Dtype, Losses, Patience, Payload, RunDescription, ServerWork, SiteId, SitePolicy, SiteSummary, SiteWork, Symmetry,
-    Waiting, Weighting,
+    Contribution, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Patience, Payload, RoundDraw, RunDescription, ServerPolicy,
+    ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Waiting, Weighting,
 };
 use asyndgan_transport::{
-    Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, SiteRecords, in_memory, run_server, run_site,
+    Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, ServerRecords, SiteRecords, in_memory,
+    run_server, run_site,
 };
 use tempfile::TempDir;
 
@@ -82,13 +83,16 @@ impl ServerWork for StubServer {
     fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Infallible> {
         Ok(Vec::new())
     }
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, _: Payload) -> Result<(), Infallible> {
+    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Infallible> {
+        if conditions.unpack_into(&mut std::io::sink()).ok().flatten() != Some(summary.conditions_sha256) {
+            return Ok(Some("masks that are not those of its summary".into()));
+        }
         self.known.insert(site, summary.clone());
-        Ok(())
+        Ok(None)
     }
-    fn begin(&mut self, rounds_done: u64) -> Result<(), Infallible> {
+    fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Infallible> {
         self.generator = if rounds_done == 0 { 1 } else { self.disk.lock().expect("disk")[&rounds_done] };
-        Ok(())
+        Ok(Vec::new())
     }
     fn prepare(&mut self, _: u64, _: &[Draw]) -> Result<(), Infallible> {
         Ok(())
@@ -108,6 +112,11 @@ impl ServerWork for StubServer {
         self.disk.lock().expect("disk").insert(rounds_done, self.generator);
         Ok(())
     }
+}
+
+pub fn learning() -> Learning {
+    let (family, betas) = (DiscriminatorFamily::Patch, [0.5, 0.999]);
+    Learning { family, width: 8, spectral_norm: false, learning_rate: 1e-3, betas, augmentation: 0.5, memory_bytes: 0 }
 }
 
 pub struct StubSite {
@@ -133,6 +142,15 @@ impl SiteWork for StubSite {
     fn conditions(&mut self) -> Payload {
         Payload::new(vec![self.cases, self.side, self.side], Dtype::U8, vec![1; (self.cases * self.side * self.side) as usize])
     }
+    fn patients(&mut self) -> Vec<u32> {
+        (0..self.cases).collect()
+    }
+    fn randomness(&self) -> SiteRandomness {
+        SiteRandomness::Secret(SiteSecret::new([self.cases as u8; 32]))
+    }
+    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<Learning, Infallible> {
+        Ok(learning())
+    }
     fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Infallible> {
         Ok(self.disk.lock().expect("disk").keys().copied().collect())
     }
@@ -140,10 +158,10 @@ impl SiteWork for StubSite {
         self.discriminator = if rounds_done == 0 { site.0.into() } else { self.disk.lock().expect("disk")[&rounds_done] };
         Ok(())
     }
-    fn prepare(&mut self, _: u64, _: &Draw) -> Result<(), Infallible> {
+    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<(), Infallible> {
         Ok(())
     }
-    fn step(&mut self, round: u64, _: &Draw, synthetic: &Payload) -> Result<(Payload, Losses), Infallible> {
+    fn step(&mut self, round: u64, _: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Infallible> {
         thread::sleep(self.pause);
         self.discriminator = mix(self.discriminator, mix(round, read(synthetic)));
         Ok((tensor(&synthetic.dims, self.discriminator), Losses { discriminator: 0.5, generator: 0.5 }))
@@ -160,10 +178,13 @@ pub fn in_process(run: &RunDescription, cases: &[u32]) -> u64 {
     let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
     thread::scope(|scope| {
         for (mut link, &cases) in sites.into_iter().zip(cases) {
-            scope.spawn(move || run_site(SitePolicy::default(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {}));
+            scope.spawn(move || {
+                run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {})
+            });
         }
         let patience = Patience { absence: Duration::ZERO, ..PATIENT };
-        run_server(run, cases.len() as u32, patience, &mut link, &mut work, &mut Ledger::default(), |_, _, _| {}).expect("ends");
+        run_server(run, cases.len() as u32, ServerPolicy::new(patience), &mut link, &mut work, &mut ServerRecords::default(), |_, _, _| {})
+            .expect("ends");
     });
     work.generator
 }
@@ -221,9 +242,9 @@ impl Keys {
 pub fn serve(mut link: GrpcServerLink, run: RunDescription, sites: u32, patience: Patience) -> JoinHandle<Result<(u64, Ledger), Error>> {
     thread::spawn(move || {
         let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
-        let mut ledger = Ledger::default();
-        run_server(&run, sites, patience, &mut link, &mut work, &mut ledger, |_, _, _| {})?;
-        Ok((work.generator, ledger))
+        let mut records = ServerRecords::default();
+        run_server(&run, sites, ServerPolicy::new(patience), &mut link, &mut work, &mut records, |_, _, _| {})?;
+        Ok((work.generator, records.ledger))
     })
 }
 
@@ -232,7 +253,7 @@ pub fn take_part(site: GrpcSite, mut work: StubSite) -> JoinHandle<Result<SiteRe
     thread::spawn(move || {
         let mut link: GrpcSiteLink = site.start()?;
         let mut records = SiteRecords::default();
-        run_site(SitePolicy::default(), &mut link, &mut work, &mut records, |_, _| {})?;
+        run_site(SitePolicy::unrestricted(), &mut link, &mut work, &mut records, |_, _| {})?;
         Ok(records)
     })
 }

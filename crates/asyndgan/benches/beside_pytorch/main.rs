@@ -17,9 +17,9 @@ use asyndgan_models::{
     AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Segmenter, SegmenterConfig, Upsample, Variation,
     loss::Game, set_threads,
 };
-use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, SitePolicy, Symmetry, Waiting, Weighting, stream};
-use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteTrainer};
-use asyndgan_transport::{Ledger, ServerNews, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, ServerPolicy, SitePolicy, Symmetry, Waiting, Weighting, stream};
+use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer};
+use asyndgan_transport::{Ledger, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
 use clap::{Args, Parser, Subcommand};
 use ndarray::{Array3, Array4, Axis};
 use rand::Rng;
@@ -211,8 +211,8 @@ impl Round {
                     let images = (Tensor::arange(cases * size * size, (Kind::Float, Device::Cpu)) * 0.1 + f64::from(i)).sin();
                     let images = images.view([cases, 1, size, size]);
                     let pairs = Pairs::new(images.shallow_clone(), images.gt(0.5).to_kind(Kind::Uint8));
-                    let mut site = SiteTrainer::new(pairs, None, None, &place, device);
-                    run_site(SitePolicy::default(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})
+                    let mut site = SiteTrainer::new(pairs, SiteOptions::default(), &place, device);
+                    run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})
                 });
             }
             set_threads(2);
@@ -221,7 +221,7 @@ impl Round {
                     ends.push(Instant::now());
                 }
             };
-            run_server(&run, self.sites, patience, &mut link, &mut server, &mut Ledger::default(), hear)
+            run_server(&run, self.sites, ServerPolicy::unrestricted(patience), &mut link, &mut server, &mut ServerRecords::default(), hear)
         })?;
         Ok(between(&ends[FIRST - 1..]))
     }

@@ -7,7 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Profile, Run, Settings};
-use asyndgan_protocol::{Dtype, Patience, RunDescription, SitePolicy, Waiting};
+use asyndgan_protocol::{Dtype, LostState, Patience, RunDescription, ServerPolicy, SitePolicy, Waiting};
+use asyndgan_transport::{Approval, Identity};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::configure::{self, Images};
@@ -45,6 +46,12 @@ pub(super) struct ServerConfig {
     absence_hours: f64,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
+    cases_max: Option<u32>,
+    condition_bytes_max: Option<u64>,
+    weight_ratio_max: Option<f64>,
+    feedback_ratio_max: Option<f64>,
+    lost_state: Option<LostState>,
+    set_backs_max: Option<u32>,
     #[serde(default)]
     settings: toml::Table,
 }
@@ -54,7 +61,9 @@ pub(super) struct ServerConfig {
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteConfig {
     pub(super) server: String,
-    pub(super) bundle: PathBuf,
+    bundle: PathBuf,
+    /// The private key, where the bundle holds certificates alone.
+    key: Option<PathBuf>,
     pub(super) data: PathBuf,
     pub(super) folder: PathBuf,
     #[serde(default = "auto")]
@@ -63,6 +72,8 @@ pub(super) struct SiteConfig {
     absence_hours: f64,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
+    #[serde(default)]
+    pub(super) approval: Approval,
     #[serde(default)]
     pub(super) policy: SitePolicy,
 }
@@ -117,7 +128,7 @@ impl ServerConfig {
             config.sites.len()
         );
         for (i, site) in config.sites.iter().enumerate() {
-            ensure!(!config.sites[..i].contains(site), "{shown}: {site} stands twice among the sites");
+            ensure!(!config.sites[..i].contains(site), "{shown}: {site} is listed twice");
         }
         ensure!(
             ![config.synthetic, config.feedback].contains(&Dtype::U8),
@@ -127,13 +138,28 @@ impl ServerConfig {
         if let Waiting::Quorum { sites, .. } | Waiting::Staleness { sites, .. } = config.waiting {
             ensure!(sites > 0 && sites as usize <= config.sites.len(), "{shown}: waiting for {sites} of {} sites", config.sites.len());
         }
-        config.patience()?;
+        config.policy().with_context(|| shown.to_string())?;
         config.keep_alive()?;
         config.run().with_context(|| shown.to_string())?;
         Ok(config)
     }
 
-    pub(super) fn patience(&self) -> Result<Patience> {
+    /// What sites may do to the run.
+    pub(super) fn policy(&self) -> Result<ServerPolicy> {
+        let mut policy = ServerPolicy::new(self.patience()?);
+        policy.cases_max = self.cases_max.unwrap_or(policy.cases_max);
+        policy.condition_bytes_max = self.condition_bytes_max.unwrap_or(policy.condition_bytes_max);
+        policy.weight_ratio_max = self.weight_ratio_max.unwrap_or(policy.weight_ratio_max);
+        policy.feedback_ratio_max = self.feedback_ratio_max.unwrap_or(policy.feedback_ratio_max);
+        policy.lost_state = self.lost_state.unwrap_or(policy.lost_state);
+        policy.set_backs_max = self.set_backs_max.unwrap_or(policy.set_backs_max);
+        for (name, ratio) in [("weight_ratio_max", policy.weight_ratio_max), ("feedback_ratio_max", policy.feedback_ratio_max)] {
+            ensure!(ratio >= 1.0, "{name} is {ratio}; take a number from 1, or inf");
+        }
+        Ok(policy)
+    }
+
+    fn patience(&self) -> Result<Patience> {
         let answer = duration("answer_minutes", self.answer_minutes, 60.0)?;
         let absence = duration("absence_hours", self.absence_hours, 3600.0)?.max(Duration::from_secs(1));
         Ok(Patience { answer, absence })
@@ -150,7 +176,9 @@ impl ServerConfig {
         for (name, value) in &self.settings {
             changes.push((name.as_str(), serde_json::to_value(value)?));
         }
-        let settings = Settings { l1_weight: 0.0, ..Settings::new(experiment, self.profile) }.with(experiment, changes)?;
+        let first = Settings::new(experiment, self.profile);
+        // What a hospital's default policy allows: no L1 term, and images of at least two patients in a batch.
+        let settings = Settings { l1_weight: 0.0, batch: first.batch.max(2), ..first }.with(experiment, changes)?;
         let settings = Settings { sites: self.sites.len() as u32, ..settings };
         Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..Run::phantoms(experiment, self.profile, settings) })
     }
@@ -164,14 +192,20 @@ impl ServerConfig {
 }
 
 impl SiteConfig {
+    pub(super) fn identity(&self) -> Result<Identity> {
+        Ok(match &self.key {
+            Some(key) => Identity::read_with_key(&self.bundle, key)?,
+            None => Identity::read(&self.bundle)?,
+        })
+    }
+
     pub(super) fn read(path: &Path) -> Result<Self> {
         let (mut config, at): (Self, _) = read(path)?;
         for place in [&mut config.bundle, &mut config.data, &mut config.folder] {
             *place = at.join(&place);
         }
-        if let Some(limit) = config.policy.feedback_norm_max {
-            ensure!(limit > 0.0 && limit.is_finite(), "{}: feedback_norm_max is {limit}; take a number above 0", path.display());
-        }
+        config.key = config.key.map(|key| at.join(key));
+        config.policy.validate().with_context(|| path.display().to_string())?;
         config.absence()?;
         config.keep_alive()?;
         Ok(config)

@@ -1,33 +1,38 @@
+mod access;
+mod listen;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::Instant,
 };
 
 use anyhow::{Context, Result};
-use asyndgan_protocol::MessageKind;
-use asyndgan_transport::{Ledger, ServerNews};
+use asyndgan_protocol::{Losses, MessageKind};
+use asyndgan_transport::{Identity, Ledger, ServerNews};
 use axum::{
     Json, Router,
     extract::State,
     http::{StatusCode, header},
+    middleware::from_fn_with_state,
     response::{Html, IntoResponse, Response},
     routing::get,
 };
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{family::Family, gauge::Gauge},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 use serde::Serialize;
 use std::sync::atomic::AtomicU64;
 
+use access::Access;
+
 use crate::progress::now;
 
-/// Points of the loss curves that the page gets: older ones are thinned.
+/// Points of the curves that the page gets: older ones are thinned.
 const POINTS_MAX: usize = 512;
 
 /// A page for people and numbers for Prometheus, about one server's run.
@@ -46,7 +51,7 @@ struct Status {
     seconds_left: Option<f64>,
     finished: bool,
     sites: Vec<SiteStatus>,
-    losses: Vec<Point>,
+    points: Vec<Point>,
     #[serde(skip)]
     started: Instant,
     /// Rounds done when this process began, and when that was.
@@ -65,16 +70,23 @@ struct SiteStatus {
     rounds: u64,
     bytes_to: u64,
     bytes_from: u64,
+    feedback_norm: Option<f64>,
+    /// As far as the site reports them.
     discriminator_loss: Option<f32>,
     generator_loss: Option<f32>,
+    /// How often it came back without its checkpoint.
+    states_lost: u32,
+    /// Rounds in which its feedback was scaled down.
+    feedback_scaled: u64,
 }
 
-/// Mean losses of the sites that answered.
+/// Means over the sites that answered, and over those of them that report their losses.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Point {
     round: u64,
-    discriminator: f32,
-    generator: f32,
+    feedback_norm: f64,
+    discriminator: Option<f32>,
+    generator: Option<f32>,
 }
 
 impl Dashboard {
@@ -86,8 +98,11 @@ impl Dashboard {
             rounds: 0,
             bytes_to: 0,
             bytes_from: 0,
+            feedback_norm: None,
             discriminator_loss: None,
             generator_loss: None,
+            states_lost: 0,
+            feedback_scaled: 0,
         };
         let status = Status {
             name: name.into(),
@@ -97,7 +112,7 @@ impl Dashboard {
             seconds_left: None,
             finished: false,
             sites: sites.iter().map(site).collect(),
-            losses: Vec::new(),
+            points: Vec::new(),
             started: now(),
             begun: None,
             stride: 1,
@@ -117,10 +132,15 @@ impl Dashboard {
                 let site = &mut status.sites[site.0 as usize];
                 (site.here, site.note) = (false, error.to_string());
             }
+            ServerNews::StateLost { site, round, restored } => {
+                let site = &mut status.sites[site.0 as usize];
+                (site.note, site.states_lost) = (super::server::lost_state(*round, *restored), site.states_lost + 1);
+            }
+            ServerNews::Notice(_) => {}
             ServerNews::Begun { rounds_done } => {
                 status.rounds_done = *rounds_done;
                 status.begun = Some((*rounds_done, now()));
-                status.losses.retain(|p| p.round < *rounds_done);
+                status.points.retain(|p| p.round < *rounds_done);
             }
             ServerNews::Round { rounds_done, contributions } => {
                 status.rounds_done = *rounds_done;
@@ -128,18 +148,28 @@ impl Dashboard {
                 for c in *contributions {
                     let site = &mut status.sites[c.draw.site.0 as usize];
                     site.rounds += 1;
-                    (site.discriminator_loss, site.generator_loss) = (Some(c.losses.discriminator), Some(c.losses.generator));
+                    site.feedback_norm = Some(c.norm);
+                    if c.scale < 1.0 {
+                        site.feedback_scaled += 1;
+                        site.note = format!("feedback of round {} was scaled down by {:.0}", c.round, 1.0 / c.scale);
+                    }
+                    if let Some(losses) = c.losses {
+                        (site.discriminator_loss, site.generator_loss) = (Some(losses.discriminator), Some(losses.generator));
+                    }
                 }
                 if rounds_done.is_multiple_of(status.stride) {
-                    let n = contributions.len().max(1) as f32;
-                    let discriminator = contributions.iter().map(|c| c.losses.discriminator).sum::<f32>() / n;
-                    let generator = contributions.iter().map(|c| c.losses.generator).sum::<f32>() / n;
-                    status.losses.push(Point { round: rounds_done - 1, discriminator, generator });
+                    let feedback_norm = contributions.iter().map(|c| c.norm).sum::<f64>() / contributions.len().max(1) as f64;
+                    let reported: Vec<_> = contributions.iter().filter_map(|c| c.losses).collect();
+                    let mean = |of: fn(&Losses) -> f32| {
+                        (!reported.is_empty()).then(|| reported.iter().map(of).sum::<f32>() / reported.len() as f32)
+                    };
+                    let (discriminator, generator) = (mean(|l| l.discriminator), mean(|l| l.generator));
+                    status.points.push(Point { round: rounds_done - 1, feedback_norm, discriminator, generator });
                 }
-                if status.losses.len() > POINTS_MAX {
+                if status.points.len() > POINTS_MAX {
                     status.stride *= 2;
                     let stride = status.stride;
-                    status.losses.retain(|p| (p.round + 1).is_multiple_of(stride));
+                    status.points.retain(|p| (p.round + 1).is_multiple_of(stride));
                 }
             }
         }
@@ -164,32 +194,33 @@ impl Dashboard {
         status
     }
 
-    /// Serves in a thread of its own, for as long as the program lives.
-    pub(super) fn serve(&self, address: SocketAddr) -> Result<SocketAddr> {
-        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard at {address}"))?;
-        socket.set_nonblocking(true)?;
-        let bound = socket.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    /// Serves in a thread of its own, for as long as the program lives; returns the address for a browser, with its token. Beyond this machine
+    /// it is encrypted with the server's certificate.
+    pub(super) fn serve(&self, address: SocketAddr, folder: &Path, identity: &Identity) -> Result<String> {
+        let text = |kind: &'static str, text: &'static str| move || async move { ([(header::CONTENT_TYPE, kind)], text) };
         let routes = Router::new()
-            .route("/", get(|| async { Html(include_str!("dashboard.html")) }))
+            .route("/", get(|| async { Html(include_str!("dashboard/dashboard.html")) }))
+            .route("/dashboard.css", get(text("text/css; charset=utf-8", include_str!("dashboard/dashboard.css"))))
+            .route("/dashboard.js", get(text("text/javascript; charset=utf-8", include_str!("dashboard/dashboard.js"))))
             .route("/status.json", get(|State(this): State<Self>| async move { Json(this.status()) }))
             .route("/metrics", get(|State(this): State<Self>| async move { metrics(&this.status()) }))
             .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.picture) }))
             .with_state(self.clone());
-        thread::spawn(move || {
-            runtime.block_on(async move {
-                let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
-                // It ends with the program.
-                let _ = axum::serve(listener, routes).await;
-            });
-        });
-        Ok(bound)
+        let token = access::token(folder)?;
+        let tls = (!address.ip().is_loopback()).then(|| identity.https()).transpose()?;
+        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard at {address}"))?;
+        let bound = socket.local_addr()?;
+        let access = Access::new(token.clone(), bound, identity.hosts(), tls.is_some());
+        let routes = routes.layer(from_fn_with_state(access, access::check));
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        listen::serve(socket, routes, tls)?;
+        Ok(format!("{scheme}://{bound}/?token={token}"))
     }
 }
 
 fn picture(path: &Path) -> Response {
     match std::fs::read(path) {
-        Ok(bytes) => ([(header::CONTENT_TYPE, "image/png"), (header::CACHE_CONTROL, "no-store")], bytes).into_response(),
+        Ok(bytes) => ([(header::CONTENT_TYPE, "image/png")], bytes).into_response(),
         Err(_) => StatusCode::NOT_FOUND.into_response(),
     }
 }
@@ -222,13 +253,21 @@ fn metrics(status: &Status) -> Response {
     registry.register("asyndgan_rounds_done", "Rounds done", done);
     registry.register("asyndgan_rounds", "Rounds of the whole run", all);
     let up = Family::<OfSite, Gauge>::default();
-    let bytes = Family::<OfWay, Gauge>::default();
+    let bytes = Family::<OfWay, Counter>::default();
+    let norms = Family::<OfSite, Float>::default();
+    let lost = Family::<OfSite, Counter>::default();
+    let scaled = Family::<OfSite, Counter>::default();
     let losses = Family::<OfNetwork, Float>::default();
     for s in &status.sites {
         let site = || s.name.clone();
         up.get_or_create(&OfSite { site: site() }).set(i64::from(s.here));
         for (direction, n) in [("to_site", s.bytes_to), ("from_site", s.bytes_from)] {
-            bytes.get_or_create(&OfWay { site: site(), direction }).set(n as i64);
+            bytes.get_or_create(&OfWay { site: site(), direction }).inc_by(n);
+        }
+        lost.get_or_create(&OfSite { site: site() }).inc_by(s.states_lost.into());
+        scaled.get_or_create(&OfSite { site: site() }).inc_by(s.feedback_scaled);
+        if let Some(norm) = s.feedback_norm {
+            norms.get_or_create(&OfSite { site: site() }).set(norm);
         }
         for (network, loss) in [("discriminator", s.discriminator_loss), ("generator", s.generator_loss)] {
             if let Some(loss) = loss {
@@ -237,8 +276,11 @@ fn metrics(status: &Status) -> Response {
         }
     }
     registry.register("asyndgan_site_up", "Whether a site takes part", up);
-    registry.register("asyndgan_bytes", "Bytes of messages since the run began", bytes);
-    registry.register("asyndgan_loss", "A site's latest losses", losses);
+    registry.register("asyndgan_message_bytes", "Bytes of messages since the run began", bytes);
+    registry.register("asyndgan_feedback_norm", "Euclidean norm of a site's latest feedback", norms);
+    registry.register("asyndgan_feedback_scaled", "Rounds in which a site's feedback was scaled down", scaled);
+    registry.register("asyndgan_states_lost", "How often a site came back without its checkpoint", lost);
+    registry.register("asyndgan_loss", "A site's latest losses, as far as it reports them", losses);
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

@@ -1,9 +1,12 @@
-use std::{path::Path, time::SystemTime};
+use std::{
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_protocol::{Draw, Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
+use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
-use asyndgan_transport::{GrpcSite, Identity, Look};
+use asyndgan_transport::{GrpcSite, Look};
 use time::OffsetDateTime;
 
 use super::{config::SiteConfig, site::trainer};
@@ -63,19 +66,25 @@ pub(crate) fn doctor(path: &Path) -> Result<()> {
     let look = checks.check("server", look(&config));
     if let (Some(look), Some(mut trainer)) = (look, trainer) {
         checks.check("clock", clock(&look));
-        let run = checks.check("policy", allowed(&config, &look));
+        let run = checks.check("policy", allowed(&config, &look, &mut trainer));
         if let Some((site, run)) = run
             && checks.check("data for this run", fits(&trainer, site, &run)).is_some()
         {
             checks.check("estimate", estimate(&mut trainer, site, &run, &look));
         }
     }
-    ensure!(checks.failed == 0, "failed: {} of the checks; mend what they name, and run this again", checks.failed);
+    std::fs::remove_dir_all(scratch(&config)).ok();
+    ensure!(checks.failed == 0, "failed: {} of the checks; fix what they name, and run this again", checks.failed);
     Ok(())
 }
 
+/// Where an estimate may leave something: no checkpoint of a run is touched.
+fn scratch(config: &SiteConfig) -> PathBuf {
+    config.folder.join("doctor")
+}
+
 fn certificate(config: &SiteConfig) -> Result<(String, ())> {
-    let identity = Identity::read(&config.bundle)?;
+    let identity = config.identity()?;
     let facts = identity.facts();
     let left = (facts.not_after as f64 - unix_s()) / 86_400.0;
     ensure!(left > 0.0, "{} ended on {}; have it issued again", facts.name, date(facts.not_after));
@@ -85,7 +94,7 @@ fn certificate(config: &SiteConfig) -> Result<(String, ())> {
 }
 
 fn data(config: &SiteConfig) -> Result<(String, SiteTrainer)> {
-    let trainer = trainer(config)?;
+    let trainer = trainer(config, &scratch(config))?;
     let SiteSummary { cases, image_dims, .. } = trainer.data();
     Ok((format!("{cases} cases of {image_dims:?} in {}", config.data.display()), trainer))
 }
@@ -104,7 +113,7 @@ fn disk(config: &SiteConfig) -> Result<(String, ())> {
 fn look(config: &SiteConfig) -> Result<(String, Look)> {
     let dial = GrpcSite {
         server: config.server.clone(),
-        identity: Identity::read(&config.bundle)?,
+        identity: config.identity()?,
         patience: config.absence()?,
         keep_alive: config.keep_alive()?,
         clock: None,
@@ -121,9 +130,14 @@ fn clock(look: &Look) -> Result<(String, ())> {
     Ok((format!("{off:+.1} s from the server's"), ()))
 }
 
-fn allowed(config: &SiteConfig, look: &Look) -> Result<(String, (SiteId, RunDescription))> {
-    let Message::Describe { site, run, .. } = &look.describe else { bail!("the server shows no run; are both of one version") };
-    config.policy.check(run)?;
+fn allowed(config: &SiteConfig, look: &Look, trainer: &mut SiteTrainer) -> Result<(String, (SiteId, RunDescription))> {
+    let Message::Describe { site, run, .. } = &look.describe else {
+        bail!("the server shows no run; check that both run the same version")
+    };
+    run.check(*site, trainer.data())?;
+    let learning = trainer.inspect(*site, run)?;
+    let patients = trainer.patients();
+    config.policy.check(run, &learning, trainer.data(), &patients)?;
     let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server read real images back" };
     Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
 }
@@ -140,12 +154,11 @@ fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look:
     let summary = trainer.data().clone();
     let (to, from) = run.round_bytes(&summary.image_dims);
     let synthetic = Payload::new(run.batch_dims(&summary.image_dims), run.synthetic_dtype, vec![0; to as usize]);
-    // In a place of its own: no checkpoint of the run is touched.
-    let run = RunDescription { name: "doctor".into(), ..run.clone() };
-    trainer.begin(site, &run, 0)?;
+    trainer.begin(site, run, 0)?;
     let mut last = now();
     for round in 0..ROUNDS {
-        let draw: Draw = run.draw(site, round, &summary);
+        let patients = trainer.patients();
+        let draw = run.round_draw(site, round, &summary, &trainer.randomness(), &patients, 1);
         // The first also warms up.
         last = now();
         trainer.step(round, &draw, &synthetic)?;

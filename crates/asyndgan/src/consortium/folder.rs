@@ -1,14 +1,15 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
+use asyndgan_files::{append_private, create_private_folder};
 use asyndgan_paper::Run;
 
 use crate::run_folder::write_json;
 
 /// Holds a folder for one process.
 pub(super) fn lock(folder: &Path) -> Result<fs::File> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let lock = fs::File::create(folder.join("site.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
+    create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let lock = append_private(&folder.join("site.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
     lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", folder.display()))?;
     Ok(lock)
 }
@@ -17,7 +18,7 @@ pub(super) fn lock(folder: &Path) -> Result<fs::File> {
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {
-        fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
         return write_json(&path, run);
     }
     let before: Run = crate::run_folder::read_json(&path)?;

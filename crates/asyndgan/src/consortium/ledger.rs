@@ -5,7 +5,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 use asyndgan_protocol::{MessageKind, SiteId};
-use asyndgan_transport::{Journal, Ledger, Traffic};
+use asyndgan_transport::{Confirmed, Identity, Journal, JournalEntry, Ledger, Receipts, Traffic};
 use clap::Subcommand;
 
 use super::server::alternatives;
@@ -62,10 +62,17 @@ fn megabytes(bytes: f64) -> String {
 
 #[derive(Subcommand)]
 pub(crate) enum JournalCommand {
-    /// Check the chain: says which entry was changed or is missing.
+    /// Check the chain and the server's confirmations: prints which entry was changed or is missing, and up to which round the server has
+    /// confirmed the journal.
     Verify {
         /// The journal: journal.jsonl in a site's folder.
         file: PathBuf,
+        /// The receipts, for example the server's copy; those beside the journal unless given.
+        #[arg(long)]
+        receipts: Option<PathBuf>,
+        /// The site's bundle: certificates in the receipts must be of its authority.
+        #[arg(long)]
+        bundle: Option<PathBuf>,
     },
     /// Print the latest entries.
     Show {
@@ -79,7 +86,7 @@ pub(crate) enum JournalCommand {
 
 #[allow(clippy::print_stdout, reason = "the answer is what was asked for")]
 pub(crate) fn journal(command: JournalCommand) -> Result<()> {
-    let (JournalCommand::Verify { file } | JournalCommand::Show { file, .. }) = &command;
+    let (JournalCommand::Verify { file, .. } | JournalCommand::Show { file, .. }) = &command;
     let entries = Journal::verify(file)?;
     if let JournalCommand::Show { last, .. } = command {
         println!("{:>8}  {:20}  {:10} {:>8} {:>12}  sha256", "entry", "time (UTC)", "kind", "round", "bytes");
@@ -98,10 +105,37 @@ pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     }
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     let link = entries.last().map_or("", |e| &e.link);
-    println!("whole: {} entries, {bytes} bytes left the site; the last link is {link}", entries.len());
+    println!("verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len());
+    if let JournalCommand::Verify { receipts, bundle, .. } = &command {
+        verify_receipts(file, receipts.as_deref(), bundle.as_deref(), &entries)?;
+    }
     let head = Journal::head_path(file);
     if !head.is_file() {
-        println!("{} is not there: entries cut off at the end would not show", head.display());
+        println!("{} is missing: entries cut off at the end show by the receipts only", head.display());
+    }
+    Ok(())
+}
+
+#[allow(clippy::print_stdout, reason = "the answer is what was asked for")]
+fn verify_receipts(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<()> {
+    let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
+    if !path.is_file() {
+        println!("{} is missing: no entry is confirmed by the server; compare with the receipts in the server's folder", path.display());
+        return Ok(());
+    }
+    let identity = bundle.map(Identity::read).transpose()?;
+    match Receipts::verify(&path, entries, identity.as_ref())? {
+        None => println!("the server has not confirmed any entry yet"),
+        Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => println!(
+            "the server has confirmed {confirmed} of {} entries, up to round {rounds_done} ({receipts} receipts, signatures valid{}); its certificate \
+             is {server}",
+            entries.len(),
+            if identity.is_some() {
+                ", certificates of the consortium's authority"
+            } else {
+                "; without --bundle it is not checked whose they are"
+            }
+        ),
     }
     Ok(())
 }

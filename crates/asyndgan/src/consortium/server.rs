@@ -3,11 +3,17 @@ use std::{path::Path, time::Duration};
 use anyhow::{Context, Result};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
-use asyndgan_protocol::SiteId;
+use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
-use asyndgan_transport::{GrpcServer, Identity, Ledger, ServerNews, run_server};
+use asyndgan_transport::{GrpcServer, Identity, Ledger, Receipts, ServerNews, ServerRecords, run_server};
 
-use super::{compare::Alternatives, config::ServerConfig, dashboard::Dashboard, folder::claim};
+use super::{
+    compare::Alternatives,
+    config::ServerConfig,
+    dashboard::Dashboard,
+    events::{Events, Kind},
+    folder::claim,
+};
 use crate::{
     configure,
     curves::LossCurves,
@@ -31,10 +37,13 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.server_threads);
     set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
-    let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
+    write_json(&config.folder.join("description.json"), &description)?;
+    let identity = || Identity::read(&config.keys.join("server.pem"));
+    let mut records = records(&config, &description)?;
+    let mut events = Events::kept_in(&config.folder)?;
     let listener = GrpcServer {
         listen: config.listen,
-        identity: Identity::read(&config.keys.join("server.pem"))?,
+        identity: identity()?,
         revoked: config.keys.join("revoked.pem"),
         sites: config.sites.clone(),
         run: description.clone(),
@@ -45,7 +54,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture);
     eprintln!("listening at {} for {}", link.address(), config.sites.join(", "));
     if let Some(address) = config.dashboard {
-        eprintln!("dashboard: http://{}", dashboard.serve(address)?);
+        eprintln!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
     }
 
     let started = now();
@@ -53,14 +62,29 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let mut bar = Progress::new(&config.name, description.rounds);
     let names = &config.sites;
     let mut curves = LossCurves::new(&place);
-    run_server(&description, sites, config.patience()?, &mut link, &mut trainer, &mut ledger, |news, trainer, ledger| {
+    run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
         dashboard.hear(&news, ledger);
         if let Err(error) = curves.hear(&news, trainer) {
             bar.say(&format!("no learning curves: {error:#}"));
         }
+        let event = match &news {
+            ServerNews::Welcome(site) => Some((Kind::Joined, site, "takes part".to_owned())),
+            ServerNews::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
+            ServerNews::StateLost { site, round, restored } => Some((Kind::StateLost, site, lost_state(*round, *restored))),
+            _ => None,
+        };
+        if let Some((kind, site, fact)) = event
+            && let Err(error) = events.add(kind, &names[site.0 as usize], &fact)
+        {
+            bar.say(&format!("an event is not recorded: {error:#}"));
+        }
         match news {
             ServerNews::Welcome(site) => bar.say(&format!("{}: takes part", names[site.0 as usize])),
             ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
+            ServerNews::StateLost { site, round, restored } => {
+                bar.say(&format!("{}: {}", names[site.0 as usize], lost_state(round, restored)));
+            }
+            ServerNews::Notice(fact) => bar.say(fact),
             ServerNews::Begun { rounds_done } => {
                 for path in trainer.damaged() {
                     bar.say(&format!("{} is damaged: the checkpoint before it is used", path.display()));
@@ -74,7 +98,11 @@ pub(crate) fn server(config: &Path) -> Result<()> {
                 bar.set(rounds_done);
                 bar.say(&format!("goes on from round {rounds_done}"));
             }
-            ServerNews::Round { rounds_done, .. } => {
+            ServerNews::Round { rounds_done, contributions } => {
+                for c in contributions.iter().filter(|c| c.scale < 1.0) {
+                    let name = &names[c.draw.site.0 as usize];
+                    bar.say(&format!("{name}: its feedback of round {} was scaled down by {:.0}", c.round, 1.0 / c.scale));
+                }
                 bar.set(rounds_done);
                 if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
                     drawn = Some(now());
@@ -91,12 +119,29 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let record = TrainRecord {
         seconds: started.elapsed().as_secs_f64(),
         counted_from_round: first.unwrap_or(0),
-        bytes: traffic(&ledger),
+        bytes: traffic(&records.ledger),
         versions: versions(folder.device),
+        events: events.that_count()?,
     };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
     eprintln!("finished: {}", place.join("generator.safetensors").display());
     Ok(())
+}
+
+/// The ledger, and the receipts of each site's journal.
+fn records(config: &ServerConfig, description: &RunDescription) -> Result<ServerRecords> {
+    let identity = Identity::read(&config.keys.join("server.pem"))?;
+    let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
+    ledger.set_run(description, identity.certificate());
+    let receipts = |site: &String| Receipts::open(&config.folder.join("receipts").join(format!("{site}.receipts")));
+    let receipts = config.sites.iter().map(receipts).collect::<Result<_, _>>()?;
+    Ok(ServerRecords { ledger, receipts: Some((identity, receipts)) })
+}
+
+/// What happened to a site that came back without its checkpoint.
+pub(super) fn lost_state(round: u64, restored: u64) -> String {
+    let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
+    format!("came back without its checkpoint, and goes on from round {round} with {with}")
 }
 
 /// An error that says "site 2" also says how the consortium calls it.

@@ -1,39 +1,15 @@
-<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>AsynDGAN run</title>
-<style>
-  body { font: 15px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 60rem; padding: 1rem; color: #1d2733; background: #fff; }
-  h1 { font-size: 1.3rem; margin: 0 0 .2rem; } h2 { font-size: 1rem; margin: 1.6rem 0 .4rem; }
-  progress { width: 100%; height: 1rem; }
-  table { border-collapse: collapse; width: 100%; } th, td { text-align: right; padding: .25rem .6rem; border-bottom: 1px solid #dde3ea; }
-  th:first-child, td:first-child, td.note, th.note { text-align: left; } td.note { color: #5a6775; }
-  .up::before, .down::before { content: "● "; } .up::before { color: #1f8a4c; } .down::before { color: #c0392b; }
-  svg { width: 100%; height: auto; border: 1px solid #dde3ea; } svg text { font-size: 11px; fill: #5a6775; }
-  img { max-width: 100%; image-rendering: pixelated; border: 1px solid #dde3ea; } .wide { overflow-x: auto; }
-</style>
-<h1 id="name">…</h1>
-<div id="line"></div>
-<progress id="bar" value="0" max="1"></progress>
-<h2>Sites</h2>
-<div class="wide"><table><thead><tr><th>site</th><th>rounds</th><th>to it</th><th>from it</th><th>discriminator</th><th>generator</th><th class="note">state</th></tr></thead><tbody id="sites"></tbody></table></div>
-<h2>Losses, mean over sites (<span style="color:#2462a8">discriminator</span>, <span style="color:#c2571a">generator</span>)</h2>
-<svg id="plot" viewBox="0 0 600 220"></svg>
-<h2>Latest synthetic images</h2>
-<img id="picture" alt="none yet">
-<script>
 const $ = id => document.getElementById(id);
 const time = s => s == null ? "unknown" : s < 90 ? `${Math.round(s)} s` : s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`;
 const size = b => b < 1e6 ? `${(b / 1e3).toFixed(0)} kB` : b < 1e9 ? `${(b / 1e6).toFixed(1)} MB` : `${(b / 1e9).toFixed(2)} GB`;
 function cell(row, text, kind) { const td = row.insertCell(); td.textContent = text; if (kind) td.className = kind; }
-function plot(points) {
-  const svg = $("plot"); svg.replaceChildren();
+function plot(svg, all, lines) {
+  svg.replaceChildren();
+  const points = all.filter(p => lines.every(([key]) => p[key] != null));
   if (points.length < 2) return;
-  const values = points.flatMap(p => [p.discriminator, p.generator]);
+  const values = points.flatMap(p => lines.map(([key]) => p[key]));
   const top = Math.max(...values, 0), low = Math.min(...values, 0), y = v => 200 - 185 * (v - low) / (top - low || 1);
   const last = points[points.length - 1].round, first = points[0].round;
-  for (const [key, colour] of [["discriminator", "#2462a8"], ["generator", "#c2571a"]]) {
+  for (const [key, colour] of lines) {
     const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
     line.setAttribute("points", points.map(p => `${30 + 560 * (p.round - first) / (last - first || 1)},${y(p[key])}`).join(" "));
     line.setAttribute("fill", "none"); line.setAttribute("stroke", colour); line.setAttribute("stroke-width", "1.5");
@@ -54,12 +30,13 @@ async function refresh() {
     for (const site of s.sites) {
       const row = $("sites").insertRow();
       cell(row, site.name, site.here ? "up" : "down"); cell(row, site.rounds); cell(row, size(site.bytes_to)); cell(row, size(site.bytes_from));
+      cell(row, site.feedback_norm?.toPrecision(3) ?? "");
       cell(row, site.discriminator_loss?.toFixed(3) ?? ""); cell(row, site.generator_loss?.toFixed(3) ?? ""); cell(row, site.note, "note");
     }
-    plot(s.losses);
+    plot($("norms"), s.points, [["feedback_norm", "#2462a8"]]);
+    $("losses").hidden = !s.points.some(p => p.discriminator != null);
+    plot($("plot"), s.points, [["discriminator", "#2462a8"], ["generator", "#c2571a"]]);
     $("picture").src = `latest.png?${s.rounds_done}`;
   } catch (error) { $("line").textContent = `the server does not answer: ${error}`; }
 }
 refresh(); setInterval(refresh, 2000);
-</script>
-</html>

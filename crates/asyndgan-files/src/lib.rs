@@ -1,0 +1,200 @@
+//! Writes files whole, durable and, where they are about patients, private.
+//!
+//! A file appears under its name with all of its bytes or not at all: it is written beside its place, synchronised, and renamed; then the
+//! folder is synchronised, so that a power failure does not undo the rename. Private files have mode 0600 in folders of mode 0700,
+//! under any umask. Knows no format.
+//!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! use asyndgan_files::{Access, write};
+//! let path = folder.path().join("record.json");
+//! write(&path, Access::Private, b"{}")?;
+//! assert_eq!(std::fs::read(&path)?, b"{}");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+#[cfg(unix)]
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+
+/// Who can read a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The owner alone: patients' images, masks, discriminators, keys, journals, ledgers.
+    Private,
+    /// Everybody whom the umask allows: tables, reports, pictures.
+    Shared,
+}
+
+/// Writes a file whole or not at all.
+///
+/// # Errors
+/// The system's error; the earlier file, if there was one, is still there.
+pub fn write(path: &Path, access: Access, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, access, |file| file.write_all(bytes))
+}
+
+/// As [`write()`], for content that `fill` produces.
+///
+/// # Errors
+/// The system's error, or that of `fill`; the earlier file, if there was one, is still there.
+pub fn write_with(path: &Path, access: Access, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let partial = partial(path);
+    let written = create(&partial, access).and_then(|mut file| {
+        fill(&mut file)?;
+        file.sync_all()
+    });
+    publish(&partial, path, written)
+}
+
+/// As [`write()`], for libraries that insist on a path: `fill` writes the file that it is given, which has the extension of `path`.
+/// `io` makes the caller's error of the system's.
+///
+/// # Errors
+/// As [`write_with`].
+pub fn write_at_path<E>(
+    path: &Path,
+    access: Access,
+    io: impl Fn(io::Error) -> E,
+    fill: impl FnOnce(&Path) -> Result<(), E>,
+) -> Result<(), E> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let partial = path.with_file_name(format!(".partial-{name}"));
+    let filled = create(&partial, access).map_err(&io).and_then(|_| fill(&partial));
+    if let Err(error) = filled {
+        remove(&partial);
+        return Err(error);
+    }
+    let written = File::open(&partial).and_then(|file| file.sync_all());
+    publish(&partial, path, written).map_err(io)
+}
+
+/// Creates a folder that only its owner can enter, with the folders above it; one that exists becomes private.
+///
+/// # Errors
+/// The system's error.
+pub fn create_private_folder(folder: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    builder.mode(0o700);
+    builder.create(folder)?;
+    #[cfg(unix)]
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))?;
+    Ok(())
+}
+
+/// Opens a private file to read it and to add to its end; creates it if need be.
+///
+/// # Errors
+/// The system's error.
+pub fn append_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).read(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// Whether only its owner can read a file; elsewhere than on Unix this is not looked at.
+///
+/// # Errors
+/// The system's error.
+pub fn is_private(path: &Path) -> io::Result<bool> {
+    let metadata = fs::metadata(path)?;
+    #[cfg(unix)]
+    let of_others = metadata.permissions().mode() & 0o077;
+    #[cfg(unix)]
+    return Ok(of_others == 0);
+    #[cfg(not(unix))]
+    return Ok(metadata.is_file());
+}
+
+fn partial(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.partial"))
+}
+
+fn create(partial: &Path, access: Access) -> io::Result<File> {
+    // One that a killed process left may have another mode.
+    remove(partial);
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    options.mode(if access == Access::Private { 0o600 } else { 0o666 });
+    options.open(partial)
+}
+
+fn publish(partial: &Path, path: &Path, written: io::Result<()>) -> io::Result<()> {
+    let done = written.and_then(|()| fs::rename(partial, path)).and_then(|()| sync_folder(path));
+    if done.is_err() {
+        remove(partial);
+    }
+    done
+}
+
+/// Without this, a power failure can undo a rename.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+}
+
+/// A partial file is of no use; the error that matters is the one before.
+fn remove(partial: &Path) {
+    fs::remove_file(partial).ok();
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_files_are_private_also_where_open_ones_lay() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = folder.path().join("a/b");
+        fs::create_dir_all(&inside).expect("created");
+        fs::set_permissions(&inside, fs::Permissions::from_mode(0o755)).expect("set");
+        create_private_folder(&inside).expect("created");
+        assert_eq!(mode(&inside), 0o700);
+        let path = inside.join("file");
+        for name in [path.clone(), partial(&path)] {
+            fs::write(&name, "open to all").expect("written");
+            fs::set_permissions(&name, fs::Permissions::from_mode(0o644)).expect("set");
+        }
+        assert!(!is_private(&path).expect("there"));
+        write(&path, Access::Private, b"secret").expect("written");
+        assert_eq!((mode(&path), is_private(&path).expect("there")), (0o600, true));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("set");
+        append_private(&path).expect("opened").write_all(b", more").expect("written");
+        assert_eq!((mode(&path), fs::read(&path).expect("read")), (0o600, b"secret, more".to_vec()));
+        write_at_path(&path, Access::Private, |e| e, |p| fs::write(p, "third")).expect("written");
+        assert_eq!((mode(&path), fs::read(&path).expect("read")), (0o600, b"third".to_vec()));
+    }
+
+    #[test]
+    fn a_failure_leaves_the_earlier_file_and_nothing_else() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        write(&path, Access::Shared, b"first").expect("written");
+        let failed = write_with(&path, Access::Shared, |file| {
+            file.write_all(b"half")?;
+            Err(io::Error::other("full"))
+        });
+        assert!(failed.is_err());
+        assert!(write_at_path(&path, Access::Shared, |e| e, |_| Err(io::Error::other("full"))).is_err());
+        assert_eq!(fs::read(&path).expect("read"), b"first");
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    }
+}

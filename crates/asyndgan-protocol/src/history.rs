@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+
+use crate::{Error, Payload, RunDescription, SitePolicy, policy::refused};
+
+/// How often a site has answered, and about what; kept over restarts, so that no limit begins again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The patient of each case.
+    patients: Vec<u32>,
+    /// By round.
+    rounds: BTreeMap<u64, Answers>,
+    /// Showings by case.
+    cases: BTreeMap<u32, u64>,
+    /// Showings by patient.
+    shown: BTreeMap<u32, u64>,
+    repeated: u64,
+    skipped: u64,
+    restores: u64,
+}
+
+/// What was answered in one round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Answers {
+    /// Answers that could reveal something new.
+    count: u32,
+    /// The synthetic images of the last one.
+    synthetic: u64,
+}
+
+/// A short digest of synthetic images: a server that sends the same ones again, as after a restart, learns nothing new.
+pub fn synthetic_digest(synthetic: &Payload) -> u64 {
+    let digest = synthetic.sha256();
+    u64::from_le_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+}
+
+impl History {
+    /// The history of a site that has not answered yet. `patients` has the patient of each of its cases, as any number.
+    pub fn new(patients: Vec<u32>) -> Self {
+        let (rounds, cases, shown) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { patients, rounds, cases, shown, repeated: 0, skipped: 0, restores: 0 }
+    }
+
+    /// The patient of each case.
+    pub fn patients(&self) -> &[u32] {
+        &self.patients
+    }
+
+    /// Adds an answer about these cases to these synthetic images ([`synthetic_digest`]). The same answer given once more does not count.
+    pub fn add(&mut self, round: u64, synthetic: u64, cases: &[u32]) {
+        match self.rounds.get_mut(&round) {
+            Some(answers) if answers.synthetic == synthetic => return,
+            Some(answers) => {
+                *answers = Answers { count: answers.count + 1, synthetic };
+                self.repeated += 1;
+            }
+            None => drop(self.rounds.insert(round, Answers { count: 1, synthetic })),
+        }
+        for &case in cases {
+            *self.cases.entry(case).or_default() += 1;
+            if let Some(&patient) = self.patients.get(case as usize) {
+                *self.shown.entry(patient).or_default() += 1;
+            }
+        }
+    }
+
+    /// Rounds that were answered.
+    pub fn rounds(&self) -> u64 {
+        self.rounds.len() as u64
+    }
+
+    /// Rounds between the first and the last answer that were not answered.
+    fn missed(&self) -> u64 {
+        let ends = self.rounds.first_key_value().zip(self.rounds.last_key_value());
+        ends.map_or(0, |((first, _), (last, _))| last - first + 1 - self.rounds())
+    }
+
+    /// Adds a start from a checkpoint, or from first weights.
+    pub fn add_restore(&mut self) {
+        self.restores += 1;
+    }
+
+    /// Whether the policy allows one more start from a checkpoint.
+    pub(crate) fn allows_restore(&self, policy: &SitePolicy, run: &RunDescription) -> Result<(), Error> {
+        if self.restores < policy.restores_max {
+            return Ok(());
+        }
+        Err(refused(run, format!("restores_max is {}, and the server asks for more starts from a checkpoint", policy.restores_max)))
+    }
+
+    /// Adds rounds that were passed over while the connection held.
+    pub(crate) fn skip(&mut self, rounds: u64) {
+        self.skipped = self.skipped.saturating_add(rounds);
+    }
+
+    /// Whether the policy allows one more answer, about these cases.
+    pub(crate) fn allows(&self, policy: &SitePolicy, run: &RunDescription, round: u64, synthetic: u64, cases: &[u32]) -> Result<(), Error> {
+        let over =
+            |bound: &str, limit: u64, what: &str| Err(refused(run, format!("{bound} is {limit}, and the server asks for more {what}")));
+        let earlier = self.rounds.get(&round);
+        if earlier.is_some_and(|answers| answers.synthetic == synthetic) {
+            return Ok(());
+        }
+        if earlier.is_none() && self.rounds() >= policy.rounds_max {
+            return over("rounds_max", policy.rounds_max, "rounds");
+        }
+        if earlier.is_some() && self.repeated >= policy.repeated_rounds_max {
+            return over("repeated_rounds_max", policy.repeated_rounds_max, "rounds that were answered before");
+        }
+        if earlier.is_some_and(|answers| answers.count >= policy.answers_per_round_max) {
+            return over("answers_per_round_max", policy.answers_per_round_max.into(), "answers to one round");
+        }
+        if self.skipped > policy.skipped_rounds_max {
+            return over("skipped_rounds_max", policy.skipped_rounds_max, "skipped rounds");
+        }
+        if self.missed() > policy.missed_rounds_max {
+            return over("missed_rounds_max", policy.missed_rounds_max, "rounds after others were missed");
+        }
+        for &case in cases {
+            if self.cases.get(&case).copied().unwrap_or(0) >= policy.case_rounds_max {
+                return over("case_rounds_max", policy.case_rounds_max, "rounds that show one case");
+            }
+            let showings = self.patients.get(case as usize).and_then(|patient| self.shown.get(patient));
+            if showings.is_some_and(|&n| n >= policy.patient_rounds_max) {
+                return over("patient_rounds_max", policy.patient_rounds_max, "rounds that show one patient");
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dtype, Symmetry, Waiting, Weighting};
+
+    fn run() -> RunDescription {
+        RunDescription {
+            name: "history".into(),
+            seed: 0,
+            rounds: 100,
+            batch: 2,
+            channels: 1,
+            size: 72,
+            crop: 64,
+            symmetry: Symmetry::Flips,
+            weighting: Weighting::Proportional,
+            l1_weight: 0.0,
+            checkpoint_every: 10,
+            waiting: Waiting::All,
+            synthetic_dtype: Dtype::F32,
+            feedback_dtype: Dtype::F32,
+            site_threads: 1,
+            networks: String::new(),
+        }
+    }
+
+    /// What stops a site that is asked about the same cases in round after round.
+    fn stopped(policy: &SitePolicy, cases: &[u32]) -> (u64, String) {
+        let mut history = History::new(vec![0, 0, 1, 2]);
+        for round in 0.. {
+            if let Err(error) = history.allows(policy, &run(), round, round, cases) {
+                return (round, error.to_string());
+            }
+            history.add(round, round, cases);
+        }
+        unreachable!("something stops it")
+    }
+
+    #[test]
+    fn no_case_and_no_patient_is_shown_more_often_than_allowed() {
+        let by = |policy: SitePolicy, cases: &[u32], bound: &str, rounds: u64| {
+            let (at, fact) = stopped(&policy, cases);
+            assert!(at == rounds && fact.contains(bound), "{bound}: {at} {fact}");
+        };
+        by(SitePolicy { case_rounds_max: 7, ..SitePolicy::default() }, &[1, 2], "case_rounds_max is 7", 7);
+        // Both cases are of one patient.
+        by(SitePolicy { patient_rounds_max: 8, ..SitePolicy::default() }, &[0, 1], "patient_rounds_max is 8", 4);
+        by(SitePolicy { rounds_max: 5, ..SitePolicy::default() }, &[0, 2], "rounds_max is 5", 5);
+    }
+
+    #[test]
+    fn rounds_that_were_missed_count_over_connections() {
+        let mut history = History::new(vec![0; 4]);
+        history.add(10, 1, &[0]);
+        history.add(31, 1, &[1]);
+        let allows = |missed_rounds_max| history.allows(&SitePolicy { missed_rounds_max, ..SitePolicy::default() }, &run(), 32, 1, &[2]);
+        assert!(allows(20).is_ok() && allows(19).expect_err("20 are missing").to_string().contains("missed_rounds_max is 19"));
+    }
+}

@@ -1,0 +1,56 @@
+use sha2::{Digest, Sha256};
+
+use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
+
+use crate::{Role, RunDescription, SiteId, Stream, stream};
+
+/// 32 random bytes that never leave a site.
+///
+/// First weights, real cases, crops and image changes follow from it, so a server can neither compute the discriminator nor choose which
+/// patient a round shows. It lies beside the site's checkpoints: with it, a resumed run draws what it would have drawn.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SiteSecret([u8; 32]);
+
+impl SiteSecret {
+    /// A secret of these bytes, which must come from the system's random numbers.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// A stream for one purpose of one run.
+    pub fn stream(&self, run: &[u8; 32], role: Role, site: SiteId, round: u64) -> Stream {
+        let mut hash = Sha256::new();
+        hash.update(b"asyndgan site secret v1");
+        hash.update(self.0);
+        hash.update(run);
+        hash.update((role as u32).to_le_bytes());
+        hash.update(site.0.to_le_bytes());
+        hash.update(round.to_le_bytes());
+        ChaCha8Rng::from_seed(hash.finalize().into())
+    }
+}
+
+impl std::fmt::Debug for SiteSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SiteSecret(..)")
+    }
+}
+
+/// Where a site's own random numbers come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SiteRandomness {
+    /// The run's seed: everybody who knows the run can draw them again. For runs in one process, where all data are in one place.
+    Seed,
+    /// A secret of the site.
+    Secret(SiteSecret),
+}
+
+impl SiteRandomness {
+    /// The stream for one purpose of one round.
+    pub fn stream(&self, run: &RunDescription, role: Role, site: SiteId, round: u64) -> Stream {
+        match self {
+            Self::Seed => stream(run.seed, role, site.0, round),
+            Self::Secret(secret) => secret.stream(&run.sha256(), role, site, round),
+        }
+    }
+}

@@ -1,0 +1,424 @@
+//! What a site's policy lets a server do.
+#![allow(missing_docs, reason = "tests")]
+
+mod simulation;
+
+use std::collections::BTreeSet;
+
+use asyndgan_protocol::{
+    DiscriminatorFamily, Dtype, Error, History, LOSS_ROUNDS_MIN, Learning, LossPolicy, Losses, Message, Payload, RunDescription, Site,
+    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Waiting, draw_real_cases,
+};
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use rand::SeedableRng as _;
+use rand_chacha::ChaCha8Rng;
+use simulation::{run, work::learning};
+
+/// 48 cases of four patients.
+fn patients() -> Vec<u32> {
+    (0..48).map(|case| case / 12).collect()
+}
+
+fn summary() -> SiteSummary {
+    SiteSummary { cases: 48, image_dims: vec![3, 143, 143], conditions_sha256: [0; 32] }
+}
+
+/// A run that the default policy allows.
+fn allowed() -> RunDescription {
+    RunDescription { channels: 3, size: 143, crop: 64, batch: 2, rounds: 800, checkpoint_every: 100, ..run(800, Waiting::All) }
+}
+
+fn checked(run: &RunDescription, learning: &Learning) -> Result<(), Error> {
+    run.check(SiteId(0), &summary())?;
+    SitePolicy::default().check(run, learning, &summary(), &patients())
+}
+
+/// What was drawn, if its bit is set.
+fn pick<T>(wild: u32, bit: u32, changed: T, allowed: T) -> T {
+    if wild >> bit & 1 == 1 { changed } else { allowed }
+}
+
+fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
+    let numbers = prop_oneof![Just(0_u64), Just(1), Just(3), Just(400), 0_u64..5_000, any::<u64>()];
+    let waiting = prop_oneof![
+        Just(Waiting::All),
+        (any::<u32>(), any::<u64>()).prop_map(|(sites, deadline_ms)| Waiting::Quorum { sites, deadline_ms }),
+        (0_u32..9, 0_u64..2_000).prop_map(|(sites, rounds)| Waiting::Staleness { sites, rounds }),
+    ];
+    let dtype = prop_oneof![Just(Dtype::F32), Just(Dtype::F16), Just(Dtype::Bf16), Just(Dtype::Q8), Just(Dtype::U8)];
+    let symmetry = prop_oneof![Just(Symmetry::None), Just(Symmetry::Flips), Just(Symmetry::Turns)];
+    let floats = prop_oneof![Just(0.0), Just(1e-3), Just(f64::NAN), Just(f64::INFINITY), Just(-1.0), 0.0..1.5_f64];
+    let l1 = prop_oneof![4 => Just(0.0), 1 => floats.clone()];
+    let family =
+        prop_oneof![Just(DiscriminatorFamily::Patch), Just(DiscriminatorFamily::Segmenting), Just(DiscriminatorFamily::Perceptron)];
+    let run = (numbers.clone(), 0_u32..70, 0_u32..144, symmetry, l1, numbers.clone(), waiting, (dtype.clone(), dtype), 0_u32..1_100);
+    let trained = (family, numbers.clone(), any::<bool>(), floats.clone(), [floats.clone(), floats.clone()], floats, numbers);
+    // Most fields stay as they are allowed: else hardly anything would be accepted.
+    (run, trained, [any::<u32>(), any::<u32>(), any::<u32>()]).prop_map(|(r, l, bits)| {
+        let wild = bits[0] & bits[1] & bits[2];
+        let (rounds, batch, crop, symmetry, l1_weight, checkpoint_every, waiting, (synthetic_dtype, feedback_dtype), site_threads) = r;
+        let (family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes) = l;
+        let (a, b) = (allowed(), learning());
+        let described = RunDescription {
+            rounds: pick(wild, 0, rounds, a.rounds),
+            batch: pick(wild, 1, batch, a.batch),
+            crop: pick(wild, 2, crop, a.crop),
+            symmetry: pick(wild, 3, symmetry, a.symmetry),
+            l1_weight: pick(wild, 4, l1_weight, a.l1_weight),
+            checkpoint_every: pick(wild, 5, checkpoint_every, a.checkpoint_every),
+            waiting: pick(wild, 6, waiting, a.waiting),
+            synthetic_dtype: pick(wild, 7, synthetic_dtype, a.synthetic_dtype),
+            feedback_dtype: pick(wild, 8, feedback_dtype, a.feedback_dtype),
+            site_threads: pick(wild, 9, site_threads, a.site_threads),
+            ..a
+        };
+        let learning = Learning {
+            family: pick(wild, 10, family, b.family),
+            width: pick(wild, 11, width, b.width),
+            spectral_norm: pick(wild, 12, spectral_norm, b.spectral_norm),
+            learning_rate: pick(wild, 13, learning_rate, b.learning_rate),
+            betas: pick(wild, 14, betas, b.betas),
+            augmentation: pick(wild, 15, augmentation, b.augmentation),
+            memory_bytes: pick(wild, 16, memory_bytes, b.memory_bytes),
+        };
+        (described, learning)
+    })
+}
+
+/// The default policy's bounds, written out once more.
+fn is_within_bounds(run: &RunDescription, learning: &Learning) -> bool {
+    let waits = match run.waiting {
+        Waiting::All => true,
+        Waiting::Quorum { deadline_ms, .. } => deadline_ms <= 7 * 24 * 3_600_000,
+        Waiting::Staleness { rounds, .. } => rounds <= 1_000,
+    };
+    let shown = |cases: u64| {
+        let mean = run.rounds.saturating_mul(run.batch.into()).saturating_mul(cases) / 48;
+        mean.saturating_add(6 * mean.isqrt())
+    };
+    let floats = |dtype: Dtype| dtype != Dtype::U8 && dtype != Dtype::Q8;
+    [
+        run.rounds <= 100_000 && shown(1) <= 200 && shown(12) <= 20_000,
+        (1..=1_000).contains(&run.checkpoint_every) && (1..=64).contains(&run.site_threads),
+        (2..=64).contains(&run.batch) && (64..=135).contains(&run.crop) && run.symmetry != Symmetry::None,
+        run.l1_weight == 0.0 && floats(run.feedback_dtype) && run.synthetic_dtype != Dtype::U8,
+        waits,
+        learning.family == DiscriminatorFamily::Segmenting && learning.width <= 128 && learning.memory_bytes <= 8 << 30,
+        (1e-5..=1e-2).contains(&learning.learning_rate) && (0.25..=1.0).contains(&learning.augmentation),
+        learning.betas.iter().all(|beta| (0.0..=0.9999).contains(beta)),
+    ]
+    .into_iter()
+    .all(|holds| holds)
+}
+
+#[test]
+fn whatever_the_default_policy_accepts_satisfies_every_bound() {
+    let (mut runner, descriptions) = (TestRunner::deterministic(), descriptions());
+    let (mut accepted, mut refused) = (0, 0);
+    for _ in 0..20_000 {
+        let (run, learning) = descriptions.new_tree(&mut runner).expect("a description").current();
+        if checked(&run, &learning).is_ok() {
+            accepted += 1;
+            assert!(is_within_bounds(&run, &learning), "{run:?} {learning:?}");
+        } else {
+            refused += 1;
+        }
+    }
+    assert!(accepted > 1_000 && refused > 1_000, "{accepted} accepted, {refused} refused");
+}
+
+proptest! {
+    #[test]
+    fn a_batch_shows_several_patients_and_no_case_twice(seed: u64, batch in 1_u32..9, distinct in 1_u32..5) {
+        let cases = draw_real_cases(&mut ChaCha8Rng::seed_from_u64(seed), batch, &patients(), distinct);
+        prop_assert_eq!(cases.len(), batch as usize);
+        prop_assert_eq!(cases.iter().collect::<BTreeSet<_>>().len(), batch as usize);
+        let shown: BTreeSet<u32> = cases.iter().map(|&case| patients()[case as usize]).collect();
+        prop_assert!(shown.len() >= batch.min(distinct) as usize);
+    }
+}
+
+#[test]
+fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
+    assert_eq!(checked(&allowed(), &learning()), Ok(()));
+    let refused = |change: fn(&mut RunDescription, &mut Learning), word: &str| {
+        let (mut run, mut learning) = (allowed(), learning());
+        change(&mut run, &mut learning);
+        let error = checked(&run, &learning).expect_err(word).to_string();
+        assert!(error.contains(word), "{word}: {error}");
+    };
+    refused(|r, _| r.batch = 1, "batch_min");
+    refused(|r, _| r.batch = 65, "batch_max");
+    refused(|r, _| r.crop = 8, "crop_min");
+    refused(|r, _| r.symmetry = Symmetry::None, "require_symmetry");
+    refused(|r, _| r.rounds = 100_001, "rounds_max");
+    refused(|r, _| r.rounds = 5_000, "case_rounds_max");
+    refused(|r, _| r.crop = 140, "crop_margin_min");
+    refused(|r, _| r.checkpoint_every = 5_000, "checkpoint_every_max");
+    refused(|r, _| r.checkpoint_every = 0, "checkpoint_every");
+    refused(|r, _| r.site_threads = 1_024, "threads_max");
+    refused(|r, _| r.l1_weight = 1e-9, "allow_l1");
+    refused(|r, _| r.l1_weight = f64::NAN, "allow_l1");
+    refused(|r, _| r.name = "a\u{1b}[2J".into(), "name");
+    refused(|r, _| r.networks = "x".repeat(1 << 17), "networks");
+    refused(|r, _| r.waiting = Waiting::Quorum { sites: 1, deadline_ms: u64::MAX }, "deadline");
+    refused(|r, _| r.feedback_dtype = Dtype::Q8, "q8");
+    refused(|_, l| l.family = DiscriminatorFamily::Perceptron, "discriminators");
+    refused(|_, l| l.family = DiscriminatorFamily::Patch, "discriminators");
+    refused(|_, l| l.betas = [0.5, 0.999_999], "decays");
+    refused(|_, l| l.width = 1_024, "width_max");
+    refused(|_, l| l.learning_rate = 0.0, "learning rates");
+    refused(|_, l| l.learning_rate = f64::NAN, "learning rates");
+    refused(|_, l| l.betas = [0.5, 1.0], "decays");
+    refused(|_, l| l.augmentation = 0.0, "augmentation_min");
+    refused(|_, l| l.memory_bytes = 9 << 30, "memory_bytes_max");
+    let spectral = SitePolicy { require_spectral_norm: true, ..SitePolicy::default() };
+    assert!(spectral.check(&allowed(), &learning(), &summary(), &patients()).is_err());
+    // Cases of one patient alone.
+    let error = SitePolicy::default().check(&allowed(), &learning(), &summary(), &[0; 48]).expect_err("one patient");
+    assert!(error.to_string().contains("patients_per_batch_min"), "{error}");
+    let few = SiteSummary { cases: 31, ..summary() };
+    assert!(
+        SitePolicy::default().check(&allowed(), &learning(), &few, &patients()[..31]).expect_err("few").to_string().contains("cases_min")
+    );
+    let patient = SitePolicy { patient_rounds_max: 100, ..SitePolicy::default() };
+    assert!(
+        patient.check(&allowed(), &learning(), &summary(), &patients()).expect_err("too often").to_string().contains("patient_rounds_max")
+    );
+}
+
+#[test]
+fn every_case_is_drawn_about_as_often() {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut counts = [0_u32; 48];
+    for _ in 0..24_000 {
+        for case in draw_real_cases(&mut rng, 2, &patients(), 2) {
+            counts[case as usize] += 1;
+        }
+    }
+    assert!(counts.iter().all(|count| (900..1_100).contains(count)), "{counts:?}");
+}
+
+#[test]
+fn the_server_cannot_work_out_what_a_site_with_a_secret_shows() {
+    let run = allowed();
+    let drawn = |secret: u8, round| {
+        let randomness = SiteRandomness::Secret(SiteSecret::new([secret; 32]));
+        run.round_draw(SiteId(0), round, &summary(), &randomness, &patients(), 2)
+    };
+    let same = |a: u8, b: Option<u8>| {
+        (0..200)
+            .filter(|&round| drawn(a, round).real.cases == b.map_or(drawn(a, round).conditions.cases, |b| drawn(b, round).real.cases))
+            .count()
+    };
+    assert_eq!(same(1, Some(1)), 200, "the same secret draws the same");
+    // Of 2,256 ordered pairs one would be right by chance.
+    assert!(same(1, Some(2)) < 4 && same(1, None) < 4);
+    let other = RunDescription { seed: 4, ..run.clone() };
+    let of_other = |round| {
+        other.round_draw(SiteId(0), round, &summary(), &SiteRandomness::Secret(SiteSecret::new([1; 32])), &patients(), 2).real.cases
+    };
+    assert!((0..200).filter(|&round| drawn(1, round).real.cases == of_other(round)).count() < 4, "another run has other draws");
+    // Feedback on an L1 term needs the real image of each mask.
+    let l1 = RunDescription { l1_weight: 1.0, ..allowed() };
+    let paired = l1.round_draw(SiteId(0), 3, &summary(), &SiteRandomness::Secret(SiteSecret::new([1; 32])), &patients(), 2);
+    assert_eq!(paired.real, paired.conditions);
+}
+
+/// A site that is asked by hand, and what leaves it.
+struct Asked {
+    site: Site,
+    run: RunDescription,
+    losses: Vec<Option<Losses>>,
+    /// What the site names on joining.
+    checkpoints: Vec<u64>,
+    /// Sends other images each time.
+    sent: u32,
+}
+
+impl Asked {
+    fn new(policy: SitePolicy, run: RunDescription) -> Self {
+        let randomness = SiteRandomness::Secret(SiteSecret::new([9; 32]));
+        let site = Site::new(SiteSetup { policy, summary: summary(), randomness, history: History::new(patients()) });
+        let checkpoints = (1..400).collect();
+        let mut asked = Self { site, run, losses: Vec::new(), checkpoints, sent: 0 };
+        asked.join().expect("allowed");
+        asked.start(0, 0);
+        asked
+    }
+
+    fn handle(&mut self, event: SiteEvent) -> Result<(), Error> {
+        self.site.handle_event(event)?;
+        while let Some(action) = self.site.poll_action() {
+            let event = match action {
+                SiteAction::Inspect { .. } => SiteEvent::Inspected { learning: learning() },
+                SiteAction::Consent { .. } => SiteEvent::Consented,
+                SiteAction::Recall { .. } => SiteEvent::Recalled { checkpoints: self.checkpoints.clone(), conditions: None },
+                SiteAction::Begin { .. } => SiteEvent::Begun,
+                SiteAction::Step { synthetic, .. } => {
+                    SiteEvent::Stepped { feedback: synthetic, losses: Losses { discriminator: 0.123_456, generator: -40.0 } }
+                }
+                SiteAction::Send(Message::Feedback { losses, .. }) => {
+                    self.losses.push(losses);
+                    continue;
+                }
+                _ => continue,
+            };
+            self.site.handle_event(event)?;
+        }
+        Ok(())
+    }
+
+    fn join(&mut self) -> Result<(), Error> {
+        self.handle(SiteEvent::Connected)?;
+        let run = self.run.clone();
+        self.handle(SiteEvent::Message(Message::Describe { site: SiteId(0), run, conditions_wanted: false }))
+    }
+
+    fn start(&mut self, attempt: u32, round: u64) {
+        let start = Message::Start { attempt, round, restore: Some(round) };
+        self.handle(SiteEvent::Message(start)).expect("it may start");
+    }
+
+    fn ask(&mut self, attempt: u32, round: u64) -> Result<(), Error> {
+        let draw = self.run.draw(SiteId(0), round, &summary());
+        let dims = self.run.batch_dims(&summary().image_dims);
+        self.sent += 1;
+        let values = std::iter::repeat_n(self.sent as f32 / 1e4, dims.iter().product::<u32>() as usize);
+        let synthetic = Payload::new(dims, Dtype::F32, values.flat_map(f32::to_le_bytes).collect::<Vec<u8>>());
+        let (cases, augmentations) = (draw.cases, draw.augmentations);
+        self.handle(SiteEvent::Message(Message::Round { attempt, round, cases, augmentations, synthetic }))
+    }
+}
+
+fn words(result: Result<(), Error>) -> String {
+    result.expect_err("refused").to_string()
+}
+
+#[test]
+fn one_round_is_answered_a_few_times_however_often_the_server_goes_back() {
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    for attempt in 0..5 {
+        asked.ask(attempt, 0).expect("answered");
+        asked.start(attempt + 1, 0);
+    }
+    assert!(words(asked.ask(5, 0)).contains("answers_per_round_max is 5"));
+    assert_eq!(asked.losses.len(), 5);
+    // The same over connections that are cut.
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    for _ in 0..5 {
+        asked.ask(0, 0).expect("answered");
+        asked.join().expect("it comes back");
+        asked.start(0, 0);
+    }
+    assert!(words(asked.ask(0, 0)).contains("answers_per_round_max is 5"));
+}
+
+#[test]
+fn repeated_rounds_are_counted_over_all_rounds() {
+    let policy = SitePolicy { repeated_rounds_max: 7, ..SitePolicy::default() };
+    let mut asked = Asked::new(policy, allowed());
+    (0..5).for_each(|round| asked.ask(0, round).expect("answered"));
+    asked.start(1, 0);
+    (0..5).for_each(|round| asked.ask(1, round).expect("answered again"));
+    asked.start(2, 0);
+    (0..2).for_each(|round| asked.ask(2, round).expect("answered again"));
+    assert!(words(asked.ask(2, 2)).contains("repeated_rounds_max is 7"));
+}
+
+#[test]
+fn a_server_meets_the_same_discriminator_a_limited_number_of_times() {
+    let policy = SitePolicy { restores_max: 20, ..SitePolicy::default() };
+    let mut asked = Asked::new(policy, allowed());
+    // It has no checkpoint yet.
+    asked.checkpoints.clear();
+    asked.join().expect("it comes back");
+    asked.start(0, 0);
+    let mut answers = 0;
+    // Back to first weights before each new round: no round is repeated, none is skipped.
+    let refused = (0..100).find_map(|round| {
+        asked.ask(round as u32, round).expect("answered");
+        answers += 1;
+        let start = Message::Start { attempt: round as u32 + 1, round: round + 1, restore: Some(0) };
+        asked.handle(SiteEvent::Message(start)).err()
+    });
+    assert!(refused.expect("refused").to_string().contains("restores_max is 20"));
+    assert_eq!(answers, 19);
+}
+
+#[test]
+fn a_server_cannot_take_a_site_back_further_than_its_nearest_checkpoint() {
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    let mut start = |attempt, round, restore| {
+        asked.join().expect("it comes back");
+        asked.handle(SiteEvent::Message(Message::Start { attempt, round, restore: Some(restore) }))
+    };
+    assert_eq!(start(0, 790, 399), Ok(()));
+    assert_eq!(start(0, 7, 7), Ok(()));
+    assert!(words(start(0, 790, 0)).contains("from its checkpoint 0"));
+}
+
+#[test]
+fn the_same_question_once_more_does_not_count() {
+    let policy = SitePolicy { repeated_rounds_max: 0, answers_per_round_max: 1, ..SitePolicy::default() };
+    let mut asked = Asked::new(policy, allowed());
+    for _ in 0..50 {
+        asked.sent = 0;
+        asked.ask(0, 0).expect("the same images");
+        asked.join().expect("it comes back");
+        asked.start(0, 0);
+    }
+    assert!(words(asked.ask(0, 0)).contains("repeated_rounds_max is 0"));
+}
+
+#[test]
+fn a_server_cannot_skip_rounds_without_a_lost_connection() {
+    let quorum = Waiting::Quorum { sites: 1, deadline_ms: 1_000 };
+    let policy = SitePolicy { skipped_rounds_max: 10, ..SitePolicy::default() };
+    let mut asked = Asked::new(policy, RunDescription { waiting: quorum, ..allowed() });
+    asked.ask(0, 0).expect("answered");
+    asked.ask(0, 9).expect("a slow site misses some");
+    assert!(words(asked.ask(0, 20)).contains("skipped_rounds_max is 10"));
+}
+
+#[test]
+fn another_description_ends_the_sites_part() {
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    asked.run.seed += 1;
+    assert!(words(asked.join()).contains("describes another"));
+}
+
+#[test]
+fn losses_stay_or_leave_as_rounded_means() {
+    let leaving = |losses: LossPolicy| {
+        let mut asked = Asked::new(SitePolicy { losses, ..SitePolicy::default() }, allowed());
+        (0..120).for_each(|round| asked.ask(0, round).expect("answered"));
+        asked.losses
+    };
+    assert!(leaving(LossPolicy::None).iter().all(Option::is_none));
+    let means = leaving(LossPolicy::Mean { rounds: LOSS_ROUNDS_MIN });
+    let expected = Losses { discriminator: 0.12, generator: -10.0 };
+    assert_eq!(means.iter().flatten().collect::<Vec<_>>(), [&expected; 2]);
+    assert!(means[49].is_some() && means[99].is_some());
+    assert!(SitePolicy { losses: LossPolicy::Mean { rounds: 2 }, ..SitePolicy::default() }.validate().is_err());
+}
+
+#[test]
+fn an_answer_is_sent_again_a_limited_number_of_times() {
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    asked.ask(0, 0).expect("answered");
+    let again = (0..1_000).take_while(|_| asked.ask(0, 0).is_ok()).count();
+    assert_eq!((again, asked.losses.len()), (100, 101));
+}
+
+#[test]
+fn what_a_server_writes_cannot_move_the_terminal() {
+    let mut asked = Asked::new(SitePolicy::default(), allowed());
+    asked.site.handle_event(SiteEvent::Message(Message::Leave { reason: "bye\u{1b}[2J\r\n".repeat(100) })).expect("it ends");
+    let ended = std::iter::from_fn(|| asked.site.poll_action()).find_map(|action| match action {
+        SiteAction::Ended { reason } => Some(reason),
+        _ => None,
+    });
+    let reason = ended.expect("it ended");
+    assert!(reason.starts_with("bye[2Jbye") && reason.len() == 500, "{reason:?}");
+}

@@ -1,0 +1,313 @@
+//! What a malicious server gets out of a site's trainer, and what it cannot make it do.
+#![allow(missing_docs, reason = "tests")]
+
+use std::collections::BTreeSet;
+
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Upsample, Variation, loss::Game};
+use asyndgan_protocol::{
+    Augmentation, DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret,
+    SiteSummary, SiteWork as _, Symmetry, Waiting, Weighting,
+};
+use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, payload_of, tensor_of};
+use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
+use tch::{Device, Kind, Tensor};
+
+/// Rows and columns that networks see, and of the stored images.
+const SIDE: i64 = 64;
+const SIZE: i64 = 72;
+
+fn config(discriminator: DiscriminatorConfig, game: Game) -> GanConfig {
+    GanConfig {
+        generator: GeneratorConfig::ResNet(ResNetConfig {
+            condition_channels: 1,
+            image_channels: 1,
+            width: 2,
+            blocks: 1,
+            norm: Norm::Instance,
+            upsample: Upsample::Nearest,
+            variation: Variation::EveryScale { code: 3 },
+            guidance: Guidance::EveryScale,
+        }),
+        discriminator,
+        generator_adam: AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 },
+        discriminator_adam: AdamConfig { learning_rate: 1e-3, beta_1: 0.5, beta_2: 0.999 },
+        codes: 1,
+        game,
+        augmentation: 0.25,
+        average_decay: 0.9,
+        site_code: true,
+        precision: Precision::Float32,
+    }
+}
+
+fn patch() -> GanConfig {
+    config(DiscriminatorConfig::Patch { channels: 2, width: 16, norm: Norm::Instance, spectral: false }, Game::LeastSquares)
+}
+
+fn segmenting() -> GanConfig {
+    config(DiscriminatorConfig::Segmenting { codes: 1, image_channels: 1, width: 8, spectral: false }, Game::Segmentation)
+}
+
+fn run(config: &GanConfig) -> RunDescription {
+    RunDescription {
+        name: "boundary".into(),
+        seed: 5,
+        rounds: 400,
+        batch: 2,
+        channels: 1,
+        size: SIZE as u32,
+        crop: SIDE as u32,
+        symmetry: Symmetry::Turns,
+        weighting: Weighting::Proportional,
+        l1_weight: 0.0,
+        checkpoint_every: 100,
+        waiting: Waiting::All,
+        synthetic_dtype: Dtype::F32,
+        feedback_dtype: Dtype::F32,
+        site_threads: 1,
+        networks: config.description(),
+    }
+}
+
+/// Images of so many cases, four of each patient, each with waves of its own, brighter inside its mask; with the patients.
+fn images(cases: i64) -> (Tensor, Tensor) {
+    let axis = Tensor::arange(SIZE, (Kind::Float, Device::Cpu)) * (std::f64::consts::TAU / SIZE as f64);
+    let wave = |k: i64, rows: i64, columns: i64| {
+        let (phase, shift) = (1.7 * k as f64, 2.9 * k as f64);
+        (&axis * rows as f64 + phase).sin().unsqueeze(1) * (&axis * columns as f64 + shift).cos().unsqueeze(0)
+    };
+    let masks: Vec<Tensor> = (0..cases).map(|k| wave(k + 100, k % 3 + 1, k % 2 + 2).gt(0.3)).collect();
+    let shades = |k: i64| wave(k, k % 4 + 1, (k / 4) % 3 + 1) * 0.4 + wave(3 * k + 1, 1, 1) * 0.2;
+    let images: Vec<Tensor> = (0..cases).map(|k| shades(k) + masks[k as usize].to_kind(Kind::Float) * 0.4 - 0.2).collect();
+    (Tensor::stack(&images, 0).unsqueeze(1), Tensor::stack(&masks, 0).unsqueeze(1).to_kind(Kind::Uint8))
+}
+
+fn site(folder: &std::path::Path, cases: i64, secret: u8, norm_max: f32) -> SiteTrainer {
+    let (images, masks) = images(cases);
+    let randomness = SiteRandomness::Secret(SiteSecret::new([secret; 32]));
+    let options = SiteOptions { randomness, feedback_norm_max: norm_max, ..SiteOptions::default() };
+    SiteTrainer::new(Pairs::new(images, masks), options, folder, Device::Cpu)
+}
+
+/// The part of an image that a round shows, as it shows it.
+fn shown(image: &Tensor, a: &Augmentation) -> Tensor {
+    let window = image.narrow(1, a.top.into(), SIDE).narrow(2, a.left.into(), SIDE);
+    let window = if a.transpose { window.transpose(1, 2) } else { window };
+    let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
+    if axes.is_empty() { window } else { window.flip(axes) }
+}
+
+/// A gradient back in its place within the stored image.
+fn in_place(gradient: &Tensor, a: &Augmentation) -> Tensor {
+    let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
+    let window = if axes.is_empty() { gradient.shallow_clone() } else { gradient.flip(axes) };
+    let window = if a.transpose { window.transpose(1, 2) } else { window };
+    let (top, left, rest) = (i64::from(a.top), i64::from(a.left), SIZE - SIDE);
+    window.constant_pad_nd([left, rest - left, top, rest - top])
+}
+
+/// A server that keeps one image per mask, sends it whenever the mask is drawn, and changes it by what comes back; it begins with the masks,
+/// which it knows.
+fn attacked(
+    run: &RunDescription,
+    policy: &SitePolicy,
+    cases: i64,
+    mut change: impl FnMut(&Tensor, usize, &Tensor) -> Tensor,
+) -> Vec<Tensor> {
+    asyndgan_models::set_threads(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut site = site(folder.path(), cases, 3, policy.feedback_norm_max);
+    let (summary, patients) = (site.summary(), site.patients());
+    let learning = site.inspect(SiteId(0), run).expect("it can be trained");
+    policy.check(run, &learning, &summary, &patients).expect("the policy allows it");
+    site.begin(SiteId(0), run, 0).expect("begins");
+    let masks = images(cases).1;
+    let mut guesses: Vec<Tensor> = (0..cases).map(|k| masks.get(k).to_kind(Kind::Float) * 0.4 - 0.2).collect();
+    for round in 0..run.rounds {
+        let draw = run.round_draw(SiteId(0), round, &summary, &site.randomness(), &patients, policy.patients_per_batch_min);
+        let asked: Vec<(usize, Augmentation)> =
+            draw.conditions.cases.iter().map(|&c| c as usize).zip(draw.conditions.augmentations.iter().copied()).collect();
+        let sent: Vec<Tensor> = asked.iter().map(|(case, a)| shown(&guesses[*case], a)).collect();
+        let (feedback, _) = site.step(round, &draw, &payload_of(&Tensor::stack(&sent, 0))).expect("answers");
+        let feedback = tensor_of(&feedback, Device::Cpu).expect("a tensor");
+        for (k, (case, a)) in (0..).zip(&asked) {
+            guesses[*case] = change(&guesses[*case], *case, &in_place(&feedback.get(k), a));
+        }
+    }
+    guesses
+}
+
+/// What is left of an image once its mean, its mask and the mean of the other images are taken out of it: what a server cannot know blindly.
+fn residual(image: &Tensor, known: &[Tensor]) -> Tensor {
+    let mut basis: Vec<Tensor> = Vec::new();
+    let without = |x: &Tensor, basis: &[Tensor]| basis.iter().fold(x.reshape([-1]), |rest, b| &rest - b * rest.dot(b));
+    for x in known {
+        let rest = without(x, &basis);
+        basis.push(&rest / rest.norm().double_value(&[]).max(1e-9));
+    }
+    without(image, &basis)
+}
+
+/// The correlation of each guess with its own image, and the largest with another patient's, each of what cannot be known blindly: means.
+fn recovered(guesses: &[Tensor]) -> (f64, f64) {
+    let cases = guesses.len() as i64;
+    let (images, masks) = images(cases);
+    let sum = images.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
+    let (mut own, mut other) = (0.0, 0.0);
+    for k in 0..cases {
+        let known = [images.get(k).ones_like(), masks.get(k).to_kind(Kind::Float), (&sum - images.get(k)) / (cases - 1) as f64];
+        let guess = residual(&guesses[k as usize], &known);
+        let with = |j: i64| {
+            let truth = residual(&images.get(j), &known);
+            guess.dot(&truth).double_value(&[]) / (guess.norm().double_value(&[]) * truth.norm().double_value(&[])).max(1e-12)
+        };
+        own += with(k) / cases as f64;
+        other += (0..cases).filter(|&j| j != k).map(with).sum::<f64>() / ((cases - 1) * cases) as f64;
+    }
+    (own, other)
+}
+
+/// Follows the feedback of each image: smoothed, of one size, with momentum, in steps that become smaller.
+fn follow(run: &RunDescription, policy: &SitePolicy, cases: i64) -> Vec<Tensor> {
+    let mut momentum: Vec<Tensor> = (0..cases).map(|_| Tensor::zeros([1, SIZE, SIZE], (Kind::Float, Device::Cpu))).collect();
+    let (mut steps, all) = (0.0, (run.rounds * u64::from(run.batch)) as f64);
+    attacked(run, policy, cases, |guess, case, gradient| {
+        let smooth = |x: Tensor| x.unsqueeze(0).avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None::<i64>).squeeze_dim(0);
+        let gradient = smooth(smooth(gradient.shallow_clone()));
+        let size = gradient.square().mean(Kind::Float).sqrt().double_value(&[]).max(1e-12);
+        momentum[case] = &momentum[case] * 0.5 + gradient / size;
+        steps += 1.0;
+        (guess - &momentum[case] * (0.01 * (1.0 - steps / all))).clamp(-1.0, 1.0)
+    })
+}
+
+#[test]
+fn an_l1_term_and_a_discriminator_that_memorises_give_images_away() {
+    // The controls: what the default policy refuses would be seen by the measure below.
+    let open =
+        SitePolicy { cases_min: 0, discriminators: vec![DiscriminatorFamily::Patch], case_rounds_max: 10_000, ..SitePolicy::default() };
+    let l1 = RunDescription { l1_weight: 100.0, rounds: 40, ..run(&patch()) };
+    let mut step = [1.0_f64; 8];
+    let policy = SitePolicy { allow_l1: true, patients_per_batch_min: 1, feedback_norm_max: f32::INFINITY, ..open.clone() };
+    let halved = attacked(&l1, &policy, 8, |guess, case, feedback| {
+        step[case] /= 2.0;
+        guess - feedback.sign() * step[case]
+    });
+    let (own, _) = recovered(&halved);
+    assert!(own > 0.5, "an L1 term: {own}");
+    let (own, other) = recovered(&follow(&RunDescription { rounds: 1_000, ..run(&patch()) }, &open, 4));
+    assert!(own > 0.2 && own > other + 0.15, "four cases, again and again: {own}, with others {other}");
+}
+
+#[test]
+fn under_the_default_policy_a_server_learns_no_image_beyond_a_blind_guess() {
+    let (cases, policy) = (36, SitePolicy::default());
+    let run = RunDescription { rounds: 590, batch: 8, ..run(&segmenting()) };
+    let followed = recovered(&follow(&run, &policy, cases));
+    let mut sums: Vec<Tensor> = (0..cases).map(|_| Tensor::zeros([1, SIZE, SIZE], (Kind::Float, Device::Cpu))).collect();
+    let fewer = RunDescription { rounds: 300, ..run };
+    attacked(&fewer, &policy, cases, |guess, case, feedback| {
+        sums[case] -= feedback;
+        guess.shallow_clone()
+    });
+    for (attack, (own, other)) in [("followed", followed), ("summed", recovered(&sums))] {
+        assert!(own < 0.1 && own - other < 0.1, "{attack}: {own} with the own image, {other} with others");
+    }
+}
+
+#[test]
+fn the_first_feedback_depends_on_the_sites_secret() {
+    asyndgan_models::set_threads(1);
+    let run = run(&patch());
+    let first = |secret: u8| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = site(folder.path(), 8, secret, f32::INFINITY);
+        let (summary, patients) = (site.summary(), site.patients());
+        site.begin(SiteId(0), &run, 0).expect("begins");
+        let draw = run.round_draw(SiteId(0), 0, &summary, &site.randomness(), &patients, 2);
+        site.step(0, &draw, &payload_of(&Tensor::zeros([2, 1, SIDE, SIDE], (Kind::Float, Device::Cpu)))).expect("answers").0
+    };
+    assert_eq!(first(1), first(1));
+    assert_ne!(first(1), first(2));
+}
+
+/// Descriptions of networks, sound and otherwise.
+fn networks() -> impl Strategy<Value = (GanConfig, u32, u32)> {
+    let norm = prop_oneof![Just(Norm::Instance), Just(Norm::Batch)];
+    let width = prop_oneof![4 => 1_i64..9, 1 => Just(0_i64), 1 => Just(-3), 1 => Just(i64::MAX), 1 => Just(5_000)];
+    let channels = prop_oneof![4 => Just(2_i64), 1 => -1_i64..5];
+    let discriminator =
+        prop_oneof![
+            (channels.clone(), width.clone(), norm, any::<bool>())
+                .prop_map(|(channels, width, norm, spectral)| DiscriminatorConfig::Patch { channels, width, norm, spectral }),
+            (0_i64..3, 0_i64..3, width.clone(), any::<bool>()).prop_map(|(codes, image_channels, width, spectral)| {
+                DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral }
+            }),
+            (channels, width).prop_map(|(channels, width)| DiscriminatorConfig::Perceptron { channels, width }),
+        ];
+    let game =
+        prop_oneof![Just(Game::CrossEntropy), Just(Game::Minimax), Just(Game::Hinge), Just(Game::LeastSquares), Just(Game::Segmentation)];
+    let crop = prop_oneof![2 => Just(SIDE as u32), 2 => 1..=SIDE as u32];
+    (discriminator, game, crop, 0_u32..4, 0_u8..3)
+        .prop_map(|(discriminator, game, crop, batch, codes)| (GanConfig { codes, ..config(discriminator, game) }, crop, batch))
+}
+
+#[test]
+fn what_a_site_accepts_it_can_train() {
+    asyndgan_models::set_threads(1);
+    let (mut runner, networks) = (TestRunner::deterministic(), networks());
+    let (mut trained, mut refused) = (BTreeSet::new(), BTreeSet::new());
+    for _ in 0..1_500 {
+        let (config, crop, batch) = networks.new_tree(&mut runner).expect("networks").current();
+        let run = RunDescription { crop, batch, rounds: 2, ..run(&config) };
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut site = site(folder.path(), 8, 1, 1.0);
+        let (summary, patients) = (site.summary(), site.patients());
+        let policy = SitePolicy::unrestricted();
+        let accepted = run.check(SiteId(0), &summary).map_err(|e| e.to_string()).and_then(|()| {
+            let learning = site.inspect(SiteId(0), &run).map_err(|e| e.to_string())?;
+            policy.check(&run, &learning, &summary, &patients).map_err(|e| e.to_string())
+        });
+        if let Err(fact) = accepted {
+            refused.insert(fact.split(':').next().unwrap_or_default().to_owned());
+            continue;
+        }
+        site.begin(SiteId(0), &run, 0).expect("begins");
+        let draw = run.round_draw(SiteId(0), 0, &summary, &site.randomness(), &patients, 1);
+        let side = i64::from(crop);
+        let synthetic = payload_of(&Tensor::zeros([i64::from(batch), 1, side, side], (Kind::Float, Device::Cpu)));
+        site.step(0, &draw, &synthetic).expect("trains");
+        trained.insert(format!("{:?} {:?}", config.game, crop));
+    }
+    assert!(trained.len() > 10 && refused.len() >= 2, "{} kinds trained, {refused:?}", trained.len());
+}
+
+#[test]
+fn masks_are_inflated_to_disk_within_bounds_and_checked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = patch();
+    let mut server = ServerTrainer::new(config.clone(), run(&config), 1, 1, folder.path(), Device::Cpu).expect("a server");
+    let (_, masks) = images(8);
+    let sound = payload_of(&masks.squeeze_dim(1));
+    let summary = SiteSummary { cases: 8, image_dims: vec![1, SIZE as u32, SIZE as u32], conditions_sha256: sound.sha256() };
+    let mut keep = |payload: Payload| server.keep(SiteId(0), &summary, payload).expect("the server goes on");
+    // 32 kB that claim to be the masks, and inflate to 100 MB.
+    let bomb = Payload::new(vec![100_000_000], Dtype::U8, vec![0; 100_000_000]).packed();
+    assert!(bomb.bytes.len() < 32_000);
+    let claimed = Payload { dims: sound.dims.clone(), ..bomb };
+    assert!(keep(claimed).expect("refused").contains("another size"));
+    assert!(keep(Payload { bytes: vec![7; 100].into(), packed: true, ..sound.clone() }).expect("refused").contains("decompressed"));
+    let other = payload_of(&(1 - masks.squeeze_dim(1)));
+    assert!(keep(other.packed()).expect("refused").contains("not those of its summary"));
+    assert!(server.conditions().next().is_none() && server.known().expect("known").is_empty());
+    assert_eq!(server.keep(SiteId(0), &summary, sound.packed()).expect("kept"), None);
+    assert_eq!(server.conditions().next().expect("kept").1, &masks);
+    // Found again by the next server; a damaged file counts as none.
+    let open = || ServerTrainer::new(config.clone(), run(&config), 1, 1, folder.path(), Device::Cpu).expect("a server");
+    assert_eq!(open().known().expect("known"), [(SiteId(0), summary.clone())]);
+    let path = folder.path().join(run(&config).id()).join("conditions-1.u8");
+    let mut bytes = std::fs::read(&path).expect("read");
+    bytes[77] ^= 1;
+    std::fs::write(&path, bytes).expect("damaged");
+    assert!(open().known().expect("known").is_empty());
+}

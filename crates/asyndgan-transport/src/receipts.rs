@@ -1,0 +1,219 @@
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use asyndgan_files::{append_private, create_private_folder};
+use asyndgan_protocol::{JournalHead, JournalReceipt, hex};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, Identity, JournalEntry,
+    keys::{CertificateFacts, SERVER, is_issued_by, verify_signature},
+    stamp::fingerprint,
+};
+
+/// A journal head that the site has signed and its server has countersigned. Both keep it: neither can deny what the journal was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The run's identity, in hexadecimal.
+    pub run: String,
+    /// How far the journal was.
+    pub head: JournalHead,
+    /// The site's certificate (DER).
+    pub site_certificate: Vec<u8>,
+    /// The server's signature over all above.
+    pub server_signature: Vec<u8>,
+    /// The server's certificate (DER).
+    pub server_certificate: Vec<u8>,
+}
+
+/// A site's own part of a head.
+pub(crate) fn signed_head(identity: &Identity, run: &str, entries: u64, link: &str, rounds_done: u64) -> Result<JournalHead, Error> {
+    let mut head = JournalHead { entries, link: link.into(), rounds_done, signature: Vec::new() };
+    head.signature = identity.sign(head_text(run, &head).as_bytes())?;
+    Ok(head)
+}
+
+fn head_text(run: &str, head: &JournalHead) -> String {
+    format!("asyndgan journal head v1\n{run}\n{}\n{}\n{}\n", head.entries, head.link, head.rounds_done)
+}
+
+fn receipt_text(run: &str, head: &JournalHead) -> String {
+    format!("asyndgan journal receipt v1\n{}{}\n", head_text(run, head), hex(&head.signature))
+}
+
+impl Receipt {
+    /// The server's confirmation of a head, if the site signed it.
+    pub(crate) fn countersigned(identity: &Identity, run: &str, head: JournalHead, site_certificate: &[u8]) -> Result<Self, Error> {
+        if head.link.len() != 64 || !head.link.bytes().all(|b| b.is_ascii_hexdigit()) || head.signature.len() > 128 {
+            return Err(Error::Receipt { fact: "a journal head that is none".into() });
+        }
+        if !verify_signature(site_certificate, head_text(run, &head).as_bytes(), &head.signature) {
+            return Err(Error::Receipt { fact: "the journal head's signature is not the site's".into() });
+        }
+        let server_signature = identity.sign(receipt_text(run, &head).as_bytes())?;
+        let server_certificate = identity.certificate.to_vec();
+        Ok(Self { run: run.into(), head, site_certificate: site_certificate.into(), server_signature, server_certificate })
+    }
+
+    /// A head that the site sent, with the confirmation that came back.
+    pub(crate) fn confirmed(
+        run: &str,
+        head: JournalHead,
+        site_certificate: &[u8],
+        receipt: &JournalReceipt,
+        server_certificate: &[u8],
+    ) -> Result<Self, Error> {
+        let (site_certificate, server_certificate) = (site_certificate.into(), server_certificate.into());
+        let receipt = Self { run: run.into(), head, site_certificate, server_signature: receipt.signature.clone(), server_certificate };
+        receipt.check().map_err(|fact| Error::Receipt { fact })?;
+        Ok(receipt)
+    }
+
+    /// Whether both signatures belong to their certificates.
+    fn check(&self) -> Result<(), String> {
+        if !verify_signature(&self.site_certificate, head_text(&self.run, &self.head).as_bytes(), &self.head.signature) {
+            return Err("the site's signature does not belong to it".into());
+        }
+        if !verify_signature(&self.server_certificate, receipt_text(&self.run, &self.head).as_bytes(), &self.server_signature) {
+            return Err("the server's signature does not belong to it".into());
+        }
+        Ok(())
+    }
+}
+
+impl Receipt {
+    /// What is wrong with the certificates, beside those of a site's bundle.
+    fn foreign(&self, identity: &Identity) -> Option<String> {
+        let roles = [(&self.site_certificate, identity.facts().name.as_str()), (&self.server_certificate, SERVER)];
+        roles.into_iter().find_map(|(certificate, name)| {
+            if !is_issued_by(certificate, &identity.authority) {
+                return Some("a certificate that the consortium's authority did not issue".to_owned());
+            }
+            let found = CertificateFacts::of(certificate).map_or_else(|fact| fact, |facts| facts.name);
+            (found != name).then(|| format!("a certificate of {found}, where {name} should have signed"))
+        })
+    }
+}
+
+/// Receipts in a file, a line each, in the order in which they came.
+#[derive(Debug)]
+pub struct Receipts {
+    path: PathBuf,
+    file: fs::File,
+    /// Entries of the longest journal that was confirmed.
+    entries: u64,
+    count: usize,
+}
+
+/// What the receipts say of a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Receipts that were checked.
+    pub receipts: usize,
+    /// Entries of the journal that the server has confirmed.
+    pub entries: u64,
+    /// Rounds done when it confirmed the last of them.
+    pub rounds_done: u64,
+    /// SHA-256 of the certificate of the server that confirmed last, in hexadecimal.
+    pub server: String,
+}
+
+/// A site sends one head per checkpoint; more is no honest site.
+const RECEIPTS_MAX: usize = 10_000;
+
+impl Receipts {
+    /// Where the receipts of a journal lie.
+    pub fn path_of(journal: &Path) -> PathBuf {
+        journal.with_extension("receipts")
+    }
+
+    /// Opens or begins a file of receipts.
+    ///
+    /// # Errors
+    /// [`Error::Record`], or [`Error::Receipt`] for a damaged line.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let io = |cause| Error::Record { path: path.into(), cause };
+        create_private_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))).map_err(io)?;
+        let file = append_private(path).map_err(io)?;
+        // A line that was being written when its process was killed.
+        let text = fs::read_to_string(path).map_err(io)?;
+        file.set_len(text.rfind('\n').map_or(0, |end| end + 1) as u64).map_err(io)?;
+        let receipts = Self::read(path)?;
+        let entries = receipts.iter().map(|r| r.head.entries).max().unwrap_or(0);
+        Ok(Self { path: path.into(), file, entries, count: receipts.len() })
+    }
+
+    /// Adds a receipt, which must be about a longer journal than the ones before.
+    ///
+    /// # Errors
+    /// [`Error::Receipt`], or [`Error::Record`].
+    pub fn add(&mut self, receipt: &Receipt) -> Result<(), Error> {
+        if receipt.head.entries <= self.entries || self.count >= RECEIPTS_MAX {
+            let fact = format!("a journal of {} entries, after one of {} was confirmed", receipt.head.entries, self.entries);
+            return Err(Error::Receipt { fact });
+        }
+        let line = serde_json::to_string(receipt).unwrap_or_default() + "\n";
+        self.file
+            .write_all(line.as_bytes())
+            .and_then(|()| self.file.sync_data())
+            .map_err(|cause| Error::Record { path: self.path.clone(), cause })?;
+        (self.entries, self.count) = (receipt.head.entries, self.count + 1);
+        Ok(())
+    }
+
+    fn read(path: &Path) -> Result<Vec<Receipt>, Error> {
+        let text = fs::read_to_string(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        let parse = |(number, line): (usize, &str)| {
+            serde_json::from_str(line).map_err(|e| Error::Receipt { fact: format!("{}: line {}: {e}", path.display(), number + 1) })
+        };
+        whole.lines().enumerate().map(parse).collect()
+    }
+
+    /// Holds a journal's entries against the receipts in a file: every confirmed entry must be there, as it was, of the same run and server.
+    /// With the site's bundle, the site's certificate must be of that site, and the server's of a server, both of the bundle's authority;
+    /// without it, a receipt shows only that somebody signed.
+    ///
+    /// # Errors
+    /// [`Error::Receipt`] that names what is missing or was changed, or [`Error::Record`].
+    pub fn verify(path: &Path, entries: &[JournalEntry], authority: Option<&Identity>) -> Result<Option<Confirmed>, Error> {
+        let receipts = Self::read(path)?;
+        let refused =
+            |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
+        for (number, receipt) in receipts.iter().enumerate() {
+            if let Err(fact) = receipt.check() {
+                return refused(number, fact);
+            }
+            if let Some(fact) = authority.and_then(|identity| receipt.foreign(identity)) {
+                return refused(number, fact);
+            }
+            let last = receipt.head.entries.checked_sub(1).and_then(|last| entries.get(last as usize));
+            match last {
+                None => {
+                    let (confirmed, found) = (receipt.head.entries, entries.len());
+                    return refused(number, format!("the server confirmed {confirmed} entries, and the journal has {found}"));
+                }
+                Some(entry) if entry.link != receipt.head.link => {
+                    let number_of_entry = receipt.head.entries - 1;
+                    return refused(
+                        number,
+                        format!("entry {number_of_entry}, or one before it, was changed after the server confirmed it"),
+                    );
+                }
+                Some(entry) if entry.stamp.run != receipt.run || entry.stamp.server != fingerprint(&receipt.server_certificate) => {
+                    return refused(number, "it is about another run, or of another server, than the entry that it confirms".into());
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(receipts.iter().max_by_key(|r| r.head.entries).map(|last| Confirmed {
+            receipts: receipts.len(),
+            entries: last.head.entries,
+            rounds_done: last.head.rounds_done,
+            server: fingerprint(&last.server_certificate),
+        }))
+    }
+}

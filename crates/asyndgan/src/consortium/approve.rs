@@ -1,0 +1,159 @@
+//! A hospital's consent to a run: what the run is, in plain words, and what it means for privacy.
+
+use std::{
+    fs,
+    io::{BufRead as _, IsTerminal as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_protocol::{
+    ConditionPolicy, Learning, LossPolicy, Message, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
+};
+use asyndgan_transport::{ApprovedRun, Consent, GrpcSite, differences};
+
+use super::{config::SiteConfig, folder::lock, site::trainer};
+
+/// Shows the run that a file or the server describes, and keeps the administrator's answer.
+pub(crate) fn approve(config: &Path, description: Option<&Path>, yes: bool) -> Result<()> {
+    let config = SiteConfig::read(config)?;
+    let _lock = lock(&config.folder)?;
+    let run = match description {
+        Some(path) => {
+            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+            serde_json::from_str(&text).with_context(|| format!("{} is no description of a run", path.display()))?
+        }
+        None => ask(&config)?,
+    };
+    let consent = Consent::kept_in(&config.folder, config.approval);
+    let checked = check(&config, &run);
+    show(&config, &run, checked.as_ref().ok());
+    for line in compared(&config, &consent, &run)? {
+        eprintln!("{line}");
+    }
+    checked.context("your policy does not allow this run")?;
+    ensure!(yes || confirmed()?, "not approved");
+    consent.approve(&run)?;
+    eprintln!("approved: {} takes part in this run, and in no other, from {}", config.identity()?.facts().name, config.folder.display());
+    Ok(())
+}
+
+/// The description that the server gives.
+fn ask(config: &SiteConfig) -> Result<RunDescription> {
+    let (server, identity) = (config.server.clone(), config.identity()?);
+    let dial = GrpcSite { server, identity, patience: config.absence()?, keep_alive: config.keep_alive()?, clock: None };
+    match dial.look()?.describe {
+        Message::Describe { run, .. } => Ok(run),
+        _ => bail!("the server shows no run; check that both run the same version"),
+    }
+}
+
+/// Whether the policy allows the run on this site's data.
+fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, Learning)> {
+    let mut trainer = trainer(config, &config.folder.join("checkpoints"))?;
+    let (summary, patients) = (trainer.data().clone(), trainer.patients());
+    // The place in the run is not known yet; errors name the first.
+    run.check(SiteId(0), &summary)?;
+    let learning = trainer.inspect(SiteId(0), run)?;
+    config.policy.check(run, &learning, &summary, &patients)?;
+    Ok((summary, learning))
+}
+
+fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary, Learning)>) {
+    let policy = &config.policy;
+    eprintln!("run       {:?}", run.name);
+    eprintln!("hash      {}", hex(&run.sha256()));
+    eprintln!("images    {} channels, {} x {}, shown in crops of {} x {}", run.channels, run.size, run.size, run.crop, run.crop);
+    let flips = match run.symmetry {
+        Symmetry::None => "never flipped",
+        Symmetry::Flips => "flipped at random",
+        Symmetry::Turns => "flipped and turned by quarters at random",
+    };
+    let waits = match run.waiting {
+        Waiting::All => "every round waits for all sites".to_owned(),
+        Waiting::Quorum { sites, deadline_ms } => format!("a round waits for {sites} sites, and {deadline_ms} ms for the others"),
+        Waiting::Staleness { sites, rounds } => format!("a round waits for {sites} sites, which may be {rounds} rounds late"),
+    };
+    eprintln!("rounds    {}, {} images each, {flips}; {waits}", run.rounds, run.batch);
+    eprintln!(
+        "tensors   synthetic images as {}, feedback as {}; a checkpoint every {} rounds; seed {}",
+        run.synthetic_dtype, run.feedback_dtype, run.checkpoint_every, run.seed
+    );
+    if let Some((_, learning)) = checked {
+        let Learning { family, width, spectral_norm, learning_rate, augmentation, .. } = learning;
+        let norm = if *spectral_norm { "with" } else { "without" };
+        eprintln!(
+            "trained   a discriminator of the family {family}, {width} channels wide, {norm} spectral norm, learning rate {learning_rate}, on images"
+        );
+        eprintln!("          changed with strength {augmentation}");
+    }
+    eprintln!();
+    eprintln!("what leaves this site:");
+    eprintln!(
+        "  masks     {}",
+        match policy.conditions {
+            ConditionPolicy::All => "all of them, as they are, once",
+            ConditionPolicy::Recombined => "put together from several patients', once",
+        }
+    );
+    let distinct = policy.patients_per_batch_min;
+    let (batch, limit) = (run.batch, policy.feedback_norm_max);
+    eprintln!(
+        "  feedback  in each round, one gradient for {batch} images of at least {distinct} patients, of norm {limit} at most per image"
+    );
+    eprintln!(
+        "  losses    {}",
+        match policy.losses {
+            LossPolicy::None => "none".to_owned(),
+            LossPolicy::Mean { rounds } => format!("their mean over {rounds} rounds, rounded"),
+            LossPolicy::Exact => "all".to_owned(),
+        }
+    );
+    if let Some((summary, _)) = checked {
+        let shown = run.rounds.saturating_mul(run.batch.into()) / u64::from(summary.cases.max(1));
+        eprintln!(
+            "  each of the {} images is shown about {shown} times; counts, sizes and times of answers are visible too",
+            summary.cases
+        );
+    }
+    eprintln!(
+        "what it means: the server cannot choose which patient a round shows, and does not know this site's network. The generator that it"
+    );
+    eprintln!("trains learns how this site's images look, and may reproduce parts of images that it was shown often.");
+    if run.l1_weight != 0.0 {
+        eprintln!("WARNING: the run has an L1 term: the server can read real images back within a few rounds.");
+    }
+    eprintln!();
+}
+
+/// What differs from the run before: of this folder, or the latest in a folder beside it.
+fn compared(config: &SiteConfig, consent: &Consent, run: &RunDescription) -> Result<Vec<String>> {
+    let before = match consent.approved()? {
+        Some(before) => Some((config.folder.clone(), before)),
+        None => latest_beside(config),
+    };
+    let Some((folder, before)) = before else { return Ok(vec!["no run was approved here before".into()]) };
+    let changes = differences(&before.description, run);
+    let heading = format!("compared with {:?} in {}:", before.description.name, folder.display());
+    if changes.is_empty() {
+        return Ok(vec![format!("{heading} the same run")]);
+    }
+    Ok([heading].into_iter().chain(changes.into_iter().map(|change| format!("  {change}"))).collect())
+}
+
+fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
+    let folders = fs::read_dir(config.folder.parent()?).ok()?;
+    let approved = folders.flatten().filter_map(|folder| {
+        let path = folder.path();
+        Some((path.clone(), Consent::kept_in(&path, config.approval).approved().ok()??))
+    });
+    approved.max_by_key(|(_, run)| run.unix_ms)
+}
+
+fn confirmed() -> Result<bool> {
+    ensure!(std::io::stdin().is_terminal(), "nobody can be asked here: look at the run, then repeat the command with --yes");
+    eprintln!("Type yes to take part in this run:");
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line)?;
+    Ok(line.trim() == "yes")
+}

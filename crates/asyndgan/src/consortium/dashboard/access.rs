@@ -1,0 +1,106 @@
+//! Who may look at the dashboard: people and scrapers that have the token, and only under the server's own names.
+
+use std::{fs, net::SocketAddr, path::Path};
+
+use anyhow::{Context, Result};
+use asyndgan_files::{Access as Mode, write};
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use rand::Rng as _;
+use sha2::{Digest, Sha256};
+
+/// The token of a run's dashboard, the same at every start: a scraper keeps it.
+pub(super) fn token(folder: &Path) -> Result<String> {
+    let path = folder.join("dashboard.token");
+    if let Ok(token) = fs::read_to_string(&path) {
+        let token = token.trim();
+        if token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(token.to_owned());
+        }
+    }
+    let token = format!("{:032x}", rand::rng().random::<u128>());
+    write(&path, Mode::Private, token.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(token)
+}
+
+/// What a request must bring.
+#[derive(Debug, Clone)]
+pub(super) struct Access {
+    token: String,
+    /// Of this port alone: cookies do not know ports.
+    cookie: String,
+    /// Ends the cookie's line: whether it travels encrypted only.
+    secure: &'static str,
+    hosts: Vec<String>,
+}
+
+impl Access {
+    pub(super) fn new(token: String, address: SocketAddr, certificate_hosts: &[String], encrypted: bool) -> Self {
+        let own = ["localhost", "127.0.0.1", "[::1]"].map(str::to_owned);
+        let bound = match address {
+            SocketAddr::V4(v4) => v4.ip().to_string(),
+            SocketAddr::V6(v6) => format!("[{}]", v6.ip()),
+        };
+        let (cookie, secure) = (format!("asyndgan-{}", address.port()), if encrypted { "; Secure" } else { "" });
+        Self { token, cookie, secure, hosts: own.into_iter().chain([bound]).chain(certificate_hosts.iter().cloned()).collect() }
+    }
+
+    /// A page elsewhere whose name was made to point here is not let in.
+    fn names_this_host(&self, headers: &HeaderMap) -> bool {
+        let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+            _ => host,
+        };
+        self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// Compared by digest, so that the time tells nothing.
+    fn is_token(&self, given: &str) -> bool {
+        Sha256::digest(given) == Sha256::digest(&self.token)
+    }
+
+    fn has_token(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).and_then(|h: &HeaderValue| h.to_str().ok()).unwrap_or_default();
+        let bearer = text(header::AUTHORIZATION).strip_prefix("Bearer ").is_some_and(|given| self.is_token(given.trim()));
+        let cookies = text(header::COOKIE).split(';').filter_map(|cookie| cookie.trim().split_once('='));
+        bearer || cookies.into_iter().any(|(name, value)| name == self.cookie && self.is_token(value))
+    }
+}
+
+/// Lets a request through, or says what it lacks. The token comes once in the address, and stays as a cookie.
+pub(super) async fn check(State(access): State<Access>, request: Request, next: Next) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let given = query.split('&').find_map(|part| part.strip_prefix("token="));
+    let mut response = if !access.names_this_host(request.headers()) {
+        (StatusCode::MISDIRECTED_REQUEST, "this dashboard is not served under that host name\n").into_response()
+    } else if given.is_some_and(|given| access.is_token(given)) {
+        let cookie = format!("{}={}; HttpOnly; SameSite=Strict; Path=/{}", access.cookie, access.token, access.secure);
+        // Away from the address bar and the history.
+        (StatusCode::SEE_OTHER, [(header::LOCATION, request.uri().path().to_owned()), (header::SET_COOKIE, cookie)]).into_response()
+    } else if access.has_token(request.headers()) {
+        next.run(request).await
+    } else {
+        let fact = "open the address that the server printed at its start: it holds an access token; a scraper sends it as \
+                    `Authorization: Bearer TOKEN`, from dashboard.token in the run's folder\n";
+        (StatusCode::UNAUTHORIZED, fact).into_response()
+    };
+    for (name, value) in [
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'",
+        ),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
+    response
+}

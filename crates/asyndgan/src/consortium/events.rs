@@ -1,0 +1,63 @@
+//! What happened to a server's run, a line per event, kept over restarts.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context, Result};
+use asyndgan_files::append_private;
+use serde::{Deserialize, Serialize};
+
+/// One event.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Event {
+    /// When: milliseconds since 1970, by the server's clock.
+    unix_ms: u64,
+    kind: Kind,
+    /// Whom it is about.
+    site: String,
+    /// For people.
+    fact: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// A site takes part.
+    Joined,
+    /// A site was sent away, or is gone.
+    Left,
+    /// A site came back without its checkpoint.
+    StateLost,
+}
+
+/// The file of events.
+pub(super) struct Events {
+    path: PathBuf,
+    file: File,
+}
+
+impl Events {
+    pub(super) fn kept_in(folder: &Path) -> Result<Self> {
+        let path = folder.join("events.jsonl");
+        let file = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Self { path, file })
+    }
+
+    pub(super) fn add(&mut self, kind: Kind, site: &str, fact: &str) -> Result<()> {
+        let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
+        let event = Event { unix_ms, kind, site: site.into(), fact: fact.into() };
+        let line = serde_json::to_string(&event)? + "\n";
+        self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+
+    /// What changed the run's result, over all starts of the server.
+    pub(super) fn that_count(&self) -> Result<Vec<String>> {
+        let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+        let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
+        Ok(events.filter(|e| e.kind == Kind::StateLost).map(|e| format!("{} {}", e.site, e.fact)).collect())
+    }
+}
