@@ -1,4 +1,4 @@
-//! A server and two sites as programs of their own, over loopback, as the guide has it: whatever is killed, halted, full or damaged, the run
+//! A server and two sites as programs of their own, over loopback. After a kill, a halt, a full disk or a damaged file, the run
 //! ends with the generator of the same run that nothing disturbed.
 #![allow(missing_docs, reason = "tests")]
 

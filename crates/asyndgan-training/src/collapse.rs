@@ -1,7 +1,7 @@
 use asyndgan_models::loss::Game;
 use asyndgan_protocol::Losses;
 
-/// A discriminator whose loss is below this has told real from synthetic without fail.
+/// A discriminator whose loss is below this separates real from synthetic images without error.
 const COLLAPSED_LOSS: f32 = 1e-3;
 /// For so many rounds on end: then it has won, and the generator learns nothing from it.
 const COLLAPSED_ROUNDS: u32 = 300;

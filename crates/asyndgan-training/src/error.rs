@@ -50,10 +50,10 @@ pub enum Error {
         /// In which round.
         round: u64,
     },
-    /// The site's discriminator tells real from synthetic without fail, for so long that the generator will not come back.
+    /// The site's discriminator separates real from synthetic images without error, for so long that the generator will not recover.
     #[error(
-        "the discriminator has told real from synthetic without fail for {rounds} rounds up to round {round}: it has won, and the generator \
-         learns nothing from it; lower its learning rate, or augment more"
+        "the discriminator has separated real from synthetic images without error for {rounds} rounds up to round {round}: the generator \
+         learns nothing from it any more; lower its learning rate, or augment more"
     )]
     Collapsed {
         /// In which round it was given up.

@@ -4,10 +4,10 @@ use std::{thread, time::Duration};
 const PAUSES_MS: [u64; 4] = [200, 800, 2_000, 5_000];
 
 /// Tries a few times, with pauses, what may fail for a moment.
-pub(crate) fn retried<T, E: std::fmt::Display>(mut work: impl FnMut() -> Result<T, E>, mut tell: impl FnMut(&E)) -> Result<T, E> {
+pub(crate) fn retried<T, E: std::fmt::Display>(mut work: impl FnMut() -> Result<T, E>, mut notify: impl FnMut(&E)) -> Result<T, E> {
     for pause in PAUSES_MS {
         match work() {
-            Err(error) => tell(&error),
+            Err(error) => notify(&error),
             done => return done,
         }
         thread::sleep(Duration::from_millis(pause));
@@ -20,15 +20,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_fails_for_a_moment_is_done_and_told() {
-        let (mut left, mut told) = (2, Vec::new());
+    fn what_fails_for_a_moment_is_tried_again_and_reported() {
+        let (mut left, mut errors) = (2, Vec::new());
         let done = retried(
             || {
                 left -= 1;
                 if left >= 0 { Err("no space") } else { Ok(7) }
             },
-            |error| told.push(*error),
+            |error| errors.push(*error),
         );
-        assert_eq!((done, told), (Ok(7), vec!["no space"; 2]));
+        assert_eq!((done, errors), (Ok(7), vec!["no space"; 2]));
     }
 }
