@@ -4,7 +4,7 @@
 use std::{
     collections::VecDeque,
     fs,
-    io::Write as _,
+    io::{Read as _, Write as _},
     net::TcpStream,
     os::unix::fs::PermissionsExt as _,
     path::Path,
@@ -196,14 +196,27 @@ fn floods_of_connections_keep_no_site_out_and_end_no_run() {
     server.current_dir(group.folder.path()).env("OMP_WAIT_POLICY", "passive").env("ASYNDGAN_PROGRESS", "lines");
     let words = fs::File::create(group.path("run.log")).expect("a log");
     let mut server = server.stdout(Stdio::null()).stderr(words).spawn().expect("starts");
-    group.wait_for_words("run", "listening");
+    group.wait_for_words("run", "dashboard: ");
     let stop = Arc::new(AtomicBool::new(false));
     let floods = [
         flood(port, 300, b"", &stop),
         flood(port, 100, b"\x16\x03\x01\x02\x00", &stop),
         flood(dashboard, 400, b"GET /status.json HTTP/1.1\r\nHost: localhost\r\nX-a: ", &stop),
     ];
+    // Somebody who has the token keeps a connection.
+    let token = fs::read_to_string(group.path("run/dashboard.token")).expect("the dashboard's token");
+    let mut page = TcpStream::connect(("127.0.0.1", dashboard)).expect("the dashboard");
+    page.set_read_timeout(Some(Duration::from_secs(30))).expect("set");
+    let mut answers = || {
+        let request = format!("GET /status.json HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n");
+        let (sent, mut head) = (page.write_all(request.as_bytes()), [0; 12]);
+        // The body is a few bytes, and comes with its head.
+        let read = page.read_exact(&mut head).and_then(|()| page.read(&mut [0; 1 << 14]));
+        assert!(sent.is_ok() && read.is_ok() && head == *b"HTTP/1.1 200", "{read:?} {}", String::from_utf8_lossy(&head));
+    };
+    answers();
     thread::sleep(Duration::from_secs(1));
+    answers();
     let sites = SITES.map(|site| group.start(site));
     for mut one in sites {
         assert!(one.0.wait().expect("ends").success(), "{}", group.all_words());

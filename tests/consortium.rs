@@ -2,7 +2,14 @@
 //! ends with the generator of the same run that nothing disturbed.
 #![allow(missing_docs, reason = "tests")]
 
-use std::{fs, path::Path, process::Command, sync::OnceLock, thread, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::OnceLock,
+    thread,
+    time::Duration,
+};
 
 use e2e::consortium::{Consortium, Running, SITES, get};
 
@@ -202,6 +209,11 @@ fn masks_that_are_re_combined_and_feedback_in_half_the_bytes() {
     for one in &mut running {
         assert!(one.0.wait().expect("ends").success(), "{}", group.all_words());
     }
+    // A reader that stops early, as `head` does.
+    let mut shown = group.command(&["journal", "show", "north/journal.jsonl", "--last", "100"]);
+    let mut shown = shown.stdout(Stdio::piped()).spawn().expect("starts");
+    drop(shown.stdout.take());
+    assert!(shown.wait().expect("ends").success());
     let table = group.succeed(&["ledger", "north"]);
     let bytes = |kind: &str| -> u64 {
         let row = table.lines().find(|l| l.contains(kind)).expect("a row");

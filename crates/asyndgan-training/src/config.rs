@@ -1,6 +1,7 @@
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, Variation, loss::Game};
 use asyndgan_protocol::{DiscriminatorFamily, Learning, RunDescription};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tch::{Kind, Tensor};
 
 use crate::Error;
@@ -69,7 +70,13 @@ impl GanConfig {
     /// # Errors
     /// [`Error::Networks`] when it is none, or asks for networks of no sensible size.
     pub fn described(text: &str) -> Result<Self, Error> {
-        let config: Self = serde_json::from_str(text).map_err(|e| Error::Networks { fact: e.to_string() })?;
+        let unreadable = |e: serde_json::Error| Error::Networks { fact: e.to_string() };
+        let config: Self = serde_json::from_str(text).map_err(unreadable)?;
+        let (given, read): (Value, Value) =
+            (serde_json::from_str(text).map_err(unreadable)?, serde_json::to_value(&config).map_err(unreadable)?);
+        if given != read {
+            return Err(Error::Networks { fact: "they are described with settings that this version does not have".into() });
+        }
         let (channels, width) = match config.discriminator {
             DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width } => (channels, width),
             DiscriminatorConfig::Segmenting { codes, .. } if codes != i64::from(config.codes) => {

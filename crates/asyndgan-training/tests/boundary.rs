@@ -311,3 +311,15 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
     std::fs::write(&path, bytes).expect("damaged");
     assert!(open().known().expect("known").is_empty());
 }
+
+#[test]
+fn settings_that_a_site_does_not_know_are_refused() {
+    let text = segmenting().description();
+    assert_eq!(GanConfig::described(&text).expect("its own"), segmenting());
+    let top = text.replacen('{', "{\"feedback\":\"exact\",", 1);
+    let nested = text.replacen("\"width\":8", "\"width\":8,\"tap\":3", 1);
+    assert!(top != text && nested != text);
+    for described in [top, nested] {
+        assert!(matches!(GanConfig::described(&described), Err(asyndgan_training::Error::Networks { .. })), "{described}");
+    }
+}

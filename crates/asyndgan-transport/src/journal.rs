@@ -10,7 +10,7 @@ use asyndgan_protocol::{History, MessageKind, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, RunStamp};
+use crate::{Error, Receipts, RunStamp};
 
 /// One thing that left the site; or a start from a checkpoint, which reveals nothing by itself and is counted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,10 +130,15 @@ impl Journal {
     /// case.
     ///
     /// # Errors
-    /// As [`Journal::verify`]: a site that cannot know what it has answered answers nothing more.
+    /// As [`Journal::verify`] and [`Receipts::verify`]: a site that cannot know what it has answered answers nothing more. A journal that is
+    /// shorter than its receipts, as one restored from a backup, is such a case.
     pub fn history(path: &Path, patients: Vec<u32>) -> Result<History, Error> {
         let mut history = History::new(patients);
         let entries = if path.exists() { Self::verify(path)? } else { Vec::new() };
+        let receipts = Receipts::path_of(path);
+        if receipts.exists() {
+            Receipts::verify(&receipts, &entries, None)?;
+        }
         for entry in entries {
             match (entry.kind, entry.round, entry.shown) {
                 (MessageKind::Start, ..) => history.add_restore(),

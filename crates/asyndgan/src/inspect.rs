@@ -8,6 +8,7 @@ use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, read_annotations};
 use crate::{
     figures::{SHEET_ROWS, contact_sheet},
     progress::Progress,
+    stdout::print,
 };
 
 /// Labels that are listed one by one; of more only the number is told.
@@ -40,16 +41,15 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
         bar.set(i as u64 + 1);
     }
     drop(bar);
-    print(&out);
+    print(&out)?;
     if !shown.is_empty() {
         contact_sheet(&shown, picture).with_context(|| format!("cannot draw {}", picture.display()))?;
-        print(&format!("contact sheet: {} (it shows the images themselves)\n", picture.display()));
+        print(&format!("contact sheet: {} (it shows the images themselves)\n", picture.display()))?;
     }
     if problems.is_empty() {
-        print("no problems\n");
-        return Ok(());
+        return print("no problems\n");
     }
-    print(&format!("problems:\n  {}\n", problems.join("\n  ")));
+    print(&format!("problems:\n  {}\n", problems.join("\n  ")))?;
     bail!("{} problems in {}", problems.len(), folder.display())
 }
 
@@ -108,10 +108,4 @@ fn counts(subject: &Subject) -> BTreeMap<u32, usize> {
     let mut counts = BTreeMap::new();
     labels.into_iter().filter(|&l| l > 0).for_each(|l| *counts.entry(l).or_default() += 1);
     counts
-}
-
-fn print(text: &str) {
-    use std::io::Write as _;
-    // Whoever closes the pipe has seen enough.
-    std::io::stdout().write_all(text.as_bytes()).ok();
 }

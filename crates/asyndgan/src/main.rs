@@ -23,6 +23,7 @@ mod score;
 mod segment;
 mod shelf;
 mod sources;
+mod stdout;
 mod synthesize;
 mod train;
 mod train_segmenter;

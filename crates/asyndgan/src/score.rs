@@ -5,7 +5,6 @@ mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Write as _,
     path::PathBuf,
     sync::Mutex,
 };
@@ -19,7 +18,7 @@ use self::{
     pairs::{Labels, Pair},
     table::{CaseRow, Report},
 };
-use crate::{figures::box_plot, progress::Progress, run_folder::write_text};
+use crate::{figures::box_plot, progress::Progress, run_folder::write_text, stdout::print};
 
 /// Classes beyond this are taken for instances by mistake.
 const CLASSES_MAX: usize = 64;
@@ -105,7 +104,7 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     }
     let report = Report::new(rows, pooled.values(&convention), convention, arguments.tolerance_mm);
     // Whoever closes the pipe has seen enough.
-    std::io::stdout().write_all(report.text().as_bytes()).ok();
+    print(&report.text())?;
     if let Some(path) = &arguments.out {
         let text = if path.extension().is_some_and(|e| e == "json") { serde_json::to_string_pretty(&report)? + "\n" } else { report.csv() };
         write_text(path, &text)?;

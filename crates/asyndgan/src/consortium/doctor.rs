@@ -10,7 +10,7 @@ use asyndgan_transport::{GrpcSite, Look};
 use time::OffsetDateTime;
 
 use super::{config::SiteConfig, site::trainer};
-use crate::progress::now;
+use crate::{progress::now, stdout::print};
 
 /// Clocks that differ by more make certificates look too young or too old before long.
 const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
@@ -39,15 +39,14 @@ struct Checks {
 }
 
 impl Checks {
-    #[allow(clippy::print_stdout, reason = "the answers are what was asked for")]
     fn check<T>(&mut self, what: &str, outcome: Result<(String, T)>) -> Option<T> {
         match outcome {
             Ok((fact, value)) => {
-                println!("ok    {what}: {fact}");
+                print(&format!("ok    {what}: {fact}\n")).ok();
                 Some(value)
             }
             Err(error) => {
-                println!("FAIL  {what}: {error:#}");
+                print(&format!("FAIL  {what}: {error:#}\n")).ok();
                 self.failed += 1;
                 None
             }

@@ -1,4 +1,5 @@
 use std::{
+    fmt::Write as _,
     fs,
     io::IsTerminal as _,
     path::{Path, PathBuf},
@@ -9,6 +10,7 @@ use asyndgan_transport::{Authority, request};
 use clap::{Args, Subcommand};
 
 use super::doctor::date;
+use crate::stdout::print;
 
 #[derive(Args)]
 pub(crate) struct KeysFolder {
@@ -124,7 +126,7 @@ pub(crate) fn keys(command: KeysCommand) -> Result<()> {
             open(&at)?.revoke(&site)?;
             eprintln!("revoked {site}");
         }
-        KeysCommand::Show { at } => show(&Authority::open(&at.keys)?),
+        KeysCommand::Show { at } => show(&Authority::open(&at.keys)?)?,
     }
     Ok(())
 }
@@ -165,11 +167,11 @@ fn first_line(path: &Path) -> Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-#[allow(clippy::print_stdout, reason = "the list is what was asked for")]
-fn show(authority: &Authority) {
-    println!("{:>6}  {:24}  {:10}  state", "serial", "name", "until");
+fn show(authority: &Authority) -> Result<()> {
+    let mut text = format!("{:>6}  {:24}  {:10}  state\n", "serial", "name", "until");
     for issued in authority.issued() {
         let state = if issued.revoked { "revoked" } else { "valid" };
-        println!("{:>6}  {:24}  {:10}  {state}", issued.serial, issued.name, date(issued.not_after));
+        writeln!(text, "{:>6}  {:24}  {:10}  {state}", issued.serial, issued.name, date(issued.not_after))?;
     }
+    print(&text)
 }

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fmt::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -9,10 +10,9 @@ use asyndgan_transport::{Confirmed, Identity, Journal, JournalEntry, Ledger, Rec
 use clap::Subcommand;
 
 use super::server::alternatives;
-use crate::figures::bars;
+use crate::{figures::bars, stdout::print};
 
 /// Prints what travelled, and what other ways would have moved.
-#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
 pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
     let lines = Ledger::lines(&folder.join("ledger.csv"))?;
     let mut totals = BTreeMap::<(SiteId, MessageKind), Traffic>::new();
@@ -23,30 +23,33 @@ pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
         total.bytes += line.bytes;
         rounds = rounds.max(line.round.map_or(0, |r| r + 1));
     }
-    println!("{:10} {:10} {:>10} {:>14} {:>12}", "site", "message", "count", "bytes", "bytes each");
+    let mut text = String::new();
+    writeln!(text, "{:10} {:10} {:>10} {:>14} {:>12}", "site", "message", "count", "bytes", "bytes each")?;
     for ((site, kind), t) in &totals {
         let way = if kind.leaves_a_site() { "out" } else { "in" };
-        println!(
+        writeln!(
+            text,
             "{:10} {kind:10} {:>10} {:>14} {:>12}  {way} of the site",
             site.to_string(),
             t.messages,
             t.bytes,
             t.bytes / t.messages.max(1)
-        );
+        )?;
     }
     let all: u64 = totals.values().map(|t| t.bytes).sum();
-    println!("all: {all} bytes in {} messages, {rounds} rounds begun\n", lines.len());
+    writeln!(text, "all: {all} bytes in {} messages, {rounds} rounds begun\n", lines.len())?;
 
     let alternatives = alternatives(folder)?;
-    println!("the same work in other ways, by formula (values of 4 bytes):");
+    writeln!(text, "the same work in other ways, by formula (values of 4 bytes):")?;
     let ways = alternatives.ways();
     for way in &ways {
-        println!("{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula);
+        writeln!(text, "{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula)?;
     }
-    println!();
+    writeln!(text)?;
     for verdict in alternatives.verdicts() {
-        println!("{verdict}");
+        writeln!(text, "{verdict}")?;
     }
+    print(&text)?;
     if let Some(path) = plot {
         ensure!(path.extension().is_some_and(|e| e == "png" || e == "svg"), "{} must end in .png or .svg", path.display());
         let mut rows = vec![("measured".to_owned(), all as f64 / 1e6)];
@@ -84,49 +87,53 @@ pub(crate) enum JournalCommand {
     },
 }
 
-#[allow(clippy::print_stdout, reason = "the answer is what was asked for")]
 pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     let (JournalCommand::Verify { file, .. } | JournalCommand::Show { file, .. }) = &command;
     let entries = Journal::verify(file)?;
+    let mut text = String::new();
     if let JournalCommand::Show { last, .. } = command {
-        println!("{:>8}  {:20}  {:10} {:>8} {:>12}  sha256", "entry", "time (UTC)", "kind", "round", "bytes");
+        writeln!(text, "{:>8}  {:20}  {:10} {:>8} {:>12}  sha256", "entry", "time (UTC)", "kind", "round", "bytes")?;
         for e in &entries[entries.len().saturating_sub(last)..] {
             let round = e.round.map_or(String::new(), |r| r.to_string());
-            println!(
+            writeln!(
+                text,
                 "{:>8}  {:20}  {:10} {round:>8} {:>12}  {}",
                 e.number,
                 super::doctor::time(e.unix_ms as i64 / 1000),
                 e.kind,
                 e.bytes,
                 e.sha256
-            );
+            )?;
         }
-        return Ok(());
+        return print(&text);
     }
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     let link = entries.last().map_or("", |e| &e.link);
-    println!("verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len());
+    writeln!(text, "verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len())?;
     if let JournalCommand::Verify { receipts, bundle, .. } = &command {
-        verify_receipts(file, receipts.as_deref(), bundle.as_deref(), &entries)?;
+        print(&text)?;
+        text = confirmation(file, receipts.as_deref(), bundle.as_deref(), &entries)? + "\n";
     }
     let head = Journal::head_path(file);
     if !head.is_file() {
-        println!("{} is missing: entries cut off at the end show by the receipts only", head.display());
+        writeln!(text, "{} is missing: entries cut off at the end show by the receipts only", head.display())?;
     }
-    Ok(())
+    print(&text)
 }
 
-#[allow(clippy::print_stdout, reason = "the answer is what was asked for")]
-fn verify_receipts(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<()> {
+/// How far the server has confirmed a journal.
+fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<String> {
     let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
     if !path.is_file() {
-        println!("{} is missing: no entry is confirmed by the server; compare with the receipts in the server's folder", path.display());
-        return Ok(());
+        return Ok(format!(
+            "{} is missing: no entry is confirmed by the server; compare with the receipts in the server's folder",
+            path.display()
+        ));
     }
     let identity = bundle.map(Identity::read).transpose()?;
-    match Receipts::verify(&path, entries, identity.as_ref())? {
-        None => println!("the server has not confirmed any entry yet"),
-        Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => println!(
+    Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
+        None => "the server has not confirmed any entry yet".into(),
+        Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(
             "the server has confirmed {confirmed} of {} entries, up to round {rounds_done} ({receipts} receipts, signatures valid{}); its certificate \
              is {server}",
             entries.len(),
@@ -136,6 +143,5 @@ fn verify_receipts(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path
                 "; without --bundle it is not checked whose they are"
             }
         ),
-    }
-    Ok(())
+    })
 }

@@ -13,6 +13,8 @@ use axum::{
 use rand::Rng as _;
 use sha2::{Digest, Sha256};
 
+use super::listen::Admitted;
+
 /// The token of a run's dashboard, the same at every start: a scraper keeps it.
 pub(super) fn token(folder: &Path) -> Result<String> {
     let path = folder.join("dashboard.token");
@@ -83,6 +85,9 @@ pub(super) async fn check(State(access): State<Access>, request: Request, next: 
         // Away from the address bar and the history.
         (StatusCode::SEE_OTHER, [(header::LOCATION, request.uri().path().to_owned()), (header::SET_COOKIE, cookie)]).into_response()
     } else if access.has_token(request.headers()) {
+        if let Some(admitted) = request.extensions().get::<Admitted>() {
+            admitted.admit();
+        }
         next.run(request).await
     } else {
         let fact = "open the address that the server printed at its start: it holds an access token; a scraper sends it as \

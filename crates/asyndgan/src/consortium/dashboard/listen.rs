@@ -1,6 +1,15 @@
 //! Serves HTTP within limits: the dashboard must not take file descriptors or time from the run.
 
-use std::{collections::VecDeque, net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{
+    collections::VecDeque,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Result;
 use axum::{Router, body::Body};
@@ -17,12 +26,22 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower::ServiceExt as _;
 
-/// Open connections; the oldest is closed for a new one.
+/// Open connections; beyond, the oldest without the access token is closed for a new one, or else the oldest.
 const CONNECTIONS_MAX: usize = 32;
 /// How long a request's head may take, and a TLS handshake.
 const HEAD_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may last: a browser asks again.
 const CONNECTION_MAX: Duration = Duration::from_mins(1);
+
+/// Whether a connection has brought the access token; an extension of each of its requests.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Admitted(Arc<AtomicBool>);
+
+impl Admitted {
+    pub(super) fn admit(&self) {
+        self.0.store(true, Relaxed);
+    }
+}
 
 /// Serves in a thread of its own, for as long as the program lives.
 pub(super) fn serve(socket: TcpListener, routes: Router, tls: Option<Arc<ServerConfig>>) -> Result<()> {
@@ -32,23 +51,25 @@ pub(super) fn serve(socket: TcpListener, routes: Router, tls: Option<Arc<ServerC
     thread::spawn(move || {
         runtime.block_on(async move {
             let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
-            let mut open = VecDeque::<oneshot::Sender<()>>::new();
+            let mut open = VecDeque::<(oneshot::Sender<()>, Admitted)>::new();
             loop {
                 let Ok((tcp, _)) = listener.accept().await else {
                     // Out of descriptors, most likely: they come back.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     continue;
                 };
-                open.retain(|connection| !connection.is_closed());
+                open.retain(|(close, _)| !close.is_closed());
                 if open.len() >= CONNECTIONS_MAX {
-                    open.pop_front();
+                    let stranger = open.iter().position(|(_, admitted)| !admitted.0.load(Relaxed));
+                    open.remove(stranger.unwrap_or(0));
                 }
                 let (close, closed) = oneshot::channel();
-                open.push_back(close);
+                let admitted = Admitted::default();
+                open.push_back((close, admitted.clone()));
                 let (routes, acceptor) = (routes.clone(), acceptor.clone());
                 tokio::spawn(async move {
                     tokio::select! {
-                        () = connection(tcp, routes, acceptor) => {}
+                        () = connection(tcp, routes, acceptor, admitted) => {}
                         _ = closed => {}
                         () = tokio::time::sleep(CONNECTION_MAX) => {}
                     }
@@ -59,19 +80,22 @@ pub(super) fn serve(socket: TcpListener, routes: Router, tls: Option<Arc<ServerC
     Ok(())
 }
 
-async fn connection(tcp: TcpStream, routes: Router, acceptor: Option<TlsAcceptor>) {
+async fn connection(tcp: TcpStream, routes: Router, acceptor: Option<TlsAcceptor>, admitted: Admitted) {
     match acceptor {
-        None => requests(tcp, routes).await,
+        None => requests(tcp, routes, admitted).await,
         Some(acceptor) => {
             if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_MAX, acceptor.accept(tcp)).await {
-                requests(stream, routes).await;
+                requests(stream, routes, admitted).await;
             }
         }
     }
 }
 
-async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, routes: Router) {
-    let routes = routes.map_request(|request: Request<Incoming>| request.map(Body::new));
+async fn requests(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, routes: Router, admitted: Admitted) {
+    let routes = routes.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(admitted.clone());
+        request.map(Body::new)
+    });
     // The sender of a bad request gets the error.
     let _ = http1::Builder::new()
         .timer(TokioTimer::new())
