@@ -62,6 +62,55 @@ fn every_problem_of_a_folder_is_listed() {
 }
 
 #[test]
+fn what_cannot_be_used_ends_the_preparation_unless_it_is_skipped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    fs::write(place.join("Annotations/tile-1.xml"), "<Annotations><Region>").expect("written");
+    fs::remove_file(place.join("Annotations/tile-2.xml")).expect("removed");
+    fs::write(place.join("Tissue Images/tile-9.jpg"), "").expect("written");
+    let [place, out] = [place, folder.path().join("prepared")].map(|p| p.display().to_string());
+    let arguments = ["prepare", &place, "--out", &out, "--size", "16", "--sites", "2", "--partition", "size"];
+    let output = data(&arguments);
+    let said = text(&output.stderr);
+    assert!(!output.status.success() && !Path::new(&out).exists(), "{said}");
+    for word in ["3 problems", "tile-1.xml is unreadable", "tile-2.xml is missing", "tile-9.jpg is not used", "--skip-unusable"] {
+        assert!(said.contains(word), "{word} is not in: {said}");
+    }
+    let output = data(&[&arguments[..], &["--skip-unusable"]].concat());
+    let said = text(&output.stderr);
+    assert!(output.status.success() && said.contains("skipped, because they cannot be used") && said.contains("tile-9.jpg"), "{said}");
+    let prepared = fs::read_to_string(Path::new(&out).join("prepared.json")).expect("written");
+    assert!(prepared.contains("tile-0") && prepared.contains("tile-4") && !prepared.contains("tile-2"), "{prepared}");
+}
+
+#[test]
+fn another_layer_of_the_annotations_is_prepared_anew() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("tiles");
+    tiles(&place);
+    for k in 0..5 {
+        let path = place.join(format!("Annotations/tile-{k}.xml"));
+        let regions = fs::read_to_string(&path).expect("there").replace("<Annotations>", "").replace("</Annotations>", "");
+        let layers = format!(
+            "<Annotation Name=\"all\">{regions}</Annotation><Annotation Name=\"first\">{}</Annotation>",
+            &regions[..regions.find("</Region>").expect("a region") + "</Region>".len()]
+        );
+        fs::write(&path, format!("<Annotations>{layers}</Annotations>")).expect("written");
+    }
+    let [place, out] = [place, folder.path().join("prepared")].map(|p| p.display().to_string());
+    let prepare = |layer: &[&str]| {
+        data(&[&["prepare", &place, "--out", &out, "--size", "16", "--sites", "2", "--partition", "size"], layer].concat())
+    };
+    let said = text(&prepare(&[]).stderr);
+    assert!(said.contains("\"all\"") && said.contains("choose one with --layer"), "{said}");
+    assert!(prepare(&["--layer", "all"]).status.success());
+    let again = prepare(&["--layer", "first"]);
+    let said = text(&again.stderr);
+    assert!(again.status.success() && said.contains("removed what an earlier preparation made"), "{said}");
+}
+
+#[test]
 fn preparing_spoilt_tiles_names_the_file() {
     for (spoilt, word) in [("Tissue Images/tile-0.tif", "tile-0.tif"), ("Annotations/tile-3.xml", "tile-3.xml")] {
         let folder = tempfile::tempdir().expect("a folder");

@@ -63,9 +63,9 @@ fn what_does_not_fit_is_named_before_anything_is_scored() {
     for (spoil, words) in [
         ("alone", ["without a partner", "extra.png"]),
         ("shape", ["tile.nii has shape", "both must be of one grid"]),
-        ("spacing", ["volume.nii has a spacing", "correct one"]),
-        ("turned", ["volume.nii.gz lies elsewhere", "resample"]),
-        ("kind", ["extra.nrrd", "convert it"]),
+        ("spacing", ["volume.nii lies up to", "correct its header"]),
+        ("turned", ["volume.nii.gz lies up to", "SimpleITK.Resample"]),
+        ("kind", ["extra.jpg", "convert it"]),
         ("broken", ["tile.tif is unreadable", "intact copy"]),
         ("ending", ["--out must end", ".csv"]),
     ] {
@@ -84,7 +84,7 @@ fn what_does_not_fit_is_named_before_anything_is_scored() {
                 fs::copy(golden.join("neither.nii"), prediction.join("volume.nii")).expect("copied");
             }
             "turned" => drop(fs::copy(root().join("data/golden/score/turned.nii.gz"), prediction.join("volume.nii.gz")).expect("copied")),
-            "kind" => fs::write(prediction.join("extra.nrrd"), "NRRD").expect("written"),
+            "kind" => fs::write(prediction.join("extra.jpg"), "").expect("written"),
             "broken" => fs::write(prediction.join("tile.tif"), b"II*\0").expect("written"),
             _ => out = "s.txt".into(),
         }
@@ -93,4 +93,31 @@ fn what_does_not_fit_is_named_before_anything_is_scored() {
         assert!(!output.status.success() && words.iter().all(|w| said.contains(w)), "{spoil}: {said}");
         assert!(!Path::new(&out).exists());
     }
+}
+
+#[test]
+fn labels_that_one_side_never_has_are_warned_of_and_a_label_can_be_ignored() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for part in ["truth", "prediction"] {
+        fs::create_dir(folder.path().join(part)).expect("made");
+    }
+    let write = |part: &str, labels: [u8; 4]| {
+        let header = b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 1\nencoding: raw\nspacings: 1 1 1\n\n";
+        fs::write(folder.path().join(part).join("m.nrrd"), [&header[..], &labels].concat()).expect("written");
+    };
+    write("truth", [0, 1, 1, 3]);
+    write("prediction", [0, 255, 255, 255]);
+    let output = score(folder.path(), &[]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("the truth has the labels 1, 3, predictions have 255"), "{said}");
+    write("prediction", [0, 1, 1, 1]);
+    let dice = |more: &[&str]| {
+        let out = folder.path().join("s.json").display().to_string();
+        let output = score(folder.path(), &[more, &["--out", &out]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let report: Value = serde_json::from_str(&fs::read_to_string(out).expect("written")).expect("JSON");
+        report["cases"][0]["metrics"]["dice"].as_f64().expect("a number")
+    };
+    assert!((dice(&[]) - 0.8).abs() < 1e-12);
+    assert!((dice(&["--ignore", "3"]) - 1.0).abs() < 1e-12);
 }

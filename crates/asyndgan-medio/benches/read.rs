@@ -124,7 +124,7 @@ fn annotations(criterion: &mut Criterion) {
     let file = std::env::var("ANNOTATION").map_or_else(|_| artificial_annotation(made.path()), PathBuf::from);
     let mut group = criterion.benchmark_group("annotation");
     group.sample_size(20);
-    group.bench_function("to instance labels", |b| b.iter(|| read_annotations(&file, 1000, 1000).expect("readable")));
+    group.bench_function("to instance labels", |b| b.iter(|| read_annotations(&file, 1000, 1000, None).expect("readable")));
     group.bench_function("parse alone, quick-xml", |b| {
         let text = fs::read_to_string(&file).expect("there");
         b.iter(|| {

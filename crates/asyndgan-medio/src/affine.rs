@@ -1,5 +1,7 @@
 use std::fmt;
 
+use nalgebra::{Matrix3, Vector3};
+
 /// Where a voxel lies: maps voxel indices (i, j, k), fastest-varying first, to millimetres in the patient (x to the right, y to the
 /// front, z up: RAS+).
 ///
@@ -105,11 +107,53 @@ impl Affine {
         m.iter().flatten().all(|v| v.is_finite()) && lengths > 0.0 && (volume / lengths).abs() > 1e-3
     }
 
-    /// Whether two place every voxel of a grid within a hundredth of a millimetre of each other.
-    pub fn agrees_with(&self, other: &Self, shape: (usize, usize, usize)) -> bool {
+    /// How far two place the same voxel of a grid apart, at the corner where they differ most.
+    ///
+    /// # Shapes
+    /// Slices, rows and columns of the grid.
+    pub fn distance(&self, other: &Self, shape: (usize, usize, usize)) -> Distance {
         let far = [shape.2, shape.1, shape.0].map(|n| n.saturating_sub(1) as f64);
-        let corners = (0..8).map(|bits| std::array::from_fn(|axis| if bits >> axis & 1 == 1 { far[axis] } else { 0.0 }));
-        corners.into_iter().all(|at| self.apply(at).iter().zip(other.apply(at)).all(|(a, b)| (a - b).abs() <= 0.01))
+        let linear = Matrix3::from_fn(|row, axis| self.0[row][axis]);
+        let to_voxels = linear.try_inverse().unwrap_or_else(|| Matrix3::repeat(f64::INFINITY));
+        let apart = |bits: u8| {
+            let corner = std::array::from_fn(|axis| if bits >> axis & 1 == 1 { far[axis] } else { 0.0 });
+            let (a, b) = (Vector3::from(self.apply(corner)), Vector3::from(other.apply(corner)));
+            let finite = |v: f64| if v.is_finite() { v } else { f64::INFINITY };
+            Distance { mm: finite((a - b).norm()), voxels: finite((to_voxels * (a - b)).norm()) }
+        };
+        (0..8)
+            .map(apart)
+            .fold(Distance { mm: 0.0, voxels: 0.0 }, |most, one| Distance { mm: most.mm.max(one.mm), voxels: most.voxels.max(one.voxels) })
+    }
+
+    /// Whether two place every voxel of a grid within 5 % of a voxel of each other.
+    pub fn agrees_with(&self, other: &Self, shape: (usize, usize, usize)) -> bool {
+        self.distance(other, shape).is_same_grid()
+    }
+}
+
+/// How far voxels lie from where they should.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Distance {
+    /// In millimetres.
+    pub mm: f64,
+    /// In voxels.
+    pub voxels: f64,
+}
+
+/// Grids are one if no corner is further apart, in voxels: headers are rounded.
+const SAME_GRID_VOXELS: f64 = 0.05;
+
+impl Distance {
+    /// Whether the two are one grid: within 5 % of a voxel.
+    pub fn is_same_grid(&self) -> bool {
+        self.voxels <= SAME_GRID_VOXELS
+    }
+}
+
+impl fmt::Display for Distance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3} mm ({:.2} voxels)", self.mm, self.voxels)
     }
 }
 

@@ -9,7 +9,8 @@ pub struct Brain {
     pub id: String,
     /// Intensities, `[slices, rows, columns]`.
     pub t2: Array3<f32>,
-    /// Tumour labels of the same shape: 0 none, 1 necrotic core, 2 oedema, 3 enhancing (BraTS wrote 4 until 2021).
+    /// Tumour labels of the same shape: 0 none, 1 necrotic core, 2 oedema, 3 enhancing (BraTS wrote 4 until 2021), and
+    /// [`IGNORED`](crate::prepare::IGNORED) where nobody has judged.
     pub labels: Array3<u8>,
     /// Millimetres between neighbours along those axes.
     pub spacing_mm: [f64; 3],

@@ -5,6 +5,7 @@ mod digest;
 mod monuseg;
 mod nnunet;
 mod pairs;
+mod passed_over;
 mod subject;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 pub use nnunet::Description;
+pub use passed_over::{PassedOver, is_companion, is_other_image};
 pub use subject::Subject;
 
 use crate::{Error, files};
@@ -70,8 +72,14 @@ pub struct DataSet {
     pub channels: Vec<String>,
     /// What the labels stand for; empty if labels count instances.
     pub labels: BTreeMap<u32, String>,
+    /// The label of voxels that nobody has judged; nnU-Net's `ignore`.
+    pub ignore: Option<u32>,
+    /// The layer of `ImageScope` annotations to read, where files have several.
+    pub layer: Option<String>,
     /// The cases, sorted by name.
     pub cases: Vec<CaseFiles>,
+    /// Files and folders that no case uses, sorted by name.
+    pub passed_over: Vec<PassedOver>,
 }
 
 impl fmt::Display for Layout {
@@ -85,7 +93,9 @@ impl fmt::Display for Layout {
     }
 }
 
-const LOOKED_FOR: &str = "patients' folders with *_t2.nii.gz and *_seg.nii.gz (BraTS), Tissue Images/*.tif (MoNuSeg), dataset.json with imagesTr (nnU-Net), or pairs.toml with a folder of images and one of masks";
+const LOOKED_FOR: &str = "patients' folders with *_t2.nii.gz and *_seg.nii.gz (BraTS), Tissue Images/*.tif with Annotations/*.xml, or \
+                          *.tif with *.xml beside them (MoNuSeg), dataset.json with imagesTr (nnU-Net), or pairs.toml with a folder of \
+                          images and one of masks";
 
 impl DataSet {
     /// Looks what a folder holds; nothing but names is read.
@@ -94,32 +104,47 @@ impl DataSet {
     /// [`Error::Empty`], [`Error::Ambiguous`] when more than one layout fits, [`Error::Unreadable`] for a broken `dataset.json` or
     /// `pairs.toml`, [`Error::Io`].
     pub fn find(folder: &Path) -> Result<Self, Error> {
+        if !folder.is_dir() {
+            return Err(Error::NoFolder { path: folder.into() });
+        }
         let entries = files::entries(folder)?;
         let mut candidates = Vec::new();
-        for (layout, fits) in [
-            (Layout::NnUnet, nnunet::fits(folder)),
-            (Layout::Pairs, pairs::fits(folder)),
-            (Layout::Monuseg, monuseg::fits(&entries)),
-            (Layout::Brats, brats::fits(folder, &entries)?),
-        ] {
+        for (layout, fits) in
+            [(Layout::NnUnet, nnunet::fits(folder)), (Layout::Pairs, pairs::fits(folder)), (Layout::Monuseg, monuseg::fits(&entries))]
+        {
             if fits {
                 candidates.push(layout);
             }
+        }
+        // A description decides, whatever names the files have.
+        if !matches!(candidates[..], [Layout::NnUnet | Layout::Pairs, ..]) && brats::fits(folder)? {
+            candidates.push(Layout::Brats);
         }
         let mut found = match candidates[..] {
             [Layout::Brats] => brats::find(folder)?,
             [Layout::Monuseg] => monuseg::find(folder, &entries)?,
             [Layout::NnUnet] => nnunet::find(folder)?,
             [Layout::Pairs] => pairs::find(folder)?,
-            [] => return Err(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR }),
+            [] => {
+                return Err(match brats::unused_volume(folder)? {
+                    Some(PassedOver { path, reason, .. }) => {
+                        Error::unsupported(&path, format!("{reason}; {} holds no case: looked for {LOOKED_FOR}", folder.display()))
+                    }
+                    None => Error::Empty { path: folder.into(), looked_for: LOOKED_FOR },
+                });
+            }
             _ => {
                 let candidates = candidates.iter().map(Layout::to_string).collect();
                 return Err(Error::Ambiguous { path: folder.into(), candidates });
             }
         };
+        found.passed_over.sort_by(|a, b| a.path.cmp(&b.path));
         found.cases.sort_by(|a, b| a.id.cmp(&b.id));
         if found.cases.is_empty() {
-            return Err(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR });
+            let problem = found.passed_over.iter().find(|p| p.is_problem);
+            return Err(problem.map_or(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR }, |problem| {
+                Error::unsupported(&problem.path, format!("{}; {} holds no case", problem.reason, folder.display()))
+            }));
         }
         if let Some(twice) = found.cases.windows(2).find(|pair| pair[0].id == pair[1].id) {
             return Err(Error::Twice { name: twice[0].id.clone(), places: twice.iter().map(|c| format!("{:?}", c.images)).collect() });
@@ -127,10 +152,15 @@ impl DataSet {
         Ok(found)
     }
 
-    /// The same, with every file in its place and labels for every case that is learnt from.
+    fn new(folder: &Path, layout: Layout, cases: Vec<CaseFiles>) -> Self {
+        let (channels, labels, passed_over) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { folder: folder.into(), layout, channels, labels, ignore: None, layer: None, cases, passed_over }
+    }
+
+    /// The same, with every file in its place, labels for every case that is learnt from, and nothing passed over that looks like a case.
     ///
     /// # Errors
-    /// As [`DataSet::find`], and [`Error::Incomplete`].
+    /// As [`DataSet::find`], [`Error::Incomplete`], and [`Error::PassedOver`].
     pub fn complete(folder: &Path) -> Result<Self, Error> {
         let found = Self::find(folder)?;
         for case in &found.cases {
@@ -138,7 +168,16 @@ impl DataSet {
                 return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
             }
         }
-        Ok(found)
+        let problem = found.passed_over.iter().find(|p| p.is_problem).cloned();
+        problem.map_or(Ok(found), |PassedOver { path, reason, .. }| Err(Error::PassedOver { path, reason }))
+    }
+
+    /// What cannot be used, for people: files that are missing, and what is passed over although it looks like a case or a part of one.
+    pub fn unusable(&self) -> Vec<String> {
+        let missing =
+            self.cases.iter().flat_map(|case| case.missing.iter().map(|path| format!("{}: {} is missing", case.id, path.display())));
+        let problems = self.passed_over.iter().filter(|p| p.is_problem);
+        missing.chain(problems.map(|p| format!("{} is not used: {}", p.path.display(), p.reason))).collect()
     }
 
     /// Where a channel stands.
@@ -156,22 +195,8 @@ impl DataSet {
 fn patient(id: &str) -> String {
     let parts: Vec<&str> = id.split('-').collect();
     match parts[0] {
-        "BraTS" | "TCGA" if parts.len() > 3 => parts[..3].join("-"),
+        "BraTS" if parts.len() > 3 => parts[..parts.len() - 1].join("-"),
+        "TCGA" if parts.len() > 3 => parts[..3].join("-"),
         _ => id.to_owned(),
     }
 }
-
-/// A file's name without its ending, `.nii.gz` taken as one.
-fn stem(path: &Path) -> String {
-    let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-    let plain = name.strip_suffix(".gz").unwrap_or(&name);
-    if path.is_dir() { name } else { plain.rsplit_once('.').map_or(plain, |(stem, _)| stem).to_owned() }
-}
-
-fn ends(path: &Path, endings: &[&str]) -> bool {
-    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    endings.iter().any(|e| name.ends_with(e))
-}
-
-const NIFTI: [&str; 2] = [".nii", ".nii.gz"];
-const PICTURES: [&str; 3] = [".png", ".tif", ".tiff"];

@@ -12,13 +12,13 @@ mod segmentation;
 mod series;
 
 pub use segmentation::{Segmentation, parse_segmentation, read_segmentation};
-pub use series::read_series;
+pub use series::{passed_over, read_series};
 
-/// Reads one object from the bytes of a file and its voxels if it has any; `path` only names it in errors.
+/// Reads one object from the bytes of a file and the voxels of its first frame; `path` only names it in errors.
 ///
 /// # Errors
 /// [`Error::Unreadable`](crate::Error::Unreadable).
 pub fn parse_slice(path: &std::path::Path, bytes: &[u8]) -> Result<ndarray::Array2<f32>, crate::Error> {
-    let object = object::Object::parse(path, bytes)?;
-    series::Slice::of(object).and_then(|slice| slice.pixels())
+    let slices = series::Slice::all_of(object::Object::parse(path, bytes)?)?;
+    slices.first().ok_or_else(|| crate::Error::unsupported(path, "it has no frame"))?.pixels()
 }

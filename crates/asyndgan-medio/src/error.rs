@@ -54,15 +54,17 @@ pub enum Error {
         /// The second's shape.
         found: Vec<usize>,
     },
-    /// A mask lies elsewhere in the patient than its image.
-    #[error("{path} lies elsewhere than its image (affine {found:?}, the image has {expected:?}); resample one of them")]
+    /// A mask, or another channel, lies elsewhere in the patient than its image.
+    #[error(
+        "{path} lies up to {distance} away from {reference}; bring it to that grid, for example with SimpleITK.Resample, or correct its header"
+    )]
     Geometry {
-        /// The file of the mask.
+        /// The file of the second.
         path: PathBuf,
-        /// The image's.
-        expected: Box<crate::Affine>,
-        /// The mask's.
-        found: Box<crate::Affine>,
+        /// The file of the first.
+        reference: PathBuf,
+        /// The largest distance.
+        distance: crate::Distance,
     },
     /// A label that nothing describes.
     #[error("{path} holds label {label}, described are {known:?}; correct the mask or the description")]
@@ -99,6 +101,20 @@ pub enum Error {
         name: String,
         /// Where it stands.
         places: Vec<String>,
+    },
+    /// What was given is no folder.
+    #[error("{path} is no folder; give the folder that holds the cases")]
+    NoFolder {
+        /// What was given.
+        path: PathBuf,
+    },
+    /// Something in a data set looks like a case or a part of one, and cannot be used.
+    #[error("{path} is not used: {reason}; correct it, move it away, or skip what is unusable")]
+    PassedOver {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
     },
     /// A folder holds nothing of the kind that was looked for.
     #[error("{path} holds no case: looked for {looked_for}")]

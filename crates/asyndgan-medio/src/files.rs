@@ -40,3 +40,16 @@ pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     found.sort();
     Ok(found)
 }
+
+/// A JSON file, with or without a byte-order mark.
+pub(crate) fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let bytes = read(path)?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|e| Error::unsupported(path, format!("{e}; correct it")))
+}
+
+/// Whether a file's name ends in one of these, in capital or small letters.
+pub(crate) fn ends(path: &Path, endings: &[&str]) -> bool {
+    let name = path.file_name().map(|n| n.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
+    endings.iter().any(|e| name.ends_with(e))
+}

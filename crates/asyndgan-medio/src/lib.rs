@@ -1,6 +1,6 @@
 //! Medical images and data sets as plain arrays: the only crate that parses image files.
 //!
-//! Knows nothing of networks, sites or the protocol. The most important types are [`Volume`], a NIfTI file or a DICOM series with its
+//! Knows nothing of networks, sites or the protocol. The most important types are [`Volume`], a NIfTI, NRRD or MetaImage file or a DICOM series with its
 //! place in the patient, [`DataSet`], what a folder holds, and [`Case`], an image with its condition ready for training, of which a
 //! [`CaseSet`] reads one at a time from the disk. [`prepare`] goes from one to the other, and [`phantom`] makes artificial patients.
 //!
@@ -29,9 +29,13 @@ pub mod dicom;
 mod error;
 mod export;
 mod files;
+mod format;
+mod gzip;
 mod labels;
 pub mod mask;
+mod metaimage;
 mod nifti_file;
+mod nrrd;
 mod partition;
 pub mod phantom;
 mod picture;
@@ -40,17 +44,20 @@ mod prepared;
 mod resample;
 mod split;
 mod stain;
+mod text_header;
 mod transplant;
 mod volume;
+mod voxels;
 mod windows;
 
-pub use affine::{Affine, Orientation};
+pub use affine::{Affine, Distance, Orientation};
 pub use aperio::{Annotations, parse_annotations, read_annotations};
 pub use case::{Brain, Case, TestCase, Tile};
-pub use dataset::{CaseFiles, DataSet, Description, Layout, Split, Subject};
+pub use dataset::{CaseFiles, DataSet, Description, Layout, PassedOver, Split, Subject, is_companion, is_other_image};
 pub use error::Error;
 pub use export::Export;
-pub use nifti_file::{parse_labels, parse_volume, read_labels, read_volume, write_labels, write_volume};
+pub use format::{Format, is_volume, parse_labels, parse_volume, read_labels, read_volume};
+pub use nifti_file::{write_labels, write_volume};
 pub use partition::{disjoint, partition_by_group, partition_by_size, partition_dirichlet};
 pub use picture::{parse_instances, parse_rgb, read_instances, read_rgb, write_instances, write_rgb};
 pub use prepared::{CaseSet, TestSet, write_cases, write_test_case};
@@ -58,5 +65,5 @@ pub use resample::{bilinear, nearest};
 pub use split::{BRATS_2018, KUMAR, PublishedSplit, published_split};
 pub use stain::{StainReference, macenko, reinhard, stain_jitter};
 pub use transplant::transplant;
-pub use volume::Volume;
+pub use volume::{Grid, OffGrid, Volume};
 pub use windows::{Windows, window};

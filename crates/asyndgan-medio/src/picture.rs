@@ -1,17 +1,19 @@
+//! Pictures and label images in PNG and TIFF.
+
+mod png_file;
+mod tiff_file;
+
 use std::{
-    io::{Cursor, Seek},
-    path::Path,
+    io::Cursor,
+    path::{Path, PathBuf},
 };
 
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
-use tiff::{
-    ColorType,
-    decoder::{Decoder, DecodingResult},
-    encoder::{TiffEncoder, colortype::Gray32},
-};
+use tiff::encoder::{TiffEncoder, colortype::Gray32};
+use tiff_file::{Tiff, is_tiff};
 
-use crate::{Error, files, labels::integer};
+use crate::{Error, Volume, files};
 
 /// The longest side of a picture.
 const SIDE_MAX: u32 = 1 << 15;
@@ -20,13 +22,15 @@ const PIXELS_MAX: u64 = 1 << 27;
 /// No picture's file is smaller than its pixels by more than this (deflate 1032, LZW 1365).
 const RATIO_MAX: u64 = 1400;
 
-/// Reads a PNG or TIFF picture (strips or tiles; LZW, deflate or `PackBits`, with or without predictor); transparency is dropped.
+/// Reads a PNG, TIFF or BigTIFF picture (strips or tiles; LZW, deflate, `PackBits` or JPEG; grey, RGB, CMYK or YCbCr), turned as its
+/// orientation says; transparency is dropped.
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] also for a picture of more than 32,768 pixels a side or 2^27 in all.
+/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for floating numbers, for a TIFF of several pages, and for a picture of
+/// more than 32,768 pixels a side or 2^27 in all.
 pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
     parse_rgb(path, &files::read(path)?)
 }
@@ -36,19 +40,32 @@ pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
 /// # Errors
 /// As [`read_rgb`].
 pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
-    let rgb = decode(path, bytes)?.into_rgb8();
+    if is_tiff(bytes) {
+        return Tiff::open(path, bytes)?.rgb();
+    }
+    let decoded = decode(path, bytes)?;
+    if [decoded.as_luma16().map(image::ImageBuffer::as_raw), decoded.as_rgb16().map(image::ImageBuffer::as_raw)]
+        .into_iter()
+        .flatten()
+        .any(|v| is_of_8_bits(v))
+    {
+        return Err(Error::unsupported(path, OF_8_BITS));
+    }
+    let rgb = decoded.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     let raw = rgb.into_raw();
     Ok(Array3::from_shape_fn((3, height, width), |(k, r, c)| raw[3 * (r * width + c) + k].into()))
 }
 
-/// Reads instance labels or class labels: a PNG of one grey channel with 8 or 16 bits, or a TIFF with 8, 16 or 32.
+/// Reads instance labels or class labels as they are stored: a PNG of one grey channel with 1 to 16 bits or of indices into a palette, or a
+/// TIFF of one grey channel with integers or floats of up to 64 bits.
 ///
 /// # Shapes
 /// `[rows, columns]`, 0 is background.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] also for a colour picture and for values that are no whole numbers.
+/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for a colour picture, for JPEG compression, for a TIFF of several pages
+/// ([`read_labels`](crate::read_labels) reads a stack of slices), and for values that are no whole numbers.
 pub fn read_instances(path: &Path) -> Result<Array2<u32>, Error> {
     parse_instances(path, &files::read(path)?)
 }
@@ -58,16 +75,43 @@ pub fn read_instances(path: &Path) -> Result<Array2<u32>, Error> {
 /// # Errors
 /// As [`read_instances`].
 pub fn parse_instances(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> {
-    let (width, height, labels) = if is_tiff(bytes) {
-        tiff_labels(path, bytes)?
-    } else {
-        match decode(path, bytes)? {
-            DynamicImage::ImageLuma16(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
-            DynamicImage::ImageLuma8(grey) => (grey.width(), grey.height(), grey.into_raw().into_iter().map(u32::from).collect()),
-            other => return Err(Error::unsupported(path, format!("its pixels are {:?}; labels are one grey channel", other.color()))),
-        }
-    };
-    Array2::from_shape_vec((height as usize, width as usize), labels).map_err(|e| Error::unreadable(path, e))
+    if is_tiff(bytes) { Tiff::open(path, bytes)?.labels() } else { png_file::labels(path, bytes) }
+}
+
+/// Whether a file is a TIFF whose pages are the slices of a volume: by nnU-Net's spacing file beside it, or by what ImageJ, OME or tifffile
+/// wrote into it.
+pub(crate) fn is_stack(path: &Path) -> Result<bool, Error> {
+    let bytes = files::read(path)?;
+    if is_tiff(&bytes) { Tiff::open(path, &bytes)?.is_stack() } else { Ok(false) }
+}
+
+/// The file beside a TIFF that has the spacing of its slices.
+pub(crate) fn spacing_path(path: &Path) -> Option<PathBuf> {
+    tiff_file::spacing_file(path)
+}
+
+/// Reads a TIFF whose pages are the slices of a volume.
+pub(crate) fn stack<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
+    if !is_tiff(bytes) {
+        return Err(Error::unreadable(path, "it is no TIFF file"));
+    }
+    Tiff::open(path, bytes)?.stack(value)
+}
+
+/// What is wrong with a picture for which [`is_of_8_bits`] holds.
+const OF_8_BITS: &str = "its values of 16 bits are at most 255, as if they had 8; write it with 8 bits";
+
+/// Whether 16-bit values of a picture have the range of 8 bits, so that it would be taken for black.
+fn is_of_8_bits(values: &[u16]) -> bool {
+    let highest = values.iter().copied().max().unwrap_or(0);
+    (1..=255).contains(&highest)
+}
+
+/// Samples of up to 8 bits in rows of so many bytes, the first sample in the highest bits.
+fn unpacked_rows(bytes: &[u8], rows: usize, columns: usize, row_bytes: usize, bits: u8) -> impl Iterator<Item = u8> {
+    let (each, mask) = (usize::from(8 / bits), u8::MAX >> (8 - bits));
+    let sample = move |row: &[u8], c: usize| row.get(c / each).map(|byte| byte >> (8 - usize::from(bits) * (c % each + 1)) & mask);
+    bytes.chunks(row_bytes.max(1)).take(rows).flat_map(move |row| (0..columns).filter_map(move |c| sample(row, c)))
 }
 
 /// Writes a PNG picture, whole or not at all.
@@ -111,25 +155,23 @@ fn write_png(path: &Path, pixels: &[u8], width: usize, height: usize, kind: Exte
     files::write(path, &content)
 }
 
-fn is_tiff(bytes: &[u8]) -> bool {
-    bytes.starts_with(b"II*\0") || bytes.starts_with(b"MM\0*") || bytes.starts_with(b"II+\0") || bytes.starts_with(b"MM\0+")
-}
-
 fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     if bytes.is_empty() {
         return Err(Error::unreadable(path, "it is empty"));
     }
-    let wrong = |e: ImageError| Error::unreadable(path, e);
+    let wrong = |e: ImageError| match e {
+        ImageError::Unsupported(_) => Error::unsupported(path, format!("{e}; write it as PNG or TIFF")),
+        _ => Error::unreadable(path, e),
+    };
     let mut decoder = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(Error::io(path))?.into_decoder().map_err(wrong)?;
     check_size(path, bytes, decoder.dimensions(), decoder.total_bytes())?;
-    let kind = decoder.original_color_type();
-    if matches!(kind, ExtendedColorType::L1 | ExtendedColorType::L2 | ExtendedColorType::L4) {
-        return Err(Error::unsupported(path, "its pixels have fewer than 8 bits; convert it to 8 or 16 bits a pixel"));
-    }
     let mut limits = Limits::default();
     limits.max_alloc = Some(4 * decoder.total_bytes() + (64 << 20));
     decoder.set_limits(limits).map_err(wrong)?;
-    DynamicImage::from_decoder(decoder).map_err(wrong)
+    let turned = decoder.orientation().map_err(wrong)?;
+    let mut picture = DynamicImage::from_decoder(decoder).map_err(wrong)?;
+    picture.apply_orientation(turned);
+    Ok(picture)
 }
 
 /// Refuses pictures of no size or of too much, and headers that declare more than the file can hold, before room is made.
@@ -146,34 +188,4 @@ fn check_size(path: &Path, bytes: &[u8], (width, height): (u32, u32), decoded: u
         ));
     }
     Ok(())
-}
-
-/// The `image` crate reads no 32-bit integers, so labels come straight from its TIFF decoder.
-fn tiff_labels(path: &Path, bytes: &[u8]) -> Result<(u32, u32, Vec<u32>), Error> {
-    let wrong = |e: tiff::TiffError| Error::unreadable(path, e);
-    let mut decoder = open_tiff(Cursor::new(bytes)).map_err(wrong)?;
-    let (width, height) = decoder.dimensions().map_err(wrong)?;
-    let kind = decoder.colortype().map_err(wrong)?;
-    check_size(path, bytes, (width, height), (u64::from(width) * u64::from(height)).saturating_mul(kind.bit_depth().into()) / 8)?;
-    if !matches!(kind, ColorType::Gray(_)) {
-        return Err(Error::unsupported(path, format!("its pixels are {kind:?}; labels are one grey channel")));
-    }
-    let labels: Option<Vec<u32>> = match decoder.read_image().map_err(wrong)? {
-        DecodingResult::U8(v) => Some(v.into_iter().map(u32::from).collect()),
-        DecodingResult::U16(v) => Some(v.into_iter().map(u32::from).collect()),
-        DecodingResult::U32(v) => Some(v),
-        DecodingResult::I16(v) => v.into_iter().map(|v| integer(v.into())).collect(),
-        DecodingResult::I32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
-        DecodingResult::F32(v) => v.into_iter().map(|v| integer(v.into())).collect(),
-        _ => return Err(Error::unsupported(path, format!("its pixels are {kind:?}; convert labels to 8, 16 or 32 bits"))),
-    };
-    let labels = labels.ok_or_else(|| Error::unsupported(path, "it holds values that are no whole numbers from 0; labels are"))?;
-    Ok((width, height, labels))
-}
-
-fn open_tiff<R: std::io::Read + Seek>(source: R) -> Result<Decoder<R>, tiff::TiffError> {
-    let mut limits = tiff::decoder::Limits::default();
-    limits.decoding_buffer_size = 8 * PIXELS_MAX as usize;
-    limits.intermediate_buffer_size = 8 * PIXELS_MAX as usize;
-    Ok(Decoder::new(source)?.with_limits(limits))
 }

@@ -1,8 +1,10 @@
 //! From patients and tiles to the shapes that networks take.
 
+use std::path::Path;
+
 use ndarray::{Array2, Array3, Array4, ArrayView3, Axis, Slice};
 
-use crate::{Brain, Case, StainReference, TestCase, Tile, Windows, bilinear, mask, nearest, reinhard, window};
+use crate::{Brain, Case, Error, StainReference, TestCase, Tile, Windows, bilinear, mask, nearest, reinhard, window};
 
 /// Condition code of the brain's outline; 1, 2 and 3 are tumour labels.
 pub const BRAIN_OUTLINE: u8 = 4;
@@ -10,10 +12,12 @@ pub const BRAIN_OUTLINE: u8 = 4;
 pub const BRAIN_CODES: u8 = 4;
 /// Condition codes of tissue: nuclei are 1.
 pub const TISSUE_CODES: u8 = 1;
+/// Label of a voxel that nobody has judged: a slice with one is left out.
+pub const IGNORED: u8 = 255;
 /// A slice with fewer tumour pixels on the original grid is left out.
 pub const TUMOUR_PIXELS_MIN: usize = 10;
 
-/// Slices of one brain that show enough tumour, resized to `size` by `size`.
+/// Slices of one brain that show enough tumour, and that are judged everywhere, resized to `size` by `size`.
 ///
 /// Intensities are scaled per volume: background is -1, the 99.5th percentile of the brain 1. The condition is the tumour labels
 /// and the brain's outline.
@@ -103,8 +107,11 @@ pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
 /// The volume in [-1, 1], and the slices with enough tumour.
 fn brain_slices(brain: &Brain) -> (Array3<f32>, Vec<usize>) {
     let scaled = scale_robustly(&brain.t2);
-    let tumour = |z: &usize| brain.labels.index_axis(Axis(0), *z).iter().filter(|&&l| l > 0).count();
-    let chosen = (0..brain.t2.len_of(Axis(0))).filter(|z| tumour(z) >= TUMOUR_PIXELS_MIN).collect();
+    let shows_enough = |z: &usize| {
+        let plane = brain.labels.index_axis(Axis(0), *z);
+        plane.iter().all(|&l| l != IGNORED) && plane.iter().filter(|&&l| l > 0).count() >= TUMOUR_PIXELS_MIN
+    };
+    let chosen = (0..brain.t2.len_of(Axis(0))).filter(shows_enough).collect();
     (scaled, chosen)
 }
 
@@ -116,6 +123,74 @@ pub fn scale_robustly(volume: &Array3<f32>) -> Array3<f32> {
     let at = inside.len().saturating_sub(1) * 995 / 1000;
     let high = if inside.is_empty() { 1.0 } else { *inside.select_nth_unstable_by(at, f32::total_cmp).1 };
     volume.mapv(|v| (2.0 * v / high - 1.0).clamp(-1.0, 1.0))
+}
+
+/// More negative voxels than this part of those that are not 0 are no rounding or ringing.
+const NEGATIVE_MAX: f64 = 0.01;
+
+/// Refuses intensities that [`scale_robustly`] would read wrongly: it takes 0 and below for background, which neither computed tomography nor
+/// a volume scaled to mean 0 means by it.
+///
+/// # Errors
+/// [`Error::Unsupported`] with the share of negative voxels and the way out.
+pub fn check_intensities(path: &Path, voxels: ArrayView3<f32>) -> Result<(), Error> {
+    let negative = voxels.iter().filter(|v| **v < 0.0).count();
+    let all = voxels.iter().filter(|v| **v != 0.0).count();
+    if negative as f64 <= NEGATIVE_MAX * all as f64 {
+        return Ok(());
+    }
+    let lowest = voxels.iter().copied().fold(f32::INFINITY, f32::min);
+    let fact = format!(
+        "{negative} of its {all} voxels that are not 0 are negative, down to {lowest}, as in computed tomography or after scaling to mean 0; \
+         preparation takes 0 and below for background. Shift and clip it so that background is 0 and all else above, for example with \
+         nibabel: numpy.clip(data - low, 0, high - low)"
+    );
+    Err(Error::unsupported(path, fact))
+}
+
+/// A picture whose middle brightness is below this, of 255, has a dark background.
+const DARK: f32 = 60.0;
+/// Stained tissue lets less than this part of the light through.
+const TISSUE: f32 = 0.85;
+/// How much more tissue may absorb blue than green, as optical density: haematoxylin and eosin both absorb green most.
+const BROWN_MAX: f64 = 0.1;
+
+/// Refuses pictures that are not stained with haematoxylin and eosin, to which preparation normalises them: grey ones, those with a dark background as
+/// in fluorescence, and those whose tissue is red or brown, as with diaminobenzidine or in a photograph of the retina.
+///
+/// # Shapes
+/// `[3, rows, columns]`, values in 0..=255.
+///
+/// # Errors
+/// [`Error::Unsupported`] with what the picture shows instead.
+pub fn check_stain(path: &Path, rgb: ArrayView3<f32>) -> Result<(), Error> {
+    let refused = |what: &str| {
+        let fact = format!("{what}; preparation normalises pictures to the stain of haematoxylin and eosin, so leave it out");
+        Err(Error::unsupported(path, fact))
+    };
+    let pixels = || rgb.lanes(Axis(0)).into_iter().map(|p| [p[0], p[1], p[2]]);
+    let brightness = |[r, g, b]: [f32; 3]| (r + g + b) / 3.0;
+    let mut all: Vec<f32> = pixels().map(brightness).collect();
+    if all.is_empty() {
+        return Ok(());
+    }
+    let (low, high) = all.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    let is_grey = pixels().all(|[r, g, b]| (r - g).abs() <= 2.0 && (g - b).abs() <= 2.0);
+    // A picture of one tone shows nothing that could be told apart.
+    if is_grey && high - low > 8.0 {
+        return refused("it is grey");
+    }
+    let middle = all.len() / 2;
+    if *all.select_nth_unstable_by(middle, f32::total_cmp).1 < DARK && high - low > 8.0 {
+        return refused("its background is dark");
+    }
+    let density = |v: f32| -f64::from(((v + 1.0) / 256.0).ln());
+    let tissue: Vec<f64> = pixels().filter(|p| brightness(*p) < TISSUE * 255.0).map(|[_, g, b]| density(b) - density(g)).collect();
+    let brown = tissue.iter().sum::<f64>() / tissue.len().max(1) as f64;
+    if brown > BROWN_MAX {
+        return refused("its tissue absorbs blue more than green: it is brown or red");
+    }
+    Ok(())
 }
 
 /// Patches of one tile: a grid of as many `size` by `size` windows as cover it, evenly spaced.
@@ -188,6 +263,49 @@ mod tests {
             let found: Vec<Array2<u8>> = of_mask.into_iter().filter(|(z, _)| enough(*z)).map(|(_, condition)| condition).collect();
             assert!(!found.is_empty() && found == expected, "at {size}");
         }
+    }
+
+    #[test]
+    fn slices_that_nobody_has_judged_everywhere_are_left_out() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let mut brain = phantom::brain("phantom", 0, &phantom::Scanner::of_site(3), &mut rng);
+        let before: Vec<String> = brain_cases(&brain, 72).into_iter().map(|case| case.id).collect();
+        let z: usize = before[1].rsplit('#').next().and_then(|z| z.parse().ok()).expect("a slice's number");
+        brain.labels[[z, 0, 0]] = IGNORED;
+        let after: Vec<String> = brain_cases(&brain, 72).into_iter().map(|case| case.id).collect();
+        assert_eq!(after, [&before[..1], &before[2..]].concat());
+    }
+
+    #[test]
+    fn intensities_that_scaling_would_read_wrongly_are_refused() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let brain = phantom::brain("phantom", 0, &phantom::Scanner::of_site(3), &mut rng).t2;
+        let check = |volume: Array3<f32>| check_intensities(Path::new("v"), volume.view());
+        check(brain.clone()).expect("a scan");
+        check(brain.mapv(|v| if v == 0.0 { v } else { v - 1e-3 })).expect("positive");
+        let mut rung = brain.clone();
+        rung.iter_mut().step_by(400).for_each(|v| *v = -1.0);
+        check(rung).expect("some ringing");
+        assert!(check(brain.mapv(|v| 20.0 * v - 1000.0)).expect_err("as CT").to_string().contains("down to -1000"));
+        let mean = brain.mean().expect("voxels");
+        check(brain.mapv(|v| v - mean)).expect_err("of mean 0");
+    }
+
+    #[test]
+    fn pictures_of_other_stains_are_refused() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(4);
+        let check = |rgb: Array3<f32>| check_stain(Path::new("p"), rgb.view()).map_err(|e| e.to_string());
+        let tile = phantom::tile("phantom", 96, &phantom::Stain::of_site(0), &mut rng).rgb;
+        for site in 0..4 {
+            check(phantom::tile("phantom", 96, &phantom::Stain::of_site(site), &mut rng).rgb).expect("haematoxylin and eosin");
+        }
+        let grey = Array3::from_shape_fn(tile.dim(), |(_, r, c)| tile[[1, r, c]]);
+        assert!(check(grey.clone()).expect_err("grey").contains("it is grey"));
+        let blue = Array3::from_shape_fn(tile.dim(), |(k, r, c)| if k == 2 { 255.0 - grey[[0, r, c]] } else { 3.0 });
+        assert!(check(blue).expect_err("fluorescence").contains("background is dark"));
+        let brown = Array3::from_shape_fn(tile.dim(), |(k, r, c)| tile[[[0, 2, 1][k], r, c]] * [1.0, 1.0, 0.7][k]);
+        assert!(check(brown).expect_err("diaminobenzidine").contains("brown or red"));
+        check(Array3::from_elem((3, 8, 8), 200.0)).expect("one tone");
     }
 
     #[test]

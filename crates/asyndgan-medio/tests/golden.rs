@@ -57,6 +57,11 @@ fn a_series_is_what_pydicom_reads_in_whatever_order_and_syntax_its_files_are() {
 }
 
 #[test]
+fn frames_of_one_file_are_the_slices_of_the_series() {
+    same(&read_series(&folder().join("enhanced")).expect("readable"), &expected()["series"], "enhanced");
+}
+
+#[test]
 fn compressed_slices_are_what_pydicom_reads() {
     for name in ["lossless.dcm", "baseline.dcm"] {
         let path = folder().join(name);
@@ -68,13 +73,40 @@ fn compressed_slices_are_what_pydicom_reads() {
 }
 
 #[test]
+fn what_lossy_compression_overshoots_is_cut_off_as_pydicom_does() {
+    let path = folder().join("lossy.dcm");
+    let found = parse_slice(&path, &std::fs::read(&path).expect("there")).expect("readable");
+    let values = numbers(&expected()["lossy.dcm"]["values"]);
+    // Decoders round differently: by one, which is rescaled to two.
+    let apart = found.iter().zip(&values).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+    assert!(apart <= 2.0, "{apart}");
+    assert!(values.contains(&-1024.0) && values.contains(&(2.0 * 4095.0 - 1024.0)));
+}
+
+#[test]
 fn a_segmentation_lies_on_its_series_as_highdicom_made_it() {
     let series = read_series(&folder().join("series")).expect("readable");
-    let found = read_segmentation(&folder().join("segmentation.dcm"), &series).expect("readable");
-    let expected = &expected()["segmentation.dcm"];
-    assert_eq!(found.labels.voxels.iter().map(|&l| f64::from(l)).collect::<Vec<_>>(), numbers(&expected["values"]));
-    assert_eq!(found.overlapping as u64, expected["overlapping"].as_u64().expect("a count"));
-    assert_eq!(found.names.into_values().collect::<Vec<_>>(), ["one", "two"]);
+    for name in ["segmentation.dcm", "labelmap.dcm"] {
+        let found = read_segmentation(&folder().join(name), &series).expect("readable");
+        let expected = &expected()[name];
+        assert_eq!(found.labels.voxels.iter().map(|&l| f64::from(l)).collect::<Vec<_>>(), numbers(&expected["values"]), "{name}");
+        assert_eq!(found.overlapping as u64, expected["overlapping"].as_u64().expect("a count"), "{name}");
+        let named: Vec<_> = found.names.into_iter().filter(|(number, _)| *number > 0).map(|(_, name)| name).collect();
+        assert_eq!(named, ["one", "two"], "{name}");
+    }
+}
+
+#[test]
+fn a_segmentation_lies_on_an_image_in_any_order_of_its_axes() {
+    let series = read_series(&folder().join("series")).expect("readable");
+    let expected = read_segmentation(&folder().join("segmentation.dcm"), &series).expect("readable").labels;
+    for order in [['L', 'P', 'S'], ['R', 'A', 'I'], ['S', 'L', 'P'], ['A', 'I', 'R']] {
+        let turned = series.clone().oriented(Orientation(order));
+        for name in ["segmentation.dcm", "labelmap.dcm"] {
+            let found = read_segmentation(&folder().join(name), &turned).expect("readable").labels;
+            assert_eq!(found, expected.clone().oriented(Orientation(order)), "{name} {order:?}");
+        }
+    }
 }
 
 #[test]
@@ -82,7 +114,7 @@ fn a_segmentation_of_another_series_is_refused() {
     let mut series = read_series(&folder().join("series")).expect("readable");
     series.affine.0[2][3] += 1.0;
     let error = read_segmentation(&folder().join("segmentation.dcm"), &series).expect_err("elsewhere");
-    assert!(error.to_string().contains("lies on no slice"), "{error}");
+    assert!(error.to_string().contains("lies 1.000 mm off the nearest slice"), "{error}");
 }
 
 #[test]
@@ -103,7 +135,7 @@ fn pictures_are_what_scikit_image_reads() {
 fn annotations_fill_what_scikit_image_fills() {
     let expected = &expected()["annotation.xml"];
     let shape = shape(expected);
-    let found = read_annotations(&folder().join("annotation.xml"), shape[0], shape[1]).expect("readable");
+    let found = read_annotations(&folder().join("annotation.xml"), shape[0], shape[1], None).expect("readable");
     assert_eq!(found.labels.iter().map(|&v| f64::from(v)).collect::<Vec<_>>(), numbers(&expected["values"]));
     assert_eq!(found.regions, 40);
 }

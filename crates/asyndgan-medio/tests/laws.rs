@@ -123,7 +123,7 @@ proptest! {
     fn a_polygon_covers_its_area(points in prop::collection::vec((2.0..58.0_f64, 2.0..58.0_f64), 3..4)) {
         let vertices = points.iter().map(|(x, y)| format!("<Vertex X=\"{x}\" Y=\"{y}\"/>")).collect::<Vec<_>>().concat();
         let xml = format!("<Annotations><Region><Vertices>{vertices}</Vertices></Region></Annotations>");
-        let found = parse_annotations("a.xml".as_ref(), xml.as_bytes(), 60, 60).expect("valid");
+        let found = parse_annotations("a.xml".as_ref(), xml.as_bytes(), 60, 60, None).expect("valid");
         let next = |i: usize| points[(i + 1) % points.len()];
         let twice: f64 = points.iter().enumerate().map(|(i, (x, y))| x * next(i).1 - next(i).0 * y).sum();
         let round: f64 = points.iter().enumerate().map(|(i, (x, y))| (x - next(i).0).hypot(y - next(i).1)).sum();

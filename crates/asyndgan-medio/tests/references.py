@@ -16,6 +16,8 @@ import nibabel
 import numpy as np
 import pydicom
 
+SLICES = ["693_J2KI.dcm", "CT_small.dcm", "J2K_pixelrep_mismatch.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm"]
+SLICES += ["MR_small_implicit.dcm", "MR_small_jp2klossless.dcm", "MR_small_jpeg_ls_lossless.dcm", "MR_small_padded.dcm", "examples_overlay.dcm"]
 TYPES = ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f4", "f8"]
 
 
@@ -144,6 +146,33 @@ def dicom(folder, rng):
     )
     segmentation.save_as(folder / "segmentation.dcm")
     labels = np.where(masks[..., 1], 2, masks[..., 0].astype(int))
+    label_map = highdicom.seg.Segmentation(
+        source_images=written,
+        pixel_array=labels.astype("u1"),
+        segmentation_type="LABELMAP",
+        segment_descriptions=[describe(1, "one"), describe(2, "two")],
+        series_instance_uid=f"{series}.98",
+        series_number=3,
+        sop_instance_uid=f"{series}.101",
+        instance_number=1,
+        manufacturer="none",
+        manufacturer_model_name="none",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    label_map.save_as(folder / "labelmap.dcm")
+    expected["labelmap.dcm"] = {"shape": list(labels.shape), "values": labels.ravel().tolist(), "overlapping": 0}
+    for slice_ in written:
+        slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    enhanced = highdicom.legacy.LegacyConvertedEnhancedCTImage(
+        legacy_datasets=sorted(written, key=lambda s: s.InstanceNumber),
+        series_instance_uid=f"{series}.97",
+        series_number=4,
+        sop_instance_uid=f"{series}.102",
+        instance_number=1,
+    )
+    (folder / "enhanced").mkdir(exist_ok=True)
+    enhanced.save_as(folder / "enhanced/frames.dcm")
     read = highdicom.seg.segread(folder / "segmentation.dcm")
     found = read.get_volume(combine_segments=False).array if hasattr(read, "get_volume") else None
     assert found is None or found.sum() == masks.sum()
@@ -158,7 +187,7 @@ def compressed(folder):
     import imagecodecs
     from PIL import Image
     from pydicom.encaps import encapsulate
-    from pydicom.uid import JPEGBaseline8Bit, JPEGLosslessSV1
+    from pydicom.uid import JPEG2000, JPEGBaseline8Bit, JPEGLosslessSV1
 
     expected = {}
     ramp = np.add.outer(np.arange(16) * 3, np.arange(24) * 8).astype("u1")
@@ -176,6 +205,18 @@ def compressed(folder):
         slice_.save_as(folder / name)
         values = pydicom.dcmread(folder / name).pixel_array * 2.0 - 1024
         expected[name] = {"shape": list(values.shape), "values": values.ravel().tolist()}
+    # A disc on black: lossy compression overshoots below 0 and beyond the largest value.
+    rows, columns = np.mgrid[:32, :32]
+    disc = np.where((rows - 16) ** 2 + (columns - 15) ** 2 < 80, 4095, 0).astype("u2")
+    slice_.Rows, slice_.Columns = disc.shape
+    slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 12, 11
+    slice_.PixelData = encapsulate([imagecodecs.jpeg2k_encode(disc, level=30, reversible=False, codecformat="j2k", bitspersample=12)])
+    slice_["PixelData"].is_undefined_length, slice_["PixelData"].VR = True, "OB"
+    slice_.file_meta.TransferSyntaxUID = JPEG2000
+    slice_.save_as(folder / "lossy.dcm")
+    values = pydicom.dcmread(folder / "lossy.dcm").pixel_array * 2.0 - 1024
+    assert (values != disc * 2.0 - 1024).any()
+    expected["lossy.dcm"] = {"shape": list(values.shape), "values": values.ravel().tolist()}
     return expected
 
 
@@ -193,6 +234,7 @@ def pictures(folder, rng):
     tifffile.imwrite(folder / "deflate.tif", rgb, compression="zlib", predictor=2, photometric="rgb", byteorder=">")
     io.imsave(folder / "rgb.png", rgb, check_contrast=False)
     io.imsave(folder / "labels16.png", (labels % 60_000).astype("u2"), check_contrast=False)
+    io.imsave(folder / "dark16.png", (labels % 256).astype("u2"), check_contrast=False)
     tifffile.imwrite(folder / "labels32.tif", labels, photometric="minisblack")
     expected = {}
     for path in ["lzw.tif", "packbits.tif", "tiled.tif", "deflate.tif", "rgb.png"]:
@@ -247,7 +289,7 @@ def real(extra):
     for place in ["98892001/CT5N"]:
         folder = tests / "dicomdirtests" / place
         found["series"][str(folder)] = digest(of_pydicom(folder))
-    for name in ["CT_small.dcm", "MR_small.dcm", "MR_small_RLE.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"]:
+    for name in SLICES:
         slice_ = pydicom.dcmread(tests / name)
         values = slice_.pixel_array * float(slice_.get("RescaleSlope", 1)) + float(slice_.get("RescaleIntercept", 0))
         found["slices"][str(tests / name)] = digest({"shape": list(values.shape), "values": values.ravel()})

@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
-use asyndgan_medio::{Brain, Case, CaseFiles, DataSet, Layout, Split, Subject, TestCase, Tile, phantom, prepare};
+use anyhow::{Result, ensure};
+use asyndgan_medio::{Brain, Case, CaseFiles, DataSet, Layout, Split, Subject, TestCase, Tile, dicom, is_volume, phantom, prepare};
 use asyndgan_paper::DataKind;
 use asyndgan_protocol::{Role, stream};
 
-use crate::sources::Item;
+use crate::{progress::Progress, sources::Item};
 
 /// One of them in memory.
 pub(crate) enum Patient {
@@ -37,7 +37,15 @@ impl Recipe {
 
     pub(crate) fn test_case(self, patient: &Patient) -> Result<TestCase> {
         match patient {
-            Patient::Brain(brain) => Ok(prepare::brain_test_case(brain, self.size)),
+            Patient::Brain(brain) => {
+                let ignored = brain.labels.iter().filter(|&&l| l == prepare::IGNORED).count();
+                ensure!(
+                    ignored == 0,
+                    "{} is held out, and {ignored} of its voxels are to be ignored; hold out cases that are judged everywhere (--lists)",
+                    brain.id
+                );
+                Ok(prepare::brain_test_case(brain, self.size))
+            }
             Patient::Tile(tile) => {
                 self.check(tile)?;
                 Ok(prepare::tile_test_case(tile, self.shrink))
@@ -62,7 +70,7 @@ impl Recipe {
 
     /// Changes whenever preparation makes something else of the same files.
     fn about(self) -> String {
-        format!("preparation 2, size {}, shrink {}", self.size, self.shrink)
+        format!("preparation 3, size {}, shrink {}", self.size, self.shrink)
     }
 }
 
@@ -71,18 +79,80 @@ pub(crate) struct RealData {
     pub(crate) set: DataSet,
     channel: usize,
     pub(crate) volumes: bool,
+    items: Vec<Item>,
+}
+
+/// What is taken of a folder of real images.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selection<'a> {
+    /// The channel of volumes with several.
+    pub(crate) channel: &'a str,
+    /// The layer of annotations with several.
+    pub(crate) layer: Option<&'a str>,
+    /// Whether what cannot be used is left out.
+    pub(crate) skip_unusable: bool,
+}
+
+impl Default for Selection<'_> {
+    fn default() -> Self {
+        Self { channel: "t2", layer: None, skip_unusable: false }
+    }
 }
 
 impl RealData {
-    /// Opens a folder that must be complete; of volumes with several channels it takes the named one.
-    pub(crate) fn open(folder: &Path, channel: &str) -> Result<Self> {
-        let mut set = DataSet::complete(folder)?;
+    /// Opens a folder; of volumes with several channels it takes the named one. A folder in which something cannot be used is refused, unless
+    /// that is to be skipped.
+    pub(crate) fn open(folder: &Path, Selection { channel, layer, skip_unusable }: Selection, recipe: Recipe) -> Result<Self> {
+        let mut set = DataSet::find(folder)?;
+        set.layer = layer.map(str::to_owned);
+        let mut unusable = set.unusable();
+        for passed_over in set.passed_over.iter().filter(|p| !p.is_problem) {
+            eprintln!("note: {} is passed over: {}", passed_over.path.display(), passed_over.reason);
+        }
         // Held-out images without labels are of no use here.
-        set.cases.retain(|c| c.labels.is_some());
-        ensure!(!set.cases.is_empty(), "{}: no case has labels", folder.display());
-        let pictures = matches!(set.read(&set.cases[0], 0)?, Subject::Picture { .. });
-        let channel = if pictures || set.channels.len() == 1 { 0 } else { set.channel(channel)? };
-        Ok(Self { set, channel, volumes: !pictures })
+        let (cases, unlabelled): (Vec<CaseFiles>, Vec<CaseFiles>) =
+            std::mem::take(&mut set.cases).into_iter().filter(|case| case.missing.is_empty()).partition(|case| case.labels.is_some());
+        if !unlabelled.is_empty() {
+            let names: Vec<&str> = unlabelled.iter().map(|case| case.id.as_str()).collect();
+            eprintln!("note: held-out cases without labels are passed over: {}", names.join(", "));
+        }
+        let kind = cases.iter().find_map(|case| is_case_of_volumes(case).ok());
+        let channel = if kind != Some(true) || set.channels.len() == 1 { 0 } else { set.channel(channel)? };
+        let mut data = Self { set, channel, volumes: kind == Some(true), items: Vec::new() };
+        let mut bar = Progress::new("look at cases", cases.len() as u64);
+        for (n, case) in cases.into_iter().enumerate() {
+            for folder in case.images.iter().filter(|path| path.is_dir()) {
+                // What cannot be read is an error of the case.
+                for passed_over in dicom::passed_over(folder).unwrap_or_default() {
+                    bar.say(&format!("note: {} is passed over: {}", passed_over.path.display(), passed_over.reason));
+                }
+            }
+            match data.item(&case, recipe) {
+                Ok(item) => {
+                    data.items.push(item);
+                    data.set.cases.push(case);
+                }
+                Err(error) => unusable.push(format!("{}: {error:#}", case.id)),
+            }
+            bar.set(n as u64 + 1);
+        }
+        drop(bar);
+        if !unusable.is_empty() {
+            let (count, listed) = (unusable.len(), unusable.join("\n  "));
+            ensure!(
+                skip_unusable && !data.set.cases.is_empty(),
+                "{count} problems in {}:\n  {listed}\ncorrect them, take these files out, or leave them out with `data prepare --skip-unusable`",
+                folder.display()
+            );
+            eprintln!("skipped, because they cannot be used:\n  {listed}");
+        }
+        ensure!(!data.set.cases.is_empty(), "{}: no case has labels", folder.display());
+        Ok(data)
+    }
+
+    /// What sharing out needs to know of each case, in the order of the data set's cases.
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
     }
 
     pub(crate) fn kind(&self) -> DataKind {
@@ -98,23 +168,54 @@ impl RealData {
         Ok(self.set.read(case, self.channel)?)
     }
 
-    /// What sharing out needs to know of a case.
-    pub(crate) fn item(&self, case: &CaseFiles) -> Result<Item> {
-        let size = self.subject(case)?.labelled();
+    /// Reads a case, to see whether it can be prepared.
+    fn item(&self, case: &CaseFiles, recipe: Recipe) -> Result<Item> {
+        let subject = self.subject(case)?;
+        let size = subject.labelled(self.set.ignore);
+        if let (Some(ignore), Subject::Picture { labels: Some(labels), .. }) = (self.set.ignore, &subject) {
+            let count = labels.iter().filter(|&&l| l == ignore).count();
+            ensure!(
+                count == 0,
+                "{count} pixels have the label {ignore}, which is to be ignored; pictures are trained on as a whole, so leave it out"
+            );
+        }
+        if let Patient::Tile(tile) = self.patient(case, subject)? {
+            recipe.check(&tile)?;
+        }
         Ok(Item { case: case.id.clone(), patient: case.patient.clone(), size, held_out: case.split == Split::Test })
     }
 
     pub(crate) fn read(&self, case: &CaseFiles) -> Result<Patient> {
-        let subject = self.subject(case)?;
-        let patient =
-            if self.volumes { subject.into_brain(&case.id).map(Patient::Brain) } else { subject.into_tile(&case.id).map(Patient::Tile) };
-        patient.with_context(|| format!("{} cannot be prepared", case.images[0].display()))
+        self.patient(case, self.subject(case)?)
+    }
+
+    fn patient(&self, case: &CaseFiles, subject: Subject) -> Result<Patient> {
+        let image = self.image(case);
+        Ok(if self.volumes {
+            Patient::Brain(subject.into_brain(&case.id, image, self.set.ignore)?)
+        } else {
+            Patient::Tile(subject.into_tile(&case.id, image)?)
+        })
+    }
+
+    /// The file or folder that holds the channel.
+    fn image<'a>(&self, case: &'a CaseFiles) -> &'a Path {
+        case.images.get(self.channel).unwrap_or(&case.images[0])
     }
 
     /// What a case's prepared file is called: its name, and a digest of its files, of whose it is and of how it is prepared.
     pub(crate) fn stem(&self, case: &CaseFiles, recipe: Recipe) -> Result<String> {
-        Ok(format!("{}-{}", case.id, case.digest(self.channel, &format!("{}, patient {}", recipe.about(), case.patient))?))
+        let DataSet { layout, layer, ignore, .. } = &self.set;
+        let labels = case.labels.as_deref().and_then(Path::file_name).unwrap_or_default();
+        let read_as = format!("{layout:?}, mask {}, layer {layer:?}, ignore {ignore:?}", labels.display());
+        let about = format!("{}, {read_as}, patient {}", recipe.about(), case.patient);
+        Ok(format!("{}-{}", case.id, case.digest(self.channel, &about)?))
     }
+}
+
+/// Whether a case's image is a volume, and not a picture.
+fn is_case_of_volumes(case: &CaseFiles) -> Result<bool> {
+    Ok(case.images[0].is_dir() || is_volume(&case.images[0])?)
 }
 
 /// Where the numbers of held-out phantoms begin: far from those of any site's own.

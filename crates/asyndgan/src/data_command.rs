@@ -4,7 +4,13 @@ use anyhow::{Context, Result, ensure};
 use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, published_split};
 use clap::{Subcommand, ValueEnum};
 
-use crate::{Which, data::RealData, data::Recipe, export, inspect, prepare, run_folder::write_json, sources::Rule};
+use crate::{
+    Which,
+    data::{RealData, Recipe, Selection},
+    export, inspect, prepare,
+    run_folder::write_json,
+    sources::Rule,
+};
 
 const INSPECT: &str = "Examples:
   asyndgan data inspect data/monuseg
@@ -30,6 +36,9 @@ pub(crate) enum DataCommand {
         /// Where to draw the contact sheet.
         #[arg(long, default_value = "contact-sheet.png")]
         picture: PathBuf,
+        /// Of ImageScope annotations with several layers, the one to read: its name or number.
+        #[arg(long)]
+        layer: Option<String>,
     },
     /// Bring a folder's cases into the shapes that networks take, shared out to sites.
     #[command(after_help = PREPARE)]
@@ -48,6 +57,12 @@ pub(crate) enum DataCommand {
         /// Of volumes with several channels, the one to take.
         #[arg(long, default_value = "t2")]
         channel: String,
+        /// Of ImageScope annotations with several layers, the one to read: its name or number.
+        #[arg(long)]
+        layer: Option<String>,
+        /// Leave out cases and files that cannot be used, and list them; without it, one of them ends the command.
+        #[arg(long)]
+        skip_unusable: bool,
         /// At most so many sites.
         #[arg(long, default_value_t = 10)]
         sites: usize,
@@ -98,17 +113,18 @@ pub(crate) enum ExportLayout {
 
 pub(crate) fn run(command: DataCommand) -> Result<()> {
     match command {
-        DataCommand::Inspect { dir, picture } => {
+        DataCommand::Inspect { dir, picture, layer } => {
             ensure!(picture.extension().is_some_and(|e| e == "png"), "{} must end in .png", picture.display());
             ensure!(!lies_in(&picture, &dir), "{} lies in the folder that is looked at; choose another place", picture.display());
-            inspect::inspect(&dir, &picture)
+            inspect::inspect(&dir, &picture, layer)
         }
         DataCommand::Export { which, layout, out } => export::export(which, layout, &out),
-        DataCommand::Prepare { dir, out, size, shrink, channel, sites, partition, lists, alpha, seed } => {
+        DataCommand::Prepare { dir, out, size, shrink, channel, layer, skip_unusable, sites, partition, lists, alpha, seed } => {
             ensure!((1..=4096).contains(&size) && shrink > 0 && sites > 0, "size must be from 1 to 4096, shrink and sites at least 1");
             ensure!(!lies_in(&out, &dir), "{} lies in the folder that is read; choose another place", out.display());
             ensure!(alpha > 0.0 && alpha.is_finite(), "alpha must be above 0");
-            let data = RealData::open(&dir, &channel)?;
+            let data =
+                RealData::open(&dir, Selection { channel: &channel, layer: layer.as_deref(), skip_unusable }, Recipe { size, shrink })?;
             let lists = match &lists {
                 Some(path) => own_lists(path, &data, sites)?,
                 None => published_split("the published lists".as_ref(), if data.volumes { BRATS_2018 } else { KUMAR })?,

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_medio::{Case, CaseSet, Orientation, prepare, read_instances, read_labels, write_cases};
+use asyndgan_medio::{Case, CaseSet, Orientation, is_volume, prepare, read_instances, read_labels, write_cases};
 use asyndgan_models::{Generator, set_threads};
 use asyndgan_paper::{Experiment, Profile, Run, Settings};
 use asyndgan_training::{Wanted, synthesize as through};
@@ -11,13 +11,7 @@ use ndarray::{Array2, Array3};
 use tch::{Device, Tensor};
 
 use crate::{
-    configure,
-    export::described,
-    mask_files::{is_volume, masks},
-    network_file,
-    progress::Progress,
-    run_folder::remove_folder,
-    synthesize::image,
+    configure, export::described, mask_files::masks, network_file, progress::Progress, run_folder::remove_folder, synthesize::image,
 };
 
 /// What is made of whose masks.
@@ -117,7 +111,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
 
 fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
     let shown = path.display();
-    let volume = is_volume(path);
+    let volume = is_volume(path)?;
     match run.experiment {
         Experiment::Table1 if volume => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
@@ -135,8 +129,8 @@ fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
             ensure!(!codes.is_empty(), "{shown} is smaller than the {} pixels that become one", run.settings.shrink);
             Ok(vec![Condition { name: name.into(), codes }])
         }
-        Experiment::Table1 => bail!("{shown} is a picture; this generator takes NIfTI masks of brains"),
-        _ => bail!("{shown} is a volume; this generator takes PNG or TIFF masks of nuclei"),
+        Experiment::Table1 => bail!("{shown} is a picture; this generator takes volumes: masks of brains"),
+        _ => bail!("{shown} is a volume; this generator takes pictures: masks of nuclei"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result, bail};
-use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, read_annotations};
+use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, dicom, read_annotations};
 
 use crate::{
     figures::{SHEET_ROWS, contact_sheet},
@@ -11,11 +11,12 @@ use crate::{
     stdout::print,
 };
 
-/// Labels that are listed one by one; of more only the number is told.
+/// Labels that are listed one by one; of more only the number is printed.
 const LABELS_LISTED: usize = 8;
 
-pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
-    let set = DataSet::find(folder)?;
+pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> Result<()> {
+    let mut set = DataSet::find(folder)?;
+    set.layer = layer;
     let mut out = String::new();
     writeln!(out, "{}: {}", folder.display(), set.layout)?;
     let held_out = set.cases.iter().filter(|c| c.split == Split::Test).count();
@@ -24,10 +25,17 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
         let named: Vec<String> = set.labels.iter().map(|(l, name)| format!("{l} {name}")).collect();
         writeln!(out, "labels: {}", named.join(", "))?;
     }
-    let (mut problems, mut shown) = (Vec::new(), Vec::new());
+    if let Some(ignore) = set.ignore {
+        writeln!(out, "label {ignore} is to be ignored: nobody has judged its voxels")?;
+    }
+    let (mut problems, mut shown, mut passed_over) = (set.unusable(), Vec::new(), Vec::new());
+    passed_over.extend(set.passed_over.iter().filter(|p| !p.is_problem).cloned());
     let mut bar = Progress::new("look at cases", set.cases.len() as u64);
     for (i, case) in set.cases.iter().enumerate() {
-        problems.extend(case.missing.iter().map(|m| format!("{}: {} is missing", case.id, m.display())));
+        for folder in case.images.iter().filter(|path| path.is_dir()) {
+            // What cannot be read is an error of the case.
+            passed_over.extend(dicom::passed_over(folder).unwrap_or_default());
+        }
         match look(&set, case) {
             Ok((line, first)) => {
                 writeln!(out, "  {line}")?;
@@ -41,6 +49,12 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
         bar.set(i as u64 + 1);
     }
     drop(bar);
+    if !passed_over.is_empty() {
+        writeln!(out, "passed over:")?;
+        for one in &passed_over {
+            writeln!(out, "  {}: {}", one.path.display(), one.reason)?;
+        }
+    }
     print(&out)?;
     if !shown.is_empty() {
         contact_sheet(&shown, picture).with_context(|| format!("cannot draw {}", picture.display()))?;
@@ -56,12 +70,9 @@ pub(crate) fn inspect(folder: &Path, picture: &Path) -> Result<()> {
 /// Reads every channel; gives a line about the case and its first channel.
 fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
     let first = set.read(case, 0)?;
-    // A channel that cannot be read, or lies on another grid, is a problem of its own.
+    // A channel that cannot be read is a problem, too.
     for channel in 1..case.images.len() {
-        let other = set.read(case, channel)?;
-        if grid(&other) != grid(&first) {
-            bail!("{} has shape {:?}, the first channel {:?}", case.images[channel].display(), grid(&other), grid(&first));
-        }
+        set.read(case, channel)?;
     }
     let mut line = format!("{}: {}", case.id, grid(&first).iter().map(usize::to_string).collect::<Vec<_>>().join(" x "));
     if let Subject::Volume { image, .. } = &first {
@@ -77,16 +88,18 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
             write!(line, ", labelled {}", listed.join(", "))?;
         }
     }
-    if let (Some(path), [rows, columns]) = (case.labels.as_ref().filter(|p| p.extension().is_some_and(|e| e == "xml")), &grid(&first)[..]) {
-        let found = read_annotations(path, *rows, *columns)?;
+    if let (Some(path), [rows, columns]) =
+        (case.labels.as_ref().filter(|p| p.extension().is_some_and(|e| e.eq_ignore_ascii_case("xml"))), &grid(&first)[..])
+    {
+        let found = read_annotations(path, *rows, *columns, set.layer.as_deref())?;
         if 2 * found.degenerate > found.regions {
             let (lost, all) = (found.degenerate, found.regions);
             bail!("{}: {lost} of {all} regions lie outside of the picture or cover nothing; is it another picture's?", path.display());
         }
         write!(
             line,
-            ", of {} regions {} degenerate, {} over others, {} covered",
-            found.regions, found.degenerate, found.overlapping, found.hidden
+            ", of {} regions {} degenerate, {} over others, {} covered, {} excluded",
+            found.regions, found.degenerate, found.overlapping, found.hidden, found.excluded
         )?;
     }
     Ok((line, first))

@@ -1,4 +1,4 @@
-//! Files of images and masks, known by the endings of their names.
+//! Masks in a folder, by the names of their files.
 
 use std::{
     collections::BTreeMap,
@@ -6,48 +6,37 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
+use asyndgan_medio::{Format, is_companion, is_other_image};
 
-const ENDINGS: [&str; 5] = [".nii.gz", ".nii", ".png", ".tif", ".tiff"];
-
-/// Images of other kinds: a mask must not be passed over in silence.
-const OTHERS: [&str; 10] = [".nrrd", ".mha", ".mhd", ".jpg", ".jpeg", ".bmp", ".gif", ".dcm", ".npy", ".hdr"];
-
-/// The kinds that are read, for people.
-pub(crate) fn kinds() -> String {
-    format!("*{}", ENDINGS.join(", *"))
-}
-
-fn ending(path: &Path) -> Option<&'static str> {
-    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
-    ENDINGS.into_iter().find(|end| name.ends_with(end))
-}
-
-/// A file's name without its ending, if it is of a kind that is read.
-pub(crate) fn stem(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_string_lossy();
-    Some(name[..name.len() - ending(path)?.len()].to_owned())
-}
-
-/// Whether a file's name says that it is a volume.
-pub(crate) fn is_volume(path: &Path) -> bool {
-    ending(path).is_some_and(|end| end.starts_with(".nii"))
-}
-
-/// The masks of a folder by their names without ending; anything else in it is passed over, but images of other kinds.
+/// The masks of a folder by their names without ending. Images of formats that are not read are refused, unless a mask of that name is there;
+/// other files are listed as passed over on standard error.
 pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(case) = stem(&path).filter(|_| !name.starts_with('.')) else {
-            let image = OTHERS.iter().any(|e| name.to_ascii_lowercase().ends_with(e));
-            ensure!(!image, "{} is of a kind that is not read; convert it to one of {}", path.display(), kinds());
+    let (mut found, mut others) = (BTreeMap::new(), Vec::new());
+    let listed = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let entries = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    for path in &entries {
+        let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
+        if is_hidden || is_companion(path, &entries) {
+            continue;
+        }
+        let Some(case) = Format::stem(path) else {
+            others.push(path);
             continue;
         };
         if let Some(other) = found.insert(case, path.clone()) {
             bail!("{} and {} are of one name; take one away", path.display(), other.display());
         }
+    }
+    // nnU-Net writes probabilities beside their mask.
+    let has_mask = |path: &Path| path.file_stem().is_some_and(|stem| found.contains_key(&*stem.to_string_lossy()));
+    if let Some(unread) = others.iter().find(|path| is_other_image(path) && !has_mask(path)) {
+        bail!("{} is of a format that is not read; convert it to one of {}", unread.display(), Format::endings());
+    }
+    if !others.is_empty() {
+        let mut names: Vec<_> = others.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
+        names.sort();
+        eprintln!("note: {}: passed over, because they are no masks that are read: {}", folder.display(), names.join(", "));
     }
     Ok(found)
 }

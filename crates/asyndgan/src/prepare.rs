@@ -10,7 +10,7 @@ use rand::Rng;
 use rayon::prelude::*;
 
 use crate::{
-    data::{HELD_OUT, RealData, Recipe, phantom_name, phantom_patient},
+    data::{HELD_OUT, RealData, Recipe, Selection, phantom_name, phantom_patient},
     progress::Progress,
     run_folder::{RunFolder, write_json},
     shelf::Shelf,
@@ -30,7 +30,7 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
     let prepared = match &run.data {
         None => phantoms(&place, brains, &run.settings, recipe, run.validate)?,
         Some(path) => {
-            let data = RealData::open(path, "t2")?;
+            let data = RealData::open(path, Selection::default(), recipe)?;
             let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
             ensure!(wanted == found, "{} holds {found}, {} is of {wanted}; give it another folder", path.display(), run.experiment.name());
             let lists = published_split("the published lists".as_ref(), lists)?;
@@ -52,22 +52,18 @@ pub(crate) fn real(
     validate: bool,
 ) -> Result<Prepared> {
     let cases = &data.set.cases;
-    let mut bar = Progress::new("prepare data", 2 * cases.len() as u64);
+    let mut bar = Progress::new("prepare data", cases.len() as u64);
     let mut done = 0;
     let mut step = || {
         done += 1;
         bar.set(done);
     };
-    let mut items = Vec::new();
-    for case in cases {
-        items.push(data.item(case)?);
-        step();
-    }
+    let items = data.items();
     let nothing: Vec<&str> = items.iter().filter(|item| item.size == 0.0).map(|item| item.case.as_str()).collect();
     if !nothing.is_empty() {
         eprintln!("note: nothing is labelled in {}: there is nothing to learn from it", nothing.join(", "));
     }
-    let SharedOut { mut sites, mut test } = share_out(lists, &items, sites, rule, &data.set.folder)?;
+    let SharedOut { mut sites, mut test } = share_out(lists, items, sites, rule, &data.set.folder)?;
     if validate {
         let patient = |i: usize| cases[i].patient.as_str();
         test = (0..)

@@ -9,7 +9,7 @@ use std::{
     sync::Mutex,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_masks};
 use clap::Args;
 use rayon::prelude::*;
@@ -29,18 +29,22 @@ const CLASSES_MAX: usize = 64;
   asyndgan score --truth truth --prediction predicted --instances --out scores.csv
   asyndgan score --truth truth --prediction predicted --convention medpy --tolerance-mm 2
 
-Files match by name (endings aside): NIfTI, PNG or TIFF masks. Every label above 0 is a class of its own, or, with --instances, an instance.
-Distances are in millimetres; a PNG or TIFF has none, so there they are in pixels. A volume of one slice is scored as a picture.")]
+Files match by name (endings aside): NIfTI, NRRD, MetaImage, PNG or TIFF masks. Every label above 0 is a class of its own, or, with
+--instances, an instance. Distances are in millimetres; a PNG or TIFF has none, so there they are in pixels (unless nnU-Net's spacing file lies
+beside it). A volume of one slice is scored as a picture.")]
 pub(crate) struct ScoreArguments {
-    /// Folder of true masks.
+    /// Folder of true masks, or one file.
     #[arg(long)]
     truth: PathBuf,
-    /// Folder of predicted masks, one for each true one.
+    /// Folder of predicted masks, one for each true one; or one file.
     #[arg(long)]
     prediction: PathBuf,
     /// Labels number instances: AJI, AJI+, PQ, SQ, F1 and object Dice.
     #[arg(long)]
     instances: bool,
+    /// A label of the truth that nobody has judged, as nnU-Net's `ignore`: its voxels count as unmarked in truth and prediction.
+    #[arg(long, value_name = "LABEL")]
+    ignore: Option<u32>,
     /// What is decided where implementations disagree: standard, paper, monai or medpy.
     #[arg(long, default_value = "standard")]
     convention: Profile,
@@ -67,7 +71,11 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
         ensure!(folder.is_none_or(std::path::Path::is_dir), "{} lies in no folder that exists; make it first", path.display());
     }
-    let mut classes = check(&pairs)?;
+    let found = check(&pairs, arguments.ignore)?;
+    if let Some(warning) = found.disagreement().filter(|_| !arguments.instances) {
+        eprintln!("{warning}");
+    }
+    let mut classes = found.classes();
     if classes.is_empty() {
         // Nothing is marked anywhere: the cases still count.
         classes.insert(1);
@@ -82,7 +90,7 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     let scored: Vec<(Vec<CaseRow>, Pooled)> = pairs
         .par_iter()
         .map(|pair| {
-            let (truth, prediction) = pair.read()?;
+            let (truth, prediction) = pair.read(arguments.ignore)?;
             let all = if arguments.instances {
                 Scored::instances(&truth, &prediction, &convention)
             } else {
@@ -103,7 +111,6 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
         pooled.add(counts);
     }
     let report = Report::new(rows, pooled.values(&convention), convention, arguments.tolerance_mm);
-    // Whoever closes the pipe has seen enough.
     print(&report.text())?;
     if let Some(path) = &arguments.out {
         let text = if path.extension().is_some_and(|e| e == "json") { serde_json::to_string_pretty(&report)? + "\n" } else { report.csv() };
@@ -115,44 +122,54 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     Ok(())
 }
 
-/// Looks at every pair before any is scored; returns the classes of all.
-fn check(pairs: &[Pair]) -> Result<BTreeSet<u32>> {
-    let found: Vec<BTreeSet<u32>> = pairs
-        .par_iter()
-        .map(|pair| {
-            let (truth, prediction) = pair.read()?;
-            let (expected, found) = (truth.voxels.shape(), prediction.voxels.shape());
-            if expected != found {
-                bail!("{} has shape {found:?}, its truth {expected:?}; both must be of one grid", pair.prediction.display());
-            }
-            let apart = truth.spacing_mm.iter().zip(&prediction.spacing_mm).any(|(a, b)| (a - b).abs() > 1e-3 * a);
-            if apart {
-                let (expected, found) = (&truth.spacing_mm, &prediction.spacing_mm);
-                bail!("{} has a spacing of {found:?} mm, its truth of {expected:?}; correct one", pair.prediction.display());
-            }
-            if let (Some((expected, grid)), Some((found, _))) = (&truth.affine, &prediction.affine) {
-                ensure!(
-                    found.agrees_with(expected, *grid),
-                    "{} lies elsewhere in the patient than its truth, or the other way round; resample one of them",
-                    pair.prediction.display()
-                );
-            }
-            // Neighbours are mostly alike: only changes are looked up.
-            let mut labels = BTreeSet::new();
-            for map in [&truth.voxels, &prediction.voxels] {
-                let mut last = 0;
-                for &label in map {
-                    if label != last {
-                        labels.insert(label);
-                        last = label;
-                    }
-                }
-            }
-            labels.remove(&0);
-            Ok(labels)
+/// Labels above 0 that masks hold, over all cases.
+#[derive(Default)]
+struct Found {
+    truth: BTreeSet<u32>,
+    prediction: BTreeSet<u32>,
+}
+
+impl Found {
+    fn classes(&self) -> BTreeSet<u32> {
+        &self.truth | &self.prediction
+    }
+
+    /// What to say where one side never has a label that the other has.
+    fn disagreement(&self) -> Option<String> {
+        let listed = |labels: &BTreeSet<u32>| {
+            let all: Vec<String> = labels.iter().map(u32::to_string).collect();
+            if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+        };
+        (self.truth != self.prediction).then(|| {
+            let (truth, prediction) = (listed(&self.truth), listed(&self.prediction));
+            format!("warning: the truth has the labels {truth}, predictions have {prediction}; if they mean the same, convert one")
         })
-        .collect::<Result<_>>()?;
-    Ok(found.into_iter().flatten().collect())
+    }
+}
+
+/// Looks at every pair before any is scored.
+fn check(pairs: &[Pair], ignore: Option<u32>) -> Result<Found> {
+    let of_pair = |pair: &Pair| {
+        let (truth, prediction) = pair.read(ignore)?;
+        Ok(Found { truth: labels_in(&truth), prediction: labels_in(&prediction) })
+    };
+    let found = pairs.par_iter().map(of_pair).collect::<Result<Vec<_>>>()?;
+    Ok(found
+        .into_iter()
+        .fold(Found::default(), |all, one| Found { truth: &all.truth | &one.truth, prediction: &all.prediction | &one.prediction }))
+}
+
+fn labels_in(map: &Labels) -> BTreeSet<u32> {
+    // Neighbours are mostly alike: only changes are looked up.
+    let (mut labels, mut last) = (BTreeSet::new(), 0);
+    for &label in &map.voxels {
+        if label != last {
+            labels.insert(label);
+            last = label;
+        }
+    }
+    labels.remove(&0);
+    labels
 }
 
 /// One case's numbers, and what it adds to the pooled ones.

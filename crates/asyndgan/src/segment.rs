@@ -7,20 +7,17 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_evaluator::predict;
-use asyndgan_medio::{Orientation, TestCase, Tile, Volume, prepare, read_rgb, read_volume, write_instances, write_labels};
+use asyndgan_medio::{
+    Format, Orientation, TestCase, Tile, Volume, is_volume, prepare, read_rgb, read_volume, write_instances, write_labels,
+};
 use asyndgan_models::Segmenter;
 use asyndgan_paper::{Experiment, Run};
 use ndarray::{Array2, Axis};
 use tch::Device;
 
-use crate::{
-    configure,
-    mask_files::{is_volume, kinds, stem},
-    network_file,
-    progress::Progress,
-};
+use crate::{configure, network_file, progress::Progress};
 
-/// Writes for each image a mask on the image's own grid: NIfTI for NIfTI, PNG of numbered nuclei for pictures.
+/// Writes for each image a mask on the image's own grid: NIfTI for a volume, PNG of numbered nuclei for a picture.
 pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: Device) -> Result<()> {
     let (network, run) = network_file::segmenter(segmenter, device)?;
     let mut places: Vec<PathBuf> = Vec::new();
@@ -42,17 +39,19 @@ pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: 
 
 /// The name of an image's mask.
 fn mask_name(image: &Path) -> Result<String> {
-    let stem = stem(image).with_context(|| format!("{} is of a kind that is not read; take one of {}", image.display(), kinds()))?;
-    Ok(stem + if is_volume(image) { ".nii.gz" } else { ".png" })
+    let stem = Format::stem(image);
+    let stem = stem.with_context(|| format!("{} is of a format that is not read; take one of {}", image.display(), Format::endings()))?;
+    Ok(stem + if is_volume(image)? { ".nii.gz" } else { ".png" })
 }
 
 fn one(image: &Path, network: &Segmenter, run: &Run, place: &Path, device: Device) -> Result<()> {
-    let volume = is_volume(image);
+    let volume = is_volume(image)?;
     let shown = image.display().to_string();
     let find = |case: &TestCase| predict(network, configure::task(run.experiment), case, run.settings.crop, device);
     match run.experiment {
         Experiment::Table1 if volume => {
             let read = read_volume(image)?;
+            prepare::check_intensities(image, read.voxels.view())?;
             let (own, affine) = (read.affine.orientation(), read.affine);
             let turned = read.oriented(Orientation::LPS);
             let case = prepare::brain_unmarked(&shown, &turned.voxels, turned.spacing_mm(), run.settings.size);
@@ -63,6 +62,7 @@ fn one(image: &Path, network: &Segmenter, run: &Run, place: &Path, device: Devic
         }
         Experiment::Table2 if !volume => {
             let rgb = read_rgb(image)?;
+            prepare::check_stain(image, rgb.view())?;
             let (_, rows, columns) = rgb.dim();
             let least = run.settings.crop * run.settings.shrink;
             ensure!(rows.min(columns) >= least, "{} has {rows} x {columns} pixels, at least {least} a side are needed", image.display());
@@ -70,7 +70,7 @@ fn one(image: &Path, network: &Segmenter, run: &Run, place: &Path, device: Devic
             let found = find(&prepare::tile_test_case(&Tile { id: shown, rgb, instances }, run.settings.shrink));
             Ok(write_instances(place, found.index_axis(Axis(0), 0))?)
         }
-        Experiment::Table1 => bail!("{} is a picture; this segmenter finds tumours in NIfTI volumes of brains", image.display()),
-        _ => bail!("{} is a volume; this segmenter finds nuclei in PNG or TIFF pictures", image.display()),
+        Experiment::Table1 => bail!("{} is a picture; this segmenter finds tumours in volumes of brains", image.display()),
+        _ => bail!("{} is a volume; this segmenter finds nuclei in pictures", image.display()),
     }
 }

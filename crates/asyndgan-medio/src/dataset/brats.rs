@@ -1,41 +1,51 @@
-//! `BraTS` 2018 to 2021 name files `CASE_t2.nii.gz`, 2023 `CASE-t2w.nii.gz`.
+//! `BraTS` 2018 to 2021 name files `CASE_t2.nii.gz`, later ones `CASE-t2w.nii.gz`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
-use super::{CaseFiles, DataSet, Layout, NIFTI, Split, ends};
-use crate::{Error, files};
+use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use crate::{Error, Format, files};
 
-/// Modality, and how its files end by year.
+/// Modality, and how the names of its files end: until 2021, and later.
 const MODALITIES: [(&str, [&str; 2]); 4] =
     [("t1", ["_t1", "-t1n"]), ("t1ce", ["_t1ce", "-t1c"]), ("t2", ["_t2", "-t2w"]), ("flair", ["_flair", "-t2f"])];
+const SEGMENTATION: [&str; 2] = ["_seg", "-seg"];
 /// A patient's folder lies this deep at most: `MICCAI_BraTS_2018_Data_Training/HGG/CASE`.
 const DEPTH_MAX: usize = 3;
 
-/// Whether a patient's folder lies at the top, or below one that bears no other mark.
-pub(super) fn fits(folder: &Path, entries: &[PathBuf]) -> Result<bool, Error> {
-    let (mut found, mut seen) = (Vec::new(), itself(folder)?);
-    for entry in entries {
-        patients(entry, DEPTH_MAX, &mut seen, &mut found)?;
-        if !found.is_empty() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// What the folders hold.
+#[derive(Default)]
+struct Found {
+    cases: Vec<CaseFiles>,
+    passed_over: Vec<PassedOver>,
+}
+
+/// One case's files in a folder.
+#[derive(Default)]
+struct Parts {
+    images: [Option<PathBuf>; 4],
+    labels: Option<PathBuf>,
+}
+
+/// Whether a patient's files lie at the top, or below.
+pub(super) fn fits(folder: &Path) -> Result<bool, Error> {
+    Ok(!look(folder)?.cases.is_empty())
+}
+
+/// A volume that no case uses, in a folder without any case.
+pub(super) fn unused_volume(folder: &Path) -> Result<Option<PassedOver>, Error> {
+    let is_volume = |p: &PassedOver| p.is_problem && Format::of(&p.path).is_some_and(Format::is_volume);
+    Ok(look(folder)?.passed_over.into_iter().find(is_volume))
 }
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
-    let (mut found, mut seen) = (Vec::new(), itself(folder)?);
-    for entry in files::entries(folder)? {
-        patients(&entry, DEPTH_MAX, &mut seen, &mut found)?;
-    }
-    let cases: Vec<CaseFiles> = found.iter().map(|patient| case(patient)).collect::<Result<_, _>>()?;
+    let Found { cases, passed_over } = look(folder)?;
     // A modality that no case has is one that this download left out; one that some have is missing in the others.
     let has = |k: usize| cases.iter().any(|c| c.images[k].symlink_metadata().is_ok());
     let kept: Vec<usize> = (0..MODALITIES.len()).filter(|&k| has(k)).collect();
-    let cases = cases
+    let cases: Vec<CaseFiles> = cases
         .into_iter()
         .map(|mut case| {
             case.images = kept.iter().map(|&k| case.images[k].clone()).collect();
@@ -43,65 +53,119 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             case
         })
         .collect();
-    let labels = [(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour (4 in the files until 2021)")];
     Ok(DataSet {
-        folder: folder.into(),
-        layout: Layout::Brats,
         channels: kept.iter().map(|&k| MODALITIES[k].0.to_owned()).collect(),
-        labels: labels.into_iter().map(|(l, name)| (l, name.to_owned())).collect(),
-        cases,
+        labels: labels(&cases),
+        passed_over,
+        ..DataSet::new(folder, Layout::Brats, cases)
     })
 }
 
-fn itself(folder: &Path) -> Result<BTreeSet<PathBuf>, Error> {
-    Ok([folder.canonicalize().map_err(Error::io(folder))?].into())
+/// What labels mean, which has changed: 4 was the enhancing tumour until 2021, and is something else since 2024.
+fn labels(cases: &[CaseFiles]) -> BTreeMap<u32, String> {
+    let named = |names: &[&str]| (1..).zip(names).map(|(label, name)| (label, (*name).to_owned())).collect();
+    if cases.iter().any(|case| case.id.starts_with("BraTS-PED")) {
+        // Their order has changed between years.
+        return named(&["label 1", "label 2", "label 3", "label 4"]);
+    }
+    if cases.iter().any(four_is_enhancing) {
+        return named(&["necrotic core", "oedema", "enhancing tumour (4 in the files)"]);
+    }
+    named(&["necrotic core", "oedema", "enhancing tumour", "resection cavity"])
+}
+
+/// Whether label 4 of a case's segmentation is the enhancing tumour: where case and files are named as until 2021.
+pub(super) fn four_is_enhancing(case: &CaseFiles) -> bool {
+    let is_later = |path: &PathBuf| Format::stem(path).is_some_and(|stem| stem.as_bytes().get(case.id.len()) == Some(&b'-'));
+    !case.id.to_ascii_lowercase().starts_with("brats-") && !case.images.iter().chain(&case.labels).any(is_later)
+}
+
+/// A name without its suffix, in capital or small letters.
+fn without<'a>(stem: &'a str, suffix: &str) -> Option<&'a str> {
+    let (name, end) = stem.split_at_checked(stem.len().checked_sub(suffix.len())?)?;
+    (end.eq_ignore_ascii_case(suffix) && !name.is_empty()).then_some(name)
+}
+
+fn look(folder: &Path) -> Result<Found, Error> {
+    let (mut found, mut seen) = (Found::default(), BTreeSet::new());
+    enter(folder, DEPTH_MAX, &mut seen, &mut found)?;
+    Ok(found)
 }
 
 /// Links are followed, but no folder is entered twice, so that one that contains itself ends.
-fn patients(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut Vec<PathBuf>) -> Result<(), Error> {
-    if depth == 0 || !folder.is_dir() || !seen.insert(folder.canonicalize().map_err(Error::io(folder))?) {
+fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut Found) -> Result<(), Error> {
+    if !seen.insert(folder.canonicalize().map_err(Error::io(folder))?) {
         return Ok(());
     }
     let entries = files::entries(folder)?;
-    let own = name(folder);
-    let volume = |path: &&PathBuf| {
-        let file = name(path);
-        let rest = file.strip_prefix(&own).unwrap_or_default();
-        ends(path, &NIFTI)
-            && MODALITIES.iter().any(|(_, by_year)| by_year.iter().any(|s| rest == format!("{s}.nii") || rest == format!("{s}.nii.gz")))
-    };
-    if entries.iter().any(|e| volume(&e)) {
-        found.push(folder.into());
-        return Ok(());
+    if entries.is_empty() {
+        found.passed_over.push(PassedOver::note(folder, "it is empty"));
     }
-    entries.iter().try_for_each(|entry| patients(entry, depth - 1, seen, found))
+    let (mut parts, mut others) = (BTreeMap::<String, Parts>::new(), Vec::new());
+    for path in &entries {
+        match if path.is_dir() { None } else { place(path) } {
+            Some((case, place)) => {
+                let case = parts.entry(case).or_default();
+                let taken = place.map_or(&mut case.labels, |k| &mut case.images[k]);
+                if let Some(first) = taken {
+                    found.passed_over.push(PassedOver::problem(path, format!("{} is the same of that case", first.display())));
+                } else {
+                    *taken = Some(path.clone());
+                }
+            }
+            None if !path.is_dir() && is_companion(path, &entries) => {}
+            None if !path.is_dir() => others.push(path.clone()),
+            None if depth > 0 => enter(path, depth - 1, seen, found)?,
+            None => found.passed_over.push(PassedOver::note(path, format!("it lies deeper than {DEPTH_MAX} folders"))),
+        }
+    }
+    let is_single = parts.len() == 1;
+    if let Some(only) = parts.values_mut().next().filter(|parts| parts.labels.is_none())
+        && is_single
+    {
+        // One patient of 2020 has its segmentation under another name.
+        let odd: Vec<usize> = (0..others.len()).filter(|&n| may_be_segmentation(&others[n])).collect();
+        if let [n] = odd[..] {
+            let labels = others.remove(n);
+            found.passed_over.push(PassedOver::note(&labels, "its name is unusual, and it is used as the case's segmentation"));
+            only.labels = Some(labels);
+        }
+    }
+    let of_case = !parts.is_empty();
+    for (id, parts) in parts {
+        found.cases.push(parts.case(folder, id));
+    }
+    found.passed_over.extend(others.iter().map(|path| {
+        let is_volume = Format::of(path).is_some_and(Format::is_volume);
+        if is_volume && of_case {
+            return PassedOver::note(path, "its name is of no modality and no segmentation of BraTS");
+        }
+        PassedOver::unused(path, "its name ends in no modality and no segmentation of BraTS, as _t2 or -t2w")
+    }));
+    Ok(())
 }
 
-fn case(folder: &Path) -> Result<CaseFiles, Error> {
-    let id = name(folder);
-    let entries = files::entries(folder)?;
-    let place = |by_year: &[&str]| {
-        let names: Vec<String> =
-            by_year.iter().flat_map(|s| NIFTI.iter().rev().map(|e| format!("{id}{s}{e}")).collect::<Vec<_>>()).collect();
-        let there = names.iter().map(|n| folder.join(n)).find(|p| p.is_file());
-        let odd = || names.iter().map(|n| folder.join(n)).find(|p| p.symlink_metadata().is_ok());
-        there.or_else(odd).unwrap_or_else(|| folder.join(&names[0]))
-    };
-    let images = MODALITIES.iter().map(|(_, by_year)| place(by_year)).collect();
-    let usual = place(&["_seg", "-seg"]);
-    // One patient of 2020 has its segmentation under another name.
-    let odd = || entries.iter().filter(|e| ends(e, &NIFTI) && name(e).to_ascii_lowercase().contains("seg")).collect::<Vec<_>>();
-    let labels = if usual.is_file() {
-        Some(usual.clone())
-    } else if let [one] = odd()[..] {
-        Some(one.clone())
-    } else {
-        None
-    };
-    let missing = if labels.is_none() { vec![usual] } else { Vec::new() };
-    Ok(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images, labels, missing })
+/// A file's case, and the modality that it holds, or none for the segmentation.
+fn place(path: &Path) -> Option<(String, Option<usize>)> {
+    let stem = Format::stem(path).filter(|_| Format::of(path).is_some_and(Format::is_volume))?;
+    let modality = (0..MODALITIES.len()).find_map(|k| Some((MODALITIES[k].1.iter().find_map(|suffix| without(&stem, suffix))?, Some(k))));
+    let (case, place) = modality.or_else(|| Some((SEGMENTATION.iter().find_map(|suffix| without(&stem, suffix))?, None)))?;
+    Some((case.to_owned(), place))
 }
 
-fn name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+fn may_be_segmentation(path: &Path) -> bool {
+    Format::of(path).is_some_and(Format::is_volume)
+        && path.file_name().is_some_and(|n| n.to_string_lossy().to_ascii_lowercase().contains("seg"))
+}
+
+impl Parts {
+    fn case(self, folder: &Path, id: String) -> CaseFiles {
+        // As the case's other files are named.
+        let there = self.images.iter().flatten().chain(&self.labels).next();
+        let later = there.and_then(|p| Format::stem(p)).is_some_and(|stem| stem.as_bytes().get(id.len()) == Some(&b'-'));
+        let named = |suffixes: [&str; 2]| folder.join(format!("{id}{}.nii.gz", suffixes[usize::from(later)]));
+        let images = self.images.into_iter().zip(MODALITIES).map(|(found, (_, by_year))| found.unwrap_or_else(|| named(by_year))).collect();
+        let missing = if self.labels.is_none() { vec![named(SEGMENTATION)] } else { Vec::new() };
+        CaseFiles { patient: super::patient(&id), id, split: Split::Train, images, labels: self.labels, missing }
+    }
 }

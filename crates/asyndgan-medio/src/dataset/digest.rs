@@ -3,7 +3,7 @@ use std::path::Path;
 use sha2::{Digest as _, Sha256};
 
 use super::CaseFiles;
-use crate::{Error, files};
+use crate::{Error, files, format::companions};
 
 impl CaseFiles {
     /// Half of the SHA-256 of the case's labels and of one channel's files, with `about` (how it is to be prepared) in front: 32
@@ -19,6 +19,7 @@ impl CaseFiles {
                 files::entries(path)?.iter().filter(|p| p.is_file()).try_for_each(|p| add(&mut hash, p))?;
             } else {
                 add(&mut hash, path)?;
+                companions(path)?.iter().try_for_each(|p| add(&mut hash, p))?;
             }
         }
         let digest = hash.finalize();

@@ -1,30 +1,83 @@
-//! `Tissue Images/NAME.tif` with `Instance Labels/NAME.png` or `Annotations/NAME.xml`.
+//! `Tissue Images/NAME.tif` with `Instance Labels/NAME.png` or `Annotations/NAME.xml`, or, as the test set comes, `NAME.tif` and `NAME.xml`
+//! in one folder.
 
 use std::path::{Path, PathBuf};
 
-use super::{CaseFiles, DataSet, Layout, PICTURES, Split, ends, stem};
-use crate::{Error, files};
+use super::{CaseFiles, DataSet, Layout, PassedOver, Split};
+use crate::{Error, Format, files};
 
-fn images(entries: &[PathBuf]) -> Option<&PathBuf> {
-    entries.iter().find(|e| ends(e, &["tissue images"]) && e.is_dir())
+/// A folder in the data set, by its name in capital or small letters.
+fn folder_named<'a>(entries: &'a [PathBuf], name: &str) -> Option<&'a PathBuf> {
+    entries.iter().find(|e| e.file_name().is_some_and(|n| n.eq_ignore_ascii_case(name)) && e.is_dir())
+}
+
+fn is_picture(path: &Path) -> bool {
+    matches!(Format::of(path), Some(Format::Png | Format::Tiff)) && path.is_file()
+}
+
+fn is_annotation(path: &Path) -> bool {
+    files::ends(path, &[".xml"]) && path.is_file()
+}
+
+/// A name without its ending.
+fn stem(path: &Path) -> String {
+    Format::stem(path).unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
 }
 
 pub(super) fn fits(entries: &[PathBuf]) -> bool {
-    images(entries).is_some()
+    let is_pair = |picture: &&PathBuf| is_picture(picture) && entries.iter().any(|e| is_annotation(e) && stem(e) == stem(picture));
+    folder_named(entries, "tissue images").is_some() || entries.iter().any(|e| is_pair(&e))
 }
 
 pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error> {
-    let images = images(entries).map_or_else(|| folder.join("Tissue Images"), PathBuf::clone);
-    let mut cases = Vec::new();
-    for image in files::entries(&images)?.into_iter().filter(|p| ends(p, &PICTURES)) {
-        let id = stem(&image);
-        let annotation = folder.join("Annotations").join(format!("{id}.xml"));
+    let listed = |name: &str| folder_named(entries, name).map_or(Ok(Vec::new()), |f| files::entries(f));
+    let (images, annotations, maps) = if folder_named(entries, "tissue images").is_some() {
+        (listed("tissue images")?, listed("annotations")?, listed("instance labels")?)
+    } else {
+        let (annotations, images) = entries.iter().filter(|e| e.is_file()).cloned().partition(|e| is_annotation(e));
+        (images, annotations, Vec::new())
+    };
+    let is_flat = folder_named(entries, "tissue images").is_none();
+    let place = if is_flat {
+        folder.to_path_buf()
+    } else {
+        folder_named(entries, "annotations").cloned().unwrap_or_else(|| folder.join("Annotations"))
+    };
+    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    for image in &images {
+        if !is_picture(image) {
+            passed_over.push(PassedOver::unused(image, "it is no PNG or TIFF picture"));
+            continue;
+        }
+        let id = stem(image);
+        let of_case = |path: &&PathBuf| stem(path) == id && (is_picture(path) || is_annotation(path));
         // An instance map is preferred to an annotation: it needs no rasterising.
-        let maps = PICTURES.iter().map(|e| folder.join("Instance Labels").join(format!("{id}{e}")));
-        let labels = maps.chain([annotation.clone()]).find(|p| p.is_file());
-        let missing = if labels.is_none() { vec![annotation] } else { Vec::new() };
-        cases.push(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images: vec![image], labels, missing });
+        let found: Vec<&PathBuf> = maps.iter().filter(of_case).collect();
+        let drawn: Vec<&PathBuf> = annotations.iter().filter(of_case).collect();
+        let found = if found.is_empty() { drawn } else { found };
+        if found.len() > 1 {
+            let candidates = found.iter().map(|p| p.display().to_string()).collect();
+            return Err(Error::Ambiguous { path: folder.into(), candidates });
+        }
+        let labels = found.first().map(|path| (*path).clone());
+        let missing = if labels.is_none() { vec![place.join(format!("{id}.xml"))] } else { Vec::new() };
+        cases.push(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images: vec![image.clone()], labels, missing });
+    }
+    for path in annotations.iter().chain(&maps).filter(|path| cases.iter().all(|case| case.labels.as_ref() != Some(path))) {
+        let has_picture = cases.iter().any(|case| case.id == stem(path));
+        passed_over.push(match (has_picture, is_picture(path) || is_annotation(path)) {
+            (true, true) => PassedOver::note(path, "the case's instance map is used"),
+            (false, true) => PassedOver::problem(path, "it has no picture of the same name"),
+            (_, false) => PassedOver::unused(path, "it is no picture and no annotation"),
+        });
+    }
+    let known = ["tissue images", "annotations", "instance labels"];
+    for path in entries {
+        let is_known = path.file_name().is_some_and(|n| known.iter().any(|k| n.eq_ignore_ascii_case(k)));
+        if (path.is_dir() && !is_known) || (path.is_file() && !images.contains(path) && !annotations.contains(path)) {
+            passed_over.push(PassedOver::note(path, "it is no part of MoNuSeg's layout"));
+        }
     }
     let channels = ["red", "green", "blue"].map(str::to_owned).to_vec();
-    Ok(DataSet { folder: folder.into(), layout: Layout::Monuseg, channels, labels: [].into(), cases })
+    Ok(DataSet { channels, passed_over, ..DataSet::new(folder, Layout::Monuseg, cases) })
 }

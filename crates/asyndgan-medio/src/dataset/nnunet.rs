@@ -1,11 +1,15 @@
 //! nnU-Net's raw format, version 2.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{CaseFiles, DataSet, Layout, Split};
-use crate::{Error, files};
+use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use crate::{Error, Format, files};
 
 /// `dataset.json`, as far as it matters here.
 ///
@@ -28,60 +32,158 @@ pub(super) fn fits(folder: &Path) -> bool {
     folder.join("dataset.json").is_file() && folder.join("imagesTr").is_dir()
 }
 
+/// The name of the label of voxels that nobody has judged.
+const IGNORE: &str = "ignore";
+const PARTS: [(&str, &str, Split); 2] = [("imagesTr", "labelsTr", Split::Train), ("imagesTs", "labelsTs", Split::Test)];
+
+impl Description {
+    fn read(path: &Path) -> Result<Self, Error> {
+        let mut value: Value = files::json(path)?;
+        if value.get("channel_names").is_none() && value.get("modality").is_some() {
+            let fact = "it is of nnU-Net version 1 (\"modality\"); convert the folder with nnUNetv2_convert_old_nnUNet_dataset";
+            return Err(Error::unsupported(path, fact));
+        }
+        // Some programs write the number as text.
+        let number = value.get("numTraining").and_then(|n| n.as_str()?.parse::<usize>().ok());
+        if let (Some(number), Some(object)) = (number, value.as_object_mut()) {
+            object.insert("numTraining".into(), number.into());
+        }
+        serde_json::from_value(value)
+            .map_err(|e| Error::unsupported(path, format!("{e}; correct it as nnU-Net version 2 documents dataset.json")))
+    }
+
+    /// Names of the channels by their numbers.
+    fn channels(&self, path: &Path) -> Result<Vec<String>, Error> {
+        let mut channels: Vec<(usize, String)> = Vec::new();
+        for (number, name) in &self.channel_names {
+            let number = number.parse().map_err(|_| {
+                Error::unsupported(path, format!("channel_names has the key {number}, which is no number; number channels from 0"))
+            })?;
+            channels.push((number, name.clone()));
+        }
+        channels.sort();
+        if channels.is_empty() {
+            return Err(Error::unsupported(path, "its channel_names are empty; name the channels"));
+        }
+        Ok(channels.into_iter().map(|c| c.1).collect())
+    }
+
+    /// What each label stands for, and the one that is to be ignored.
+    fn labels(&self, path: &Path) -> Result<(BTreeMap<u32, String>, Option<u32>), Error> {
+        let (mut labels, mut ignore) = (BTreeMap::<u32, String>::new(), None);
+        for (name, value) in &self.labels {
+            // A region is a list of labels.
+            for label in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
+                let fact = || {
+                    let fact = format!("its label {name} is {label}; labels are names with whole numbers from 0, as \"background\": 0");
+                    Error::unsupported(path, fact)
+                };
+                let label = label.as_u64().and_then(|l| u32::try_from(l).ok()).ok_or_else(fact)?;
+                if name == IGNORE {
+                    ignore = Some(label);
+                } else {
+                    labels.entry(label).and_modify(|names| names.extend([", ", name])).or_insert_with(|| name.clone());
+                }
+            }
+        }
+        labels.remove(&0);
+        Ok((labels, ignore))
+    }
+}
+
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let path = folder.join("dataset.json");
-    let description: Description = serde_json::from_slice(&files::read(&path)?).map_err(|e| {
-        Error::unsupported(&path, format!("{e}; it must be as nnU-Net version 2 has it (version 1 has \"modality\": convert it)"))
-    })?;
-    let mut channels: Vec<(usize, String)> = Vec::new();
-    for (number, name) in &description.channel_names {
-        let number = number.parse().map_err(|_| {
-            Error::unsupported(&path, format!("channel_names has the key {number}, which is no number; number channels from 0"))
-        })?;
-        channels.push((number, name.clone()));
+    let description = Description::read(&path)?;
+    let channels = description.channels(&path)?;
+    if !description.file_ending.starts_with('.') {
+        let fact = format!("its file_ending is {:?}; write it with a point, as \".nii.gz\"", description.file_ending);
+        return Err(Error::unsupported(&path, fact));
     }
-    channels.sort();
-    if channels.is_empty() {
-        return Err(Error::unsupported(&path, "its channel_names are empty; name the channels"));
-    }
-    let mut cases = Vec::new();
-    for (images, labels, split) in [("imagesTr", "labelsTr", Split::Train), ("imagesTs", "labelsTs", Split::Test)] {
+    let (labels, ignore) = description.labels(&path)?;
+    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    for (images, labels, split) in PARTS {
         if folder.join(images).is_dir() {
-            cases.extend(part(folder, &description.file_ending, channels.len(), (images, labels), split)?);
+            let part = Part { folder, ending: &description.file_ending, channels: channels.len(), images, labels, split };
+            part.find(&mut cases, &mut passed_over)?;
+        } else if folder.join(labels).is_dir() {
+            passed_over.push(PassedOver::problem(&folder.join(labels), format!("its images are missing: there is no {images}")));
         }
     }
     let trained = cases.iter().filter(|c| c.split == Split::Train).count();
-    if trained != description.num_training {
+    if trained != description.num_training && trained > 0 {
         let fact = format!("numTraining is {}, imagesTr has {trained} cases; correct one", description.num_training);
-        return Err(Error::unsupported(&path, fact));
+        passed_over.push(PassedOver::problem(&path, fact));
     }
-    let mut labels: BTreeMap<u32, String> = BTreeMap::new();
-    for (name, value) in &description.labels {
-        // A region is a list of labels.
-        for label in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
-            let fact = || Error::unsupported(&path, format!("its label {name} is {label}; labels are whole numbers from 0"));
-            let label = label.as_u64().and_then(|l| u32::try_from(l).ok()).ok_or_else(fact)?;
-            labels.entry(label).and_modify(|names| names.extend([", ", name])).or_insert_with(|| name.clone());
+    let known = PARTS.map(|(images, labels, _)| [images, labels]).concat();
+    for path in files::entries(folder)? {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name != "dataset.json" && !(path.is_dir() && known.contains(&name.as_str())) {
+            passed_over.push(PassedOver::note(&path, "it is no part of nnU-Net's layout that holds cases"));
         }
     }
-    labels.remove(&0);
-    Ok(DataSet { folder: folder.into(), layout: Layout::NnUnet, labels, channels: channels.into_iter().map(|c| c.1).collect(), cases })
+    Ok(DataSet { channels, labels, ignore, passed_over, ..DataSet::new(folder, Layout::NnUnet, cases) })
 }
 
-fn part(folder: &Path, ending: &str, channels: usize, (images, labels): (&str, &str), split: Split) -> Result<Vec<CaseFiles>, Error> {
-    let mut by_case: BTreeMap<String, Vec<std::path::PathBuf>> = BTreeMap::new();
-    for image in files::entries(&folder.join(images))? {
-        let name = image.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // CASE_0000.nii.gz: the case's name, then the channel in four digits.
-        let Some((case, channel)) = name.strip_suffix(ending).and_then(|n| n.rsplit_once('_')) else { continue };
-        if channel.len() == 4 && channel.bytes().all(|b| b.is_ascii_digit()) {
-            by_case.entry(case.into()).or_default().push(image);
+/// Images and their labels in two folders.
+struct Part<'a> {
+    folder: &'a Path,
+    ending: &'a str,
+    channels: usize,
+    images: &'a str,
+    labels: &'a str,
+    split: Split,
+}
+
+impl Part<'_> {
+    fn find(&self, cases: &mut Vec<CaseFiles>, passed_over: &mut Vec<PassedOver>) -> Result<(), Error> {
+        let mut by_case: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        let entries = files::entries(&self.folder.join(self.images))?;
+        for image in &entries {
+            match self.case_of(image) {
+                Ok(case) => by_case.entry(case).or_default().push(image.clone()),
+                Err(_) if is_companion(image, &entries) => {}
+                Err(reason) => passed_over.push(PassedOver::unused(image, reason)),
+            }
+        }
+        let truths = self.folder.join(self.labels);
+        if truths.is_dir() {
+            let entries = files::entries(&truths)?;
+            for path in &entries {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let reason = match name.strip_suffix(self.ending) {
+                    Some(case) if by_case.contains_key(case) => continue,
+                    Some(_) => format!("it has no image of the same name in {}", self.images),
+                    None if is_companion(path, &entries) => continue,
+                    None => format!("it does not end in {}, which dataset.json gives as file_ending", self.ending),
+                };
+                passed_over.push(PassedOver::unused(path, reason));
+            }
+        }
+        cases.extend(by_case.into_iter().map(|(id, found)| self.case(id, &found)));
+        Ok(())
+    }
+
+    /// `CASE_0000.nii.gz`: the case's name, then the channel in four digits; else what is wrong with the name.
+    fn case_of(&self, image: &Path) -> Result<String, String> {
+        let name = image.file_name().unwrap_or_default().to_string_lossy();
+        let stem = name
+            .strip_suffix(self.ending)
+            .ok_or_else(|| format!("it does not end in {}, which dataset.json gives as file_ending; correct one", self.ending))?;
+        let (case, channel) = stem.rsplit_once('_').unwrap_or((stem, ""));
+        if channel.len() != 4 || !channel.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(format!("its name has no channel; rename it to {stem}_0000{}", self.ending));
+        }
+        match channel.parse::<usize>() {
+            Ok(number) if number < self.channels => Ok(case.into()),
+            _ => Err(format!("channel {channel} is not among the {} channels that dataset.json names", self.channels)),
         }
     }
-    let case = |(id, found): (String, Vec<std::path::PathBuf>)| {
+
+    fn case(&self, id: String, found: &[PathBuf]) -> CaseFiles {
+        let Self { folder, ending, images, labels, split, .. } = *self;
         // Colour pictures hold all channels in one file.
-        let picture = found.len() == 1 && super::PICTURES.contains(&ending);
-        let wanted = if picture { 1 } else { channels };
+        let is_picture = found.len() == 1 && Format::of(&found[0]).is_some_and(|f| !f.is_volume());
+        let wanted = if is_picture { 1 } else { self.channels };
         let images: Vec<_> = (0..wanted).map(|k| folder.join(images).join(format!("{id}_{k:04}{ending}"))).collect();
         let mut missing: Vec<_> = images.iter().filter(|p| !p.is_file()).cloned().collect();
         let truth = folder.join(labels).join(format!("{id}{ending}"));
@@ -90,6 +192,5 @@ fn part(folder: &Path, ending: &str, channels: usize, (images, labels): (&str, &
             missing.push(truth.clone());
         }
         CaseFiles { patient: super::patient(&id), id, split, images, labels: there.then_some(truth), missing }
-    };
-    Ok(by_case.into_iter().map(case).collect())
+    }
 }

@@ -1,7 +1,7 @@
 //! Any folder of images and any of masks, matched by name, described by a `pairs.toml`:
 //!
 //! ```toml
-//! images = "images"       # NAME.nii.gz, NAME.png, NAME.tif, or a folder NAME with a DICOM series
+//! images = "images"       # NAME.nii.gz, NAME.nrrd, NAME.mha, NAME.png, NAME.tif, or a folder NAME with a DICOM series
 //! masks = "masks"         # NAME with any of those endings, NAME.dcm (DICOM-SEG) or NAME.xml (ImageScope)
 //! channels = ["T2"]
 //!
@@ -12,12 +12,15 @@
 //! scan_17 = "patient 4"
 //! ```
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 
-use super::{CaseFiles, DataSet, Layout, NIFTI, PICTURES, Split, ends, stem};
-use crate::{Error, files};
+use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use crate::{Error, Format, files};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,37 +40,74 @@ pub(super) fn fits(folder: &Path) -> bool {
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let path = folder.join("pairs.toml");
-    let text = String::from_utf8(files::read(&path)?).map_err(|e| Error::unreadable(&path, e))?;
-    let description: Description =
-        toml::from_str(&text).map_err(|e| Error::unsupported(&path, format!("{}; correct it", e.to_string().trim())))?;
+    let text = String::from_utf8(files::read(&path)?).map_err(|e| Error::unsupported(&path, format!("{e}; write it as UTF-8")))?;
+    let description: Description = toml::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| Error::unsupported(&path, format!("{}; correct it", e.to_string().trim())))?;
     if description.channels.is_empty() {
         return Err(Error::unsupported(&path, "its channels are empty; name the image's channel, or red, green and blue"));
     }
-    let masks = files::entries(&folder.join(&description.masks))?;
-    let mut cases = Vec::new();
-    for image in files::entries(&folder.join(&description.images))? {
-        if !(image.is_dir() || ends(&image, &NIFTI) || ends(&image, &PICTURES)) {
-            continue;
+    let names = description.patients.iter().flat_map(|(case, patient)| [case, patient]);
+    if let Some(odd) = names.into_iter().find(|name| name.chars().any(char::is_control)) {
+        return Err(Error::unsupported(&path, format!("the name {odd:?} in [patients] has control characters; leave them out")));
+    }
+    let (images, masks) = (folder.join(&description.images), folder.join(&description.masks));
+    if images == masks {
+        return Err(Error::unsupported(&path, "its images and masks are one folder; give two"));
+    }
+    let (found_images, found_masks) = (files::entries(&images)?, files::entries(&masks)?);
+    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    let mut masks_by_stem = BTreeMap::<String, Vec<PathBuf>>::new();
+    for mask in &found_masks {
+        match mask_stem(mask) {
+            Some(stem) => masks_by_stem.entry(stem).or_default().push(mask.clone()),
+            None if is_companion(mask, &found_masks) => {}
+            None => passed_over.push(PassedOver::unused(mask, "")),
         }
-        let id = stem(&image);
-        let mut found: Vec<_> = masks.iter().filter(|m| stem(m) == id).cloned().collect();
+    }
+    for image in &found_images {
+        // A folder is a DICOM series.
+        let id = if image.is_dir() { Some(name(image)) } else { Format::stem(image) };
+        let Some(id) = id else {
+            if !is_companion(image, &found_images) {
+                passed_over.push(PassedOver::unused(image, ""));
+            }
+            continue;
+        };
+        let mut found = masks_by_stem.remove(&id).unwrap_or_default();
         if found.len() > 1 {
-            return Err(Error::Ambiguous {
-                path: folder.join(&description.masks),
-                candidates: found.iter().map(|p| p.display().to_string()).collect(),
-            });
+            return Err(Error::Ambiguous { path: masks, candidates: found.iter().map(|p| p.display().to_string()).collect() });
         }
         let labels = found.pop();
-        let missing = if labels.is_none() { vec![folder.join(&description.masks).join(&id)] } else { Vec::new() };
+        let missing = if labels.is_none() { vec![masks.join(&id)] } else { Vec::new() };
         cases.push(CaseFiles {
             patient: description.patients.get(&id).cloned().unwrap_or_else(|| super::patient(&id)),
             id,
             split: Split::Train,
-            images: vec![image],
+            images: vec![image.clone()],
             labels,
             missing,
         });
     }
+    let reason = format!("it has no image of the same name in {}", description.images);
+    passed_over.extend(masks_by_stem.into_values().flatten().map(|mask| PassedOver::problem(&mask, &reason)));
+    for beside in files::entries(folder)? {
+        if beside != path && !images.starts_with(&beside) && !masks.starts_with(&beside) {
+            passed_over.push(PassedOver::note(&beside, "pairs.toml does not name it"));
+        }
+    }
     let labels = description.labels.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
-    Ok(DataSet { folder: folder.into(), layout: Layout::Pairs, channels: description.channels, labels, cases })
+    Ok(DataSet { channels: description.channels, labels, passed_over, ..DataSet::new(folder, Layout::Pairs, cases) })
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A mask's name without its ending: an image format, DICOM-SEG or `ImageScope`.
+fn mask_stem(path: &Path) -> Option<String> {
+    let other = || {
+        let is_mask = files::ends(path, &[".dcm", ".xml"]) && path.is_file();
+        is_mask.then(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
+    };
+    Format::stem(path).or_else(other)
 }

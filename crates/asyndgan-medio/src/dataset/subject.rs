@@ -1,9 +1,15 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ndarray::{Array3, Axis};
 
-use super::{CaseFiles, DataSet, Layout, NIFTI, PICTURES, ends};
-use crate::{Brain, Error, Orientation, Tile, Volume, dicom, read_annotations, read_instances, read_labels, read_rgb, read_volume};
+use super::{CaseFiles, DataSet, Layout, brats::four_is_enhancing};
+use crate::{
+    Brain, Error, Format, Grid, OffGrid, Orientation, Tile, Volume, dicom, files,
+    format::read_grid,
+    is_volume,
+    prepare::{IGNORED, check_intensities, check_stain},
+    read_annotations, read_instances, read_labels, read_rgb, read_volume,
+};
 
 /// A case read into memory: a volume with its labels, or a picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,11 +32,12 @@ pub enum Subject {
 }
 
 impl DataSet {
-    /// Reads one case; of a volume with several channels the one at `channel`.
+    /// Reads one case; of a volume with several channels the one at `channel`. Labels that are stored in another order of the axes are brought
+    /// to the image's.
     ///
     /// # Errors
-    /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Shape`] and [`Error::Geometry`] for labels on another grid, and
-    /// [`Error::Label`] for a label that the data set does not describe.
+    /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Unsupported`], [`Error::Shape`] and [`Error::Geometry`] for labels or channels
+    /// on another grid, and [`Error::Label`] for a label that the data set does not describe.
     pub fn read(&self, case: &CaseFiles, channel: usize) -> Result<Subject, Error> {
         if let Some(missing) = case.missing.first() {
             return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
@@ -41,7 +48,7 @@ impl DataSet {
             wanted: format!("number {channel}"),
             found: self.channels.join(", "),
         })?;
-        if !ends(image, &PICTURES) {
+        if image.is_dir() || is_volume(image)? {
             return self.volume(case, image);
         }
         if case.images.len() > 1 {
@@ -54,7 +61,11 @@ impl DataSet {
         let rgb = read_rgb(image)?;
         let (_, rows, columns) = rgb.dim();
         let Some(path) = &case.labels else { return Ok(Subject::Picture { rgb, labels: None }) };
-        let labels = if ends(path, &[".xml"]) { read_annotations(path, rows, columns)?.labels } else { read_instances(path)? };
+        let labels = if files::ends(path, &[".xml"]) {
+            read_annotations(path, rows, columns, self.layer.as_deref())?.labels
+        } else {
+            read_instances(path)?
+        };
         if labels.dim() != (rows, columns) {
             return Err(Error::Shape { path: path.clone(), expected: vec![rows, columns], found: labels.shape().into() });
         }
@@ -67,19 +78,29 @@ impl DataSet {
             let fact = format!("it is one channel, {} are described; name the one it is", self.channels.len());
             return Err(Error::unsupported(path, fact));
         }
+        one_grid(case)?;
         let image = if path.is_dir() { dicom::read_series(path)? } else { read_volume(path)? };
-        let Some(path) = &case.labels else { return Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: None }) };
-        let mut labels = if ends(path, &NIFTI) { read_labels(path)? } else { dicom::read_segmentation(path, &image)?.labels };
-        if labels.voxels.dim() != image.voxels.dim() {
-            return Err(Error::Shape { path: path.clone(), expected: image.voxels.shape().into(), found: labels.voxels.shape().into() });
-        }
-        if !labels.affine.agrees_with(&image.affine, image.voxels.dim()) {
-            return Err(Error::Geometry { path: path.clone(), expected: image.affine.into(), found: labels.affine.into() });
-        }
-        if self.layout == Layout::Brats {
+        let Some(labels_path) = &case.labels else { return Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: None }) };
+        let labels = if Format::of(labels_path).is_some() {
+            read_labels(labels_path)?
+        } else {
+            let found = dicom::read_segmentation(labels_path, &image)?;
+            if found.overlapping > 0 {
+                let fact = format!("{} of its voxels belong to several segments; write segments that do not overlap", found.overlapping);
+                return Err(Error::unsupported(labels_path, fact));
+            }
+            found.labels
+        };
+        let mut labels = labels.on_grid(&image.grid()).map_err(|off| off_grid(off, labels_path, path, &image.grid()))?;
+        if self.layout == Layout::Brats && four_is_enhancing(case) {
+            let has = |label: u32| labels.voxels.iter().any(|&l| l == label);
+            if has(4) && has(3) {
+                let fact = "it holds the labels 3 and 4, which BraTS 2018 to 2021 do not have together; convert it to one year's labels";
+                return Err(Error::unsupported(labels_path, fact));
+            }
             labels.voxels.mapv_inplace(|l| if l == 4 { 3 } else { l });
         }
-        self.known(path, labels.voxels.iter().copied())?;
+        self.known(labels_path, labels.voxels.iter().copied())?;
         Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: Some(labels.oriented(Orientation::LPS)) })
     }
 
@@ -90,45 +111,84 @@ impl DataSet {
 
     /// Where labels are classes, each must be described.
     fn known(&self, path: &Path, labels: impl Iterator<Item = u32>) -> Result<(), Error> {
-        let known = |l: &u32| *l == 0 || self.counts_instances() || self.labels.contains_key(l);
+        let known = |l: &u32| *l == 0 || self.counts_instances() || self.labels.contains_key(l) || self.ignore == Some(*l);
         let mut odd = labels.filter(|l| !known(l));
         odd.next().map_or(Ok(()), |label| Err(Error::Label { path: path.into(), label, known: self.labels.keys().copied().collect() }))
     }
 }
 
+/// Refuses channels that do not lie on one grid, and names the one that is off: with the labels' word, if they agree with one.
+fn one_grid(case: &CaseFiles) -> Result<(), Error> {
+    let channels: Vec<&PathBuf> = case.images.iter().filter(|p| p.is_file()).collect();
+    if channels.len() < 2 {
+        return Ok(());
+    }
+    let grids = channels.iter().map(|path| read_grid(path)).collect::<Result<Vec<_>, _>>()?;
+    let labels = case.labels.as_deref().filter(|p| Format::of(p).is_some_and(Format::is_volume)).map(read_grid).transpose()?;
+    let votes = |grid: &Grid| grids.iter().chain(&labels).filter(|other| grid.order_of(other).is_ok()).count();
+    // The first of those that agree with most.
+    let reference = (0..grids.len()).rev().max_by_key(|&n| votes(&grids[n])).unwrap_or(0);
+    for (path, grid) in channels.iter().zip(&grids) {
+        grids[reference].order_of(grid).map_err(|off| off_grid(off, path, channels[reference], &grids[reference]))?;
+    }
+    Ok(())
+}
+
+fn off_grid(off: OffGrid, path: &Path, reference: &Path, grid: &Grid) -> Error {
+    match off {
+        OffGrid::Shape { found } => Error::Shape {
+            path: path.into(),
+            expected: vec![grid.shape.0, grid.shape.1, grid.shape.2],
+            found: vec![found.0, found.1, found.2],
+        },
+        OffGrid::Elsewhere(distance) => Error::Geometry { path: path.into(), reference: reference.into(), distance },
+    }
+}
+
 impl Subject {
-    /// The subject as a brain with labels 1 to 3.
+    /// The subject as a brain with labels 1 to 3, and [`IGNORED`] where the mask has the label to ignore.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the case for a picture, one without labels, or a label above 3.
-    pub fn into_brain(self, id: &str) -> Result<Brain, Error> {
-        let wrong = |fact: &str| Error::unsupported(Path::new(id), fact);
+    /// [`Error::Unsupported`] naming `path` for a picture, one without labels, a label above 3, or negative intensities (see
+    /// [`check_intensities`](crate::prepare::check_intensities)).
+    pub fn into_brain(self, id: &str, path: &Path, ignore: Option<u32>) -> Result<Brain, Error> {
+        let wrong = |fact: &str| Error::unsupported(path, fact);
         let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is no volume with labels; leave it out")) };
-        if labels.voxels.iter().any(|&l| l > 3) {
-            return Err(wrong("it has labels above 3; conditions of volumes hold up to three labels, so join some"));
+        if let Some(label) = labels.voxels.iter().find(|&&l| l > 3 && ignore != Some(l)) {
+            return Err(wrong(&format!(
+                "its mask has label {label}; conditions hold the labels 1 to 3, so join labels, or set it to 0, in a copy of the mask"
+            )));
         }
+        check_intensities(path, image.voxels.view())?;
         let spacing_mm = image.spacing_mm();
-        Ok(Brain { id: id.into(), t2: image.voxels, labels: labels.voxels.mapv(|l| l as u8), spacing_mm })
+        Ok(Brain {
+            id: id.into(),
+            t2: image.voxels,
+            labels: labels.voxels.mapv(|l| if ignore == Some(l) { IGNORED } else { l as u8 }),
+            spacing_mm,
+        })
     }
 
     /// The subject as a tile with instances.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming the case for a volume, or one without labels.
-    pub fn into_tile(self, id: &str) -> Result<Tile, Error> {
+    /// [`Error::Unsupported`] naming `path` for a volume, one without labels, or a picture that is not stained with haematoxylin and eosin
+    /// (see [`check_stain`](crate::prepare::check_stain)).
+    pub fn into_tile(self, id: &str, path: &Path) -> Result<Tile, Error> {
         let Self::Picture { rgb, labels: Some(instances) } = self else {
-            return Err(Error::unsupported(Path::new(id), "it is no picture with labels; leave it out"));
+            return Err(Error::unsupported(path, "it is no picture with labels; leave it out"));
         };
+        check_stain(path, rgb.view())?;
         Ok(Tile { id: id.into(), rgb, instances })
     }
 
-    /// How much is labelled: cubic millimetres of a volume, pixels of a picture.
-    pub fn labelled(&self) -> f64 {
+    /// How much is labelled, without the label to ignore: cubic millimetres of a volume, pixels of a picture.
+    pub fn labelled(&self, ignore: Option<u32>) -> f64 {
         match self {
             Self::Volume { labels: Some(labels), .. } => {
-                labels.voxels.iter().filter(|&&l| l > 0).count() as f64 * labels.spacing_mm().iter().product::<f64>()
+                labels.voxels.iter().filter(|&&l| l > 0 && ignore != Some(l)).count() as f64 * labels.spacing_mm().iter().product::<f64>()
             }
-            Self::Picture { labels: Some(labels), .. } => labels.iter().filter(|&&l| l > 0).count() as f64,
+            Self::Picture { labels: Some(labels), .. } => labels.iter().filter(|&&l| l > 0 && ignore != Some(l)).count() as f64,
             _ => 0.0,
         }
     }

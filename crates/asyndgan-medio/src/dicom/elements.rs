@@ -4,7 +4,7 @@
 //! `dicom-object`'s own parser makes room for what an element declares before it reads it; here nothing may declare more than the file
 //! has left.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read as _};
 
 use dicom_core::{
     DataElement, Tag, VR,
@@ -21,13 +21,16 @@ use dicom_parser::{
     DynStatefulDecoder,
     dataset::{LazyDataToken, lazy_read::LazyDataSetReader},
 };
-use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use dicom_transfer_syntax_registry::{TransferSyntaxRegistry, entries::EXPLICIT_VR_LITTLE_ENDIAN};
+use flate2::bufread::DeflateDecoder;
+
+use crate::gzip::DEFLATE_RATIO_MAX;
 
 /// How deep sequences may nest.
 const DEPTH_MAX: u32 = 32;
 
 /// What is kept: geometry, how pixels are stored, and what segments are called (and in which characters).
-const KEPT: [Tag; 32] = [
+const KEPT: [Tag; 34] = [
     tags::SPECIFIC_CHARACTER_SET,
     tags::SOP_CLASS_UID,
     tags::SERIES_INSTANCE_UID,
@@ -38,6 +41,8 @@ const KEPT: [Tag; 32] = [
     tags::SLICE_THICKNESS,
     tags::RESCALE_SLOPE,
     tags::RESCALE_INTERCEPT,
+    tags::MODALITY_LUT_SEQUENCE,
+    tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE,
     tags::ROWS,
     tags::COLUMNS,
     tags::NUMBER_OF_FRAMES,
@@ -62,20 +67,51 @@ const KEPT: [Tag; 32] = [
     tags::REFERENCED_SEGMENT_NUMBER,
 ];
 
-/// Reads an object that begins with preamble and `DICM`; says what is wrong with it.
-///
-/// A deflated data set cannot be bounded, and is refused.
-pub(super) fn parse(bytes: &[u8]) -> Result<DefaultDicomObject, String> {
-    let (syntax, start) = transfer_syntax(bytes)?;
-    let known = TransferSyntaxRegistry.get(&syntax).ok_or_else(|| format!("its transfer syntax {syntax} is not known"))?;
-    if known.is_unsupported() || syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
-        let name = known.name();
-        return Err(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"));
+/// What is wrong with an object.
+pub(super) enum Wrong {
+    /// The file is damaged.
+    Damaged(String),
+    /// It may be whole, and is not read.
+    Unsupported(String),
+}
+
+impl From<String> for Wrong {
+    fn from(fact: String) -> Self {
+        Self::Damaged(fact)
     }
+}
+
+/// A deflated data set is inflated to no more.
+const INFLATED_BYTES_MAX: u64 = 1 << 30;
+
+/// Reads an object that begins with preamble and `DICM`; else what is wrong with it.
+pub(super) fn parse(bytes: &[u8]) -> Result<DefaultDicomObject, Wrong> {
+    let (syntax, start) = transfer_syntax(bytes)?;
+    let known =
+        TransferSyntaxRegistry.get(&syntax).ok_or_else(|| Wrong::Unsupported(format!("its transfer syntax {syntax} is not known")))?;
     let meta = FileMetaTable::from_reader(&bytes[128..]).map_err(|e| format!("its first group is damaged ({e})"))?;
-    let tokens = LazyDataSetReader::new_with_ts(Cursor::new(&bytes[start..]), known).map_err(damaged)?;
-    let object = Elements { tokens, left: bytes.len() - start }.object(0)?;
+    let inflated;
+    let (content, known) = if syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN {
+        inflated = inflate(&bytes[start..])?;
+        (&inflated[..], &EXPLICIT_VR_LITTLE_ENDIAN.erased())
+    } else {
+        (&bytes[start..], known)
+    };
+    let tokens = LazyDataSetReader::new_with_ts(Cursor::new(content), known).map_err(damaged)?;
+    let object = Elements { tokens, left: content.len() }.object(0)?;
     Ok(object.with_exact_meta(meta))
+}
+
+/// The content of a deflated data set.
+fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let most = (bytes.len() as u64).saturating_mul(DEFLATE_RATIO_MAX).min(INFLATED_BYTES_MAX);
+    let mut content = Vec::new();
+    let read = DeflateDecoder::new(bytes).take(most + 1).read_to_end(&mut content);
+    read.map_err(|e| format!("its deflated elements are damaged ({e})"))?;
+    if content.len() as u64 > most {
+        return Err(format!("its deflated elements have more than {most} bytes"));
+    }
+    Ok(content)
 }
 
 fn damaged(error: impl std::fmt::Display) -> String {
@@ -100,6 +136,10 @@ impl Elements<'_> {
                 return if depth == 0 { Ok(InMemDicomObject::from_element_iter(kept)) } else { Err("it ends within a sequence".into()) };
             };
             match token.map_err(damaged)? {
+                // Zeros behind the data set fill up a block.
+                LazyDataToken::ElementHeader(header) if header.tag == Tag(0, 0) && depth == 0 => {
+                    return Ok(InMemDicomObject::from_element_iter(kept));
+                }
                 LazyDataToken::ElementHeader(header) => {
                     let value = self.tokens.advance().ok_or("an element has no value")?.map_err(damaged)?;
                     let declared = header.length().get().ok_or("an element has no length")?;

@@ -4,8 +4,10 @@ use std::{
 };
 
 use dicom_core::{Tag, header::HasLength};
-use dicom_dictionary_std::tags;
+use dicom_dictionary_std::{tags, uids};
+use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
 use dicom_object::{DefaultDicomObject, InMemDicomObject};
+use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::elements;
 use crate::{Error, files};
@@ -16,16 +18,41 @@ pub(super) struct Object {
     pub(super) inner: DefaultDicomObject,
 }
 
-/// Whether a file is to be read as a slice: it has DICOM's mark, or a name that promises it (none, numbers, `.dcm`), so that a damaged slice
-/// is an error and notes lying beside are none.
-pub(super) fn is_dicom(path: &Path) -> Result<bool, Error> {
+/// What a file in a series' folder is.
+pub(super) enum Kind {
+    Dicom,
+    /// Something else, for people.
+    Other(&'static str),
+}
+
+/// Whether a file is to be read as DICOM: it has the format's mark, or a name that promises it (none, numbers, `.dcm`, `.ima` and the like), so that a
+/// damaged slice is an error and notes lying beside are none.
+pub(super) fn kind(path: &Path) -> Result<Kind, Error> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    if name == "dicomdir" {
+        return Ok(Kind::Other("it is a table of contents"));
+    }
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
-    file.take(132).read_to_end(&mut start).map_err(Error::io(path))?;
+    file.take(1024).read_to_end(&mut start).map_err(Error::io(path))?;
+    if start.get(128..132) == Some(MARK) {
+        return Ok(Kind::Dicom);
+    }
+    if name.contains(".dcm") || name.contains(".ima") {
+        return Ok(Kind::Dicom);
+    }
     let ending = path.extension().map(|e| e.to_string_lossy().to_ascii_lowercase());
-    let promised = ending.is_none_or(|e| e == "dcm" || e == "ima" || e.bytes().all(|b| b.is_ascii_digit()));
-    Ok(promised || start.get(128..) == Some(b"DICM"))
+    let is_text = !start.is_empty() && start.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace() || *b >= 0x80);
+    Ok(match ending.as_deref() {
+        Some("dcm" | "dicom" | "dic" | "ima" | "img" | "mr" | "ct") => Kind::Dicom,
+        Some(ending) if !ending.bytes().all(|b| b.is_ascii_digit()) => Kind::Other("it is no DICOM file"),
+        _ if is_text => Kind::Other("it is text"),
+        _ => Kind::Dicom,
+    })
 }
+
+/// What stands behind the preamble.
+const MARK: &[u8] = b"DICM";
 
 impl Object {
     pub(super) fn read(path: &Path) -> Result<Self, Error> {
@@ -33,11 +60,34 @@ impl Object {
     }
 
     pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Self, Error> {
-        if bytes.get(128..132) != Some(b"DICM") {
+        if bytes.is_empty() {
+            return Err(Error::unreadable(path, "it is empty"));
+        }
+        if bytes.get(128..132) != Some(MARK) {
+            // A data set alone begins with an element of its first groups.
+            if matches!(bytes, [2 | 8, 0, _, 0, ..]) {
+                let fact = "it has no DICOM preamble; write it as a file, for example with pydicom: dcmread(path, force=True), then \
+                            save_as(path, enforce_file_format=True)";
+                return Err(Error::unsupported(path, fact));
+            }
             return Err(Error::unreadable(path, "it is no DICOM file: the mark DICM after the preamble is missing"));
         }
-        let inner = elements::parse(bytes).map_err(|fact| Error::unreadable(path, fact))?;
+        let inner = elements::parse(bytes).map_err(|e| match e {
+            elements::Wrong::Damaged(fact) => Error::unreadable(path, fact),
+            elements::Wrong::Unsupported(fact) => Error::unsupported(path, fact),
+        })?;
         Ok(Self { path: path.into(), inner })
+    }
+
+    /// Whether its pixels are the numbers of segments.
+    pub(super) fn is_segmentation(&self) -> bool {
+        let class = text(&self.inner, tags::SOP_CLASS_UID);
+        matches!(class.as_deref(), Some(uids::SEGMENTATION_STORAGE | uids::LABEL_MAP_SEGMENTATION_STORAGE))
+    }
+
+    pub(super) fn unsupported_syntax(&self, syntax: &str) -> Error {
+        let name = TransferSyntaxRegistry.get(syntax).map_or(syntax, |known| known.name());
+        self.unsupported(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"))
     }
 
     pub(super) fn wrong(&self, fact: impl std::fmt::Display) -> Error {
@@ -49,15 +99,11 @@ impl Object {
     }
 
     pub(super) fn text(&self, tag: Tag, name: &str) -> Result<String, Error> {
-        text(&self.inner, tag).ok_or_else(|| self.wrong(format!("it has no {name}")))
-    }
-
-    pub(super) fn numbers<const N: usize>(&self, tag: Tag, name: &str) -> Result<[f64; N], Error> {
-        numbers(&self.inner, tag).ok_or_else(|| self.wrong(format!("its {name} is missing or not {N} finite numbers")))
+        text(&self.inner, tag).ok_or_else(|| self.unsupported(format!("it has no {name}")))
     }
 
     pub(super) fn count(&self, tag: Tag, name: &str) -> Result<usize, Error> {
-        count(&self.inner, tag).ok_or_else(|| self.wrong(format!("its {name} is missing or no count")))
+        count(&self.inner, tag).ok_or_else(|| self.unsupported(format!("its {name} is missing or no count")))
     }
 
     /// Rows and columns, checked before anything of that size is made.

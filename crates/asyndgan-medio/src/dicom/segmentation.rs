@@ -1,16 +1,26 @@
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
-use dicom_dictionary_std::{tags, uids};
+use dicom_core::Tag;
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
-use ndarray::Array3;
+use ndarray::{Array3, Axis};
 
-use super::object::{Object, count, item, numbers, text};
-use crate::{Error, Volume, files};
+use super::{
+    object::{Object, count, item, numbers, text},
+    pixels::Pixels,
+    series::dot,
+};
+use crate::{Affine, Error, Grid, Volume, files};
 
 /// Frames beyond this are refused.
 const FRAMES_MAX: usize = 1 << 16;
-/// A frame lies in the plane of a slice if no corner is further from it, in voxels.
+/// A frame lies on a slice if no corner is further from the slice's, in voxels: within the plane, and between slices, whose positions are
+/// rounded.
 const OFF_GRID_MAX: f64 = 0.05;
+const OFF_SLICE_MAX: f64 = 0.1;
 
 /// A DICOM-SEG object on the grid of the series that it was drawn on.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,13 +33,13 @@ pub struct Segmentation {
     pub overlapping: usize,
 }
 
-/// Reads a binary DICOM-SEG object onto the grid of its series.
+/// Reads a binary or label-map DICOM-SEG object onto the grid of its series, which may be stored in another order of its axes.
 ///
 /// Only where its frames lie is compared, not whose series it says it is of: another patient's series on the very same grid would be taken.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another kind of object and fractional segments; [`Error::Unreadable`] for more pixels than the file holds, or a frame that does not lie
-/// on a slice of the series.
+/// [`Error::Unsupported`] for another kind of object, fractional segments, and a frame that does not lie on a slice of the series;
+/// [`Error::Shape`] for another number of rows or columns; [`Error::Unreadable`] for more pixels than the file holds.
 pub fn read_segmentation(path: &Path, series: &Volume) -> Result<Segmentation, Error> {
     parse_segmentation(path, &files::read(path)?, series)
 }
@@ -40,99 +50,163 @@ pub fn read_segmentation(path: &Path, series: &Volume) -> Result<Segmentation, E
 /// As [`read_segmentation`].
 pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<Segmentation, Error> {
     let object = Object::parse(path, bytes)?;
-    let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
-    if class != uids::SEGMENTATION_STORAGE {
+    if !object.is_segmentation() {
         return Err(object.unsupported("it is no DICOM-SEG object; give one"));
     }
     let kind = object.text(tags::SEGMENTATION_TYPE, "SegmentationType")?;
-    if kind != "BINARY" {
-        return Err(object.unsupported("its segments are not BINARY; write them as such"));
-    }
-    let (_, rows, columns) = series.voxels.dim();
+    let of_one_segment = match kind.as_str() {
+        "BINARY" => true,
+        "LABELMAP" => false,
+        _ => return Err(object.unsupported(format!("its SegmentationType is {kind}; BINARY and LABELMAP are read"))),
+    };
+    let (names, frames, image) = (names(&object)?, frames(&object, of_one_segment)?, series.grid());
+    // The image may be stored in another order of its axes than the frames.
+    let grid = frames.first().map_or(image, |frame| frame.along(&image));
+    let (_, rows, columns) = grid.shape;
     if object.grid()? != (rows, columns) {
         return Err(Error::Shape { path: path.into(), expected: vec![rows, columns], found: vec![object.grid()?.0, object.grid()?.1] });
     }
-    let names = names(&object)?;
-    let frames = frames(&object, series)?;
-    let pixels = object.inner.element(tags::PIXEL_DATA).map_err(|e| object.wrong(e))?.to_bytes().map_err(|e| object.wrong(e))?;
-    let needed = (frames.len() * rows * columns).div_ceil(8);
-    if pixels.len() < needed {
-        return Err(object.wrong(format!("its pixels end early: {} frames need {needed} bytes, it has {}", frames.len(), pixels.len())));
+    let slices = frames.iter().enumerate().map(|(f, frame)| {
+        frame.slice_of(&grid).map_err(|mm| {
+            let fact = format!("frame {} lies {mm:.3} mm off the nearest slice of the image; give the series that it was drawn on", f + 1);
+            object.unsupported(fact)
+        })
+    });
+    let slices = slices.collect::<Result<Vec<usize>, Error>>()?;
+    let labels = Volume { voxels: Array3::zeros(grid.shape), affine: grid.affine };
+    let mut segmentation = Segmentation { labels, names, overlapping: 0 };
+    if of_one_segment {
+        segmentation.fill_binary(&object, &frames, &slices)?;
+    } else {
+        segmentation.fill_label_map(&object, &slices)?;
     }
-    let mut labels = Array3::<u32>::zeros(series.voxels.dim());
-    let mut overlapping = 0;
-    for (f, &(slice, segment)) in frames.iter().enumerate() {
-        if !names.contains_key(&segment) {
-            return Err(object.wrong(format!("frame {} is of segment {segment}, which it does not describe", f + 1)));
+    let labels = segmentation.labels.on_grid(&image).map_err(|_| object.unsupported("its frames do not lie along the image's axes"))?;
+    Ok(Segmentation { labels, ..segmentation })
+}
+
+impl Segmentation {
+    /// One bit a pixel, one segment a frame.
+    fn fill_binary(&mut self, object: &Object, frames: &[Frame], slices: &[usize]) -> Result<(), Error> {
+        let (_, rows, columns) = self.labels.voxels.dim();
+        let element = object.inner.element(tags::PIXEL_DATA).map_err(|_| object.wrong("it has no pixel data"))?;
+        let pixels = element
+            .to_bytes()
+            .map_err(|_| object.unsupported("its segments are compressed; convert it, for example with gdcmconv --raw"))?;
+        let needed = (frames.len() * rows * columns).div_ceil(8);
+        if pixels.len() < needed {
+            return Err(object.wrong(format!(
+                "its pixels end early: {} frames need {needed} bytes, it has {}",
+                frames.len(),
+                pixels.len()
+            )));
         }
-        for (n, label) in labels.index_axis_mut(ndarray::Axis(0), slice).iter_mut().enumerate() {
-            // Frames follow each other without padding, the first pixel in the lowest bit.
-            let bit = f * rows * columns + n;
-            if pixels[bit / 8] >> (bit % 8) & 1 == 1 {
-                overlapping += usize::from(*label > 0 && *label != segment);
-                *label = segment.max(*label);
+        for (f, (&slice, &Frame { segment, .. })) in slices.iter().zip(frames).enumerate() {
+            if !self.names.contains_key(&segment) {
+                return Err(object.unsupported(format!("frame {} is of segment {segment}, which it does not describe", f + 1)));
+            }
+            for (n, label) in self.labels.voxels.index_axis_mut(Axis(0), slice).iter_mut().enumerate() {
+                // Frames follow each other without padding, the first pixel in the lowest bit.
+                let bit = f * rows * columns + n;
+                if pixels[bit / 8] >> (bit % 8) & 1 == 1 {
+                    self.overlapping += usize::from(*label > 0 && *label != segment);
+                    *label = segment.max(*label);
+                }
             }
         }
+        Ok(())
     }
-    Ok(Segmentation { labels: Volume { voxels: labels, affine: series.affine }, names, overlapping })
+
+    /// The number of a segment in each pixel.
+    fn fill_label_map(&mut self, object: &Object, slices: &[usize]) -> Result<(), Error> {
+        let (pixels, mut seen) = (Pixels::of(object)?, BTreeSet::new());
+        if pixels.frames != slices.len() {
+            return Err(object.wrong(format!("it describes {} frames and has {}", slices.len(), pixels.frames)));
+        }
+        for (f, &slice) in slices.iter().enumerate() {
+            if !seen.insert(slice) {
+                return Err(object.unsupported(format!("frame {} lies on the slice of another; a label map has one frame a slice", f + 1)));
+            }
+            let values = pixels.frame(object, f)?;
+            for (label, value) in self.labels.voxels.index_axis_mut(Axis(0), slice).iter_mut().zip(values) {
+                let segment = value as u32;
+                if value < 0.0 || segment > 0 && !self.names.contains_key(&segment) {
+                    return Err(object.unsupported(format!("frame {} holds segment {value}, which it does not describe", f + 1)));
+                }
+                *label = segment;
+            }
+        }
+        Ok(())
+    }
 }
 
 fn names(object: &Object) -> Result<BTreeMap<u32, String>, Error> {
     let sequence = object.inner.element_opt(tags::SEGMENT_SEQUENCE).ok().flatten().and_then(|e| e.items());
     let sequence = sequence.ok_or_else(|| object.wrong("it describes no segments"))?;
     let entry = |segment: &InMemDicomObject| {
-        let number = count(segment, tags::SEGMENT_NUMBER).filter(|&n| n > 0)? as u32;
+        let number = count(segment, tags::SEGMENT_NUMBER)? as u32;
         Some((number, text(segment, tags::SEGMENT_LABEL).unwrap_or_else(|| format!("segment {number}"))))
     };
     sequence.iter().map(|s| entry(s).ok_or_else(|| object.wrong("a segment has no number"))).collect()
 }
 
-/// For each frame the slice that it lies on and its segment.
-fn frames(object: &Object, series: &Volume) -> Result<Vec<(usize, u32)>, Error> {
+/// Where a frame lies, and which segment it is of.
+struct Frame {
+    position: [f64; 3],
+    orientation: [f64; 6],
+    spacing_mm: [f64; 2],
+    /// 0 where a frame is of many.
+    segment: u32,
+}
+
+/// All frames in the order of their pixels.
+fn frames(object: &Object, of_one_segment: bool) -> Result<Vec<Frame>, Error> {
     let sequence = object.inner.element_opt(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).ok().flatten().and_then(|e| e.items());
     let sequence = sequence.filter(|s| s.len() <= FRAMES_MAX).ok_or_else(|| object.wrong("it describes no frames, or too many"))?;
     let shared = item(&object.inner, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE);
-    let orientation = |frame: &InMemDicomObject| -> Option<[f64; 6]> {
-        let own = item(frame, tags::PLANE_ORIENTATION_SEQUENCE).or_else(|| item(shared?, tags::PLANE_ORIENTATION_SEQUENCE))?;
-        numbers(own, tags::IMAGE_ORIENTATION_PATIENT)
-    };
-    let spacing = |frame: &InMemDicomObject| -> Option<[f64; 2]> {
-        let own = item(frame, tags::PIXEL_MEASURES_SEQUENCE).or_else(|| item(shared?, tags::PIXEL_MEASURES_SEQUENCE))?;
-        numbers(own, tags::PIXEL_SPACING)
-    };
     let describe = |frame: &InMemDicomObject| {
-        let position: [f64; 3] = numbers(item(frame, tags::PLANE_POSITION_SEQUENCE)?, tags::IMAGE_POSITION_PATIENT)?;
-        let segment =
-            item(frame, tags::SEGMENT_IDENTIFICATION_SEQUENCE).or_else(|| item(shared?, tags::SEGMENT_IDENTIFICATION_SEQUENCE))?;
-        Some((position, orientation(frame)?, spacing(frame)?, count(segment, tags::REFERENCED_SEGMENT_NUMBER)? as u32))
+        let place = |sequence: Tag| item(frame, sequence).or_else(|| item(shared?, sequence)).cloned();
+        let segment = || count(&place(tags::SEGMENT_IDENTIFICATION_SEQUENCE)?, tags::REFERENCED_SEGMENT_NUMBER);
+        Some(Frame {
+            position: numbers(item(frame, tags::PLANE_POSITION_SEQUENCE)?, tags::IMAGE_POSITION_PATIENT)?,
+            orientation: numbers(&place(tags::PLANE_ORIENTATION_SEQUENCE)?, tags::IMAGE_ORIENTATION_PATIENT)?,
+            spacing_mm: numbers(&place(tags::PIXEL_MEASURES_SEQUENCE)?, tags::PIXEL_SPACING)?,
+            segment: if of_one_segment { segment()? as u32 } else { 0 },
+        })
     };
-    let mut placed = Vec::with_capacity(sequence.len());
-    for (f, frame) in sequence.iter().enumerate() {
-        let (position, orientation, spacing, segment) =
-            describe(frame).ok_or_else(|| object.wrong(format!("frame {} lacks its position, orientation, spacing or segment", f + 1)))?;
-        let slice = slice_of(series, position, &orientation, spacing);
-        let slice = slice
-            .ok_or_else(|| object.wrong(format!("frame {} lies on no slice of the series; give the series that it was drawn on", f + 1)))?;
-        placed.push((slice, segment));
-    }
-    Ok(placed)
+    let lacks = |f: usize| object.unsupported(format!("frame {} lacks its position, orientation, spacing or segment", f + 1));
+    sequence.iter().enumerate().map(|(f, frame)| describe(frame).ok_or_else(|| lacks(f))).collect()
 }
 
-/// The slice of a series whose pixels lie where a frame's do.
-fn slice_of(series: &Volume, position: [f64; 3], orientation: &[f64; 6], spacing_mm: [f64; 2]) -> Option<usize> {
-    let (slices, rows, columns) = series.voxels.dim();
-    let frame = super::series::affine(orientation, spacing_mm, position, [0.0; 3]);
-    let step = series.affine.step(2);
-    let origin = series.affine.apply([0.0; 3]);
-    let away: [f64; 3] = std::array::from_fn(|k| frame.apply([0.0; 3])[k] - origin[k]);
-    let along = super::series::dot(away, step) / super::series::dot(step, step);
-    let slice = along.round();
-    let close = |ij: [f64; 2]| {
-        let (a, b) = (frame.apply([ij[0], ij[1], 0.0]), series.affine.apply([ij[0], ij[1], slice]));
-        let mm = a.iter().zip(b).map(|(a, b)| (a - b) * (a - b)).sum::<f64>().sqrt();
-        mm <= OFF_GRID_MAX * spacing_mm[0].max(spacing_mm[1])
-    };
-    let far = [columns as f64 - 1.0, rows as f64 - 1.0];
-    let within = slice >= 0.0 && slice < slices as f64;
-    (within && close([0.0, 0.0]) && close([far[0], 0.0]) && close([0.0, far[1]])).then_some(slice as usize)
+impl Frame {
+    fn affine(&self, step: [f64; 3]) -> Affine {
+        super::series::affine(&self.orientation, self.spacing_mm, self.position, step)
+    }
+
+    /// An image's grid with its axes in the order of this frame's columns, rows and slices.
+    fn along(&self, image: &Grid) -> Grid {
+        let own = Grid { affine: self.affine(super::series::normal(&self.orientation)), shape: image.shape };
+        own.order_along(&image.affine).map_or(*image, |order| image.reordered(order))
+    }
+
+    /// The slice of a grid whose pixels lie where the frame's do; else how far the nearest is, in millimetres.
+    fn slice_of(&self, grid: &Grid) -> Result<usize, f64> {
+        let (slices, rows, columns) = grid.shape;
+        let frame = self.affine([0.0; 3]);
+        let (step, origin) = (grid.affine.step(2), grid.affine.apply([0.0; 3]));
+        let away: [f64; 3] = std::array::from_fn(|k| frame.apply([0.0; 3])[k] - origin[k]);
+        let slice = (dot(away, step) / dot(step, step)).round().clamp(0.0, slices as f64 - 1.0);
+        let far = [columns as f64 - 1.0, rows as f64 - 1.0];
+        // Apart along the slices and within them.
+        let apart = |[i, j]: [f64; 2]| {
+            let (a, b) = (frame.apply([i, j, 0.0]), grid.affine.apply([i, j, slice]));
+            let off: [f64; 3] = std::array::from_fn(|k| a[k] - b[k]);
+            let along = dot(off, step) / dot(step, step);
+            let within: [f64; 3] = std::array::from_fn(|k| off[k] - along * step[k]);
+            (along.abs(), dot(within, within).sqrt(), dot(off, off).sqrt())
+        };
+        let corners = [[0.0, 0.0], [far[0], 0.0], [0.0, far[1]]].map(apart);
+        let most = corners.into_iter().fold((0.0_f64, 0.0_f64, 0.0_f64), |m, c| (m.0.max(c.0), m.1.max(c.1), m.2.max(c.2)));
+        let is_close = most.0 <= OFF_SLICE_MAX && most.1 <= OFF_GRID_MAX * self.spacing_mm[0].max(self.spacing_mm[1]);
+        if is_close { Ok(slice as usize) } else { Err(most.2) }
+    }
 }

@@ -1,26 +1,38 @@
-use std::path::Path;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
 
 use dicom_core::{Length, Tag, header::HasLength};
 use dicom_dictionary_std::{tags, uids};
-use dicom_encoding::transfer_syntax::TransferSyntaxIndex;
-use dicom_pixeldata::{ConvertOptions, ModalityLutOption, PixelDecoder, VoiLutOption};
-use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
+use dicom_object::InMemDicomObject;
 use ndarray::{Array2, Array3, Axis};
 
-use super::object::{Object, is_dicom};
-use crate::{Affine, Error, Volume, files};
+use super::{
+    object::{Kind, Object, item, kind, numbers},
+    pixels::Pixels,
+};
+use crate::{Affine, Error, PassedOver, Volume, files, voxels::VOXELS_MAX};
 
 /// Slices closer than this lie at the same place.
 const SAME_PLACE_MM: f64 = 1e-3;
-/// Slices, in millimetres or as a part of their distance, may lie this far from where equal distances put them.
+/// Slices may lie this part of their distance from where equal distances put them, or this far: positions are rounded to 0.1 mm.
 const UNEVEN_MAX: f64 = 0.01;
+const UNEVEN_MM_MAX: f64 = 0.101;
 /// How far direction cosines may be from orthogonal unit vectors.
 const SKEW_MAX: f64 = 1e-3;
-/// Together, at most 512 Mi voxels.
-const VOXELS_MAX: usize = 1 << 29;
+/// Images of one slice, and of several.
+const SINGLE: [&str; 2] = [uids::CT_IMAGE_STORAGE, uids::MR_IMAGE_STORAGE];
+const ENHANCED: [&str; 4] = [
+    uids::ENHANCED_CT_IMAGE_STORAGE,
+    uids::ENHANCED_MR_IMAGE_STORAGE,
+    uids::LEGACY_CONVERTED_ENHANCED_CT_IMAGE_STORAGE,
+    uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
+];
 
-/// Reads a folder that holds the slices of one CT or MR series, in any order and under any names; notes and tables lying beside are passed
-/// over.
+/// Reads a folder that holds one CT or MR series: its slices in any order and under any names, or one file of many frames. Tables of contents,
+/// text, and objects without pixels are passed over; [`passed_over`] lists them.
 ///
 /// # Shapes
 /// `[slices, rows, columns]`: slices by their position along the normal, against which nothing in names or numbers counts.
@@ -29,27 +41,26 @@ const VOXELS_MAX: usize = 1 << 29;
 /// Voxels after rescaling: Hounsfield units in CT. The affine is in RAS+ millimetres (DICOM itself counts to the left and back).
 ///
 /// # Errors
-/// [`Error::Empty`]; [`Error::Unreadable`] naming the file that is broken, of another series, orientation, spacing or size than the
-/// first, at the same place as another, off the line of the others, or after a gap; [`Error::Unsupported`] for what is no CT or MR image, and
-/// for a transfer syntax that is not read.
+/// [`Error::Empty`]; [`Error::Unreadable`] naming the file that is broken; [`Error::Unsupported`] naming the file that is of another series,
+/// orientation, spacing or size than most, at the same place as another, off the line of the others, or after a gap, for other images than CT
+/// and MR, and for a transfer syntax that is not read.
 pub fn read_series(folder: &Path) -> Result<Volume, Error> {
-    let mut slices = Vec::new();
-    for path in files::entries(folder)? {
-        if path.is_file() && path.file_name().is_some_and(|n| n != "DICOMDIR") && is_dicom(&path)? {
-            slices.push(Slice::of(Object::read(&path)?)?);
-        }
+    let Files { mut slices, folders, .. } = Files::of(folder)?;
+    if slices.is_empty() {
+        let looked_for = "DICOM files of one CT or MR series";
+        return Err(folders.first().map_or(Error::Empty { path: folder.into(), looked_for }, |inside| {
+            Error::unsupported(
+                folder,
+                format!("it holds no DICOM file, only folders, as {}; give the folder with the slices", inside.display()),
+            )
+        }));
     }
-    let Some(first) = slices.first() else {
-        return Err(Error::Empty { path: folder.into(), looked_for: "DICOM files of one CT or MR series" });
-    };
-    for slice in &slices {
-        slice.belongs_with(first)?;
+    one_series(&slices)?;
+    let (rows, columns) = slices[0].grid;
+    if (rows * columns * slices.len()) as u64 > VOXELS_MAX {
+        return Err(slices[0].object.unsupported(format!("with the others it makes more than {VOXELS_MAX} voxels")));
     }
-    let (rows, columns) = first.grid;
-    if rows * columns * slices.len() > VOXELS_MAX {
-        return Err(first.object.wrong(format!("with the others it makes more than {VOXELS_MAX} voxels")));
-    }
-    let normal = first.normal();
+    let normal = slices[0].normal();
     slices.sort_by(|a, b| dot(a.position, normal).total_cmp(&dot(b.position, normal)));
     let step = step(&slices, normal)?;
     let mut voxels = Array3::zeros((slices.len(), rows, columns));
@@ -58,9 +69,68 @@ pub fn read_series(folder: &Path) -> Result<Volume, Error> {
     }
     let affine = slices[0].affine(step);
     if !affine.is_usable() {
-        return Err(slices[0].object.wrong(format!("its geometry is unusable: affine {:?}", affine.0)));
+        return Err(slices[0].object.unsupported(format!("its geometry is unusable: affine {:?}", affine.0)));
     }
     Ok(Volume { voxels, affine })
+}
+
+/// The files and folders beside the slices of a series, with the reason why they are not read.
+///
+/// # Errors
+/// As [`read_series`], as far as files are looked at.
+pub fn passed_over(folder: &Path) -> Result<Vec<PassedOver>, Error> {
+    let Files { mut passed_over, folders, .. } = Files::of(folder)?;
+    passed_over.extend(folders.iter().map(|path| PassedOver::note(path, "a series lies in one folder, without others in it")));
+    Ok(passed_over)
+}
+
+/// What a series' folder holds.
+#[derive(Default)]
+struct Files {
+    slices: Vec<Slice>,
+    passed_over: Vec<PassedOver>,
+    folders: Vec<PathBuf>,
+}
+
+impl Files {
+    fn of(folder: &Path) -> Result<Self, Error> {
+        let mut found = Self::default();
+        for path in files::entries(folder)? {
+            if fs::metadata(&path).map_err(Error::io(&path))?.is_dir() {
+                found.folders.push(path);
+                continue;
+            }
+            match kind(&path)? {
+                Kind::Other(reason) => found.passed_over.push(PassedOver::note(&path, reason)),
+                Kind::Dicom => {
+                    let object = Object::read(&path)?;
+                    if object.inner.element(tags::ROWS).is_err() && object.inner.element(tags::PIXEL_DATA).is_err() {
+                        found.passed_over.push(PassedOver::note(&path, "it is a DICOM object without pixels"));
+                    } else {
+                        found.slices.extend(Slice::all_of(object)?);
+                    }
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// Refuses slices of several series, and names one of those that are not as most are.
+fn one_series(slices: &[Slice]) -> Result<(), Error> {
+    let likeness = |slice: &Slice| slices.iter().filter(|other| slice.differs_from(other).is_none()).count();
+    // Of many slices, some stand for all: the most frequent kind is among them.
+    let every = slices.len().div_ceil(64);
+    let usual = slices.iter().step_by(every).max_by_key(|slice| likeness(slice)).expect("one slice at least");
+    for slice in slices {
+        if let Some(what) = slice.differs_from(usual) {
+            let other = usual.object.path.display();
+            return Err(slice.object.unsupported(format!(
+                "its {what} differs from that of most others, as {other}; a folder holds one series, so move it out"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// From each slice to the next, in DICOM's millimetres.
@@ -70,28 +140,28 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
         return Ok(normal.map(|n| n * last.thickness_mm));
     }
     let along = |slice: &Slice| dot(slice.position, normal);
-    let mut distances: Vec<f64> = slices.windows(2).map(|pair| along(&pair[1]) - along(&pair[0])).collect();
+    let distances: Vec<f64> = slices.windows(2).map(|pair| along(&pair[1]) - along(&pair[0])).collect();
     if let Some(at) = distances.iter().position(|&d| d < SAME_PLACE_MM) {
         let other = slices[at].object.path.display();
-        return Err(slices[at + 1].object.wrong(format!("it lies at the same place as {other}; a series has each place once")));
+        return Err(slices[at + 1].object.unsupported(format!("it lies at the same place as {other}; a series has each place once")));
     }
-    let gap = |distances: &[f64], usual: f64| distances.iter().position(|d| (d - usual).abs() > UNEVEN_MAX * usual.max(1.0));
-    let in_order = distances.clone();
-    distances.sort_by(f64::total_cmp);
-    let usual = distances[distances.len() / 2];
-    if let Some(at) = gap(&in_order, usual) {
-        let (before, found) = (slices[at].object.path.display(), in_order[at]);
+    let mut sorted = distances.clone();
+    sorted.sort_by(f64::total_cmp);
+    let usual = sorted[sorted.len() / 2];
+    let slack = (UNEVEN_MAX * usual).max(UNEVEN_MM_MAX.min(usual / 4.0));
+    if let Some(at) = distances.iter().position(|d| (d - usual).abs() > slack) {
+        let (before, found) = (slices[at].object.path.display(), distances[at]);
         let fact = format!(
             "it lies {found:.3} mm after {before}, the others lie {usual:.3} mm apart: slices are missing, or there are two series"
         );
-        return Err(slices[at + 1].object.wrong(fact));
+        return Err(slices[at + 1].object.unsupported(fact));
     }
     let steps = (slices.len() - 1) as f64;
     let step: [f64; 3] = std::array::from_fn(|k| (last.position[k] - slices[0].position[k]) / steps);
     for (n, slice) in slices.iter().enumerate() {
         let off: [f64; 3] = std::array::from_fn(|k| slice.position[k] - slices[0].position[k] - n as f64 * step[k]);
-        if dot(off, off).sqrt() > UNEVEN_MAX * usual.max(1.0) {
-            return Err(slice.object.wrong(format!("it lies {:.3} mm off the line of the others", dot(off, off).sqrt())));
+        if dot(off, off).sqrt() > slack {
+            return Err(slice.object.unsupported(format!("it lies {:.3} mm off the line of the others", dot(off, off).sqrt())));
         }
     }
     Ok(step)
@@ -99,7 +169,8 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
 
 /// One slice: where it lies, and what has yet to be decoded.
 pub(super) struct Slice {
-    pub(super) object: Object,
+    object: Rc<Object>,
+    frame: usize,
     pub(super) grid: (usize, usize),
     series: String,
     orientation: [f64; 6],
@@ -110,33 +181,81 @@ pub(super) struct Slice {
     offset: f64,
 }
 
-impl Slice {
-    pub(super) fn of(object: Object) -> Result<Self, Error> {
-        let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
-        if class != uids::CT_IMAGE_STORAGE && class != uids::MR_IMAGE_STORAGE {
-            return Err(object.unsupported("it is no CT or MR image of one slice; move it out of the folder"));
-        }
-        let optional = |tag: Tag, name: &str| match object.inner.element_opt(tag) {
-            Ok(Some(element)) if element.length() != Length(0) => object.numbers::<1>(tag, name).map(|[v]| Some(v)),
+/// Where the elements that describe a frame are: in the data set itself, or in sequences for the frame or for all.
+struct Described<'a> {
+    object: &'a Object,
+    frame: Option<&'a InMemDicomObject>,
+    shared: Option<&'a InMemDicomObject>,
+}
+
+impl Described<'_> {
+    /// The item that holds an element.
+    fn place(&self, sequence: Tag) -> Option<&InMemDicomObject> {
+        let Some(frame) = self.frame else { return Some(&self.object.inner) };
+        item(frame, sequence).or_else(|| item(self.shared?, sequence))
+    }
+
+    fn numbers<const N: usize>(&self, sequence: Tag, tag: Tag, name: &str) -> Result<[f64; N], Error> {
+        let found = self.place(sequence).and_then(|place| numbers(place, tag));
+        found.ok_or_else(|| self.object.unsupported(format!("its {name} is missing or not {N} finite numbers")))
+    }
+
+    /// None where the element is not there or empty.
+    fn optional(&self, sequence: Tag, tag: Tag, name: &str) -> Result<Option<f64>, Error> {
+        match self.place(sequence).map(|place| place.element_opt(tag)) {
+            Some(Ok(Some(element))) if element.length() != Length(0) => self.numbers::<1>(sequence, tag, name).map(|[v]| Some(v)),
             _ => Ok(None),
-        };
-        let apart = optional(tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices")?;
-        let thickness_mm = apart.or(optional(tags::SLICE_THICKNESS, "SliceThickness")?).unwrap_or(1.0).abs();
-        let scale = optional(tags::RESCALE_SLOPE, "RescaleSlope")?.unwrap_or(1.0);
-        let offset = optional(tags::RESCALE_INTERCEPT, "RescaleIntercept")?.unwrap_or(0.0);
+        }
+    }
+}
+
+impl Slice {
+    /// The slices of an object: one, or a frame each.
+    pub(super) fn all_of(object: Object) -> Result<Vec<Self>, Error> {
+        let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
+        if !SINGLE.contains(&class.as_str()) && !ENHANCED.contains(&class.as_str()) {
+            return Err(object.unsupported("it is no CT or MR image; move it out of the folder"));
+        }
+        if object.inner.element(tags::MODALITY_LUT_SEQUENCE).is_ok() {
+            return Err(object.unsupported("its values are rescaled by a table (ModalityLUTSequence); a slope and intercept are read"));
+        }
+        let object = Rc::new(object);
+        let frames = super::object::count(&object.inner, tags::NUMBER_OF_FRAMES).unwrap_or(1);
+        let groups = object.inner.element_opt(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).ok().flatten().and_then(|e| e.items());
+        if SINGLE.contains(&class.as_str()) && groups.is_none() {
+            if frames != 1 {
+                return Err(
+                    object.unsupported(format!("it has {frames} frames and does not describe where they lie; one slice a file is read"))
+                );
+            }
+            let described = Described { object: &object, frame: None, shared: None };
+            return Ok(vec![Self::of(&object, &described, 0)?]);
+        }
+        let shared = item(&object.inner, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE);
+        let groups = groups.filter(|g| g.len() == frames);
+        let groups = groups.ok_or_else(|| object.unsupported(format!("it does not describe where its {frames} frames lie")))?;
+        (0..).zip(groups).map(|(n, frame)| Self::of(&object, &Described { object: &object, frame: Some(frame), shared }, n)).collect()
+    }
+
+    fn of(object: &Rc<Object>, described: &Described, frame: usize) -> Result<Self, Error> {
+        let measures = tags::PIXEL_MEASURES_SEQUENCE;
+        let values = tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE;
+        let apart = described.optional(measures, tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices")?;
+        let thick = described.optional(measures, tags::SLICE_THICKNESS, "SliceThickness")?;
         let slice = Self {
             grid: object.grid()?,
             series: object.text(tags::SERIES_INSTANCE_UID, "SeriesInstanceUID")?,
-            orientation: object.numbers(tags::IMAGE_ORIENTATION_PATIENT, "ImageOrientationPatient")?,
-            position: object.numbers(tags::IMAGE_POSITION_PATIENT, "ImagePositionPatient")?,
-            spacing_mm: object.numbers(tags::PIXEL_SPACING, "PixelSpacing")?,
-            thickness_mm,
-            scale,
-            offset,
-            object,
+            orientation: described.numbers(tags::PLANE_ORIENTATION_SEQUENCE, tags::IMAGE_ORIENTATION_PATIENT, "ImageOrientationPatient")?,
+            position: described.numbers(tags::PLANE_POSITION_SEQUENCE, tags::IMAGE_POSITION_PATIENT, "ImagePositionPatient")?,
+            spacing_mm: described.numbers(measures, tags::PIXEL_SPACING, "PixelSpacing")?,
+            thickness_mm: apart.or(thick).unwrap_or(1.0).abs(),
+            scale: described.optional(values, tags::RESCALE_SLOPE, "RescaleSlope")?.unwrap_or(1.0),
+            offset: described.optional(values, tags::RESCALE_INTERCEPT, "RescaleIntercept")?.unwrap_or(0.0),
+            object: Rc::clone(object),
+            frame,
         };
         if slice.spacing_mm.iter().any(|s| *s <= 0.0) {
-            return Err(slice.object.wrong(format!("its PixelSpacing is {:?} mm", slice.spacing_mm)));
+            return Err(slice.object.unsupported(format!("its PixelSpacing is {:?} mm", slice.spacing_mm)));
         }
         let (row, column): ([f64; 3], [f64; 3]) =
             (std::array::from_fn(|k| slice.orientation[k]), std::array::from_fn(|k| slice.orientation[3 + k]));
@@ -144,21 +263,19 @@ impl Slice {
         if off.iter().any(|v| v.abs() > SKEW_MAX) {
             return Err(slice
                 .object
-                .wrong(format!("its ImageOrientationPatient {:?} is no pair of orthogonal unit vectors", slice.orientation)));
+                .unsupported(format!("its ImageOrientationPatient {:?} is no pair of orthogonal unit vectors", slice.orientation)));
         }
         Ok(slice)
     }
 
-    fn belongs_with(&self, first: &Self) -> Result<(), Error> {
-        let other = first.object.path.display();
-        let differs = |what: &str| Err(self.object.wrong(format!("its {what} differs from that of {other}; a folder holds one series")));
+    fn differs_from(&self, other: &Self) -> Option<&'static str> {
         let close = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-3);
         match self {
-            s if s.series != first.series => differs("series"),
-            s if s.grid != first.grid => differs("number of rows or columns"),
-            s if !close(&s.orientation, &first.orientation) => differs("orientation"),
-            s if !close(&s.spacing_mm, &first.spacing_mm) => differs("pixel spacing"),
-            _ => Ok(()),
+            s if s.series != other.series => Some("series"),
+            s if s.grid != other.grid => Some("number of rows or columns"),
+            s if !close(&s.orientation, &other.orientation) => Some("orientation"),
+            s if !close(&s.spacing_mm, &other.spacing_mm) => Some("pixel spacing"),
+            _ => None,
         }
     }
 
@@ -174,38 +291,13 @@ impl Slice {
     /// # Shapes
     /// `[rows, columns]`.
     pub(super) fn pixels(&self) -> Result<Array2<f32>, Error> {
-        let object = &self.object;
-        let syntax = object.inner.meta().transfer_syntax();
-        let known = TransferSyntaxRegistry.get(syntax);
-        let run_length = syntax == uids::RLE_LOSSLESS;
-        if !run_length && known.is_none_or(|ts| !ts.can_decode_all()) {
-            let name = known.map_or(syntax, |ts| ts.name());
-            return Err(
-                object.unsupported(format!("its transfer syntax ({name}) is not supported; convert it, for example with gdcmconv --raw"))
-            );
-        }
-        let frames = super::object::count(&object.inner, tags::NUMBER_OF_FRAMES).unwrap_or(1);
-        let samples = object.count(tags::SAMPLES_PER_PIXEL, "SamplesPerPixel")?;
-        let bits = object.count(tags::BITS_ALLOCATED, "BitsAllocated")?;
-        if frames != 1 || samples != 1 || ![8, 16, 32].contains(&bits) {
-            let fact =
-                format!("it has {frames} frames, {samples} samples a pixel and {bits} bits; one grey slice of 8, 16 or 32 bits is read");
-            return Err(object.wrong(fact));
-        }
-        super::pixels::check(object, self.grid, bits)?;
-        let options = ConvertOptions::new().with_modality_lut(ModalityLutOption::None).with_voi_lut(VoiLutOption::Identity);
-        let plain = run_length.then(|| super::pixels::expanded(object, self.grid, bits)).transpose()?;
-        let decoded = plain.as_ref().unwrap_or(&object.inner).decode_pixel_data().map_err(|e| object.wrong(e))?;
-        let stored: Vec<f64> = decoded.to_vec_with_options(&options).map_err(|e| object.wrong(e))?;
-        let (scale, offset) = (self.scale, self.offset);
+        let (object, scale, offset) = (&self.object, self.scale, self.offset);
+        let stored = Pixels::of(object)?.frame(object, self.frame)?;
         let values: Vec<f32> = stored.into_iter().map(|v| (v * scale + offset) as f32).collect();
         if values.iter().any(|v| !v.is_finite()) {
-            return Err(object.wrong(format!("its rescaled voxels are not finite: slope {scale}, intercept {offset}")));
+            return Err(object.unsupported(format!("its rescaled voxels are not finite: slope {scale}, intercept {offset}")));
         }
-        let found = values.len();
-        let (rows, columns) = self.grid;
-        Array2::from_shape_vec(self.grid, values)
-            .map_err(|_| object.wrong(format!("it has {found} pixels, {rows} rows of {columns} were promised")))
+        Array2::from_shape_vec(self.grid, values).map_err(|e| object.wrong(e))
     }
 }
 

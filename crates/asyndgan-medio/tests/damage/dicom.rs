@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use asyndgan_medio::dicom::{parse_slice, read_segmentation, read_series};
+use asyndgan_medio::dicom::{parse_slice, passed_over, read_segmentation, read_series};
 
 use crate::{complaint, copy_series, golden};
 
@@ -169,4 +169,58 @@ fn a_segmentation_that_ends_early_is_refused() {
         fs::write(&path, &bytes[..cut]).expect("written");
         assert!(complaint(read_segmentation(&path, &series)).contains("s.dcm"));
     }
+}
+
+#[test]
+fn what_lies_beside_the_slices_is_passed_over_and_listed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_series(folder.path());
+    for (name, content) in [("README", "how to view these images\n"), ("dicomdir", "DICM"), ("Thumbs.db", "\0\x01"), ("report.pdf", "%PDF")]
+    {
+        fs::write(folder.path().join(name), content).expect("written");
+    }
+    fs::create_dir(folder.path().join("other")).expect("made");
+    assert_eq!(read_series(folder.path()).expect("read").voxels.dim().0, 4);
+    let listed = passed_over(folder.path()).expect("listed");
+    let names: Vec<_> = listed.iter().filter_map(|p| p.path.file_name()?.to_str()).collect();
+    assert_eq!(names, ["README", "Thumbs.db", "dicomdir", "report.pdf", "other"]);
+    assert!(listed.iter().all(|p| !p.is_problem && !p.reason.is_empty()));
+
+    let above = tempfile::tempdir().expect("a folder");
+    copy_series(&above.path().join("2019"));
+    assert!(complaint(read_series(above.path())).contains("only folders"));
+}
+
+#[test]
+fn the_slice_of_another_orientation_is_named_and_not_the_others() {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_series(folder.path());
+    fs::write(folder.path().join("AAA_scout"), with_element("c", ORIENTATION, "0\\1\\0\\0\\0\\-1")).expect("written");
+    let said = complaint(read_series(folder.path()));
+    assert!(said.contains("AAA_scout is not supported: its orientation differs from that of most others"), "{said}");
+}
+
+#[test]
+fn positions_that_are_rounded_to_a_tenth_of_a_millimetre_are_one_series() {
+    let folder = tempfile::tempdir().expect("a folder");
+    copy_series(folder.path());
+    let place = |name: &str| {
+        let bytes = fs::read(golden().join("series").join(name)).expect("there");
+        let at = bytes.windows(4).position(|w| w == POSITION).expect("a position");
+        let text = String::from_utf8_lossy(&bytes[at + 8..at + 8 + usize::from(bytes[at + 6])]).into_owned();
+        text.trim_end_matches([' ', '\0']).split('\\').map(|v| v.trim().parse().expect("a number")).collect::<Vec<f64>>()
+    };
+    for name in ["c", "d", "b"] {
+        let rounded: Vec<String> = place(name).iter().map(|v| format!("{v:.1}")).collect();
+        fs::write(folder.path().join(name), with_element(name, POSITION, &rounded.join("\\"))).expect("written");
+    }
+    assert_eq!(read_series(folder.path()).expect("read").voxels.dim().0, 4);
+}
+
+#[test]
+fn a_data_set_without_its_preamble_says_so() {
+    let bytes = fs::read(golden().join("series/c")).expect("there");
+    let start = bytes.windows(4).position(|w| w == [8, 0, 0x16, 0]).expect("the data set");
+    let said = complaint(parse_slice(Path::new("0.dcm"), &bytes[start..]));
+    assert!(said.contains("no DICOM preamble") && said.contains("save_as") && !said.contains("intact copy"), "{said}");
 }

@@ -30,7 +30,9 @@ fn a_mask_of_another_shape_or_place_and_an_unknown_label_are_refused() {
         complaint(set.read(&set.cases[0], 0))
     };
     assert!(complaint_with(Array3::zeros((3, 4, 6)), affine).contains("[3, 4, 6]"));
-    assert!(complaint_with(Array3::zeros((3, 4, 5)), Affine::scaling([1.0, 1.0, 1.1])).contains("lies elsewhere"));
+    assert!(
+        complaint_with(Array3::zeros((3, 4, 5)), Affine::scaling([1.0, 1.0, 1.1])).contains("lies up to 0.200 mm (0.20 voxels) away from")
+    );
     assert!(complaint_with(Array3::from_elem((3, 4, 5), 9), affine).contains("label 9"));
     fs::remove_file(patient.join("P_seg.nii.gz")).expect("removed");
     assert!(complaint(DataSet::complete(folder.path())).contains("P_seg.nii"));

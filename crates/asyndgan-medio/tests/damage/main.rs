@@ -51,7 +51,7 @@ fn parse_all(path: &Path, bytes: &[u8]) {
     parse_labels(path, bytes).map_or_else(said, drop);
     parse_rgb(path, bytes).map_or_else(said, drop);
     parse_instances(path, bytes).map_or_else(said, drop);
-    parse_annotations(path, bytes, 30, 30).map_or_else(said, drop);
+    parse_annotations(path, bytes, 30, 30, None).map_or_else(said, drop);
     parse_slice(path, bytes).map_or_else(said, drop);
 }
 

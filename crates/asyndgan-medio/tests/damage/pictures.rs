@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use asyndgan_medio::{parse_instances, parse_rgb};
+use asyndgan_medio::{is_volume, parse_instances, parse_labels, parse_rgb, read_volume};
 
 use crate::{complaint, golden};
 
@@ -45,4 +45,93 @@ fn pictures_of_no_size_or_of_too_much_are_refused() {
 fn colour_is_no_label() {
     let said = complaint(parse_instances(Path::new("p.png"), &fs::read(golden().join("rgb.png")).expect("there")));
     assert!(said.contains("one grey channel"), "{said}");
+}
+
+/// A TIFF of grey pages of 2 x 3 pixels, the page's number in each, with a description of the first.
+fn pages(count: u8, description: &str) -> Vec<u8> {
+    let mut bytes = b"II*\0".to_vec();
+    let mut link = bytes.len();
+    bytes.extend([0; 4]);
+    for page in 0..count {
+        let (pixels, text) = (bytes.len() as u32, bytes.len() as u32 + 6);
+        bytes.extend([page; 6]);
+        bytes.extend(description.as_bytes());
+        bytes.extend(vec![0; 1 + bytes.len() % 2]);
+        let at = (bytes.len() as u32).to_le_bytes();
+        bytes[link..link + 4].copy_from_slice(&at);
+        let entries: [(u16, u16, u32, u32); 9] = [
+            (256, 4, 1, 3),
+            (257, 4, 1, 2),
+            (258, 4, 1, 8),
+            (259, 4, 1, 1),
+            (262, 4, 1, 1),
+            (270, 2, description.len() as u32 + 1, text),
+            (273, 4, 1, pixels),
+            (278, 4, 1, 2),
+            (279, 4, 1, 6),
+        ];
+        bytes.extend((entries.len() as u16).to_le_bytes());
+        for (tag, kind, count, value) in entries {
+            bytes.extend([&tag.to_le_bytes()[..], &kind.to_le_bytes(), &count.to_le_bytes(), &value.to_le_bytes()].concat());
+        }
+        link = bytes.len();
+        bytes.extend([0; 4]);
+    }
+    bytes
+}
+
+#[test]
+fn pages_are_a_volume_only_where_the_file_says_so() {
+    let ome = |z, c| format!("<OME><Image><Pixels SizeX=\"3\" SizeY=\"2\" SizeZ=\"{z}\" SizeC=\"{c}\" SizeT=\"1\"/></Image></OME>");
+    for description in ["ImageJ=1.53\nimages=3\nslices=3\n", "ImageJ=1.11a\nimages=3\n", "{\"shape\": [3, 2, 3]}", &ome(3, 1)] {
+        let found = parse_labels(Path::new("p.tif"), &pages(3, description)).expect("a volume");
+        assert_eq!(found.voxels, ndarray::Array3::from_shape_fn((3, 2, 3), |(z, _, _)| z as u32), "{description}");
+        let said = complaint(parse_instances(Path::new("p.tif"), &pages(3, description)));
+        assert!(said.contains("volume of 3 slices"), "{said}");
+    }
+    for description in ["a scan of three sheets", "ImageJ=1.53\nimages=3\nchannels=3\n", "{\"shape\": [2, 3]}", &ome(1, 3)] {
+        for said in [
+            complaint(parse_labels(Path::new("p.tif"), &pages(3, description))),
+            complaint(parse_instances(Path::new("p.tif"), &pages(3, description))),
+            complaint(parse_rgb(Path::new("p.tif"), &pages(3, description))),
+        ] {
+            assert!(said.contains("3 pages"), "{description}: {said}");
+        }
+    }
+    let said = complaint(parse_rgb(Path::new("p.tif"), &pages(1, "ImageJ=1.53\nimages=5\nslices=5\n")));
+    assert!(said.contains("1 pages of 1 channels, 5 slices"), "{said}");
+}
+
+#[test]
+fn what_would_be_read_as_another_picture_is_refused() {
+    let page = pages(1, "");
+    let described = pages(1, "{\"shape\": [5, 2, 3]}");
+    assert!(complaint(parse_instances(Path::new("p.tif"), &described)).contains("array of shape [5, 2, 3]"));
+    // The tag of the description becomes one that says something else.
+    for (tag, value, fact) in [(266_u16, 2_u32, "FillOrder 2"), (32_997, 4, "4 planes in a page")] {
+        let mut bytes = page.clone();
+        let at = bytes.windows(4).position(|w| w == [14, 1, 2, 0]).expect("the description");
+        bytes[at..at + 12].copy_from_slice(&[&tag.to_le_bytes()[..], &[4, 0, 1, 0, 0, 0], &value.to_le_bytes()].concat());
+        assert!(complaint(parse_instances(Path::new("p.tif"), &bytes)).contains(fact), "{fact}");
+        assert!(complaint(parse_rgb(Path::new("p.tif"), &bytes)).contains(fact), "{fact}");
+    }
+    let said = complaint(parse_rgb(Path::new("p.png"), &fs::read(golden().join("dark16.png")).expect("there")));
+    assert!(said.contains("at most 255"), "{said}");
+}
+
+#[test]
+fn a_stack_beside_nnu_nets_spacing_file_has_its_spacing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let [image, labels] = ["c_0000.tif", "c.tif"].map(|name| folder.path().join(name));
+    for path in [&image, &labels] {
+        fs::write(path, pages(4, "")).expect("written");
+        assert!(!is_volume(path).expect("readable"));
+    }
+    fs::write(folder.path().join("c.json"), "{\"spacing\": [7.5, 0.25, 0.5]}").expect("written");
+    for path in [&image, &labels] {
+        assert!(is_volume(path).expect("readable"));
+        assert_eq!(read_volume(path).expect("read").spacing_mm().map(|mm| (100.0 * mm) as i64), [750, 25, 50]);
+    }
+    fs::write(folder.path().join("c.json"), "{\"spacing\": [7.5, 0, 0.5]}").expect("written");
+    assert!(complaint(read_volume(&image)).contains("three lengths above 0"));
 }

@@ -1,10 +1,10 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
-use asyndgan_medio::{Affine, read_instances, read_labels};
-use ndarray::{ArrayD, Axis};
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_medio::{Format, OffGrid, Volume, is_volume, read_instances, read_labels};
+use ndarray::{Array2, ArrayD, Axis};
 
-use crate::mask_files::{is_volume, kinds, masks};
+use crate::mask_files::masks;
 
 /// A true mask and the prediction for it.
 pub(super) struct Pair {
@@ -17,20 +17,56 @@ pub(super) struct Pair {
 pub(super) struct Labels {
     pub(super) voxels: ArrayD<u32>,
     pub(super) spacing_mm: Vec<f64>,
-    /// Where it lies in the patient, with the slices, rows and columns of the file; a picture lies nowhere.
-    pub(super) affine: Option<(Affine, (usize, usize, usize))>,
+}
+
+/// A mask as its file holds it.
+enum Mask {
+    Volume(Volume<u32>),
+    Picture(Array2<u32>),
 }
 
 impl Pair {
-    pub(super) fn read(&self) -> Result<(Labels, Labels)> {
-        Ok((read(&self.truth)?, read(&self.prediction)?))
+    /// Both masks on the truth's grid: a prediction that is stored in another order of the axes is brought to it.
+    ///
+    /// What the truth marks with the label to ignore is unmarked in both.
+    pub(super) fn read(&self, ignore: Option<u32>) -> Result<(Labels, Labels)> {
+        let shown = self.prediction.display();
+        let (mut truth, mut prediction) = match (read(&self.truth)?, read(&self.prediction)?) {
+            (Mask::Volume(truth), Mask::Volume(prediction)) => {
+                let grid = truth.grid();
+                let prediction = prediction.on_grid(&grid).map_err(|off| match off {
+                    OffGrid::Shape { found } => {
+                        anyhow::anyhow!("{shown} has shape {found:?}, its truth {:?}; both must be of one grid", grid.shape)
+                    }
+                    OffGrid::Elsewhere(distance) => anyhow::anyhow!(
+                        "{shown} lies up to {distance} away from its truth {}; bring it to that grid, for example with SimpleITK.Resample, \
+                         or correct its header",
+                        self.truth.display()
+                    ),
+                    other => anyhow::anyhow!("{shown} is not on its truth's grid: {other:?}"),
+                })?;
+                (of_volume(&self.truth, truth)?, of_volume(&self.prediction, prediction)?)
+            }
+            (truth, prediction) => (plain(&self.truth, truth)?, plain(&self.prediction, prediction)?),
+        };
+        let (expected, found) = (truth.voxels.shape(), prediction.voxels.shape());
+        ensure!(expected == found, "{shown} has shape {found:?}, its truth {expected:?}; both must be of one grid");
+        if let Some(ignore) = ignore {
+            prediction.voxels.zip_mut_with(&truth.voxels, |label, &judged| *label = if judged == ignore { 0 } else { *label });
+            truth.voxels.mapv_inplace(|label| if label == ignore { 0 } else { label });
+        }
+        Ok((truth, prediction))
     }
 }
 
-/// Matches the masks of two folders by their names; anything else in them is passed over.
+/// Matches the masks of two folders by their names, or takes one file each.
 pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
+    if truth.is_file() && prediction.is_file() {
+        let case = Format::stem(truth).with_context(|| format!("{} is of a format that is not read", truth.display()))?;
+        return Ok(vec![Pair { case, truth: truth.into(), prediction: prediction.into() }]);
+    }
     let (truths, mut predictions) = (masks(truth)?, masks(prediction)?);
-    ensure!(!truths.is_empty(), "{} holds no mask: looked for {}", truth.display(), kinds());
+    ensure!(!truths.is_empty(), "{} holds no mask: looked for {}", truth.display(), Format::endings());
     let mut pairs = Vec::new();
     let mut alone: Vec<String> = Vec::new();
     for (case, truth) in truths {
@@ -46,18 +82,25 @@ pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
     Ok(pairs)
 }
 
-fn read(path: &Path) -> Result<Labels> {
-    if is_volume(path) {
-        let labels = read_labels(path)?;
-        let (mut spacing_mm, affine) = (labels.spacing_mm().to_vec(), Some((labels.affine, labels.voxels.dim())));
-        ensure!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "{} has a spacing of {spacing_mm:?} mm; correct it", path.display());
-        let mut voxels = labels.voxels.into_dyn();
-        // One slice has no neighbours on either side, rather than unmarked ones.
-        if let Some(axis) = voxels.shape().iter().position(|&n| n == 1) {
-            voxels = voxels.remove_axis(Axis(axis));
-            spacing_mm.remove(axis);
-        }
-        return Ok(Labels { voxels, spacing_mm, affine });
+fn read(path: &Path) -> Result<Mask> {
+    Ok(if is_volume(path)? { Mask::Volume(read_labels(path)?) } else { Mask::Picture(read_instances(path)?) })
+}
+
+fn plain(path: &Path, mask: Mask) -> Result<Labels> {
+    match mask {
+        Mask::Volume(volume) => of_volume(path, volume),
+        Mask::Picture(voxels) => Ok(Labels { voxels: voxels.into_dyn(), spacing_mm: vec![1.0; 2] }),
     }
-    Ok(Labels { voxels: read_instances(path)?.into_dyn(), spacing_mm: vec![1.0; 2], affine: None })
+}
+
+fn of_volume(path: &Path, labels: Volume<u32>) -> Result<Labels> {
+    let mut spacing_mm = labels.spacing_mm().to_vec();
+    ensure!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "{} has a spacing of {spacing_mm:?} mm; correct it", path.display());
+    let mut voxels = labels.voxels.into_dyn();
+    // One slice has no neighbours on either side, rather than unmarked ones.
+    if let Some(axis) = voxels.shape().iter().position(|&n| n == 1) {
+        voxels = voxels.remove_axis(Axis(axis));
+        spacing_mm.remove(axis);
+    }
+    Ok(Labels { voxels, spacing_mm })
 }

@@ -1,0 +1,72 @@
+use std::path::{Path, PathBuf};
+
+use crate::{Format, files};
+
+/// A file or folder in a data set that no case uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PassedOver {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Why it is not used.
+    pub reason: String,
+    /// Whether it looks like an image, a mask or a case, so that something may be missing.
+    pub is_problem: bool,
+}
+
+/// Endings of images and masks of other formats.
+const OTHER_IMAGES: [&str; 17] = [
+    ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".dcm", ".ima", ".npy", ".npz", ".mat", ".h5", ".img", ".img.gz", ".svs", ".ndpi", ".vtk",
+    ".mgz",
+];
+
+impl PassedOver {
+    pub(crate) fn note(path: &Path, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into(), is_problem: false }
+    }
+
+    pub(super) fn problem(path: &Path, reason: impl Into<String>) -> Self {
+        Self { path: path.into(), reason: reason.into(), is_problem: true }
+    }
+
+    /// A file that is not used: with the reason given if it is of a format that is read.
+    pub(super) fn unused(path: &Path, reason: impl Into<String>) -> Self {
+        match Format::of(path) {
+            Some(_) => Self::problem(path, reason),
+            None if files::ends(path, &[".img", ".img.gz"]) => {
+                Self::problem(path, "it holds the voxels of a pair, and its .hdr file is missing")
+            }
+            None if is_other_image(path) => {
+                Self::problem(path, format!("images of this format are not read; convert it to one of {}", Format::endings()))
+            }
+            None => Self::note(path, "it is no image"),
+        }
+    }
+}
+
+/// Whether a file is an image of a format that is not read, by its name.
+pub fn is_other_image(path: &Path) -> bool {
+    files::ends(path, &OTHER_IMAGES)
+}
+
+/// Whether a file holds the voxels of a header, the spacing of a stack, or the description of a volume, which is among `entries`: it belongs to
+/// that file.
+pub fn is_companion(path: &Path, entries: &[PathBuf]) -> bool {
+    const HEADERS: [(&str, &[&str]); 9] = [
+        (".img", &[".hdr"]),
+        (".img.gz", &[".hdr", ".hdr.gz"]),
+        (".raw", &[".mhd", ".nhdr"]),
+        (".zraw", &[".mhd"]),
+        (".raw.gz", &[".nhdr"]),
+        (".json", &[".tif", ".tiff"]),
+        (".json", &["_0000.tif", "_0000.tiff"]),
+        (".json", &[".nii", ".nii.gz"]),
+        (".json", &["_0000.nii", "_0000.nii.gz"]),
+    ];
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+    let own = name(path);
+    HEADERS.iter().any(|(ending, headers)| {
+        let Some(stem) = own.strip_suffix(ending) else { return false };
+        headers.iter().any(|header| entries.iter().any(|e| name(e) == format!("{stem}{header}")))
+    })
+}
