@@ -1,6 +1,7 @@
 //! Pictures and label images in PNG and TIFF.
 
 mod png_file;
+mod stack;
 mod tiff_file;
 
 use std::{
@@ -87,7 +88,7 @@ pub(crate) fn is_stack(path: &Path) -> Result<bool, Error> {
 
 /// The file beside a TIFF that has the spacing of its slices.
 pub(crate) fn spacing_path(path: &Path) -> Option<PathBuf> {
-    tiff_file::spacing_file(path)
+    stack::spacing_file(path)
 }
 
 /// Reads a TIFF whose pages are the slices of a volume.

@@ -7,7 +7,8 @@ use clap::{Subcommand, ValueEnum};
 use crate::{
     Which,
     data::{RealData, Recipe, Selection},
-    export, inspect, prepare,
+    export::{self, ExportLayout},
+    inspect, prepare,
     run_folder::write_json,
     sources::Rule,
 };
@@ -101,14 +102,6 @@ pub(crate) enum Partition {
     Size,
     /// Skewed mixtures of the quarters by size.
     Dirichlet,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ExportLayout {
-    /// nnU-Net version 2, raw.
-    Nnunet,
-    /// Images, masks and a pairs.toml.
-    Pairs,
 }
 
 pub(crate) fn run(command: DataCommand) -> Result<()> {

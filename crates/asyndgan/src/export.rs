@@ -3,10 +3,20 @@ use std::{collections::BTreeMap, path::Path};
 use anyhow::{Result, bail, ensure};
 use asyndgan_medio::{CaseSet, Export};
 use asyndgan_paper::{Arm, Experiment, Step};
+use clap::ValueEnum;
 
-use crate::{Which, data_command::ExportLayout, progress::Progress, run_folder::RunFolder, synthesize::made};
+use crate::{Which, progress::Progress, run_folder::RunFolder, synthesize::made};
 
-/// Hands on an arm's synthetic images.
+/// What an exported folder looks like.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExportLayout {
+    /// nnU-Net version 2, raw.
+    Nnunet,
+    /// Images, masks and a pairs.toml.
+    Pairs,
+}
+
+/// Exports an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
     let folder = RunFolder::open_to_read(&which.at.run)?;
     ensure!(folder.run.experiment != Experiment::Fig5, "the toy's values are no images");

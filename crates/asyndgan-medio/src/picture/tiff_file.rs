@@ -1,21 +1,19 @@
 //! TIFF and BigTIFF: pictures, label images, and stacks of pages that are a volume.
 
-use std::{
-    io::Cursor,
-    path::{Path, PathBuf},
-};
+use std::{io::Cursor, path::Path};
 
 use ndarray::{Array2, Array3};
-use quick_xml::{Reader, events::Event};
-use serde::Deserialize;
 use tiff::{
     ColorType,
     decoder::{Decoder, DecodingResult},
     tags::{PhotometricInterpretation, PlanarConfiguration, Tag},
 };
 
-use super::{OF_8_BITS, PIXELS_MAX, RATIO_MAX, check_size, is_of_8_bits};
-use crate::{Affine, Error, Volume, files, labels::labels_of, voxels::VOXELS_MAX};
+use super::{
+    OF_8_BITS, PIXELS_MAX, RATIO_MAX, check_size, is_of_8_bits,
+    stack::{Shaped, described_axes, read_spacing, spacing_file},
+};
+use crate::{Affine, Error, Volume, labels::labels_of, voxels::VOXELS_MAX};
 
 /// The tag of a page with several planes.
 const IMAGE_DEPTH: u16 = 32997;
@@ -46,19 +44,6 @@ enum Pages {
     Slices,
     /// Anything else, for people.
     Other(String),
-}
-
-/// The file beside an nnU-Net stack: `{"spacing": [z, y, x]}`.
-#[derive(Deserialize)]
-struct Spacing {
-    spacing: [f64; 3],
-}
-
-/// The array that tifffile says it wrote.
-#[derive(Deserialize)]
-struct Shaped {
-    shape: Vec<usize>,
-    axes: Option<String>,
 }
 
 impl<'a> Tiff<'a> {
@@ -100,14 +85,7 @@ impl<'a> Tiff<'a> {
         let pages = self.pages.len();
         self.go_to(0)?;
         let text = self.decoder.find_tag(Tag::ImageDescription).ok().flatten().and_then(|v| v.into_string().ok()).unwrap_or_default();
-        let axes = if text.starts_with("ImageJ=") {
-            Some(imagej(&text))
-        } else if text.contains("<OME") {
-            ome(&text)
-        } else {
-            None
-        };
-        if let Some([channels, slices, times]) = axes {
+        if let Some([channels, slices, times]) = described_axes(&text) {
             // The samples of a pixel are channels in one page.
             let samples = usize::from(self.number(Tag::SamplesPerPixel).unwrap_or(1)).max(1);
             return Ok(match [channels.max(1).div_ceil(samples), slices.max(1), times.max(1)] {
@@ -284,13 +262,7 @@ impl<'a> Tiff<'a> {
     /// A volume of slices. Its axes are taken to run to the left, to the back and up, so that it is shown as it is stored.
     pub(super) fn stack<T>(&mut self, value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
         let spacing = match spacing_file(self.path) {
-            Some(path) => {
-                let read: Spacing = files::json(&path)?;
-                if !read.spacing.iter().all(|s| s.is_finite() && *s > 0.0) {
-                    return Err(Error::unsupported(&path, format!("its spacing is {:?}; give three lengths above 0 in mm", read.spacing)));
-                }
-                read.spacing
-            }
+            Some(path) => read_spacing(&path)?,
             None if matches!(self.described()?, Pages::Slices) => [1.0; 3],
             None => return self.go_to_only().and(Err(self.unsupported("it has one page, a volume has more"))),
         };
@@ -334,37 +306,6 @@ fn wrong_tiff(path: &Path, error: &tiff::TiffError) -> Error {
             Error::unsupported(path, fact)
         }
         _ => Error::unreadable(path, error),
-    }
-}
-
-/// nnU-Net's file beside a stack: `CASE.json` for the labels `CASE.tif` and for the image `CASE_0000.tif`.
-pub(super) fn spacing_file(path: &Path) -> Option<PathBuf> {
-    let name = path.file_stem()?.to_string_lossy().into_owned();
-    let case = name.rsplit_once('_').filter(|(_, n)| n.len() == 4 && n.bytes().all(|b| b.is_ascii_digit())).map(|(case, _)| case);
-    let places = [Some(name.as_str()), case].into_iter().flatten().map(|stem| path.with_file_name(format!("{stem}.json")));
-    places.into_iter().find(|p| p.is_file())
-}
-
-/// Channels, slices and times of an ImageJ description.
-fn imagej(text: &str) -> [usize; 3] {
-    let number = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')?.trim().parse().ok()).unwrap_or(1);
-    let [channels, slices, times, images] = ["channels", "slices", "frames", "images"].map(number);
-    // Old versions name nothing but the number of images.
-    if [channels, slices, times] == [1, 1, 1] { [1, images, 1] } else { [channels, slices, times] }
-}
-
-/// Channels, slices and times of the first image that OME's XML describes.
-fn ome(text: &str) -> Option<[usize; 3]> {
-    let mut reader = Reader::from_str(text);
-    loop {
-        match reader.read_event().ok()? {
-            Event::Start(tag) | Event::Empty(tag) if tag.local_name().as_ref() == "Pixels" => {
-                let number = |name| tag.try_get_attribute(name).ok().flatten().and_then(|a| a.value.trim().parse().ok());
-                return Some([number("SizeC")?, number("SizeZ")?, number("SizeT")?]);
-            }
-            Event::Eof => return None,
-            _ => {}
-        }
     }
 }
 

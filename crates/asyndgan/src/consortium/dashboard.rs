@@ -134,7 +134,7 @@ impl Dashboard {
             }
             ServerNews::StateLost { site, round, restored } => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.note, site.states_lost) = (super::server::lost_state(*round, *restored), site.states_lost + 1);
+                (site.note, site.states_lost) = (super::events::lost_state(*round, *restored), site.states_lost + 1);
             }
             ServerNews::Notice(_) => {}
             ServerNews::Begun { rounds_done } => {

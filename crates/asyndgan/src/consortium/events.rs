@@ -61,3 +61,9 @@ impl Events {
         Ok(events.filter(|e| e.kind == Kind::StateLost).map(|e| format!("{} {}", e.site, e.fact)).collect())
     }
 }
+
+/// What happened to a site that came back without its checkpoint.
+pub(super) fn lost_state(round: u64, restored: u64) -> String {
+    let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
+    format!("came back without its checkpoint, and goes on from round {round} with {with}")
+}

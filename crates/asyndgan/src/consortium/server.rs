@@ -70,7 +70,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         let event = match &news {
             ServerNews::Welcome(site) => Some((Kind::Joined, site, "takes part".to_owned())),
             ServerNews::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
-            ServerNews::StateLost { site, round, restored } => Some((Kind::StateLost, site, lost_state(*round, *restored))),
+            ServerNews::StateLost { site, round, restored } => Some((Kind::StateLost, site, super::events::lost_state(*round, *restored))),
             _ => None,
         };
         if let Some((kind, site, fact)) = event
@@ -82,7 +82,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
             ServerNews::Welcome(site) => bar.say(&format!("{}: takes part", names[site.0 as usize])),
             ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
             ServerNews::StateLost { site, round, restored } => {
-                bar.say(&format!("{}: {}", names[site.0 as usize], lost_state(round, restored)));
+                bar.say(&format!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored)));
             }
             ServerNews::Notice(fact) => bar.say(fact),
             ServerNews::Begun { rounds_done } => {
@@ -136,12 +136,6 @@ fn records(config: &ServerConfig, description: &RunDescription) -> Result<Server
     let receipts = |site: &String| Receipts::open(&config.folder.join("receipts").join(format!("{site}.receipts")));
     let receipts = config.sites.iter().map(receipts).collect::<Result<_, _>>()?;
     Ok(ServerRecords { ledger, receipts: Some((identity, receipts)) })
-}
-
-/// What happened to a site that came back without its checkpoint.
-pub(super) fn lost_state(round: u64, restored: u64) -> String {
-    let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
-    format!("came back without its checkpoint, and goes on from round {round} with {with}")
 }
 
 /// An error that says "site 2" also says how the consortium calls it.
