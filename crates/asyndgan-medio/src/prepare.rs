@@ -152,11 +152,16 @@ pub fn check_intensities(path: &Path, voxels: ArrayView3<f32>) -> Result<(), Err
 const DARK: f32 = 60.0;
 /// Stained tissue lets less than this part of the light through.
 const TISSUE: f32 = 0.85;
-/// How much more tissue may absorb blue than green, as optical density: haematoxylin and eosin both absorb green most.
+/// Colours whose largest and smallest part are closer than this, of 255, count as grey, and a picture with fewer coloured pixels is grey.
+const GREY: f32 = 12.0;
+const COLOURED_MIN: f64 = 0.1;
+/// Haematoxylin and eosin both absorb green most. How much more of blue and of red the tissue may absorb on average, as optical density.
 const BROWN_MAX: f64 = 0.1;
+const COLD_MAX: f64 = 0.3;
 
-/// Refuses pictures that are not stained with haematoxylin and eosin, to which preparation normalises them: grey ones, those with a dark background as
-/// in fluorescence, and those whose tissue is red or brown, as with diaminobenzidine or in a photograph of the retina.
+/// Refuses pictures that are not stained with haematoxylin and eosin, to which preparation normalises them: grey ones, those with a dark
+/// background as in fluorescence, and those whose tissue absorbs blue or red more than green, as with diaminobenzidine or in a photograph of
+/// the retina.
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.
@@ -168,27 +173,30 @@ pub fn check_stain(path: &Path, rgb: ArrayView3<f32>) -> Result<(), Error> {
         let fact = format!("{what}; preparation normalises pictures to the stain of haematoxylin and eosin, so leave it out");
         Err(Error::unsupported(path, fact))
     };
-    let pixels = || rgb.lanes(Axis(0)).into_iter().map(|p| [p[0], p[1], p[2]]);
+    let pixels: Vec<[f32; 3]> = rgb.lanes(Axis(0)).into_iter().map(|p| [p[0], p[1], p[2]]).collect();
     let brightness = |[r, g, b]: [f32; 3]| (r + g + b) / 3.0;
-    let mut all: Vec<f32> = pixels().map(brightness).collect();
-    if all.is_empty() {
+    let mut bright: Vec<f32> = pixels.iter().copied().map(brightness).collect();
+    let (low, high) = bright.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
+    // A picture of one tone shows nothing that could be told apart.
+    if pixels.is_empty() || high - low <= 8.0 {
         return Ok(());
     }
-    let (low, high) = all.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-    let is_grey = pixels().all(|[r, g, b]| (r - g).abs() <= 2.0 && (g - b).abs() <= 2.0);
-    // A picture of one tone shows nothing that could be told apart.
-    if is_grey && high - low > 8.0 {
+    let is_coloured = |[r, g, b]: &&[f32; 3]| r.max(*g).max(*b) - r.min(*g).min(*b) > GREY;
+    if (pixels.iter().filter(is_coloured).count() as f64) < COLOURED_MIN * pixels.len() as f64 {
         return refused("it is grey");
     }
-    let middle = all.len() / 2;
-    if *all.select_nth_unstable_by(middle, f32::total_cmp).1 < DARK && high - low > 8.0 {
+    let middle = bright.len() / 2;
+    if *bright.select_nth_unstable_by(middle, f32::total_cmp).1 < DARK {
         return refused("its background is dark");
     }
+    let tissue: Vec<[f32; 3]> = pixels.into_iter().filter(|p| brightness(*p) < TISSUE * 255.0).collect();
     let density = |v: f32| -f64::from(((v + 1.0) / 256.0).ln());
-    let tissue: Vec<f64> = pixels().filter(|p| brightness(*p) < TISSUE * 255.0).map(|[_, g, b]| density(b) - density(g)).collect();
-    let brown = tissue.iter().sum::<f64>() / tissue.len().max(1) as f64;
-    if brown > BROWN_MAX {
+    let beyond_green = |k: usize| tissue.iter().map(|p| density(p[k]) - density(p[1])).sum::<f64>() / tissue.len().max(1) as f64;
+    if beyond_green(2) > BROWN_MAX {
         return refused("its tissue absorbs blue more than green: it is brown or red");
+    }
+    if beyond_green(0) > COLD_MAX {
+        return refused("its tissue absorbs red more than green: it is blue or green");
     }
     Ok(())
 }
@@ -300,9 +308,21 @@ mod tests {
             check(phantom::tile("phantom", 96, &phantom::Stain::of_site(site), &mut rng).rgb).expect("haematoxylin and eosin");
         }
         let grey = Array3::from_shape_fn(tile.dim(), |(_, r, c)| tile[[1, r, c]]);
-        assert!(check(grey.clone()).expect_err("grey").contains("it is grey"));
-        let blue = Array3::from_shape_fn(tile.dim(), |(k, r, c)| if k == 2 { 255.0 - grey[[0, r, c]] } else { 3.0 });
-        assert!(check(blue).expect_err("fluorescence").contains("background is dark"));
+        let mut with_bar = grey.clone();
+        with_bar.indexed_iter_mut().for_each(|((k, r, c), v)| {
+            if r < 4 && c < 40 {
+                *v = [255.0, 0.0, 0.0][k]
+            }
+        });
+        let tinted = Array3::from_shape_fn(tile.dim(), |(k, r, c)| grey[[k, r, c]] + [0.0, 8.0, 0.0][k]);
+        for picture in [grey.clone(), with_bar, tinted] {
+            assert!(check(picture).expect_err("grey").contains("it is grey"));
+        }
+        let glow = |background: [f32; 3]| {
+            Array3::from_shape_fn(tile.dim(), |(k, r, c)| background[k] + if k == 2 { 0.2 * (255.0 - grey[[0, r, c]]) } else { 0.0 })
+        };
+        assert!(check(glow([3.0, 3.0, 3.0])).expect_err("fluorescence").contains("background is dark"));
+        assert!(check(glow([0.0, 20.0, 190.0])).expect_err("fluorescence").contains("blue or green"));
         let brown = Array3::from_shape_fn(tile.dim(), |(k, r, c)| tile[[[0, 2, 1][k], r, c]] * [1.0, 1.0, 0.7][k]);
         assert!(check(brown).expect_err("diaminobenzidine").contains("brown or red"));
         check(Array3::from_elem((3, 8, 8), 200.0)).expect("one tone");
