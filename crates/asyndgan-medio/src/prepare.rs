@@ -311,7 +311,7 @@ mod tests {
         let mut with_bar = grey.clone();
         with_bar.indexed_iter_mut().for_each(|((k, r, c), v)| {
             if r < 4 && c < 40 {
-                *v = [255.0, 0.0, 0.0][k]
+                *v = [255.0, 0.0, 0.0][k];
             }
         });
         let tinted = Array3::from_shape_fn(tile.dim(), |(k, r, c)| grey[[k, r, c]] + [0.0, 8.0, 0.0][k]);

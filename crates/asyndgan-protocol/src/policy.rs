@@ -288,7 +288,16 @@ impl SitePolicy {
             let mean = run.rounds.saturating_mul(run.batch.into()).saturating_mul(cases) / u64::from(summary.cases.max(1));
             mean.saturating_add(6 * mean.isqrt())
         };
-        at_most("case_rounds_max", self.case_rounds_max, shown(1), "rounds that may show a case")?;
+        if shown(1) > self.case_rounds_max {
+            // Where the mean and six standard deviations reach the bound.
+            let mean = ((self.case_rounds_max as f64 + 9.0).sqrt() - 3.0).powi(2);
+            let rounds = (mean * f64::from(summary.cases) / f64::from(run.batch.max(1))) as u64;
+            let (limit, batch, cases, asked) = (self.case_rounds_max, run.batch, summary.cases, shown(1));
+            return Err(format!(
+                "case_rounds_max is {limit}, the run may show a case in {asked} rounds; with {batch} images a round and {cases} cases at this \
+                 site, at most about {rounds} rounds are allowed"
+            ));
+        }
         let most = cases_of.into_iter().max().unwrap_or(0);
         if shown(most) > self.patient_rounds_max {
             return Err(format!("patient_rounds_max is {}, the run shows a patient more often", self.patient_rounds_max));

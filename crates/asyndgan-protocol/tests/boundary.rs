@@ -139,6 +139,16 @@ proptest! {
 }
 
 #[test]
+fn a_refusal_names_how_many_rounds_are_allowed() {
+    let run = |rounds: u64| RunDescription { rounds, ..allowed() };
+    let error = checked(&run(5_000), &learning()).expect_err("too many rounds").to_string();
+    let named = error.split("at most about ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+    let rounds: u64 = named.unwrap_or_else(|| panic!("{error}"));
+    assert_eq!(checked(&run(rounds), &learning()), Ok(()));
+    checked(&run(rounds + rounds / 10), &learning()).expect_err("a tenth more");
+}
+
+#[test]
 fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     assert_eq!(checked(&allowed(), &learning()), Ok(()));
     let refused = |change: fn(&mut RunDescription, &mut Learning), word: &str| {

@@ -179,8 +179,14 @@ impl RealData {
                 "{count} pixels have the label {ignore}, which is to be ignored; pictures are trained on as a whole, so leave it out"
             );
         }
-        if let Patient::Tile(tile) = self.patient(case, subject)? {
-            recipe.check(&tile)?;
+        match self.patient(case, subject)? {
+            Patient::Tile(tile) => recipe.check(&tile)?,
+            Patient::Brain(brain) => {
+                let ignored = brain.labels.outer_iter().filter(|plane| plane.iter().any(|&l| l == prepare::IGNORED)).count();
+                if ignored > 0 {
+                    eprintln!("note: {ignored} slices of {} are left out: they have voxels to be ignored", case.id);
+                }
+            }
         }
         Ok(Item { case: case.id.clone(), patient: case.patient.clone(), size, held_out: case.split == Split::Test })
     }

@@ -29,6 +29,7 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
         writeln!(out, "label {ignore} is to be ignored: nobody has judged its voxels")?;
     }
     let (mut problems, mut shown, mut passed_over) = (set.unusable(), Vec::new(), Vec::new());
+    let mut not_prepared = Vec::new();
     passed_over.extend(set.passed_over.iter().filter(|p| !p.is_problem).cloned());
     let mut bar = Progress::new("look at cases", set.cases.len() as u64);
     for (i, case) in set.cases.iter().enumerate() {
@@ -37,8 +38,9 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
             passed_over.extend(dicom::passed_over(folder).unwrap_or_default());
         }
         match look(&set, case) {
-            Ok((line, first)) => {
+            Ok(Look { line, first, refused }) => {
                 writeln!(out, "  {line}")?;
+                not_prepared.extend(refused.map(|error| format!("{}: {error:#}", case.id)));
                 if shown.len() < SHEET_ROWS {
                     shown.push(first.shown());
                 }
@@ -55,6 +57,9 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
             writeln!(out, "  {}: {}", one.path.display(), one.reason)?;
         }
     }
+    if !not_prepared.is_empty() {
+        writeln!(out, "can be read, but data prepare refuses it:\n  {}", not_prepared.join("\n  "))?;
+    }
     print(&out)?;
     if !shown.is_empty() {
         contact_sheet(&shown, picture).with_context(|| format!("cannot draw {}", picture.display()))?;
@@ -67,12 +72,26 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
     bail!("{} problems in {}", problems.len(), folder.display())
 }
 
-/// Reads every channel; gives a line about the case and its first channel.
-fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
+/// What was found out about a case.
+struct Look {
+    /// For people.
+    line: String,
+    /// Its first channel.
+    first: Subject,
+    /// Why `data prepare` refuses every channel, if it does.
+    refused: Option<anyhow::Error>,
+}
+
+/// Reads every channel.
+fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
     let first = set.read(case, 0)?;
-    // A channel that cannot be read is a problem, too.
+    // A channel that cannot be read is a problem, too; one that can be prepared is enough.
+    let mut refused = prepared(set, case, 0, first.clone()).err();
     for channel in 1..case.images.len() {
-        set.read(case, channel)?;
+        let other = set.read(case, channel)?;
+        if refused.is_some() && prepared(set, case, channel, other).is_ok() {
+            refused = None;
+        }
     }
     let mut line = format!("{}: {}", case.id, grid(&first).iter().map(usize::to_string).collect::<Vec<_>>().join(" x "));
     if let Subject::Volume { image, .. } = &first {
@@ -82,7 +101,7 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
     let counts = counts(&first);
     match counts.len() {
         0 => line.push_str(", nothing labelled"),
-        n if n > LABELS_LISTED => write!(line, ", {n} instances")?,
+        n if n > LABELS_LISTED || set.labels.is_empty() => write!(line, ", {n} instances")?,
         _ => {
             let listed: Vec<String> = counts.iter().map(|(l, n)| format!("{l}: {n}")).collect();
             write!(line, ", labelled {}", listed.join(", "))?;
@@ -102,7 +121,18 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<(String, Subject)> {
             found.regions, found.degenerate, found.overlapping, found.hidden, found.excluded
         )?;
     }
-    Ok((line, first))
+    Ok(Look { line, first, refused })
+}
+
+/// Whether `data prepare` would take a channel of a case that has labels.
+fn prepared(set: &DataSet, case: &CaseFiles, channel: usize, subject: Subject) -> Result<()> {
+    let image = case.images.get(channel).unwrap_or(&case.images[0]);
+    match subject {
+        Subject::Volume { labels: Some(_), .. } => subject.into_brain(&case.id, image, set.ignore).map(drop)?,
+        Subject::Picture { labels: Some(_), .. } => subject.into_tile(&case.id, image).map(drop)?,
+        _ => {}
+    }
+    Ok(())
 }
 
 fn grid(subject: &Subject) -> Vec<usize> {

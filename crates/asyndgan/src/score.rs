@@ -66,6 +66,7 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     ensure!(ends(&arguments.out, ["json", "csv"]), "--out must end in .json or .csv");
     ensure!(ends(&arguments.plot, ["png", "svg"]), "--plot must end in .png or .svg");
     ensure!(arguments.tolerance_mm >= 0.0 && arguments.tolerance_mm.is_finite(), "--tolerance-mm must be 0 or more");
+    ensure!(arguments.ignore != Some(0), "--ignore 0 would leave out the background; give the label of voxels that nobody has judged");
     let pairs = pairs::find(&arguments.truth, &arguments.prediction)?;
     for path in arguments.out.iter().chain(&arguments.plot) {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());

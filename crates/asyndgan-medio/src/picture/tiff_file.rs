@@ -299,7 +299,9 @@ impl<'a> Tiff<'a> {
 /// Damage, or a feature that the decoder lacks.
 fn wrong_tiff(path: &Path, error: &tiff::TiffError) -> Error {
     match error {
-        tiff::TiffError::UnsupportedError(_) => Error::unsupported(path, format!("{error}; write it as grey or RGB, without compression")),
+        tiff::TiffError::UnsupportedError(cause) => {
+            Error::unsupported(path, format!("{cause}; write it as grey or RGB, without compression"))
+        }
         // The decoder's LZW gives up on the edges of small tiles.
         tiff::TiffError::IoError(cause) if cause.to_string().contains("lzw") => {
             let fact = format!("its LZW compression cannot be read ({cause}); write it with deflate, or without compression");

@@ -134,9 +134,11 @@ fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, 
     Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
         Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(
-            "the server has confirmed {confirmed} of {} entries, up to round {rounds_done} ({receipts} receipts, signatures valid{}); its certificate \
+            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); its certificate \
              is {server}",
             entries.len(),
+            // A checkpoint is signed before its round's answer leaves.
+            rounds_done.saturating_sub(1),
             if identity.is_some() {
                 ", certificates of the consortium's authority"
             } else {
