@@ -160,6 +160,9 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     if bytes.is_empty() {
         return Err(Error::unreadable(path, "it is empty"));
     }
+    if let Some(length) = png_file::broken_palette(bytes) {
+        return Err(Error::unreadable(path, format!("its palette has {length} bytes, which is no whole number of colours")));
+    }
     let wrong = |e: ImageError| match e {
         ImageError::Unsupported(_) => Error::unsupported(path, format!("{e}; write it as PNG or TIFF")),
         _ => Error::unreadable(path, e),

@@ -37,3 +37,16 @@ pub(super) fn labels(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> {
     };
     Array2::from_shape_vec((rows, columns), labels).map_err(|e| Error::unreadable(path, e))
 }
+
+/// The length of a palette that is no whole number of colours, on which the decoder would panic.
+pub(super) fn broken_palette(bytes: &[u8]) -> Option<u32> {
+    let mut rest = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
+    loop {
+        let (length, kind) = (u32::from_be_bytes(*rest.first_chunk()?), rest.get(4..8)?);
+        if kind == b"PLTE" && !length.is_multiple_of(3) {
+            return Some(length);
+        }
+        // A chunk ends with its checksum.
+        rest = rest.get(12 + length as usize..)?;
+    }
+}

@@ -135,3 +135,11 @@ fn a_stack_beside_nnu_nets_spacing_file_has_its_spacing() {
     fs::write(folder.path().join("c.json"), "{\"spacing\": [7.5, 0, 0.5]}").expect("written");
     assert!(complaint(read_volume(&image)).contains("three lengths above 0"));
 }
+
+/// Found by fuzzing: the decoder panics.
+#[test]
+fn a_palette_of_no_whole_number_of_colours_is_refused() {
+    let path = golden().join("refused/palette-of-49-bytes.png");
+    let said = complaint(parse_rgb(&path, &fs::read(&path).expect("there")));
+    assert!(said.contains("49 bytes"), "{said}");
+}
