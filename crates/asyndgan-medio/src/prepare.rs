@@ -154,7 +154,7 @@ const DARK: f32 = 60.0;
 const TISSUE: f32 = 0.85;
 /// Colours whose largest and smallest part are closer than this, of 255, count as grey, and a picture with fewer coloured pixels is grey.
 const GREY: f32 = 12.0;
-const COLOURED_MIN: f64 = 0.1;
+const COLOURED_MIN: f64 = 0.03;
 /// Haematoxylin and eosin both absorb green most. How much more of blue and of red the tissue may absorb on average, as optical density.
 const BROWN_MAX: f64 = 0.1;
 const COLD_MAX: f64 = 0.3;

@@ -101,7 +101,7 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
     let counts = counts(&first);
     match counts.len() {
         0 => line.push_str(", nothing labelled"),
-        n if n > LABELS_LISTED || set.labels.is_empty() => write!(line, ", {n} instances")?,
+        n if n > LABELS_LISTED => write!(line, ", {n} instances")?,
         _ => {
             let listed: Vec<String> = counts.iter().map(|(l, n)| format!("{l}: {n}")).collect();
             write!(line, ", labelled {}", listed.join(", "))?;
