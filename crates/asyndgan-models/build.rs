@@ -2,7 +2,7 @@
 //! The crates that link libtorch share this file.
 
 #[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
-fn main() {
+pub(crate) fn main() {
     // Naming one thing keeps cargo from running this again whenever any file of the crate changes.
     println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
     let Some(library) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(std::path::PathBuf::from) else { return };

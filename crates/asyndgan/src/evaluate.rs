@@ -16,7 +16,7 @@ use tch::Tensor;
 use crate::{
     configure,
     progress::{Progress, now},
-    run_folder::{RunFolder, remove_folder, versions, write_json, write_text},
+    run_folder::{RunFolder, remove_folder, write_json, write_text},
     synthesize::{self, Chosen},
     train_segmenter::train_into,
 };
@@ -31,7 +31,7 @@ pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         _ => segment(folder, arm, seed)?,
     };
     let scores =
-        ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: versions(folder.device) };
+        ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: folder.provenance(arm) };
     write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
 }
 

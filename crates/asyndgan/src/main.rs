@@ -16,6 +16,7 @@ mod mask_files;
 mod network_file;
 mod prepare;
 mod progress;
+mod provenance;
 mod recombine;
 mod report;
 mod run_folder;

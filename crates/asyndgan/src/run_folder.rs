@@ -11,7 +11,7 @@ use asyndgan_paper::{Arm, Prepared, Run, Step};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::Device;
 
-use crate::shelf;
+use crate::{configure, provenance::provenance, shelf};
 
 /// A run's folder: its description, and where everything lies in it.
 pub(crate) struct RunFolder {
@@ -65,6 +65,13 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// What computes an arm's steps here, for their records.
+    pub(crate) fn provenance(&self, arm: Arm) -> BTreeMap<String, String> {
+        let (server, site) = (configure::server_threads(&self.run, arm), self.run.settings.site_threads);
+        let threads = if server == site { format!("{site}") } else { format!("{site} per site, {server} of the server") };
+        provenance(self.device, &threads)
+    }
+
     /// The prepared cases of a site, from 1.
     pub(crate) fn site(&self, site: u32) -> PathBuf {
         shelf::site_folder(&self.path.join("prepared"), site as usize)
@@ -109,14 +116,6 @@ pub(crate) fn device(name: &str) -> Result<Device> {
         }
         other => bail!("{other} is no device: take auto, cpu or cuda"),
     }
-}
-
-/// What computes here, for the record of what was computed.
-pub(crate) fn versions(device: Device) -> BTreeMap<String, String> {
-    let device = if device.is_cuda() { "cuda" } else { "cpu" };
-    [("asyndgan", env!("CARGO_PKG_VERSION")), ("tch", "0.24.0"), ("libtorch", "2.11.0"), ("device", device)]
-        .map(|(k, v)| (k.to_owned(), v.to_owned()))
-        .into()
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {

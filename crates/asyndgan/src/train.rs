@@ -21,7 +21,7 @@ use crate::{
     curves::LossCurves,
     network_file,
     progress::{Progress, now},
-    run_folder::{RunFolder, remove_folder, versions, write_json},
+    run_folder::{RunFolder, remove_folder, write_json},
 };
 
 /// A site that does not answer for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes. One that
@@ -109,7 +109,7 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         seconds: started.elapsed().as_secs_f64(),
         counted_from_round: first.unwrap_or(0),
         bytes: traffic(&ledger),
-        versions: versions(folder.device),
+        versions: folder.provenance(arm),
         events: Vec::new(),
     };
     write_json(&folder.proof(Step::Train(arm, seed)), &record)

@@ -19,7 +19,7 @@ use crate::{
     curves::LossCurves,
     figures::latest,
     progress::{Progress, now},
-    run_folder::{RunFolder, versions, write_json},
+    run_folder::{RunFolder, write_json},
     train::{traffic, write_results},
 };
 
@@ -120,7 +120,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         seconds: started.elapsed().as_secs_f64(),
         counted_from_round: first.unwrap_or(0),
         bytes: traffic(&records.ledger),
-        versions: versions(folder.device),
+        versions: folder.provenance(Arm::AsynDgan),
         events: events.that_count()?,
     };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;

@@ -1,0 +1,44 @@
+//! Writes into the program where libtorch lies, and what the program was built from.
+
+#[path = "../asyndgan-models/build.rs"]
+mod libtorch;
+
+use std::{fs, path::Path, process::Command};
+
+/// Crates of others whose version can change a result.
+const CRATES: [&str; 6] = ["image", "ndarray", "nifti", "rand", "rand_chacha", "tch"];
+
+#[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
+fn main() {
+    libtorch::main();
+    let root = Path::new("../..");
+    // Commits and changes of any source change what the program was built from.
+    let crates = fs::read_dir(root.join("crates")).into_iter().flatten().flatten();
+    let sources = crates.map(|folder| folder.path().join("src"));
+    let others = [".git/HEAD", ".git/logs/HEAD", "Cargo.lock"].map(|path| root.join(path));
+    for path in sources.chain(others).filter(|path| path.exists()) {
+        println!("cargo:rerun-if-changed={}", path.display());
+    }
+    println!("cargo:rustc-env=ASYNDGAN_COMMIT={}", commit(root).unwrap_or_else(|| "unknown".into()));
+    let lock = fs::read_to_string(root.join("Cargo.lock")).unwrap_or_default();
+    let versions = CRATES.map(|name| format!("{name} {}", version(&lock, name).unwrap_or("unknown")));
+    println!("cargo:rustc-env=ASYNDGAN_CRATES={}", versions.join(", "));
+}
+
+/// The commit of the sources; marked if they differ from it.
+fn commit(root: &Path) -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").arg("-C").arg(root).args(arguments).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let commit = git(&["rev-parse", "--short=12", "HEAD"])?;
+    let changed = git(&["status", "--porcelain", "--untracked-files=no", "--", "crates", "Cargo.lock", "Cargo.toml"])?;
+    Some(if changed.is_empty() { commit } else { format!("{commit} with uncommitted changes") })
+}
+
+/// The newest version of a crate in a lock file, which lists them in order.
+fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+    let lines: Vec<&str> = lock.lines().collect();
+    let found = lines.windows(2).rev().find(|pair| pair[0] == format!("name = \"{name}\""))?;
+    found[1].strip_prefix("version = \"")?.strip_suffix('"')
+}
