@@ -81,7 +81,7 @@ fn a_site_in_a_wrong_folder_loses_its_own_state_only() {
     }
     let words = group.words("run");
     assert!(words.contains("with a fresh discriminator"), "{words}");
-    assert_eq!(words.matches("goes on from round 0").count(), 1, "nobody went back to the beginning: {words}");
+    assert_eq!(words.matches("starts with round 1").count(), 1, "nobody went back to the beginning: {words}");
     let record = fs::read_to_string(group.path("run/events.jsonl")).expect("recorded");
     assert!(record.contains("\"state_lost\"") && record.contains("south"), "{record}");
 }

@@ -87,7 +87,7 @@ fn a_site_the_server_and_both_are_killed() {
     north = group.start("north");
     server = group.start("run");
     ends_as_it_should(&group, vec![server, north, south]);
-    assert!(group.words("run").contains("goes on from round"), "{}", group.all_words());
+    assert!(group.words("run").contains("resumes after round"), "{}", group.all_words());
 }
 
 #[test]

@@ -14,6 +14,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    build::build_program,
     cargo,
     reproduce::show,
     root, setup,
@@ -131,7 +132,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     let torch = torch.with_context(|| format!("cannot run {}", python.display()))?;
     ensure!(torch.status.success(), "{} has no torch: v/bin/pip install torch==2.11.0", python.display());
     let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    build_program()?;
     succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--no-run"]))?;
 
     let mut compared = Vec::new();

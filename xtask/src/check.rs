@@ -7,12 +7,11 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{cargo, root, setup, succeed, tidy};
+use crate::{build::build_program, cargo, root, setup, succeed, tidy};
 
 pub(crate) fn test() -> Result<()> {
-    setup::ensure_libtorch()?;
     // The end-to-end tests start the program; it must be there, and fast.
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    build_program()?;
     succeed(cargo(&["test", "--workspace"]))
 }
 

@@ -2,6 +2,7 @@
 
 mod ablate;
 mod bench;
+mod build;
 mod check;
 mod netlab;
 mod reproduce;

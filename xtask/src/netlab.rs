@@ -19,7 +19,7 @@ use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings, Step};
 pub(crate) use relay::{RelayArguments, relay};
 use wires::{HOSPITALS, SERVER, Wires};
 
-use crate::{cargo, root, setup, steps::now, succeed, target};
+use crate::{build::build_program, root, steps::now, succeed};
 
 const ROUNDS: u64 = 200;
 const PORT: u16 = 7443;
@@ -32,13 +32,12 @@ pub(crate) fn netlab() -> Result<()> {
         eprintln!("netlab is SKIPPED: {lack:#} (it needs root, iproute2 and nftables)");
         return Ok(());
     }
-    setup::ensure_libtorch()?;
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
+    let program = build_program()?;
     let place = root().join("target/netlab");
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
-    let lab = Lab { program: target().join("release/asyndgan"), place };
+    let lab = Lab { program, place };
     lab.prepare()?;
     lab.configure()?;
     eprintln!("the same run over loopback ...");

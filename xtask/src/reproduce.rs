@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
 use clap::{Args, ValueEnum};
 
-use crate::{cargo, root, run_json, setup, steps::Runner, succeed, target};
+use crate::{build::build_program, root, run_json, steps::Runner, succeed};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -107,17 +107,22 @@ pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: usize) -> Result<()> {
         eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
     }
     let _claim = run_json::claim(folder, run)?;
-    setup::ensure_libtorch()?;
-    eprintln!("building asyndgan ...");
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    Runner { program: target().join("release/asyndgan"), folder, run, jobs }.all()
+    let program = build_program()?;
+    eprintln!("next: prepare the images, train, synthesize, evaluate, report; {} in {}", time_needed(run.profile), folder.display());
+    Runner { program, folder, run, jobs }.all()
+}
+
+fn time_needed(profile: Profile) -> &'static str {
+    match profile {
+        Profile::Smoke => "about a minute",
+        Profile::Desk => "half an hour to an hour per seed on 2 cores",
+        Profile::Paper => "days on a GPU, after an estimate",
+    }
 }
 
 /// Joins the reports of several runs.
 pub(crate) fn report(runs: &[PathBuf], out: &Path) -> Result<()> {
-    setup::ensure_libtorch()?;
-    succeed(cargo(&["build", "--quiet", "--release", "--package", "asyndgan"]))?;
-    let mut command = Command::new(target().join("release/asyndgan"));
+    let mut command = Command::new(build_program()?);
     command.arg("report").arg("--run").args(runs).arg("--out").arg(out);
     succeed(command)?;
     eprintln!("{}", out.display());

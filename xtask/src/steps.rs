@@ -3,7 +3,7 @@
 use std::{
     cmp::Reverse,
     fs::File,
-    io::{BufRead, BufReader, Write as _},
+    io::{BufRead, BufReader, IsTerminal as _, Write as _, stderr},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -11,7 +11,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
@@ -25,6 +25,9 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
     ("MALLOC_TOP_PAD_", "268435456"),
 ];
+
+/// How often a log without a terminal shows how far a step is.
+const EVERY: Duration = Duration::from_mins(1);
 
 /// What suits steps beside each other: threads that wait for each other leave the processor to those who work.
 const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
@@ -53,6 +56,44 @@ fn add_bar(bars: &MultiProgress, message: String) -> ProgressBar {
     bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
 }
 
+/// A duration as people say it: seconds below two minutes, else minutes or hours.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        0 => "1 s".into(),
+        seconds @ 1..120 => format!("{seconds} s"),
+        seconds @ 120..7200 => format!("{} min", seconds / 60),
+        seconds => format!("{:.1} h", seconds as f64 / 3600.0),
+    }
+}
+
+/// How far a step is, for a log without a terminal: a line per minute.
+struct Log {
+    label: String,
+    began: Instant,
+    told: Instant,
+    /// What an earlier start had done.
+    earlier: Option<u64>,
+}
+
+impl Log {
+    fn new(step: Step) -> Self {
+        Self { label: step.label(), began: now(), told: now(), earlier: None }
+    }
+
+    /// The line that is due, if one is.
+    fn line(&mut self, done: u64, total: u64) -> Option<String> {
+        let earlier = *self.earlier.get_or_insert(done);
+        if self.told.elapsed() < EVERY || done >= total {
+            return None;
+        }
+        self.told = now();
+        let here = done.saturating_sub(earlier);
+        let left = (here > 0).then(|| self.began.elapsed().mul_f64((total - done) as f64 / here as f64));
+        let left = left.map_or_else(String::new, |left| format!(", about {} left", rough(left)));
+        Some(format!("{}: {done} of {total}{left}", self.label))
+    }
+}
+
 impl Whole {
     /// Says that a step has ended, and the time left of the whole, for people whose terminal shows no bars.
     fn tell(&self, step: Step, how: &str) {
@@ -60,7 +101,7 @@ impl Whole {
         let skipped = self.skipped.load(Ordering::Relaxed);
         let (done, all) = (self.bar.position().saturating_sub(skipped), self.bar.length().unwrap_or(0).saturating_sub(skipped));
         let left = (0 < done && done < all).then(|| self.started.elapsed().mul_f64((all - done) as f64 / done as f64));
-        let left = left.map_or_else(String::new, |left| format!(", about {} min left", left.as_secs().div_ceil(60)));
+        let left = left.map_or_else(String::new, |left| format!(", about {} left", rough(left)));
         self.bars.suspend(|| eprintln!("[{i}/{}] {}: {how}{left}", self.steps, step.label()));
     }
 }
@@ -74,8 +115,8 @@ impl Runner<'_> {
             self.one(Step::Prepare, &bars, true, |_, _| ())?;
         }
         let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
-        let prepared: Prepared =
-            serde_json::from_str(&text).with_context(|| format!("{} is of another version: delete the run's folder", proof.display()))?;
+        let prepared: Prepared = serde_json::from_str(&text)
+            .with_context(|| format!("{} was written by a different version: delete the run folder", proof.display()))?;
         let sites = prepared.sites.len() as u32;
         let all = self.run.experiment.arms(sites);
         for arm in self.run.arms.iter().flatten() {
@@ -169,7 +210,7 @@ impl Runner<'_> {
         }
         let mut child = command.spawn().with_context(|| format!("cannot start {}", self.program.display()))?;
         let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
-        let mut earlier = None;
+        let (mut earlier, mut log) = (None, (!stderr().is_terminal()).then(|| Log::new(step)));
         for line in lines.map_while(std::io::Result::ok) {
             let mut words = line.split(' ');
             let (Some("progress"), Some(Ok(done)), Some(Ok(total))) =
@@ -185,12 +226,15 @@ impl Runner<'_> {
                 bar.reset_eta();
             }
             bar.set_position(done);
+            if let Some(line) = log.as_mut().and_then(|log| log.line(done, total)) {
+                eprintln!("{line}");
+            }
             progress(share, *earlier.get_or_insert(share));
         }
         let status = child.wait().context("cannot wait for the step")?;
         bar.finish_and_clear();
         if !status.success() {
-            bail!("{} failed ({status}); mend it and start the same command again, it goes on from here", step.label());
+            bail!("{} failed ({status}): fix the cause and run the same command again, which resumes here", step.label());
         }
         progress(1.0, earlier.unwrap_or(0.0));
         let seconds = began.elapsed().as_secs_f64();
@@ -198,12 +242,14 @@ impl Runner<'_> {
         Ok(seconds)
     }
 
-    /// Adds a line to the list of steps and what they took.
+    /// Adds a line to the list of steps and what they took; the header first.
     fn note(&self, step: Step, seconds: f64) -> Result<()> {
         let path = self.folder.join(SPENT);
         let mut file = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        // Preparation comes first and alone.
+        let header = if file.metadata().is_ok_and(|m| m.len() == 0) { "command,step,seconds\n" } else { "" };
         // One write, so that a line is there whole or not at all.
-        let line = format!("{},{},{seconds:.1}\n", step.arguments()[0], step.label());
+        let line = format!("{header}{},{},{seconds:.1}\n", step.arguments()[0], step.label());
         file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
     }
 }
@@ -256,6 +302,12 @@ mod tests {
             let trainings_first = begun.iter().take(2).all(|step| step.starts_with("train"));
             assert_eq!(trainings_first, jobs == 2, "{begun:?}");
         }
+    }
+
+    #[test]
+    fn the_time_left_is_given_in_a_unit_that_fits() {
+        let of = |seconds| rough(Duration::from_secs(seconds));
+        assert_eq!([of(0), of(8), of(119), of(150), of(7200)], ["1 s", "8 s", "119 s", "2 min", "2.0 h"]);
     }
 
     #[test]

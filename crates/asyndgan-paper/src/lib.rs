@@ -20,8 +20,8 @@ mod run;
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
 pub use profile::{GanLoss, Settings, UnfitSetting};
 pub use record::{
-    ArmScores, CaseScores, Claim, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite, Row,
-    SiteTraffic, Table, TrainRecord,
+    ArmScores, CaseScores, Claim, Comparison, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite,
+    Row, SiteTraffic, Table, TrainRecord, Verdict,
 };
 pub use render::{PER_SLICE, heading};
 pub use run::{Run, SPENT, Step};

@@ -147,17 +147,46 @@ pub struct Row {
     pub metrics: BTreeMap<String, MetricSummary>,
 }
 
-/// A claim of the paper, held against the run.
+/// What a run's intervals say about a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// Every comparison's interval supports it.
+    Shown,
+    /// Neither shown nor contradicted.
+    NotShown,
+    /// The interval of at least one comparison excludes it.
+    Contradicted,
+    /// A row is missing, or there are fewer than two held-out cases with values.
+    NotMeasurable,
+}
+
+/// One arm against another, paired by held-out case.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The arm that the claim is about.
+    pub arm: Arm,
+    /// The arm that it is compared with.
+    pub other: Arm,
+    /// Mean paired difference, `arm` minus `other`.
+    pub difference: f64,
+    /// Its 95 % bootstrap interval over cases; none for a single case.
+    pub interval: Option<[f64; 2]>,
+    /// Pairs: cases with a value in both arms.
+    pub n: usize,
+    /// Two-sided p-value of the Wilcoxon signed-rank test, with Holm's correction over the claim's comparisons; none where it is undefined.
+    pub p: Option<f64>,
+}
+
+/// A claim of the paper, compared with the run's scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
     /// What is claimed.
     pub claim: String,
-    /// Whether the means bear it out; none when it could not be measured.
-    pub holds: Option<bool>,
-    /// Mean paired difference over cases.
-    pub difference: Option<f64>,
-    /// Its 95 % bootstrap interval; none for a single case.
-    pub interval: Option<[f64; 2]>,
+    /// What the intervals say about it.
+    pub verdict: Verdict,
+    /// The comparisons that it consists of; the one that supports it least comes first.
+    pub comparisons: Vec<Comparison>,
 }
 
 /// A table's rows and claims by slices: a case's value is the mean over its slices that have one.

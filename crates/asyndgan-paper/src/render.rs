@@ -1,6 +1,6 @@
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
-use crate::{Claim, Experiment, MetricSummary, Row, Settings, Table};
+use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Settings, Table, Verdict};
 
 impl Table {
     /// The table's title; phantom data are called so.
@@ -51,6 +51,7 @@ impl Table {
             self.write_rows(&mut out, &per_slice.rows);
             write_claims(&mut out, &per_slice.claims);
         }
+        let _ = writeln!(out, "\n{}", self.experiment.about_claims());
         out
     }
 
@@ -98,11 +99,26 @@ pub const PER_SLICE: &str = "Every slice of these volumes by itself, HD95 in its
                              over held-out cases, each averaged over its slices that have a value; slices without one, of no tumour or with none \
                              found under a seed, are left out and counted. n and undefined count cases.";
 
+/// How to read the claims.
+const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, contradicted if one \
+                                interval excludes it, and not shown otherwise. The row gives the comparison that supports the claim least; p is its \
+                                two-sided Wilcoxon signed-rank test over held-out cases, with Holm's correction over the claim's comparisons.";
+
+/// How to read the claims of the toy.
+const ABOUT_TOY_CLAIMS: &str = "A claim is shown if it holds under every seed, contradicted if one comparison holds under none, and not shown otherwise. \
+                                n counts seeds.";
+
+impl Experiment {
+    /// How to read its claims.
+    pub fn about_claims(self) -> &'static str {
+        if self == Experiment::Fig5 { ABOUT_TOY_CLAIMS } else { ABOUT_CLAIMS }
+    }
+}
+
 fn write_claims(out: &mut String, claims: &[Claim]) {
-    let _ = writeln!(out, "|claim|holds|difference|95 % interval|\n|---|---|---:|---|");
+    let _ = writeln!(out, "|claim|verdict|compared|difference|95 % interval|p|n|\n|---|---|---|---:|---|---:|---:|");
     for claim in claims {
-        let [holds, difference, interval] = claim.cells();
-        let _ = writeln!(out, "|{}|{holds}|{difference}|{interval}|", claim.claim);
+        let _ = writeln!(out, "|{}|{}|{}|", claim.claim, claim.verdict, claim.cells().join("|"));
     }
 }
 
@@ -137,12 +153,29 @@ impl MetricSummary {
     }
 }
 
-impl Claim {
-    /// Whether it holds, the difference and its interval, as people read them.
-    pub fn cells(&self) -> [String; 3] {
-        let holds = self.holds.map_or("not measurable", |holds| if holds { "yes" } else { "no" });
-        let difference = self.difference.map_or_else(|| "–".into(), |d| format!("{d:+.4}"));
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Shown => "shown",
+            Verdict::NotShown => "not shown",
+            Verdict::Contradicted => "contradicted",
+            Verdict::NotMeasurable => "not measurable",
+        })
+    }
+}
+
+impl Comparison {
+    /// Both arms, the difference, its interval, p and the number of cases, as people read them.
+    pub fn cells(&self) -> [String; 5] {
         let interval = self.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
-        [holds.into(), difference, interval]
+        let p = self.p.map_or_else(|| "–".into(), |p| format!("{p:.3}"));
+        [format!("{} with {}", self.arm, self.other), format!("{:+.4}", self.difference), interval, p, self.n.to_string()]
+    }
+}
+
+impl Claim {
+    /// The comparison that supports it least, as people read it.
+    pub fn cells(&self) -> [String; 5] {
+        self.comparisons.first().map_or_else(|| [const { String::new() }; 5].map(|_| "–".into()), Comparison::cells)
     }
 }

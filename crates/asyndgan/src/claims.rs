@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use asyndgan_metrics::bootstrap_difference;
-use asyndgan_paper::{Arm, Claim, Experiment};
+use asyndgan_metrics::{bootstrap_difference, holm, wilcoxon};
+use asyndgan_paper::{Arm, Claim, Comparison, Experiment, Verdict};
 use asyndgan_protocol::{Role, stream};
 
 /// Every held-out case's value of one metric by arm, averaged over seeds; none where undefined under some seed. Per slice a case's value is
@@ -11,85 +11,131 @@ use asyndgan_protocol::{Role, stream};
 pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
 /// How far from `SynAll` still counts as about the same, in Dice.
-const ABOUT: f64 = 0.02;
+const MARGIN: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 
-/// The three claims of a table by Dice; the two that the toy's figure makes by Wasserstein-1 distance.
+/// The three claims of a table by Dice; the three that the toy's figure makes by Wasserstein-1 distance.
 ///
-/// A claim about all rows of the table is not measurable while some of them, `all`, were not computed.
+/// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable while an arm of `all`
+/// that it is about was not computed.
 pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>, all: &[Arm]) -> Vec<Claim> {
     let values = &by_metric[experiment.metrics()[0].0];
-    let complete = |among: fn(&Arm) -> bool| all.iter().filter(|arm| among(arm)).all(|arm| values.contains_key(arm));
-    let highest = |among: fn(&Arm) -> bool, sign: f64| {
-        let means = values.keys().filter(|a| among(a)).filter_map(|&a| Some((a, sign * mean(values, a)?)));
-        means.max_by(|a, b| a.1.total_cmp(&b.1)).map(|(arm, _)| arm)
-    };
-    let best = |among: fn(&Arm) -> bool| highest(among, 1.0).filter(|_| complete(among));
+    let others = |among: fn(&Arm) -> bool| all.iter().copied().filter(among).collect::<Vec<Arm>>();
     if experiment == Experiment::Fig5 {
-        let subsets: fn(&Arm) -> bool = |a| matches!(a, Arm::SynSubset(_));
-        let nearest = highest(subsets, -1.0).filter(|_| complete(subsets));
+        let subsets = others(|arm| matches!(arm, Arm::SynSubset(_)));
+        let distances = |arm| values.get(&arm).map_or(&[][..], Vec::as_slice);
+        let ratios = |arm, others: &[Arm], holds: fn(f64) -> bool| {
+            others.iter().map(|&other| by_seed(arm, other, distances(arm), distances(other), |a, b| holds(a / b))).collect()
+        };
+        let overlapping = Arm::AsynDganOverlap;
+        let to_barycentre = by_metric["wasserstein_1_predicted"].get(&overlapping).map_or(&[][..], Vec::as_slice);
         return vec![
-            ratio("AsynDgan's distance at most 1.2 x SynAll's", values, Arm::AsynDgan, Some(Arm::SynAll), |r| r <= 1.2),
-            ratio("every SynSubset's distance at least 3 x AsynDgan's", values, Arm::AsynDgan, nearest, |r| r <= 1.0 / 3.0),
-            overlap(values, &by_metric["wasserstein_1_predicted"]),
+            toy("AsynDgan's distance at most 1.2 x SynAll's", ratios(Arm::AsynDgan, &[Arm::SynAll], |ratio| ratio <= 1.2)),
+            toy("every SynSubset's distance at least 3 x AsynDgan's", ratios(Arm::AsynDgan, &subsets, |ratio| ratio <= 1.0 / 3.0)),
+            toy(
+                "where conditions overlap, nearer to the barycentre than to the mixture",
+                vec![by_seed(overlapping, overlapping, to_barycentre, distances(overlapping), |barycentre, mixture| barycentre < mixture)],
+            ),
         ];
     }
-    let other = best(|a| *a != Arm::RealAll);
-    let subset = best(|a| matches!(a, Arm::RealSubset(_)));
-    let named = |what: &str, arm: Option<Arm>| arm.map_or_else(|| what.to_owned(), |a| format!("{what} (the best: {a})"));
     vec![
-        difference(named("RealAll best of all arms", other), values, Arm::RealAll, other, |d| d > 0.0),
-        difference(named("AsynDgan above every RealSubset", subset), values, Arm::AsynDgan, subset, |d| d > 0.0),
-        difference(format!("AsynDgan within {ABOUT} Dice of SynAll"), values, Arm::AsynDgan, Some(Arm::SynAll), |d| d.abs() <= ABOUT),
+        above("RealAll above every other arm", values, Arm::RealAll, &others(|arm| *arm != Arm::RealAll)),
+        above("AsynDgan above every RealSubset", values, Arm::AsynDgan, &others(|arm| matches!(arm, Arm::RealSubset(_)))),
+        about_the_same(format!("AsynDgan within {MARGIN} Dice of SynAll"), values, Arm::AsynDgan, Arm::SynAll),
     ]
 }
 
-/// Of sites with the same conditions and different data the generator learns the barycentre, not the mixture.
-fn overlap(to_mixture: &Values, to_barycentre: &Values) -> Claim {
-    let distances = mean(to_barycentre, Arm::AsynDganOverlap).zip(mean(to_mixture, Arm::AsynDganOverlap));
-    let difference = distances.map(|(barycentre, mixture)| barycentre - mixture);
-    let claim = "where conditions overlap, nearer to the barycentre than to the mixture".to_owned();
-    Claim { claim, holds: difference.map(|d| d < 0.0), difference, interval: None }
+/// An arm is above each of some others.
+fn above(claim: &str, values: &Values, arm: Arm, others: &[Arm]) -> Claim {
+    let verdict = |[low, high]: [f64; 2]| verdict(low > 0.0, high < 0.0);
+    judged(claim.to_owned(), compare(values, arm, others), others.len(), verdict, |c| c.difference)
 }
 
-/// Mean of an arm's defined values, if it has any.
-fn mean(values: &Values, arm: Arm) -> Option<f64> {
-    let defined: Vec<f64> = values.get(&arm)?.iter().copied().flatten().collect();
-    (!defined.is_empty()).then(|| defined.iter().sum::<f64>() / defined.len() as f64)
+/// An arm is neither better nor worse than another by more than the margin.
+fn about_the_same(claim: String, values: &Values, arm: Arm, other: Arm) -> Claim {
+    let verdict = |[low, high]: [f64; 2]| verdict(-MARGIN < low && high < MARGIN, low > MARGIN || high < -MARGIN);
+    judged(claim, compare(values, arm, &[other]), 1, verdict, |c| -c.difference.abs())
 }
 
-fn difference(claim: String, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
-    let pairs: Vec<(f64, f64)> = match (values.get(&arm), other.and_then(|o| values.get(&o))) {
-        (Some(a), Some(b)) => a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect(),
-        _ => Vec::new(),
-    };
-    let (a, b): (Vec<f64>, Vec<f64>) = pairs.into_iter().unzip();
-    let found = bootstrap_difference(&a, &b, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok();
-    Claim {
-        claim,
-        holds: found.map(|(d, _)| holds(d)),
-        difference: found.map(|(d, _)| d),
-        interval: found.filter(|_| a.len() > 1).map(|(_, i)| [i.low, i.high]),
+fn verdict(supported: bool, excluded: bool) -> Verdict {
+    match (supported, excluded) {
+        (true, _) => Verdict::Shown,
+        (false, true) => Verdict::Contradicted,
+        (false, false) => Verdict::NotShown,
     }
 }
 
-fn ratio(claim: &str, values: &Values, arm: Arm, other: Option<Arm>, holds: impl Fn(f64) -> bool) -> Claim {
-    let difference = difference(claim.into(), values, arm, other, |_| true);
-    let ratio = mean(values, arm).zip(other.and_then(|other| mean(values, other))).map(|(a, b)| a / b);
-    Claim { holds: ratio.map(holds), ..difference }
+/// The claim with the verdict of all its comparisons, those first that support it least.
+fn judged(
+    claim: String,
+    mut comparisons: Vec<Comparison>,
+    wanted: usize,
+    of_interval: impl Fn([f64; 2]) -> Verdict,
+    support: impl Fn(&Comparison) -> f64,
+) -> Claim {
+    let verdicts: Option<Vec<Verdict>> = comparisons.iter().map(|c| c.interval.map(&of_interval)).collect();
+    let verdict = verdicts.filter(|v| v.len() == wanted && wanted > 0).map_or(Verdict::NotMeasurable, |v| together(&v));
+    comparisons.sort_by(|a, b| support(a).total_cmp(&support(b)));
+    Claim { claim, verdict, comparisons }
+}
+
+/// Shown if all are, contradicted if one is.
+fn together(verdicts: &[Verdict]) -> Verdict {
+    verdict(verdicts.iter().all(|v| *v == Verdict::Shown), verdicts.contains(&Verdict::Contradicted))
+}
+
+/// An arm against each of some others, over the cases that have a value in both.
+fn compare(values: &Values, arm: Arm, others: &[Arm]) -> Vec<Comparison> {
+    let of_other = |&other: &Arm| {
+        let (of_arm, of_other) = (values.get(&arm)?, values.get(&other)?);
+        let (a, b): (Vec<f64>, Vec<f64>) = of_arm.iter().zip(of_other).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
+        let (difference, interval) = bootstrap_difference(&a, &b, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok()?;
+        let interval = (a.len() > 1).then_some([interval.low, interval.high]);
+        Some(Comparison { arm, other, difference, interval, n: a.len(), p: wilcoxon(&a, &b).ok() })
+    };
+    let mut comparisons: Vec<Comparison> = others.iter().filter_map(of_other).collect();
+    let corrected = holm(&comparisons.iter().filter_map(|c| c.p).collect::<Vec<f64>>());
+    for (comparison, p) in comparisons.iter_mut().filter(|c| c.p.is_some()).zip(corrected) {
+        comparison.p = Some(p);
+    }
+    comparisons
+}
+
+/// A comparison of the toy, and whether it holds under each seed.
+fn by_seed(arm: Arm, other: Arm, a: &[Option<f64>], b: &[Option<f64>], holds: impl Fn(f64, f64) -> bool) -> (Comparison, Vec<bool>) {
+    let pairs: Vec<(f64, f64)> = a.iter().zip(b).filter_map(|(a, b)| Some(((*a)?, (*b)?))).collect();
+    let difference = pairs.iter().map(|(a, b)| a - b).sum::<f64>() / pairs.len().max(1) as f64;
+    let comparison = Comparison { arm, other, difference, interval: None, n: pairs.len(), p: None };
+    (comparison, pairs.into_iter().map(|(a, b)| holds(a, b)).collect())
+}
+
+/// A claim of the toy: shown if it holds under every seed, contradicted if one comparison holds under none.
+fn toy(claim: &str, compared: Vec<(Comparison, Vec<bool>)>) -> Claim {
+    let measurable = !compared.is_empty() && compared.iter().all(|(_, seeds)| !seeds.is_empty());
+    let of_seeds = |seeds: &Vec<bool>| verdict(seeds.iter().all(|holds| *holds), seeds.iter().all(|holds| !*holds));
+    let verdicts: Vec<Verdict> = compared.iter().map(|(_, seeds)| of_seeds(seeds)).collect();
+    let mut comparisons: Vec<Comparison> = compared.into_iter().map(|(comparison, _)| comparison).collect();
+    // Distances: the larger the difference, the less it supports the claim.
+    comparisons.sort_by(|a, b| b.difference.total_cmp(&a.difference));
+    Claim { claim: claim.to_owned(), verdict: if measurable { together(&verdicts) } else { Verdict::NotMeasurable }, comparisons }
 }
 
 #[cfg(test)]
 mod tests {
+    use Verdict::{Contradicted, NotMeasurable, NotShown, Shown};
+
     use super::*;
 
     fn values(rows: &[(Arm, [f64; 3])]) -> Values {
         rows.iter().map(|(arm, v)| (*arm, v.iter().copied().map(Some).collect())).collect()
     }
 
-    fn held(rows: &[(Arm, [f64; 3])]) -> Vec<Option<bool>> {
-        let all = Experiment::Table2.arms(1);
-        claims(Experiment::Table2, &[("dice", values(rows))].into(), &all).iter().map(|c| c.holds).collect()
+    fn verdicts(claims: &[Claim]) -> Vec<Verdict> {
+        claims.iter().map(|c| c.verdict).collect()
+    }
+
+    fn of_table(rows: &[(Arm, [f64; 3])]) -> Vec<Claim> {
+        claims(Experiment::Table2, &[("dice", values(rows))].into(), &Experiment::Table2.arms(1))
     }
 
     const ROWS: [(Arm, [f64; 3]); 4] = [
@@ -100,37 +146,56 @@ mod tests {
     ];
 
     #[test]
-    fn claims_can_fail() {
-        assert_eq!(held(&ROWS), [Some(true); 3]);
+    fn a_verdict_follows_the_interval() {
+        assert_eq!(verdicts(&of_table(&ROWS)), [Shown; 3]);
         let worse = [(Arm::RealAll, [0.5; 3]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.8; 3]), (Arm::AsynDgan, [0.6; 3])];
-        assert_eq!(held(&worse), [Some(false); 3]);
+        assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 3]);
+        // The mean is above, but not in every case.
+        let unsure =
+            [(Arm::RealAll, [0.9, 0.8, 0.9]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.75; 3]), (Arm::AsynDgan, [0.69, 0.79, 0.7])];
+        assert_eq!(verdicts(&of_table(&unsure)), [Shown, NotShown, NotShown]);
+    }
+
+    #[test]
+    fn every_other_arm_is_compared_with_and_the_nearest_comes_first() {
+        let compared = &of_table(&ROWS)[0].comparisons;
+        assert_eq!(compared.iter().map(|c| c.other).collect::<Vec<_>>(), [Arm::SynAll, Arm::AsynDgan, Arm::RealSubset(1)]);
+        assert!(compared.windows(2).all(|pair| pair[0].difference <= pair[1].difference));
+        // Three pairs of one sign: p is 0.25 for each, times three.
+        assert!(compared.iter().all(|c| c.n == 3 && c.p.is_some_and(|p| (p - 0.75).abs() < 1e-12)), "{compared:?}");
     }
 
     #[test]
     fn a_claim_about_rows_that_were_left_out_is_not_measurable() {
-        assert_eq!(held(&[ROWS[0], ROWS[2], ROWS[3]]), [None, None, Some(true)]);
-        assert_eq!(held(&[ROWS[0], ROWS[1], ROWS[3]]), [None, Some(true), None]);
+        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[2], ROWS[3]])), [NotMeasurable, NotMeasurable, Shown]);
+        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[1], ROWS[3]])), [NotMeasurable, Shown, NotMeasurable]);
     }
 
     #[test]
-    fn a_claim_without_values_is_not_measurable() {
+    fn a_claim_without_values_or_with_a_single_case_is_not_measurable() {
         let all = Experiment::Table1.arms(1);
-        let none: Values = all.iter().map(|&arm| (arm, vec![None])).collect();
-        assert!(claims(Experiment::Table1, &[("dice", none)].into(), &all).iter().all(|c| c.holds.is_none()));
+        for of_cases in [vec![None], vec![Some(0.5)], Vec::new()] {
+            let same: Values = all.iter().map(|&arm| (arm, of_cases.clone())).collect();
+            assert_eq!(verdicts(&claims(Experiment::Table1, &[("dice", same)].into(), &all)), [NotMeasurable; 3]);
+        }
     }
 
     #[test]
-    fn the_toys_claims_can_fail() {
+    fn the_toys_claims_are_judged_over_seeds() {
         let all = Experiment::Fig5.arms(1);
-        let toy = |distances: [f64; 4], overlap_predicted: f64| {
-            let to_mixture: Values = all.iter().copied().zip(distances.map(|d| vec![Some(d)])).collect();
+        let toy = |seeds: &[([f64; 4], f64)]| {
+            let to_mixture: Values =
+                all.iter().enumerate().map(|(i, &arm)| (arm, seeds.iter().map(|(distances, _)| Some(distances[i])).collect())).collect();
             let mut predicted = to_mixture.clone();
-            predicted.insert(Arm::AsynDganOverlap, vec![Some(overlap_predicted)]);
+            predicted.insert(Arm::AsynDganOverlap, seeds.iter().map(|(_, overlap)| Some(*overlap)).collect());
             let by_metric = [("wasserstein_1", to_mixture), ("wasserstein_1_predicted", predicted)].into();
-            claims(Experiment::Fig5, &by_metric, &all).iter().map(|c| c.holds).collect::<Vec<_>>()
+            verdicts(&claims(Experiment::Fig5, &by_metric, &all))
         };
         // In the order of the arms: SynAll, SynSubset-1, AsynDgan, and the overlapping one.
-        assert_eq!(toy([0.03, 2.0, 0.03, 0.3], 0.1), [Some(true); 3]);
-        assert_eq!(toy([0.03, 0.1, 0.05, 0.1], 0.3), [Some(false); 3]);
+        let (good, bad) = (([0.03, 2.0, 0.03, 0.3], 0.1), ([0.03, 0.1, 0.05, 0.1], 0.3));
+        assert_eq!(toy(&[good, good]), [Shown; 3]);
+        assert_eq!(toy(&[bad, bad]), [Contradicted; 3]);
+        assert_eq!(toy(&[good, bad]), [NotShown; 3]);
+        assert_eq!(toy(&[]), [NotMeasurable; 3]);
     }
 }

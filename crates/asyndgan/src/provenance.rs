@@ -56,8 +56,9 @@ fn installed_version(folder: &Path) -> Option<String> {
 
 fn processor() -> Option<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
-    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?;
-    Some(name.trim_start_matches([' ', '\t', ':']).to_owned())
+    let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?.trim_start_matches([' ', '\t', ':']);
+    let cores = std::thread::available_parallelism().map_or_else(|_| "unknown number of".into(), |cores| cores.to_string());
+    Some(format!("{name}, {cores} cores"))
 }
 
 #[cfg(test)]

@@ -67,3 +67,8 @@ pub(super) fn lost_state(round: u64, restored: u64) -> String {
     let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
     format!("came back without its checkpoint, and goes on from round {round} with {with}")
 }
+
+/// How a run begins here: with its first round, or where it was.
+pub(super) fn starting(rounds_done: u64) -> String {
+    if rounds_done == 0 { "starts with round 1".into() } else { format!("resumes after round {rounds_done}") }
+}

@@ -96,7 +96,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
                     bar.say(&format!("no comparison with alternatives: {error:#}"));
                 }
                 bar.set(rounds_done);
-                bar.say(&format!("goes on from round {rounds_done}"));
+                bar.say(&super::events::starting(rounds_done));
             }
             ServerNews::Round { rounds_done, contributions } => {
                 for c in contributions.iter().filter(|c| c.scale < 1.0) {

@@ -66,7 +66,7 @@ pub(crate) fn site(config: &Path) -> Result<()> {
                 for path in trainer.damaged() {
                     tell(&bar, &format!("{} is damaged: the checkpoint before it is used", path.display()));
                 }
-                tell(&bar, &format!("{name}: goes on from round {rounds_done}"));
+                tell(&bar, &format!("{name}: {}", super::events::starting(rounds_done)));
                 if let Some(bar) = &mut bar {
                     bar.set(rounds_done);
                 }

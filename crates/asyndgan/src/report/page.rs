@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, heading};
+use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, Verdict, heading};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -51,9 +51,9 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
             @if table.experiment != Experiment::Fig5 {
                 p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
             }
-            h2 { "Claims" } (claims(&table.claims))
+            h2 { "Claims" } (claims(&table.claims, table.experiment))
             @if let Some(per_slice) = &table.per_slice {
-                h2 { "Per slice" } (rows(table.experiment, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims))
+                h2 { "Per slice" } (rows(table.experiment, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
             }
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
@@ -109,18 +109,30 @@ fn interval(interval: Option<[f64; 2]>) -> Markup {
     html! { @if let Some([low, high]) = interval { br; span.small { (format!("{low:.4} to {high:.4}")) } } }
 }
 
-fn claims(claims: &[Claim]) -> Markup {
+fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
+    let heads = ["compared", "difference", "95 % interval", "p", "n"];
     html! {
         div.wide { table {
-            thead { tr { th { "claim" } th { "holds" } th.number { "difference" } th.number { "95 % interval" } } }
+            thead { tr { th { "claim" } th { "verdict" } @for head in heads { th.number { (head) } } } }
             tbody { @for claim in claims { tr {
-                @let [holds, difference, interval] = claim.cells();
                 td { (claim.claim) }
-                td.yes[claim.holds == Some(true)].no[claim.holds == Some(false)] { (holds) }
-                td.number { (difference) } td.number { (interval) }
+                td.yes[claim.verdict == Verdict::Shown].no[claim.verdict == Verdict::Contradicted] { (claim.verdict) }
+                @for cell in claim.cells() { td.number { (cell) } }
             } } }
         } }
-        p.small { "A claim holds if the means bear it out; the interval of the paired difference says how sure these cases make it." }
+        p.small { (experiment.about_claims()) }
+        @if claims.iter().any(|claim| claim.comparisons.len() > 1) {
+            details {
+                summary { "All comparisons" }
+                div.wide { table {
+                    thead { tr { th { "claim" } @for head in heads { th.number { (head) } } } }
+                    tbody { @for claim in claims { @for comparison in &claim.comparisons { tr {
+                        td { (claim.claim) }
+                        @for cell in comparison.cells() { td.number { (cell) } }
+                    } } } }
+                } }
+            }
+        }
     }
 }
 
