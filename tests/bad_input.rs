@@ -38,7 +38,7 @@ fn patients(folder: &Path) -> (PathBuf, PathBuf) {
     (folder.join("Patient_3/Patient_3_t2.nii"), folder.join("Patient_3/Patient_3_seg.nii"))
 }
 
-/// What `prepare` says of a folder of patients that was spoilt; empty when it succeeds.
+/// The error of `prepare` for a folder of patients that was damaged; empty if it succeeds.
 fn complaint(spoil: impl Fn(&Path, &Path)) -> String {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().join("data");

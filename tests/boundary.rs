@@ -1,4 +1,4 @@
-//! What a hospital's folder, consent and keys are worth in the real program, and who can stop a run.
+//! How the program protects a hospital's folder, enforces its consent and keys, and who can stop a run.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{
@@ -40,7 +40,7 @@ fn a_hospital_agrees_to_one_run_and_no_other() {
     replace(&group, "south.toml", "device =", "approval = \"administrator\"\ndevice =");
     let server = group.start("run");
     let north = group.start("north");
-    group.wait_for_words("run", "north: takes part");
+    group.wait_for_words("run", "north: joined the run");
     let words = fails(&group, &["site", "--config", "south.toml"]);
     assert!(words.contains("has not been approved") && words.contains("site approve"), "{words}");
     group.wait_for_words("run", "the hospital has not agreed to this run");

@@ -1,4 +1,4 @@
-//! Generators and segmenters by themselves: for masks and images that are of no run.
+//! Standalone generators and segmenters, for masks and images outside a run.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{
@@ -75,13 +75,13 @@ fn a_generator_makes_images_of_anyones_masks() {
     // The tile is smaller than what a segmenter looks at: said before anything is trained.
     let [cases, segmenter] = [out.join("cases"), folder.path().join("segmenter.safetensors")];
     let refused = run(&["train-segmenter", "--images", "tissue", "--shrink", "2"], &[("--cases", &cases), ("--out", &segmenter)]);
-    assert!(!refused.status.success() && words(&refused).contains("at least 64 a side"), "{}", words(&refused));
+    assert!(!refused.status.success() && words(&refused).contains("at least 64 per side"), "{}", words(&refused));
     let refused = run(&["train-segmenter", "--images", "brain"], &[("--cases", &cases), ("--out", &segmenter)]);
     assert!(words(&refused).contains("is --images right?"), "{}", words(&refused));
     // A file that says nothing of itself, and masks of the wrong kind.
     let silent = root().join("data/golden/networks.safetensors");
     let refused = run(&["synthesize"], &[("--generator", &silent), ("--conditions", &masks), ("--out", &segmenter)]);
-    assert!(words(&refused).contains("does not say what it is"), "{}", words(&refused));
+    assert!(words(&refused).contains("does not describe its network"), "{}", words(&refused));
     fs::copy(golden("u1_little.nii.gz"), masks.join("volume.nii.gz")).expect("copied");
     let refused = make(&folder.path().join("third"));
     assert!(words(&refused).contains("volume.nii.gz is a volume") && !folder.path().join("third").exists(), "{}", words(&refused));

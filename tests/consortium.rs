@@ -1,5 +1,5 @@
-//! A server and two sites as programs of their own, over loopback. After a kill, a halt, a full disk or a damaged file, the run
-//! ends with the generator of the same run that nothing disturbed.
+//! A server and two sites as separate processes, over loopback. After a kill, a halt, a full disk or a damaged file, the run
+//! ends with the same generator as an undisturbed run.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{
@@ -24,7 +24,7 @@ fn reference() -> &'static Vec<u8> {
 
 /// All come to their end with the generator of the run that nothing disturbs.
 fn ends_as_it_should(group: &Consortium, running: Vec<Running>) {
-    assert!(group.ends(running) == *reference(), "another generator\n{}", group.all_words());
+    assert!(group.ends(running) == *reference(), "a different generator\n{}", group.all_words());
 }
 
 #[test]
@@ -187,7 +187,7 @@ fn a_policy_that_does_not_allow_the_run_is_told_at_both_ends() {
     let north = group.start("north");
     let refused = group.command(&["site", "--config", "south.toml"]).output().expect("starts");
     let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(!refused.status.success() && words.contains("rounds_max is 5, the run asks for 120"), "{words}");
+    assert!(!refused.status.success() && words.contains("rounds_max is 5, but the run asks for 120"), "{words}");
     group.wait_for_words("run", "rounds_max is 5");
     // Its administrator thinks again; the others have waited.
     fs::write(&config, text).expect("written");
@@ -236,7 +236,7 @@ fn bad_configurations_name_the_file_and_the_fact() {
     };
     check(&text.replace("sites = [\"north\", \"south\"]", "sites = []"), &["run.toml", "0 sites"]);
     check(&text.replace("\"south\"", "\"north\""), &["run.toml", "north is listed twice"]);
-    check(&text.replace("rounds =", "ronds ="), &["run.toml", "no setting ronds"]);
+    check(&text.replace("rounds =", "ronds ="), &["run.toml", "unknown setting ronds"]);
     check(&text.replace("images = \"tissue\"", "images = \"teeth\""), &["run.toml", "teeth"]);
     check(&text.replace("keys = \"keys\"", "keys = \"nowhere\""), &["nowhere/server.pem"]);
     check("name = ", &["run.toml"]);

@@ -1,4 +1,4 @@
-//! A run that is killed and started again ends with the same bytes of generator as one that is left alone.
+//! A run that is killed and restarted ends with the same generator bytes as an uninterrupted one.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{

@@ -1,4 +1,4 @@
-//! Real tiles, where they are at hand; nothing needs them.
+//! Real tiles, if available; no other test needs them.
 #![allow(missing_docs, reason = "tests")]
 
 use std::fs;

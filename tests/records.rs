@@ -1,4 +1,4 @@
-//! A whole run leaves the records that the README promises.
+//! A complete run writes the records that the README documents.
 #![allow(missing_docs, reason = "tests")]
 
 use std::fs;

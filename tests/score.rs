@@ -1,4 +1,4 @@
-//! `asyndgan score`: numbers of real files, and named errors before any is scored.
+//! `asyndgan score`: scores of real files, and errors that name the file before anything is scored.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{fs, path::Path, process::Output};
@@ -61,8 +61,8 @@ fn what_is_undefined_is_null_with_its_reason() {
 #[test]
 fn what_does_not_fit_is_named_before_anything_is_scored() {
     for (spoil, words) in [
-        ("alone", ["without a partner", "extra.png"]),
-        ("shape", ["tile.nii has shape", "both must be of one grid"]),
+        ("alone", ["no counterpart", "extra.png"]),
+        ("shape", ["tile.nii has shape", "both must have the same grid"]),
         ("spacing", ["volume.nii lies up to", "correct its header"]),
         ("turned", ["volume.nii.gz lies up to", "SimpleITK.Resample"]),
         ("kind", ["extra.jpg", "convert it"]),

@@ -1,4 +1,4 @@
-//! Compiles the carrier's protocol description, without a protoc.
+//! Compiles `proto/carrier.proto` without `protoc`.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(["proto/carrier.proto"], ["proto"])?;

@@ -1,4 +1,4 @@
-//! A server and two sites as programs of their own, over loopback.
+//! A server and two sites as separate processes, over loopback.
 #![allow(missing_docs, clippy::missing_panics_doc, clippy::must_use_candidate, reason = "tests share it")]
 
 use std::{
@@ -37,7 +37,7 @@ pub fn prepared() -> &'static PathBuf {
     })
 }
 
-/// A consortium's folder with keys and configurations; every program's words go to a file of its name.
+/// A consortium's folder with keys and configurations; the output of every program goes to a log file of its name.
 pub struct Consortium {
     /// The folder.
     pub folder: tempfile::TempDir,
@@ -111,7 +111,7 @@ impl Consortium {
     pub fn wait_until(&self, what: &str, is_so: impl Fn() -> bool) {
         let began = now();
         while !is_so() {
-            assert!(began.elapsed() < Duration::from_mins(2), "{what}: not within two minutes\n{}", self.all_words());
+            assert!(began.elapsed() < Duration::from_mins(2), "{what}: not reached within two minutes\n{}", self.all_words());
             thread::sleep(Duration::from_millis(5));
         }
     }
@@ -135,7 +135,7 @@ impl Consortium {
         ["run", "north", "south"].map(|name| format!("--- {name}\n{}", self.words(name))).concat()
     }
 
-    /// All come to their end, with a generator and whole journals.
+    /// All processes end successfully, with a generator and verified journals.
     pub fn ends(&self, running: Vec<Running>) -> Vec<u8> {
         for mut one in running {
             let status = one.0.wait().expect("ends");
@@ -147,7 +147,7 @@ impl Consortium {
             assert!(said.contains("verified") && said.contains("up to round 119") && !said.contains("cut off"), "{said}");
             fs::remove_file(self.path(&format!("{site}/journal.head"))).expect("there");
             let said = self.succeed(&["journal", "verify", &journal]);
-            assert!(said.contains("show by the receipts only"), "{said}");
+            assert!(said.contains("can only be detected with the receipts"), "{said}");
         }
         fs::read(self.path("run/seed-0/AsynDgan/generator.safetensors")).expect("a generator")
     }
@@ -181,7 +181,7 @@ impl Drop for Running {
     }
 }
 
-/// Asks the dashboard.
+/// Sends a request to the dashboard.
 pub fn get(port: u16, path: &str, headers: &str) -> String {
     let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).expect("connects");
     write!(stream, "GET {path} HTTP/1.1\r\nConnection: close\r\n{headers}\r\n").expect("asked");

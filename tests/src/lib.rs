@@ -1,4 +1,4 @@
-//! What the end-to-end tests share: the program, and folders for its runs.
+//! Helpers shared by the end-to-end tests: the program, and folders for its runs.
 
 pub mod consortium;
 
@@ -32,13 +32,13 @@ pub fn program() -> Command {
     command
 }
 
-/// A smoke run's description.
+/// The description of a smoke run.
 pub fn smoke(experiment: Experiment, data: Option<PathBuf>) -> Run {
     let settings = Settings::new(experiment, Profile::Smoke);
     Run { data, ..Run::phantoms(experiment, Profile::Smoke, settings) }
 }
 
-/// Describes a run in a folder.
+/// Writes the description of a run into a folder.
 ///
 /// # Panics
 /// If the folder cannot be written.
@@ -47,7 +47,7 @@ pub fn describe(folder: &Path, run: &Run) {
     std::fs::write(folder.join("run.json"), text).expect("the folder can be written");
 }
 
-/// Does one step of a run.
+/// Runs one step of a run.
 ///
 /// # Panics
 /// If the program cannot be started.
@@ -55,7 +55,7 @@ pub fn step(folder: &Path, arguments: &[&str]) -> Output {
     program().args(arguments).arg("--run").arg(folder).output().expect("the program starts")
 }
 
-/// Does one step that must succeed.
+/// Runs one step that must succeed.
 ///
 /// # Panics
 /// If it fails.

@@ -1,4 +1,4 @@
-//! `cargo xtask ablate`: what each choice of a recipe is worth, on patients of the training sites that are left out of training.
+//! `cargo xtask ablate`: measures the effect of each choice of a recipe on validation patients of the training sites.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -10,19 +10,19 @@ use crate::{
     root,
 };
 
-/// Each choice, and the setting that takes it away.
+/// Each choice, and the setting that removes it.
 const CHOICES: [(&str, &str); 11] = [
-    ("average of the generator", "average_decay=0.0"),
-    ("discriminators that segment", "gan_loss=cross_entropy"),
+    ("average of the generator's weights", "average_decay=0.0"),
+    ("segmenting discriminators", "gan_loss=cross_entropy"),
     ("augmentation at the site", "augmentation=0.0"),
-    ("noise at every scale, and with it a code of each site", "noise_code=0"),
-    ("a code of each site", "site_code=false"),
+    ("noise at every scale, including a code per site", "noise_code=0"),
+    ("a code per site", "site_code=false"),
     ("condition at every scale", "guided=false"),
     ("resize convolutions", "resize_convolution=false"),
-    ("faster discriminators", "discriminator_learning_rate=0.0002"),
+    ("higher discriminator learning rate", "discriminator_learning_rate=0.0002"),
     ("quarter turns", "quarter_turns=false"),
     ("stain jitter", "stain_jitter=0.0"),
-    ("many images a condition", "synthetic_per_condition=5"),
+    ("many images per condition", "synthetic_per_condition=5"),
 ];
 
 /// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.
@@ -30,17 +30,17 @@ const METRICS: usize = 2;
 
 pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     let base = arguments.run()?;
-    ensure!(base.experiment != Experiment::Fig5, "the toy's recipe has no such choices: take table1 or table2");
-    ensure!(base.arms.is_none(), "an ablation is of AsynDgan: leave --arms out");
+    ensure!(base.experiment != Experiment::Fig5, "fig5 has no such choices: use table1 or table2");
+    ensure!(base.arms.is_none(), "an ablation covers AsynDgan only: remove --arms");
     let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..base };
     let base = Run { settings: base.settings.with(base.experiment, [("curve_points", 0.into())])?, ..base };
     let default = || root().join("target/ablate").join(format!("{}-{}", base.experiment.name(), base.profile.name()));
-    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
+    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is not a valid path")?;
     eprintln!("--- everything");
     let all = folder.join("everything");
     carry_out(&base, &all, arguments.jobs())?;
     let everything = values(&base, &all)?;
-    let mut table = String::from("|taken away|");
+    let mut table = String::from("|removed choice|");
     let _ = base.experiment.metrics().iter().take(METRICS).try_for_each(|m| write!(table, "{}|difference|standard error|", m.0));
     let _ = write!(table, "\n|---|{}\n|nothing|", "---:|---:|---:|".repeat(METRICS));
     let _ = everything.iter().try_for_each(|of_seeds| write!(table, "{:.4}|–|–|", mean(of_seeds)));
@@ -71,7 +71,7 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     }
     let _ = writeln!(
         table,
-        "\nAsynDgan, {}, on patients of the training sites; seeds {:?}, a value a seed, the standard error over seeds; a difference below zero where the choice helps. Cases without a value count as 0.",
+        "\nAsynDgan, {}, on validation patients of the training sites; seeds {:?}, one value per seed, standard error over seeds. A difference below zero means that the choice helps. Cases without a value count as 0.",
         if base.data.is_some() { "real data" } else { "PHANTOM DATA" },
         base.seeds
     );
@@ -83,13 +83,14 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Of each metric the mean over cases under every seed; what is undefined counts as 0.
+/// For each metric the mean over cases, per seed; undefined values count as 0.
 fn values(run: &Run, folder: &Path) -> Result<[Vec<f64>; METRICS]> {
     let mut values = [const { Vec::new() }; METRICS];
     for &seed in &run.seeds {
         let path = Step::Evaluate(Arm::AsynDgan, seed).proof(folder, run.experiment);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let scores: ArmScores = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
+        let scores: ArmScores =
+            serde_json::from_str(&text).with_context(|| format!("{} was written by a different version", path.display()))?;
         for (of_seeds, (metric, _)) in values.iter_mut().zip(run.experiment.metrics()) {
             let of_cases: Vec<f64> = scores.cases.iter().map(|case| case.metrics.get(*metric).copied().flatten().unwrap_or(0.0)).collect();
             of_seeds.push(mean(&of_cases));
@@ -102,7 +103,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// None of a single value.
+/// `None` for a single value.
 fn standard_error(values: &[f64]) -> Option<f64> {
     let (centre, n) = (mean(values), values.len() as f64);
     let squares: f64 = values.iter().map(|v| (v - centre) * (v - centre)).sum();

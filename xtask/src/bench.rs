@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the crates' own benchmarks, and the work that a user of PyTorch would run instead, ours and theirs by turns.
+//! `cargo xtask bench`: the benchmarks of the crates, and a comparison with the same work in PyTorch, with interleaved runs.
 
 use std::{
     fmt::Write as _,
@@ -25,19 +25,19 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                                     the crates' own benchmarks (criterion)
-  cargo xtask bench --python v/bin/python               beside PyTorch: python3 -m venv v && v/bin/pip install torch==2.11.0
+  cargo xtask bench --python v/bin/python               compare with PyTorch: python3 -m venv v && v/bin/pip install torch==2.11.0
   cargo xtask bench --python v/bin/python --device cuda the paper's size on a GPU")]
 pub(crate) struct Arguments {
-    /// A python with torch 2.11.0: measure the same work in PyTorch, by turns.
+    /// Python interpreter with torch 2.11.0: measure the same work in PyTorch as well, interleaved.
     #[arg(long)]
     python: Option<PathBuf>,
-    /// Where rounds are computed: cpu or cuda.
+    /// Device of the rounds: cpu or cuda.
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"], requires = "python")]
     device: String,
-    /// Turns of ours and theirs.
+    /// Number of interleaved repetitions.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), requires = "python")]
     turns: u32,
-    /// Folder of the tables; target/bench unless given.
+    /// Output folder for the tables; default target/bench.
     #[arg(long, requires = "python")]
     out: Option<PathBuf>,
 }
@@ -78,7 +78,7 @@ const ROWS: [Row; 6] = [
         theirs: &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"],
         target: 0.6,
     },
-    Row { work: "a step of the desk segmenter, batch 8", ours: &["segmenter"], theirs: &["segmenter"], target: 0.8 },
+    Row { work: "one step of the desk segmenter, batch 8", ours: &["segmenter"], theirs: &["segmenter"], target: 0.8 },
     Row { work: "segmenting 100 slices of 240 x 240", ours: &["segment"], theirs: &["segment"], target: 0.8 },
 ];
 const CUDA_ROWS: [Row; 1] = [Row {
@@ -130,7 +130,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     };
     let torch = Command::new(python).args(["-c", "import torch; print(torch.__version__)"]).output();
     let torch = torch.with_context(|| format!("cannot run {}", python.display()))?;
-    ensure!(torch.status.success(), "{} has no torch: v/bin/pip install torch==2.11.0", python.display());
+    ensure!(torch.status.success(), "{} cannot import torch: install it with v/bin/pip install torch==2.11.0", python.display());
     let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
     build_program()?;
     succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--no-run"]))?;
@@ -140,7 +140,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     for row in rows {
         let (mut ours, mut theirs, mut peaks) = (Vec::new(), Vec::new(), [Vec::new(), Vec::new()]);
         for turn in 1..=arguments.turns {
-            eprintln!("{}: turn {turn} of {}", row.work, arguments.turns);
+            eprintln!("{}: repetition {turn} of {}", row.work, arguments.turns);
             let (us, them) = (measured(&mut work(row.ours))?, measured(peer(python).args(row.theirs))?);
             ours.extend(us.seconds);
             theirs.extend(them.seconds);
@@ -149,7 +149,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         }
         compared.push(Compared::of(row.work, "s", &ours, &theirs, row.target)?);
         if compared.len() == 1 && arguments.device == "cpu" {
-            compared.push(Compared::of("peak memory of that, all sites in one process", "GB", &peaks[0], &peaks[1], 0.6)?);
+            compared.push(Compared::of("peak memory of the row above, all sites in one process", "GB", &peaks[0], &peaks[1], 0.6)?);
         }
     }
     if arguments.device == "cpu" {
@@ -158,16 +158,16 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
 
     let mut table = String::from("|work|unit|ours|PyTorch|ratio|target|met|\n|---|---|---:|---:|---:|---:|---|\n");
     table.extend(compared.iter().map(Compared::line));
-    let _ = writeln!(table, "\nMedian (least to largest), ours and theirs by turns. torch {torch}.");
+    let _ = writeln!(table, "\nMedian (minimum to maximum), ours and PyTorch interleaved. torch {torch}.");
     let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     write(&folder.join("bench.json"), &serde_json::to_string_pretty(&compared)?)?;
     write(&folder.join("bench.md"), &table)?;
     if arguments.device == "cpu" {
-        eprintln!("how a round's cost grows, and the processor's peak");
+        eprintln!("measuring how the cost of a round scales, and the peak performance of the processor");
         let mut growth = work(&["growth", "--out"]);
         let grown = growth.arg(std::path::absolute(folder.join("growth.svg"))?).stderr(Stdio::inherit()).output()?;
-        ensure!(grown.status.success(), "the measurement of growth failed");
+        ensure!(grown.status.success(), "the scaling measurement failed");
         let _ = write!(table, "\n{}", String::from_utf8_lossy(&grown.stdout));
         write(&folder.join("bench.md"), &table)?;
     }
@@ -198,12 +198,12 @@ fn measured(command: &mut Command) -> Result<Measured> {
     let text = String::from_utf8_lossy(&output.stdout);
     let line = text.lines().find(|line| line.starts_with('{'));
     let Some(line) = line.filter(|_| output.status.success()) else {
-        bail!("a measurement by {name} failed: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("the measurement with {name} failed: {}", String::from_utf8_lossy(&output.stderr));
     };
-    serde_json::from_str(line).with_context(|| format!("{name} printed {line}"))
+    serde_json::from_str(line).with_context(|| format!("{name} printed an unexpected line: {line}"))
 }
 
-/// From the command to the first round: ours through the runner, with data made on the way; theirs from the import of torch.
+/// From the command to the first round: ours through the runner, including data preparation; theirs from the import of torch.
 fn start_up(python: &Path, turns: u32) -> Result<Compared> {
     let folder = target().join("bench/start-up");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
@@ -220,7 +220,7 @@ fn start_up(python: &Path, turns: u32) -> Result<Compared> {
         measured(peer(python).args(["round", "--sites", "4", "--batch", "2", "--width", "4", "--rounds", "0", "--first", "1"]))?;
         theirs.push(begun.elapsed().as_secs_f64());
     }
-    Compared::of("from the command to the first round, built", "s", &ours, &theirs, 0.5)
+    Compared::of("from the command to the first round, already built", "s", &ours, &theirs, 0.5)
 }
 
 /// When the first row of losses is there.
@@ -231,7 +231,7 @@ fn first_round(losses: &Path, begun: Instant) -> Result<f64> {
         }
         thread::sleep(Duration::from_millis(2));
     }
-    bail!("no round was done in two minutes: run `cargo xtask reproduce table2 --profile smoke` to see why")
+    bail!("no round was completed within two minutes: run `cargo xtask reproduce table2 --profile smoke` to see why")
 }
 
 #[cfg(test)]

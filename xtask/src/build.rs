@@ -1,4 +1,4 @@
-//! Builds the program, and shows that it does.
+//! Builds the program, with progress lines.
 
 use std::{
     io::{IsTerminal as _, stderr},
@@ -11,12 +11,12 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{cargo, setup, steps::now, target};
 
-/// How often a log without a terminal shows that the build goes on.
+/// Interval of progress lines if the output is not a terminal.
 const EVERY: Duration = Duration::from_mins(1);
 
 /// Sets libtorch up and builds the program; returns where it is.
 ///
-/// A terminal shows cargo's own progress, a log one line per minute.
+/// A terminal shows cargo's own progress, a log file one line per minute.
 pub(crate) fn build_program() -> Result<PathBuf> {
     setup::ensure_libtorch()?;
     let program = target().join("release/asyndgan");

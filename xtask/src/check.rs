@@ -1,13 +1,14 @@
 //! Tests and checks: `test`, `ci` (read-only, cheapest first), and its twin `fix`.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Result, ensure};
 
-use crate::{build::build_program, cargo, root, setup, succeed, tidy};
+use crate::{as_if_not_from_cargo, build::build_program, cargo, generated, root, setup, succeed, tidy};
 
 pub(crate) fn test() -> Result<()> {
     // The end-to-end tests start the program; it must be there, and fast.
@@ -38,13 +39,14 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     for experiment in ["fig5", "table1"] {
         smoke(experiment, experiment, &[])?;
     }
+    tour()?;
     let beside = smoke("table2", "table2", &["--jobs", "2"])?;
     let alone = smoke("table2", "table2-alone", &["--jobs", "1", "--arms", "SynAll,AsynDgan"])?;
     for arm in ["SynAll", "AsynDgan"] {
         for network in ["generator", "segmenter"] {
             let path = Path::new("seed-0").join(arm).join(network).with_extension("safetensors");
-            let same = std::fs::read(beside.join(&path))? == std::fs::read(alone.join(&path))?;
-            ensure!(same, "{}: other bits with a step beside it", path.display());
+            let same = fs::read(beside.join(&path))? == fs::read(alone.join(&path))?;
+            ensure!(same, "{}: differs if another step runs at the same time", path.display());
         }
     }
     Ok(())
@@ -55,7 +57,7 @@ fn smoke(experiment: &str, name: &str, options: &[&str]) -> Result<PathBuf> {
     step(&format!("smoke run of {experiment} {}", options.join(" ")));
     let out = root().join("target/ci").join(name);
     if out.exists() {
-        std::fs::remove_dir_all(&out)?;
+        fs::remove_dir_all(&out)?;
     }
     let shown = out.to_string_lossy();
     let arguments = ["run", "--quiet", "--package", "xtask", "--", "reproduce", experiment, "--profile", "smoke", "--out", &shown];
@@ -63,9 +65,28 @@ fn smoke(experiment: &str, name: &str, options: &[&str]) -> Result<PathBuf> {
     Ok(out)
 }
 
+/// Runs the shell blocks of README, as a reader would.
+fn tour() -> Result<()> {
+    step("the tour of README");
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let blocks: String = readme.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    ensure!(!blocks.is_empty(), "README.md has no shell blocks");
+    let place = root().join("target/tour");
+    if place.exists() {
+        fs::remove_dir_all(&place)?;
+    }
+    let mut shell = Command::new("bash");
+    shell.args(["-euo", "pipefail", "-c", &blocks]).current_dir(root());
+    succeed(as_if_not_from_cargo(shell))?;
+    let generator = place.join("consortium/run/seed-0/AsynDgan/generator.safetensors");
+    ensure!(generator.is_file(), "the consortium of README left no {}", generator.display());
+    Ok(())
+}
+
 pub(crate) fn fix() -> Result<()> {
     succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--fix", "--allow-dirty", "--allow-staged"]))?;
-    succeed(cargo(&["fmt", "--all"]))
+    succeed(cargo(&["fmt", "--all"]))?;
+    generated::write()
 }
 
 fn step(name: &str) {

@@ -1,10 +1,13 @@
-//! The runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
+//! The task runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
 
 mod ablate;
 mod bench;
 mod build;
 mod check;
+mod docs;
+mod generated;
 mod netlab;
+mod publish;
 mod reproduce;
 mod run_json;
 mod setup;
@@ -20,15 +23,16 @@ use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask reproduce table1                                 phantom data unless data/brats2018 holds real patients
+  cargo xtask reproduce table1                                 phantom data unless data/brats2018 contains real patients
   cargo xtask reproduce table2 --data DIR --seeds 3            real tiles in the MoNuSeg layout
   cargo xtask reproduce fig5 --profile smoke --out /tmp/fig5
   cargo xtask report target/reproduce/fig5-desk target/reproduce/table2-desk --out all.html
   cargo xtask ablate table2 --data DIR --seeds 3
-  cargo xtask test                                             all tests, setting libtorch up first";
+  cargo xtask publish target/reproduce/fig5-desk
+  cargo xtask test                                             all tests; sets up libtorch first";
 
 #[derive(Parser)]
-#[command(bin_name = "cargo xtask", about = "Set up, reproduce the paper's tables, test and check", after_help = EXAMPLES)]
+#[command(bin_name = "cargo xtask", about = "Set up libtorch, reproduce the paper's tables, test and check", after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Task,
@@ -36,40 +40,42 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Compute a figure or table of the paper; goes on where it was when started again.
+    /// Compute a figure or table of the paper; resumes if started again.
     Reproduce(reproduce::Arguments),
-    /// Take each choice of a table's recipe away, one at a time, and say what AsynDgan loses by it, on patients of the training sites.
+    /// Remove each choice of a table's recipe, one at a time, and report the effect on AsynDgan, on validation patients.
     Ablate(reproduce::Arguments),
-    /// Join the reports of several runs in one page.
+    /// Combine the reports of several runs into one page.
     Report {
-        /// Folders of runs.
+        /// Run folders.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
-        /// Where the page goes.
+        /// Output file of the page.
         #[arg(long, default_value = "report.html")]
         out: PathBuf,
     },
-    /// Obtain libtorch (done by whatever needs it) and note where it lies.
+    /// Publish finished runs to data/results, README and guide.
+    Publish(publish::Arguments),
+    /// Download libtorch and record its location (commands that need libtorch do this on their own).
     Setup {
-        /// Take the whole wheel with its CUDA packages, for an NVIDIA GPU.
+        /// Download the full wheel with its CUDA packages, for an NVIDIA GPU.
         #[arg(long)]
         cuda: bool,
     },
     /// Run all tests.
     Test,
-    /// Run every check, without changing anything.
+    /// Run all checks, without changing any file.
     Ci {
-        /// Leave out the tests, where `cargo xtask test` has just passed.
+        /// Skip the tests, if `cargo xtask test` has just passed.
         #[arg(long)]
         tested: bool,
     },
-    /// Format, and fix what can be fixed.
+    /// Format the code and apply automatic fixes.
     Fix,
-    /// Check the workspace's own rules: who imports whom, one ndarray, what READMEs name.
+    /// Check the rules of the workspace: crate dependencies, a single ndarray version, names in READMEs.
     Tidy,
-    /// Run the benchmarks; with a python that has torch, beside the same work in PyTorch.
+    /// Run the benchmarks; with --python, compare with the same work in PyTorch.
     Bench(bench::Arguments),
-    /// Train over a network that is not loopback: namespaces, slow links, lost packets, resets, cables pulled (root).
+    /// Train over an emulated network: namespaces, slow links, lost packets, resets, unplugged cables (needs root).
     Netlab,
     #[command(hide = true)]
     NetlabRelay(netlab::RelayArguments),
@@ -82,6 +88,7 @@ fn main() -> ExitCode {
         Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
         Task::Ablate(arguments) => ablate::ablate(&arguments),
         Task::Report { runs, out } => reproduce::report(&runs, &out),
+        Task::Publish(arguments) => publish::publish(&arguments),
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
         Task::Test => check::test(),
@@ -101,7 +108,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |place| root().join(place))
 }
@@ -111,10 +118,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_path_buf)
 }
 
-/// A cargo command in the workspace's folder, without what the cargo that runs us has set for us.
+/// A cargo command in the workspace's folder, without the variables that the cargo that runs us has set for us.
 fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(arguments).current_dir(root());
+    as_if_not_from_cargo(command)
+}
+
+/// A command without the variables that the cargo that runs us has set for us.
+fn as_if_not_from_cargo(mut command: Command) -> Command {
     if setup::users_libtorch().is_none() {
         command.env_remove("LIBTORCH");
     }

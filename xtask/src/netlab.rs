@@ -1,4 +1,4 @@
-//! `cargo xtask netlab`: a small run over a network that is not loopback, one network namespace a hospital, on links of 30 Mbit/s that
+//! `cargo xtask netlab`: a small run over an emulated network, with one network namespace per hospital, on links of 30 Mbit/s that
 //! lose packets, reset connections and go down.
 
 mod relay;
@@ -26,7 +26,7 @@ const PORT: u16 = 7443;
 /// How far the interfaces' counters may be from the ledger, once protocol overhead is taken off.
 const APART_MAX: f64 = 0.03;
 
-/// Trains over the bad network, and compares the generator with that of the same run over loopback that nothing disturbs.
+/// Trains over the bad network, and compares the generator with that of an undisturbed run over loopback.
 pub(crate) fn netlab() -> Result<()> {
     if let Err(lack) = wires::available() {
         eprintln!("netlab is SKIPPED: {lack:#} (it needs root, iproute2 and nftables)");
@@ -40,16 +40,16 @@ pub(crate) fn netlab() -> Result<()> {
     let lab = Lab { program, place };
     lab.prepare()?;
     lab.configure()?;
-    eprintln!("the same run over loopback ...");
+    eprintln!("running the same training over loopback ...");
     let expected = lab.undisturbed()?;
     let wires = Wires::lay()?;
     let report = lab.over()?;
     drop(wires);
-    let found = fs::read(lab.place.join("run/seed-0/AsynDgan/generator.safetensors")).context("no generator")?;
+    let found = fs::read(lab.place.join("run/seed-0/AsynDgan/generator.safetensors")).context("the run wrote no generator")?;
     ensure!(found == expected, "the generator differs from that of the undisturbed run");
     eprintln!("the generator is the same, byte for byte, as that of the undisturbed run");
     report.print();
-    ensure!(report.apart().abs() <= APART_MAX, "ledger and interfaces are {:.2} % apart", 100.0 * report.apart());
+    ensure!(report.apart().abs() <= APART_MAX, "ledger and interface counters differ by {:.2} %", 100.0 * report.apart());
     Ok(())
 }
 
@@ -135,7 +135,7 @@ impl Lab {
         Ok(Running(command.spawn().context("cannot start a program in its namespace")?))
     }
 
-    /// Trains while the network does what networks do.
+    /// Trains over the disturbed network.
     fn over(&self) -> Result<Report> {
         let mut server = self.start(wires::HUB, &self.program, &["server", "--config", "run.toml"], "run.log")?;
         let here = std::env::current_exe()?;
@@ -175,7 +175,7 @@ impl Lab {
             if let Some(status) = server.0.try_wait()? {
                 bail!("the server ended before round {round} ({status}); see {}", self.place.join("run.log").display());
             }
-            ensure!(began.elapsed() < Duration::from_mins(3), "round {round} does not come; see the logs in {}", self.place.display());
+            ensure!(began.elapsed() < Duration::from_mins(3), "round {round} was not reached; see the logs in {}", self.place.display());
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -191,7 +191,7 @@ impl Drop for Running {
     }
 }
 
-/// What the ledger says travelled, and what the interfaces say.
+/// Traffic according to the ledger, and according to the interfaces.
 struct Report {
     ledger: u64,
     on_wire: u64,
@@ -216,7 +216,7 @@ impl Report {
     fn print(&self) {
         println!("interfaces: {} bytes, both directions", self.on_wire);
         println!("  headers of Ethernet, IP and TCP: {} ({:.2} %)", self.headers, 100.0 * self.headers as f64 / self.on_wire as f64);
-        println!("  sent again by TCP: about {} ({:.2} %)", self.resent, 100.0 * self.resent as f64 / self.on_wire as f64);
-        println!("ledger: {} bytes; the rest (TLS, HTTP/2, what was cut off) is {:+.2} % of it", self.ledger, 100.0 * self.apart());
+        println!("  retransmitted by TCP: about {} ({:.2} %)", self.resent, 100.0 * self.resent as f64 / self.on_wire as f64);
+        println!("ledger: {} bytes; the rest (TLS, HTTP/2, aborted messages) is {:+.2} % of it", self.ledger, 100.0 * self.apart());
     }
 }

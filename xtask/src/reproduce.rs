@@ -1,4 +1,4 @@
-//! `cargo xtask reproduce`: sets up, builds, and does an experiment's steps.
+//! `cargo xtask reproduce`: sets up, builds, and runs the steps of an experiment.
 
 use std::{
     num::NonZeroUsize,
@@ -17,32 +17,32 @@ use crate::{build::build_program, root, run_json, steps::Runner, succeed};
 pub(crate) struct Arguments {
     /// Which figure or table: fig5, table1 or table2.
     experiment: Experiment,
-    /// How much is computed: smoke (a minute), desk (an hour), or paper (days on a GPU).
+    /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU).
     #[arg(long, default_value = "desk")]
     profile: Profile,
-    /// Folder of real data: BraTS 2018 patients (table1), tiles in the MoNuSeg layout (table2), or any other that data/README.md names.
+    /// Folder of real data: BraTS patients (table1), tiles in the MoNuSeg layout (table2), or another layout of data/README.md.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// How many seeds: 0, 1, ...
+    /// Number of seeds: 0, 1, ... Every case is averaged over them.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
-    /// Where networks are computed.
+    /// Device of the networks.
     #[arg(long, default_value = "auto")]
     device: DeviceName,
-    /// Another value of one of the profile's settings (those of a run.json), as NAME=VALUE.
+    /// Changes a setting of the profile, such as rounds=2500. The guide's page on settings lists all of them.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
     set: Vec<(String, serde_json::Value)>,
-    /// Only these rows of the table.
+    /// Compute only these rows of the table, such as RealAll,AsynDgan.
     #[arg(long, value_delimiter = ',')]
     arms: Option<Vec<Arm>>,
-    /// Score a patient of every site that has two, left out of training, instead of the held-out ones (phantoms: other ones): choose settings by this.
+    /// Score a patient of every training site, left out of training, instead of the held-out cases: choose settings with this.
     #[arg(long)]
     validate: bool,
-    /// Steps at once, of different arms or seeds (in an ablation: of different seeds); unless given, one a core and at most 4, and 1 of the
-    /// paper's profile.
+    /// Steps that run in parallel, of different arms or seeds (in an ablation: of different seeds). The default is one per core, at most 4,
+    /// and 1 for the paper profile.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
-    /// The run's folder; target/reproduce/EXPERIMENT-PROFILE unless given.
+    /// The run folder [default: target/reproduce/EXPERIMENT-PROFILE].
     #[arg(long)]
     pub(crate) out: Option<PathBuf>,
 }
@@ -71,12 +71,12 @@ impl Arguments {
             DeviceName::Cuda => "cuda",
         };
         ensure!(!(self.validate && experiment == Experiment::Fig5), "fig5 has no patients to validate on: leave --validate out");
-        ensure!(self.seeds > 0, "--seeds 0 leaves nothing to do: take at least 1");
+        ensure!(self.seeds > 0, "--seeds 0 computes nothing: use at least 1");
         let data =
             match (&self.data, experiment) {
                 (Some(_), Experiment::Fig5) => bail!("fig5 draws its own numbers: leave --data out"),
                 (Some(folder), _) => Some(folder.canonicalize().with_context(|| {
-                    format!("no folder {}: give --data an existing one, or leave it out for phantoms", folder.display())
+                    format!("the folder {} does not exist: correct --data, or omit it to use phantoms", folder.display())
                 })?),
                 (None, Experiment::Fig5) => None,
                 (None, Experiment::Table1) => Some(root().join("data/brats2018")).filter(|p| p.is_dir()),
@@ -93,15 +93,15 @@ pub(crate) fn reproduce(arguments: &Arguments) -> Result<()> {
     let run = arguments.run()?;
     let kind = if run.validate { "-validate" } else { "" };
     let default = || root().join("target/reproduce").join(format!("{}-{}{kind}", run.experiment.name(), run.profile.name()));
-    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is no path")?;
+    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is not a valid path")?;
     carry_out(&run, &folder, arguments.jobs())?;
-    let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report left no table")?;
+    let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report step wrote no table")?;
     eprintln!("results: {}, to look at: {}", folder.display(), folder.join("report.html").display());
     show(&table);
     Ok(())
 }
 
-/// Does all steps of a run in its folder that are not done yet.
+/// Runs all steps of a run that are not done yet, in its folder.
 pub(crate) fn carry_out(run: &Run, folder: &Path, jobs: usize) -> Result<()> {
     if run.data.is_none() && run.experiment != Experiment::Fig5 {
         eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");

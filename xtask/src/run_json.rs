@@ -1,4 +1,4 @@
-//! A run's description on disk: a folder belongs to one description, so that going on never mixes two, and to one command at a time.
+//! The run description on disk. A folder belongs to one description, so that resuming never mixes two runs, and to one command at a time.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -8,8 +8,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use asyndgan_paper::Run;
 
-/// Makes the folder with its description, or checks that it has the same one already; no other command may work in it for as long as what
-/// is returned lives.
+/// Creates the folder with its description, or checks that it already has the same one. The returned file is a lock: no other command
+/// can use the folder until it is dropped.
 pub(crate) fn claim(folder: &Path, run: &Run) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Also for reading: some network file systems share no lock of a file that is only written.
@@ -17,14 +17,14 @@ pub(crate) fn claim(folder: &Path, run: &Run) -> Result<File> {
     let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
     match lock.try_lock() {
         Ok(()) => (),
-        Err(TryLockError::WouldBlock) => bail!("another command works in {}: wait for it, or end it", folder.display()),
+        Err(TryLockError::WouldBlock) => bail!("another command is using {}: wait for it to finish, or stop it", folder.display()),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display()))?,
     }
     let path = folder.join("run.json");
     let text = serde_json::to_string_pretty(run)? + "\n";
     match fs::read_to_string(&path) {
         Ok(old) if old == text => (),
-        Ok(_) => bail!("{} describes a run with other settings: delete that folder, or choose another with --out", path.display()),
+        Ok(_) => bail!("{} describes a run with different settings: delete that folder, or choose another with --out", path.display()),
         Err(_) => {
             let beside = folder.join("run.partial");
             fs::write(&beside, text)
@@ -46,13 +46,13 @@ mod tests {
         let place = tempfile::tempdir().expect("a folder");
         let run = Run::phantoms(Experiment::Fig5, Profile::Smoke, Settings::new(Experiment::Fig5, Profile::Smoke));
         let held = claim(place.path(), &run).expect("free");
-        assert!(claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command works in")));
+        assert!(claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command is using")));
         drop(held);
         // A program that another test is just starting may still hold what it inherits.
-        let busy = || claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command works in"));
+        let busy = || claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command is using"));
         let _ = (0..1000).take_while(|_| busy()).map(|_| std::thread::sleep(std::time::Duration::from_millis(1))).count();
         let other = Run { seeds: vec![0, 1], ..run.clone() };
-        assert!(claim(place.path(), &other).is_err_and(|error| error.to_string().contains("other settings")));
+        assert!(claim(place.path(), &other).is_err_and(|error| error.to_string().contains("different settings")));
         drop(claim(place.path(), &run).expect("free again"));
     }
 }

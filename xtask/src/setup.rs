@@ -1,6 +1,6 @@
-//! `cargo xtask setup`: obtains libtorch once per user and tells every cargo command of this checkout where it lies.
+//! `cargo xtask setup`: downloads libtorch once per user and makes every cargo command of this checkout use it.
 //!
-//! The wheels come through pip, each pinned by its hash; a CPU needs five libraries and the headers of them. The copy lies in
+//! The wheels come through pip, each pinned by its hash; the CPU flavour needs five of its libraries and the headers. The copy is in
 //! the user's cache folder, so several checkouts share it; `.cargo/libtorch.toml` (not committed) points at it.
 
 mod pip;
@@ -50,7 +50,7 @@ pub(crate) fn run(flavour: Flavour) -> Result<()> {
         return configure(&pip::installed_torch(VERSION)?);
     }
     if let Some(libtorch) = users_libtorch() {
-        check_libtorch(&libtorch).context("LIBTORCH is set, but not to a libtorch: correct it, or unset it to have one downloaded")?;
+        check_libtorch(&libtorch).context("LIBTORCH is set, but not to a libtorch folder: correct it, or unset it to download libtorch")?;
         return configure(&libtorch);
     }
     configure(&download_once(flavour)?)
@@ -63,9 +63,9 @@ fn recorded() -> Option<PathBuf> {
     Some(PathBuf::from(table.get("env")?.get("LIBTORCH")?.as_str()?))
 }
 
-/// The libtorch that the user has exported: cargo sets the recorded one for us too, and that is not the user's word.
+/// The libtorch that the user has exported: cargo also sets the recorded one for us, which does not count.
 ///
-/// Decided once, before anything is recorded anew.
+/// Determined once, before a new location is recorded.
 pub(crate) fn users_libtorch() -> Option<PathBuf> {
     static FOUND: OnceLock<Option<PathBuf>> = OnceLock::new();
     FOUND.get_or_init(|| env::var_os("LIBTORCH").map(PathBuf::from).filter(|exported| recorded().as_ref() != Some(exported))).clone()
@@ -85,7 +85,7 @@ fn check_compiler() -> Result<()> {
     Ok(())
 }
 
-/// Writes where libtorch lies, whole or not at all; unchanged content keeps its time, so that nothing is rebuilt.
+/// Records the location of libtorch atomically; unchanged content keeps its modification time, so that nothing is rebuilt.
 fn configure(libtorch: &Path) -> Result<()> {
     let mut environment = toml::Table::new();
     environment.insert("LIBTORCH".into(), libtorch.to_string_lossy().into_owned().into());
@@ -112,10 +112,10 @@ fn configure(libtorch: &Path) -> Result<()> {
 
 fn cache() -> Result<PathBuf> {
     let folder = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| env::var_os("HOME").map(|h| PathBuf::from(h).join(".cache")));
-    Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set: set one, it is where libtorch will be kept")?.join("asyndgan"))
+    Ok(folder.context("neither XDG_CACHE_HOME nor HOME is set: set one of them; libtorch is stored there")?.join("asyndgan"))
 }
 
-/// The cached copy; downloaded, unpacked beside its place and renamed into it when there is none.
+/// The cached copy. If there is none, it is downloaded, unpacked under a temporary name and renamed.
 fn download_once(flavour: Flavour) -> Result<PathBuf> {
     let cache = cache()?;
     let place = cache.join(format!("libtorch-{VERSION}-{}", flavour.name()));

@@ -1,4 +1,4 @@
-//! The steps of a run, each by the program `asyndgan`; those that do not wait for each other beside each other, if asked.
+//! The steps of a run, each a process of the program `asyndgan`. Steps that do not depend on each other can run in parallel.
 
 use std::{
     cmp::Reverse,
@@ -18,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::{Prepared, Run, SPENT, Step};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// What suits a step, unless the user has said otherwise.
+/// Environment of a step, unless the user has set other values.
 pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
     // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.
     ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
@@ -29,23 +29,23 @@ pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
 /// How often a log without a terminal shows how far a step is.
 const EVERY: Duration = Duration::from_mins(1);
 
-/// What suits steps beside each other: threads that wait for each other leave the processor to those who work.
+/// Environment of steps that run in parallel: waiting threads yield the processor.
 const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
 pub(crate) struct Runner<'a> {
     pub(crate) program: PathBuf,
     pub(crate) folder: &'a Path,
     pub(crate) run: &'a Run,
-    /// Steps at once, where they do not wait for each other.
+    /// Steps that run in parallel, where they do not depend on each other.
     pub(crate) jobs: usize,
 }
 
-/// How far the whole is, for people and for the time left.
+/// Progress of the whole run.
 struct Whole {
     bars: MultiProgress,
     bar: ProgressBar,
     started: Instant,
-    /// What earlier starts have done: it does not count for the speed.
+    /// Work of earlier starts: it does not count for the speed.
     skipped: AtomicU64,
     steps: usize,
     ended: AtomicUsize,
@@ -56,7 +56,7 @@ fn add_bar(bars: &MultiProgress, message: String) -> ProgressBar {
     bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
 }
 
-/// A duration as people say it: seconds below two minutes, else minutes or hours.
+/// A duration in a unit that fits: seconds below two minutes, else minutes or hours.
 fn rough(time: Duration) -> String {
     match time.as_secs() {
         0 => "1 s".into(),
@@ -95,7 +95,7 @@ impl Log {
 }
 
 impl Whole {
-    /// Says that a step has ended, and the time left of the whole, for people whose terminal shows no bars.
+    /// Prints that a step has ended, and the time left of the run; also without a terminal.
     fn tell(&self, step: Step, how: &str) {
         let i = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         let skipped = self.skipped.load(Ordering::Relaxed);
@@ -107,7 +107,7 @@ impl Whole {
 }
 
 impl Runner<'_> {
-    /// Does all steps that are not done yet.
+    /// Runs all steps that are not done yet.
     pub(crate) fn all(&self) -> Result<()> {
         let bars = MultiProgress::new();
         let proof = Step::Prepare.proof(self.folder, self.run.experiment);
@@ -137,7 +137,7 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// Works chains of steps off, `jobs` of them at once; if more than one, those that take longest first.
+    /// Runs chains of steps, `jobs` of them in parallel; if more than one, the longest first.
     fn beside(&self, mut chains: Vec<&[Step]>, whole: &Whole, cost: &(impl Fn(&Step) -> u64 + Sync)) -> Result<()> {
         let left = |chain: &[Step]| chain.iter().filter(|step| !self.is_done(**step)).map(cost).sum::<u64>();
         let unfinished = chains.iter().filter(|chain| left(chain) > 0).count();
@@ -157,9 +157,9 @@ impl Runner<'_> {
                     self.counted(step, whole, cost(&step), alone).inspect_err(|_| {
                         failed.store(true, Ordering::Relaxed);
                         if !alone {
-                            whole
-                                .bars
-                                .suspend(|| eprintln!("{}: failed; no further step is begun, those under way are finished", step.label()));
+                            whole.bars.suspend(|| {
+                                eprintln!("{}: failed; no further step starts, and the running ones are finished", step.label());
+                            });
                         }
                     })?;
                 }
@@ -174,7 +174,7 @@ impl Runner<'_> {
         })
     }
 
-    /// Does a step unless it is done already, and counts it.
+    /// Runs a step unless it is done already, and counts it.
     fn counted(&self, step: Step, whole: &Whole, cost: u64, alone: bool) -> Result<()> {
         if self.is_done(step) {
             whole.tell(step, "done already");
@@ -192,13 +192,13 @@ impl Runner<'_> {
         Ok(())
     }
 
-    /// The report depends on all others, and takes little beside them: it is always made anew.
+    /// The report depends on all other steps and is fast: it is always made again.
     fn is_done(&self, step: Step) -> bool {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
     }
 
-    /// Does a step, and returns the seconds from the start of its process to its end; `progress` hears which share of it is done, and which
-    /// share an earlier start had done.
+    /// Runs a step, and returns the seconds from the start of its process to its end. `progress` gets the share that is done, and the share
+    /// that an earlier start had done.
     fn one(&self, step: Step, bars: &MultiProgress, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
         let (bar, began) = (add_bar(bars, step.label()), now());
         let mut command = Command::new(&self.program);
@@ -242,7 +242,7 @@ impl Runner<'_> {
         Ok(seconds)
     }
 
-    /// Adds a line to the list of steps and what they took; the header first.
+    /// Adds a line with the seconds of a step to steps.csv; the header first.
     fn note(&self, step: Step, seconds: f64) -> Result<()> {
         let path = self.folder.join(SPENT);
         let mut file = File::options().create(true).append(true).open(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -254,7 +254,7 @@ impl Runner<'_> {
     }
 }
 
-/// Steps in groups to be done one group after the other; a group's chains may be done beside each other, a chain's steps in order.
+/// Steps in groups that run one after the other. The chains of a group can run in parallel; the steps of a chain run in order.
 fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
     let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
     groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()

@@ -1,10 +1,10 @@
-//! `cargo xtask tidy`: the workspace's own rules, as absences that can be proved.
+//! `cargo xtask tidy`: checks the rules of the workspace.
 
 use std::{collections::BTreeMap, fs};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, root};
+use crate::{cargo, docs, generated, root};
 
 /// Which of our crates each may import, tests included; whatever is absent is forbidden.
 const MAY_IMPORT: [(&str, &[&str]); 12] = [
@@ -54,7 +54,9 @@ pub(crate) fn tidy() -> Result<()> {
         "{ndarrays} versions of ndarray in the tree: arrays of one crate would not fit another (see the version notes in Cargo.toml)"
     );
     top()?;
-    readme()
+    readme()?;
+    generated::check()?;
+    docs::check()
 }
 
 /// The resolved dependency graph.
@@ -77,7 +79,7 @@ impl Graph {
 
     fn id(&self, name: &str) -> Result<&String> {
         let found = self.names.iter().find(|(_, n)| *n == name).map(|(id, _)| id);
-        found.with_context(|| format!("{name} is no package of the workspace"))
+        found.with_context(|| format!("{name} is not a package of the workspace"))
     }
 
     fn direct(&self, name: &str) -> Result<Vec<&str>> {
@@ -105,7 +107,7 @@ fn imports(graph: &Graph) -> Result<()> {
     for name in graph.names.values().filter(|n| is_ours(n)) {
         ensure!(
             MAY_IMPORT.iter().any(|(ours, _)| ours == name),
-            "{name} has no line in MAY_IMPORT (xtask/src/tidy.rs): say what it may import"
+            "{name} has no line in MAY_IMPORT (xtask/src/tidy.rs): add the crates that it may import"
         );
     }
     for (name, allowed) in MAY_IMPORT {
@@ -130,12 +132,12 @@ fn pure(graph: &Graph) -> Result<()> {
 fn top() -> Result<()> {
     for entry in fs::read_dir(root())? {
         let name = entry?.file_name().to_string_lossy().into_owned();
-        ensure!(name.starts_with('.') || TOP.contains(&name.as_str()), "{name} has no place at the top level");
+        ensure!(name.starts_with('.') || TOP.contains(&name.as_str()), "{name} does not belong at the top level");
     }
     Ok(())
 }
 
-/// Every crate stands in the code map, and every bench and example.
+/// The code map lists every crate, bench and example.
 fn readme() -> Result<()> {
     let map = fs::read_to_string(root().join("crates/README.md")).context("crates/README.md")?;
     for entry in fs::read_dir(root().join("crates"))? {
@@ -144,12 +146,12 @@ fn readme() -> Result<()> {
             continue;
         }
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        ensure!(map.contains(&format!("`{name}`")), "{name} does not stand in crates/README.md");
+        ensure!(map.contains(&format!("`{name}`")), "crates/README.md does not list {name}");
         for folder in ["benches", "examples"] {
             for file in fs::read_dir(path.join(folder)).into_iter().flatten() {
                 let file = file?.path();
                 let stem = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-                ensure!(map.contains(&format!("`{stem}")), "{} does not stand in crates/README.md", file.display());
+                ensure!(map.contains(&format!("`{stem}")), "crates/README.md does not list {}", file.display());
             }
         }
     }

@@ -1,17 +1,17 @@
-/// What can stop an evaluation.
+/// Errors that stop an evaluation.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// There is nothing to learn from.
+    /// There are no training images.
     #[error("no training images for the segmenter")]
     NoCases,
     /// A prepared case cannot be read.
     #[error(transparent)]
     Medio(#[from] asyndgan_medio::Error),
-    /// The loss is no number any more.
+    /// The loss is not finite.
     #[error("the segmenter's loss at step {step} is not finite; lower the learning rate")]
     Diverged {
-        /// Which step.
+        /// The step.
         step: u64,
     },
 }

@@ -1,16 +1,16 @@
-//! Trains a segmenter on given images and scores it on held-out cases: the question that every row of the tables answers.
+//! Trains a segmenter on given images and scores it on held-out cases, as for every row of the tables.
 //!
-//! Knows nothing of generators or the protocol: images are images, real or synthetic. The most important items are
+//! Independent of generators and the protocol: real and synthetic images are treated alike. The main items are
 //! [`train_segmenter`], [`predict`] and [`score`].
 //!
 //! ```
 //! use asyndgan_evaluator::Task;
-//! // Nuclei have an inside and a boundary class, so that touching ones come apart.
+//! // Nuclei have an inside and a boundary class, so that touching nuclei are separated.
 //! assert_eq!((Task::Tumour.classes(), Task::Nuclei.classes()), (2, 3));
 //! ```
 //!
-//! **Invariant:** held-out cases meet the segmenter only after its last step.
-//! **Invariant:** a metric that does not exist is kept with its reason, and counted.
+//! **Invariant:** the segmenter sees held-out cases only after its last training step.
+//! **Invariant:** an undefined metric is kept with its reason, and counted.
 
 mod error;
 mod predict;

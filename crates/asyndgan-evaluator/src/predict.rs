@@ -12,9 +12,9 @@ const NUCLEUS_PIXELS_MIN: usize = 20;
 /// Nuclei grow by this many pixels: the boundary class was taken off.
 const NUCLEUS_GROWTH: usize = 2;
 
-/// What a segmenter finds in a held-out case, on the truth's grid: 1 for tumour, or instance labels of nuclei.
+/// Segments a held-out case, on the grid of the truth: 1 for tumour, or instance labels of nuclei.
 ///
-/// Overlapping windows are averaged, probabilities resampled to the truth's grid, and then decided.
+/// The class probabilities of overlapping windows are averaged, resampled to the grid of the truth, and then turned into labels.
 ///
 /// # Shapes
 /// `[slices, original rows, original columns]`.

@@ -6,14 +6,14 @@ use ndarray::{Array3, ArrayView, Axis, Dimension};
 
 use crate::Task;
 
-/// Scores a prediction: dice, sensitivity, specificity and hd95 (millimetres) of a tumour over the case's slices together; dice
-/// and aji of nuclei.
+/// Scores a prediction: for a tumour dice, sensitivity, specificity and hd95 (millimetres), over all slices of the case; for nuclei
+/// dice and aji.
 ///
 /// # Shapes
 /// The prediction has the shape of the case's truth.
 ///
 /// # Panics
-/// If it has not.
+/// If the shapes differ.
 pub fn score(task: Task, case: &TestCase, prediction: &Array3<u32>) -> Scores {
     let (truth_mask, prediction_mask) = (case.truth.mapv(|l| l > 0), prediction.mapv(|l| l > 0));
     match task {
@@ -25,16 +25,16 @@ pub fn score(task: Task, case: &TestCase, prediction: &Array3<u32>) -> Scores {
     }
 }
 
-/// Scores a prediction of a tumour in every slice by itself, as [`score`] does in all together.
+/// Scores the prediction of a tumour for each slice separately, with the metrics of [`score`].
 ///
 /// # Shapes
 /// The prediction has the shape of the case's truth.
 ///
 /// # Panics
-/// If it has not.
+/// If the shapes differ.
 pub fn score_slices(case: &TestCase, prediction: &Array3<u32>) -> Vec<Scores> {
     let (truth_mask, prediction_mask) = (case.truth.mapv(|l| l > 0), prediction.mapv(|l| l > 0));
-    assert_eq!(truth_mask.dim(), prediction_mask.dim(), "a prediction has the shape of its truth");
+    assert_eq!(truth_mask.dim(), prediction_mask.dim(), "truth and prediction differ in shape");
     let slices = truth_mask.outer_iter().zip(prediction_mask.outer_iter());
     slices.map(|(truth, prediction)| tumour(truth, prediction, &case.spacing_mm[1..])).collect()
 }

@@ -1,10 +1,10 @@
 use asyndgan_medio::{mask, prepare};
 use ndarray::{Array2, ArrayView2};
 
-/// What a segmenter is to find.
+/// The segmentation task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
-    /// Whole tumour against rest.
+    /// Whole tumour versus background.
     Tumour,
     /// Nuclei: background, inside, boundary.
     Nuclei,
@@ -22,7 +22,7 @@ impl Task {
     /// The segmenter's target for a condition; the same for real and synthetic images.
     ///
     /// # Shapes
-    /// `[rows, columns]` of condition codes to the same of class numbers.
+    /// `[rows, columns]` of condition codes to class numbers of the same shape.
     pub fn target(self, condition: ArrayView2<u8>) -> Array2<u8> {
         match self {
             Task::Tumour => condition.mapv(|code| u8::from(code > 0 && code != prepare::BRAIN_OUTLINE)),

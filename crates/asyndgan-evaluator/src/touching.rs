@@ -1,16 +1,16 @@
-//! Nuclei that touch each other, parted where they are narrow.
+//! Splits touching nuclei at narrow necks.
 
 use asyndgan_metrics::squared_distance_to;
 use ndarray::{Array2, ArrayView2};
 
-/// A neck parts two nuclei if it is narrower than the smaller of them by this much on either side, in pixels.
+/// A neck separates two nuclei if it is narrower than the smaller of them by this much on either side, in pixels.
 const NECK: f32 = 0.75;
 
-/// Labels from 1 of the marked parts of a mask; a part is cut where its pixels' distance to the unmarked has a saddle that lies `NECK` below
-/// the peaks on both sides of it.
+/// Labels the connected parts of a mask from 1. A part is split where the distance of its pixels to the background has a saddle that
+/// is at least `NECK` below the peaks on both sides.
 ///
-/// Pixels are taken from the deepest to the shallowest. One that touches none before it is a new peak, others belong to the peak of their
-/// deepest neighbour; where two peaks meet at a pixel that is hardly below one of them, they are one.
+/// Pixels are processed from the deepest to the shallowest. A pixel that touches no earlier one is a new peak; others belong to the
+/// peak of their deepest neighbour. Two peaks that meet at a pixel less than `NECK` below one of them are merged.
 ///
 /// # Reference
 /// Watershed by persistence: Chazal et al., Journal of the ACM 60(6), 2013.

@@ -8,32 +8,32 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{Error, Task};
 
-/// How a segmenter learns.
+/// Training settings of a segmenter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmenterTraining {
     /// The network.
     pub network: SegmenterConfig,
     /// Optimiser steps.
     pub steps: u64,
-    /// Images a step.
+    /// Images per step.
     pub batch: usize,
     /// Rows and columns of the random crops.
     pub crop: usize,
-    /// Adam's step size; falls to zero over the last half.
+    /// Adam's learning rate; decays linearly to zero over the second half.
     pub learning_rate: f64,
-    /// Every channel is scaled and shifted at random by up to this (in every arm alike): stains and scanners differ.
+    /// Maximum random scale and shift of each channel (the same in every arm), because stains and scanners differ.
     pub colour_jitter: f32,
-    /// Colour images of stained tissue get random amounts of their two stains, by up to this share (in every arm alike); 0 is not at all.
+    /// Maximum random change of the two stains in colour images of tissue, as a fraction (the same in every arm); 0 turns it off.
     pub stain_jitter: f32,
-    /// Images are also turned by quarters; else mirrored only.
+    /// Augment images with quarter turns in addition to flips; otherwise flips only.
     pub quarter_turns: bool,
 }
 
-/// Steps between two looks at the loss.
+/// Number of steps between two evaluations of the loss.
 const LOSS_EVERY: u64 = 10;
 
-/// Trains a segmenter on cases, real or synthetic, of which only a batch is in memory; `progress` hears the steps done, and
-/// the loss at every tenth.
+/// Trains a segmenter on real or synthetic cases; only one batch is in memory at a time. `progress` receives the number of steps
+/// done, and the loss at every tenth step.
 ///
 /// # Panics
 /// If a case is smaller than a crop.

@@ -1,8 +1,9 @@
-//! Writes files whole, durable and, where they are about patients, private.
+//! Writes files atomically and durably, and privately if they contain patient data.
 //!
-//! A file appears under its name with all of its bytes or not at all: it is written beside its place, synchronised, and renamed; then the
-//! folder is synchronised, so that a power failure does not undo the rename. Private files have mode 0600 in folders of mode 0700,
-//! under any umask. Knows no format.
+//! A file appears under its name with all of its bytes or not at all: it is written to a temporary file in the same
+//! folder, synchronised, and renamed. Then the folder is synchronised, so that a power failure does not undo the
+//! rename. Private files have mode 0600 and private folders mode 0700, whatever the umask. The crate is independent of
+//! file formats.
 //!
 //! ```
 //! # let folder = tempfile::tempdir()?;
@@ -25,24 +26,24 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 /// Who can read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// The owner alone: patients' images, masks, discriminators, keys, journals, ledgers.
+    /// Only the owner: patients' images, masks, discriminators, keys, journals, ledgers.
     Private,
-    /// Everybody whom the umask allows: tables, reports, pictures.
+    /// Everyone whom the umask allows: tables, reports, pictures.
     Shared,
 }
 
-/// Writes a file whole or not at all.
+/// Writes a file atomically.
 ///
 /// # Errors
-/// The system's error; the earlier file, if there was one, is still there.
+/// The operating system's error. An existing file stays unchanged.
 pub fn write(path: &Path, access: Access, bytes: &[u8]) -> io::Result<()> {
     write_with(path, access, |file| file.write_all(bytes))
 }
 
-/// As [`write()`], for content that `fill` produces.
+/// Like [`write()`], for content that `fill` produces.
 ///
 /// # Errors
-/// The system's error, or that of `fill`; the earlier file, if there was one, is still there.
+/// The operating system's error, or that of `fill`. An existing file stays unchanged.
 pub fn write_with(path: &Path, access: Access, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let partial = partial(path);
     let written = create(&partial, access).and_then(|mut file| {
@@ -52,8 +53,8 @@ pub fn write_with(path: &Path, access: Access, fill: impl FnOnce(&mut File) -> i
     publish(&partial, path, written)
 }
 
-/// As [`write()`], for libraries that insist on a path: `fill` writes the file that it is given, which has the extension of `path`.
-/// `io` makes the caller's error of the system's.
+/// Like [`write()`], for libraries that need a path. `fill` writes to the path that it receives, which has the
+/// extension of `path`. `io` converts an operating system error to the caller's error type.
 ///
 /// # Errors
 /// As [`write_with`].
@@ -74,7 +75,7 @@ pub fn write_at_path<E>(
     publish(&partial, path, written).map_err(io)
 }
 
-/// Creates a folder that only its owner can enter, with the folders above it; one that exists becomes private.
+/// Creates a folder that only its owner can enter, and its parent folders. An existing folder becomes private.
 ///
 /// # Errors
 /// The system's error.
@@ -89,7 +90,7 @@ pub fn create_private_folder(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a private file to read it and to add to its end; creates it if need be.
+/// Opens a private file for reading and appending, and creates it if it does not exist.
 ///
 /// # Errors
 /// The system's error.
@@ -104,7 +105,7 @@ pub fn append_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether only its owner can read a file; elsewhere than on Unix this is not looked at.
+/// Whether only the owner can access a file. On systems other than Unix, permissions are not checked.
 ///
 /// # Errors
 /// The system's error.

@@ -2,29 +2,31 @@ use std::fmt;
 
 use nalgebra::{Matrix3, Vector3};
 
-/// Where a voxel lies: maps voxel indices (i, j, k), fastest-varying first, to millimetres in the patient (x to the right, y to the
+/// Maps voxel indices (i, j, k), fastest-varying first, to patient coordinates in millimetres (x to the right, y to the
 /// front, z up: RAS+).
 ///
 /// # Units
 /// Millimetres; the fourth column is the position of voxel (0, 0, 0).
 ///
 /// # Reference
-/// The matrix of NIfTI-1's sform and of `nibabel.load(...).affine`, without its constant last row.
+/// The sform matrix of NIfTI-1, or `nibabel.load(...).affine`, without the constant last row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Affine(pub [[f64; 4]; 3]);
 
-/// Which way an array's axes run: one of `LR`, `PA`, `IS` ends for each of i, j and k, as the letters that they run towards.
+/// The anatomical directions of the axes i, j and k: for each axis the letter towards which it runs, one of each pair
+/// `LR`, `PA` and `IS`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Orientation(pub [char; 3]);
 
 impl Orientation {
     /// To the right, to the front, up: the axes of [`Affine`]'s millimetres.
     pub const RAS: Self = Self(['R', 'A', 'S']);
-    /// To the left, to the back, up: a slice's first row is the patient's front and its first column the right side, as radiologists
-    /// look at it and as BraTS files lie.
+    /// To the left, to the back, up: a slice's first row is the patient's front and its first column the patient's
+    /// right side, as in radiological display and in BraTS files.
     pub const LPS: Self = Self(['L', 'P', 'S']);
 
-    /// World axis (0 x, 1 y, 2 z) and whether it runs against it, for each of i, j and k; none for letters that are no orientation.
+    /// For each of i, j and k: the world axis (0 x, 1 y, 2 z), and whether the axis runs against it. None if the
+    /// letters are not a valid orientation.
     pub(crate) fn axes(self) -> Option<[(usize, bool); 3]> {
         let axis = |c| ["RL", "AP", "SI"].iter().position(|pair| pair.contains(c));
         let of = |c| axis(c).map(|a| (a, "LPI".contains(c)));
@@ -50,7 +52,7 @@ impl Affine {
         Self([[i, 0.0, 0.0, 0.0], [0.0, j, 0.0, 0.0], [0.0, 0.0, k, 0.0]])
     }
 
-    /// Rotation by the unit quaternion (a, b, c, d) with the given b, c, d.
+    /// The affine for a rotation by the unit quaternion (a, b, c, d) with the given b, c and d.
     ///
     /// # Reference
     /// NIfTI-1 standard, method 2; `flip` is its qfac of -1.
@@ -75,7 +77,7 @@ impl Affine {
         self.0.map(|row| row[0] * ijk[0] + row[1] * ijk[1] + row[2] * ijk[2] + row[3])
     }
 
-    /// Distance of neighbouring voxels along the axes of an array `[slices, rows, columns]`, so along k, j, i.
+    /// Voxel spacing along the axes of an array `[slices, rows, columns]`, that is along k, j, i.
     pub fn spacing_mm(&self) -> [f64; 3] {
         [2, 1, 0].map(|axis| self.step(axis).iter().map(|v| v * v).sum::<f64>().sqrt())
     }
@@ -98,7 +100,7 @@ impl Affine {
         }))
     }
 
-    /// Whether voxels may be placed by it: finite, with steps of positive length that span space.
+    /// Whether the affine is valid: finite, with steps of positive length that are linearly independent.
     pub(crate) fn is_usable(&self) -> bool {
         let m = &self.0;
         let minor = |r: [usize; 2], c: [usize; 2]| m[r[0]][c[0]] * m[r[1]][c[1]] - m[r[0]][c[1]] * m[r[1]][c[0]];
@@ -107,7 +109,8 @@ impl Affine {
         m.iter().flatten().all(|v| v.is_finite()) && lengths > 0.0 && (volume / lengths).abs() > 1e-3
     }
 
-    /// How far two place the same voxel of a grid apart, at the corner where they differ most.
+    /// The distance between the positions that two affines give the same voxel of a grid, at the corner where they
+    /// differ most.
     ///
     /// # Shapes
     /// Slices, rows and columns of the grid.
@@ -126,13 +129,13 @@ impl Affine {
             .fold(Distance { mm: 0.0, voxels: 0.0 }, |most, one| Distance { mm: most.mm.max(one.mm), voxels: most.voxels.max(one.voxels) })
     }
 
-    /// Whether two place every voxel of a grid within 5 % of a voxel of each other.
+    /// Whether two affines agree to within 5 % of a voxel for every voxel of a grid.
     pub fn agrees_with(&self, other: &Self, shape: (usize, usize, usize)) -> bool {
         self.distance(other, shape).is_same_grid()
     }
 }
 
-/// How far voxels lie from where they should.
+/// The distance between expected and actual voxel positions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Distance {
     /// In millimetres.
@@ -145,7 +148,7 @@ pub struct Distance {
 const SAME_GRID_VOXELS: f64 = 0.05;
 
 impl Distance {
-    /// Whether the two are one grid: within 5 % of a voxel.
+    /// Whether both grids are the same to within 5 % of a voxel.
     pub fn is_same_grid(&self) -> bool {
         self.voxels <= SAME_GRID_VOXELS
     }

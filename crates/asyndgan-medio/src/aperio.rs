@@ -17,44 +17,47 @@ const SURROUNDING_MIN: f64 = 16.0;
 /// How often regions may cover the whole picture.
 const LAYERS_MAX: usize = 64;
 
-/// The nuclei that an annotation draws.
+/// The nuclei in an annotation file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Annotations {
-    /// Instance labels, `[rows, columns]`, 0 is background; numbered from 1 in file order, without gaps.
+    /// Instance labels, `[rows, columns]`. 0 is background; instances are numbered from 1 in file order, without gaps.
     pub labels: Array2<u32>,
     /// Regions in the layer that was read.
     pub regions: usize,
-    /// Regions that take no label: they cover no pixel centre, fewer than three vertices bound them, or they are arrows or rulers.
+    /// Regions without a label: they cover no pixel centre, have fewer than three vertices, or are arrows or rulers.
     pub degenerate: usize,
-    /// Regions that took pixels from an earlier one.
+    /// Regions that overwrote pixels of an earlier region.
     pub overlapping: usize,
-    /// Regions that later ones covered wholly, so that no pixel is left to them.
+    /// Regions that later regions covered completely.
     pub hidden: usize,
-    /// Regions marked as excluded (`NegativeROA`): what lies in them becomes background again, wherever in the file they stand.
+    /// Regions marked as excluded (`NegativeROA`). Their pixels become background, regardless of their order in the
+    /// file.
     pub excluded: usize,
 }
 
 /// Reads the regions of an Aperio `ImageScope` annotation as instance labels.
 ///
-/// X is the column, Y the row; a pixel belongs to a region when its centre lies inside (even-odd rule); where regions overlap the later one
-/// wins. Freehand regions, rectangles and ellipses are drawn, and excluded regions taken out of all others. `layer` is the name or number
-/// (`Id`) of the layer to read; without it, the file must have regions in one layer only.
+/// X is the column and Y the row. A pixel belongs to a region if its centre is inside (even-odd rule). Where regions
+/// overlap, the later one wins. Freehand regions, rectangles and ellipses are drawn, and excluded regions are removed
+/// from all others. `layer` is the name or number (`Id`) of the layer to read; without it, only one layer of the file
+/// may contain regions.
 ///
 /// # Shapes
-/// `[rows, columns]` of the picture that was annotated.
+/// `[rows, columns]` of the annotated picture.
 ///
 /// # Units
 /// Vertices are in pixels of that picture.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Unreadable`] for broken XML and entities (which could expand without end); [`Error::Unsupported`] for no region at
-/// all, several layers, a region that surrounds others and is many times as large, a vertex that is not a finite number, and characters that are not in the
-/// declared encoding.
+/// [`Error::Io`]; [`Error::Unreadable`] for invalid XML and for entities (which could expand without limit);
+/// [`Error::Unsupported`] for a file without regions, for several layers, for a region that surrounds others and is
+/// many times as large, for a vertex that is not a finite number, and for characters that do not match the declared
+/// encoding.
 pub fn read_annotations(path: &Path, rows: usize, columns: usize, layer: Option<&str>) -> Result<Annotations, Error> {
     parse_annotations(path, &files::read(path)?, rows, columns, layer)
 }
 
-/// Reads annotations from the bytes of a file; `path` only names it in errors.
+/// Reads annotations from the bytes of a file; `path` is only used in error messages.
 ///
 /// # Errors
 /// As [`read_annotations`].
@@ -63,8 +66,8 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize,
     let (excluded, included): (Vec<&Region>, Vec<&Region>) = layer.regions.iter().partition(|region| region.is_excluded);
     if let Some(region) = surrounding(&included) {
         let fact = format!(
-            "region {} of the layer {} surrounds others, and is more than {SURROUNDING_MIN} times as large as its {} regions usually are; is it the \
-             region of interest? Take it out, or put it into another layer",
+            "region {} of the layer {} surrounds others and is more than {SURROUNDING_MIN} times as large as a typical one of its {} \
+             regions; if it is the region of interest, remove it or move it to another layer",
             region.number,
             layer.shown(),
             included.len()
@@ -95,7 +98,8 @@ pub fn parse_annotations(path: &Path, bytes: &[u8], rows: usize, columns: usize,
     Ok(Annotations { labels, regions, degenerate, overlapping, hidden, excluded: excluded.len() })
 }
 
-/// The largest region, if it holds several others, or all, and is many times as large as usual: a region of interest, and no nucleus.
+/// The largest region, if it contains several others, or all, and is many times as large as usual: a region of interest
+/// rather than a nucleus.
 fn surrounding<'a>(regions: &[&'a Region]) -> Option<&'a Region> {
     let regions: Vec<&Region> = regions.iter().copied().filter(|r| r.shape != Shape::NoArea && !r.vertices.is_empty()).collect();
     let bounds: Vec<[f64; 4]> = regions.iter().map(|region| region.bounds()).collect();
@@ -114,7 +118,7 @@ fn surrounding<'a>(regions: &[&'a Region]) -> Option<&'a Region> {
     (is_around && area(largest) >= SURROUNDING_MIN * usual).then_some(regions[at])
 }
 
-/// The layer that is asked for, or the only one with regions.
+/// The requested layer, or the only one with regions.
 fn chosen(path: &Path, layers: Vec<Layer>, wanted: Option<&str>) -> Result<Layer, Error> {
     let listed = |layers: &[Layer]| {
         layers.iter().map(|l| format!("{} (Id {:?}, {} regions)", l.shown(), l.id, l.regions.len())).collect::<Vec<_>>().join(", ")
@@ -128,10 +132,10 @@ fn chosen(path: &Path, layers: Vec<Layer>, wanted: Option<&str>) -> Result<Layer
     match found.len() {
         1 => Ok(found.remove(0)),
         0 if wanted.is_none() => {
-            Err(Error::unsupported(path, "it holds no Region element, as ImageScope writes them; leave it out if nothing was drawn"))
+            Err(Error::unsupported(path, "it contains no Region element as written by ImageScope; remove the file if nothing was drawn"))
         }
-        0 => Err(Error::unsupported(path, format!("it has no layer {:?}; its layers are {names}", wanted.unwrap_or_default()))),
-        _ => Err(Error::unsupported(path, format!("it has the layers {}; choose one with --layer", listed(&found)))),
+        0 => Err(Error::unsupported(path, format!("it has no layer {:?}; the layers in the file are {names}", wanted.unwrap_or_default()))),
+        _ => Err(Error::unsupported(path, format!("it has several layers: {}; choose one with --layer", listed(&found)))),
     }
 }
 

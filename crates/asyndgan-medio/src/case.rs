@@ -1,18 +1,18 @@
-//! What training and scoring take.
+//! The inputs of training and scoring.
 
 use ndarray::{Array2, Array3, Array4};
 
-/// One patient's brain: a T2 volume with its tumour labels.
+/// One patient's brain: a T2 volume with tumour labels.
 #[derive(Debug, Clone)]
 pub struct Brain {
     /// The patient's name in the data set.
     pub id: String,
     /// Intensities, `[slices, rows, columns]`.
     pub t2: Array3<f32>,
-    /// Tumour labels of the same shape: 0 none, 1 necrotic core, 2 oedema, 3 enhancing (BraTS wrote 4 until 2021), and
-    /// [`IGNORED`](crate::prepare::IGNORED) where nobody has judged.
+    /// Tumour labels of the same shape: 0 none, 1 necrotic core, 2 oedema, 3 enhancing (4 in BraTS until 2021), and
+    /// [`IGNORED`](crate::prepare::IGNORED) for voxels without annotation.
     pub labels: Array3<u8>,
-    /// Millimetres between neighbours along those axes.
+    /// Voxel spacing in millimetres along those axes.
     pub spacing_mm: [f64; 3],
 }
 
@@ -30,15 +30,15 @@ pub struct Tile {
 /// An image with its condition, ready for training.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// Which patient or tile, and where in it.
+    /// The patient or tile, and the position within it.
     pub id: String,
     /// Intensities in [-1, 1], `[channels, rows, columns]`.
     pub image: Array3<f32>,
-    /// Condition codes, `[rows, columns]`, 0 is nothing.
+    /// Condition codes, `[rows, columns]`, 0 is background.
     pub condition: Array2<u8>,
 }
 
-/// A held-out volume or tile: what the segmenter sees, and the truth on the original grid.
+/// A held-out volume or tile: the input of the segmenter, and the ground truth on the original grid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestCase {
     /// The patient's or tile's name.
@@ -47,6 +47,6 @@ pub struct TestCase {
     pub images: Array4<f32>,
     /// Labels on the original grid, `[slices, original rows, original columns]`: tumour labels or instances.
     pub truth: Array3<u32>,
-    /// Millimetres between neighbours of the truth along its axes.
+    /// Voxel spacing of the ground truth in millimetres along its axes.
     pub spacing_mm: [f64; 3],
 }

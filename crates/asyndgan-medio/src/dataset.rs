@@ -1,4 +1,4 @@
-//! Folders of images with their masks, in the layouts that people have.
+//! Folders of images with masks, in common layouts.
 
 mod brats;
 mod digest;
@@ -23,7 +23,7 @@ use crate::{Error, files};
 /// How a folder is laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// `BraTS` 2018 to 2023: one folder a patient, with a volume a modality and a segmentation.
+    /// `BraTS` 2018 to 2023: one folder per patient, with one volume per modality and a segmentation.
     Brats,
     /// `MoNuSeg` and Kumar: `Tissue Images`, with `Annotations` or `Instance Labels`.
     Monuseg,
@@ -33,12 +33,12 @@ pub enum Layout {
     Pairs,
 }
 
-/// Which part of an experiment a folder itself puts a case in.
+/// The part of an experiment to which a data set assigns a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Split {
-    /// To learn from.
+    /// For training.
     Train,
-    /// To choose by.
+    /// For validation.
     Validation,
     /// Held out.
     Test,
@@ -49,32 +49,34 @@ pub enum Split {
 pub struct CaseFiles {
     /// The case's name.
     pub id: String,
-    /// Who it is of, as far as the name tells: two cases of one patient must not be parted.
+    /// The patient, as far as the name shows. Cases of one patient must not be split between sites or between training
+    /// and test.
     pub patient: String,
-    /// Which part the folder itself puts it in.
+    /// The part to which the data set assigns the case.
     pub split: Split,
-    /// The files of the channels, in the order of [`DataSet::channels`]; one file or one folder (DICOM) may hold all.
+    /// The files of the channels, in the order of [`DataSet::channels`]; one file or one folder (DICOM) may hold all
+    /// channels.
     pub images: Vec<PathBuf>,
-    /// Where labels are, if there are any.
+    /// The file with the labels, if any.
     pub labels: Option<PathBuf>,
-    /// Files that should be there and are not.
+    /// Files that are expected but missing.
     pub missing: Vec<PathBuf>,
 }
 
-/// What a folder holds.
+/// The contents of a data set folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataSet {
     /// The folder.
     pub folder: PathBuf,
-    /// How it is laid out.
+    /// Its layout.
     pub layout: Layout,
     /// Names of the channels of an image.
     pub channels: Vec<String>,
-    /// What the labels stand for; empty if labels count instances.
+    /// The meaning of each label; empty if labels number instances.
     pub labels: BTreeMap<u32, String>,
-    /// The label of voxels that nobody has judged; nnU-Net's `ignore`.
+    /// The label of voxels without annotation; nnU-Net's `ignore`.
     pub ignore: Option<u32>,
-    /// The layer of `ImageScope` annotations to read, where files have several.
+    /// The layer of `ImageScope` annotations to read, for files with several layers.
     pub layer: Option<String>,
     /// The cases, sorted by name.
     pub cases: Vec<CaseFiles>,
@@ -85,7 +87,7 @@ pub struct DataSet {
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Brats => "BraTS (one folder a patient)",
+            Self::Brats => "BraTS (one folder per patient)",
             Self::Monuseg => "MoNuSeg (Tissue Images, Annotations)",
             Self::NnUnet => "nnU-Net v2 raw (dataset.json, imagesTr, labelsTr)",
             Self::Pairs => "images and masks (pairs.toml)",
@@ -93,12 +95,13 @@ impl fmt::Display for Layout {
     }
 }
 
-const LOOKED_FOR: &str = "patients' folders with *_t2.nii.gz and *_seg.nii.gz (BraTS), Tissue Images/*.tif with Annotations/*.xml, or \
-                          *.tif with *.xml beside them (MoNuSeg), dataset.json with imagesTr (nnU-Net), or pairs.toml with a folder of \
-                          images and one of masks";
+const LOOKED_FOR: &str = "patient folders with *_t2.nii.gz and *_seg.nii.gz (BraTS), Tissue Images/*.tif with Annotations/*.xml, or \
+                          *.tif with *.xml in the same folder (MoNuSeg), dataset.json with imagesTr (nnU-Net), or pairs.toml with \
+                          an image folder and a mask folder";
 
 impl DataSet {
-    /// Looks what a folder holds; nothing but names is read.
+    /// Detects the layout of a folder and lists its cases. Apart from `dataset.json` and `pairs.toml`, only file names
+    /// are read.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::Ambiguous`] when more than one layout fits, [`Error::Unreadable`] for a broken `dataset.json` or
@@ -128,7 +131,7 @@ impl DataSet {
             [] => {
                 return Err(match brats::unused_volume(folder)? {
                     Some(PassedOver { path, reason, .. }) => {
-                        Error::unsupported(&path, format!("{reason}; {} holds no case: looked for {LOOKED_FOR}", folder.display()))
+                        Error::unsupported(&path, format!("{reason}; {} contains no case; expected {LOOKED_FOR}", folder.display()))
                     }
                     None => Error::Empty { path: folder.into(), looked_for: LOOKED_FOR },
                 });
@@ -143,7 +146,7 @@ impl DataSet {
         if found.cases.is_empty() {
             let problem = found.passed_over.iter().find(|p| p.is_problem);
             return Err(problem.map_or(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR }, |problem| {
-                Error::unsupported(&problem.path, format!("{}; {} holds no case", problem.reason, folder.display()))
+                Error::unsupported(&problem.path, format!("{}; {} contains no case", problem.reason, folder.display()))
             }));
         }
         if let Some(twice) = found.cases.windows(2).find(|pair| pair[0].id == pair[1].id) {
@@ -157,7 +160,8 @@ impl DataSet {
         Self { folder: folder.into(), layout, channels, labels, ignore: None, layer: None, cases, passed_over }
     }
 
-    /// The same, with every file in its place, labels for every case that is learnt from, and nothing passed over that looks like a case.
+    /// Like [`DataSet::find`], but requires that no file is missing, that every training case has labels, and that
+    /// nothing that looks like a case is skipped.
     ///
     /// # Errors
     /// As [`DataSet::find`], [`Error::Incomplete`], and [`Error::PassedOver`].
@@ -172,7 +176,7 @@ impl DataSet {
         problem.map_or(Ok(found), |PassedOver { path, reason, .. }| Err(Error::PassedOver { path, reason }))
     }
 
-    /// What cannot be used, for people: files that are missing, and what is passed over although it looks like a case or a part of one.
+    /// Problems in human-readable form: missing files, and skipped files that look like a case or a part of one.
     pub fn unusable(&self) -> Vec<String> {
         let missing =
             self.cases.iter().flat_map(|case| case.missing.iter().map(|path| format!("{}: {} is missing", case.id, path.display())));
@@ -180,7 +184,7 @@ impl DataSet {
         missing.chain(problems.map(|p| format!("{} is not used: {}", p.path.display(), p.reason))).collect()
     }
 
-    /// Where a channel stands.
+    /// The index of a channel.
     ///
     /// # Errors
     /// [`Error::Channel`].
@@ -190,8 +194,8 @@ impl DataSet {
     }
 }
 
-/// Who a case is of, as far as its name tells: `BraTS-GLI-00000-000` is a visit of `BraTS-GLI-00000`, `TCGA-18-5592-01Z-00-DX1` a slide
-/// of `TCGA-18-5592`.
+/// The patient of a case, as far as its name shows: `BraTS-GLI-00000-000` is a visit of `BraTS-GLI-00000`, and
+/// `TCGA-18-5592-01Z-00-DX1` is a slide of `TCGA-18-5592`.
 fn patient(id: &str) -> String {
     let parts: Vec<&str> = id.split('-').collect();
     match parts[0] {

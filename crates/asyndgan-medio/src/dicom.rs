@@ -1,8 +1,8 @@
-//! DICOM: a folder with one CT or MR series as a [`Volume`](crate::Volume), and DICOM-SEG masks on its grid.
+//! DICOM: reads a folder with one CT or MR series as a [`Volume`](crate::Volume), and DICOM-SEG masks on its grid.
 //!
-//! Only elements of geometry and pixels are kept of a data set, and the series' identifier to tell series apart (`elements.rs` lists
-//! them): no name or number of a patient, a physician or an institution. Nothing but voxels and geometry is handed out, and errors
-//! name files, never values that identify.
+//! Of each data set, only geometry and pixel elements are kept, and the series identifier to distinguish series
+//! (`elements.rs` lists them), but no name or number of a patient, physician or institution. Only voxels and geometry
+//! are returned. Errors contain file names, never identifying values.
 
 mod elements;
 mod object;
@@ -14,7 +14,8 @@ mod series;
 pub use segmentation::{Segmentation, parse_segmentation, read_segmentation};
 pub use series::{passed_over, read_series};
 
-/// Reads one object from the bytes of a file and the voxels of its first frame; `path` only names it in errors.
+/// Reads one object from the bytes of a file and returns the voxels of its first frame; `path` is only used in error
+/// messages.
 ///
 /// # Errors
 /// [`Error::Unreadable`](crate::Error::Unreadable).

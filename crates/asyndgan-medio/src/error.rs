@@ -1,18 +1,18 @@
 use std::path::PathBuf;
 
-/// What can be wrong with somebody's files.
+/// Errors when reading or writing images and data sets.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// An operating system error.
     #[error("cannot read or write {path}: {cause}")]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         cause: std::io::Error,
     },
-    /// The file is not what its name promises, or broken.
+    /// The file is damaged, or its content does not match its name.
     #[error("{path} is unreadable: {fact}; replace it with an intact copy")]
     Unreadable {
         /// The file.
@@ -20,15 +20,15 @@ pub enum Error {
         /// What was found.
         fact: String,
     },
-    /// The file may be whole, but is not of a kind that is read.
+    /// The file may be intact, but its content is not supported.
     #[error("{path} is not supported: {fact}")]
     Unsupported {
         /// The file.
         path: PathBuf,
-        /// What was found, and the way out.
+        /// What was found, and how to fix it.
         fact: String,
     },
-    /// What is to be written does not fit the format.
+    /// The data cannot be written in this format.
     #[error("{path} cannot be written: {fact}")]
     Unwritable {
         /// The file.
@@ -36,16 +36,16 @@ pub enum Error {
         /// Why not.
         fact: String,
     },
-    /// A file that belongs to a case is not there.
-    #[error("case {case} lacks {missing}; add it, or take the case out of the folder")]
+    /// A file of a case is missing.
+    #[error("case {case} lacks {missing}; add it, or remove the case from the folder")]
     Incomplete {
         /// The case.
         case: String,
-        /// The file that was looked for.
+        /// The missing file.
         missing: PathBuf,
     },
     /// An image and its mask, or two channels, differ in shape.
-    #[error("{path} has shape {found:?}, its image has {expected:?}; both must be of one grid")]
+    #[error("{path} has shape {found:?}, but its image has {expected:?}; both must have the same grid")]
     Shape {
         /// The file of the second.
         path: PathBuf,
@@ -54,9 +54,10 @@ pub enum Error {
         /// The second's shape.
         found: Vec<usize>,
     },
-    /// A mask, or another channel, lies elsewhere in the patient than its image.
+    /// A mask or another channel is at a different position in the patient than its image.
     #[error(
-        "{path} lies up to {distance} away from {reference}; bring it to that grid, for example with SimpleITK.Resample, or correct its header"
+        "{path} lies up to {distance} away from {reference}; resample it to that grid, for example with SimpleITK.Resample, \
+         or correct its header"
     )]
     Geometry {
         /// The file of the second.
@@ -66,76 +67,76 @@ pub enum Error {
         /// The largest distance.
         distance: crate::Distance,
     },
-    /// A label that nothing describes.
-    #[error("{path} holds label {label}, described are {known:?}; correct the mask or the description")]
+    /// A label that is not described.
+    #[error("{path} contains label {label}, but the described labels are {known:?}; correct the mask or the description")]
     Label {
         /// The file of the mask.
         path: PathBuf,
         /// The label.
         label: u32,
-        /// Those that are described.
+        /// The described labels.
         known: Vec<u32>,
     },
     /// A channel that the images do not have.
-    #[error("{path} has no channel {wanted}, it has {found}; take one of those, or rename one")]
+    #[error("{path} has no channel {wanted}; it has {found}: choose one of those, or rename one")]
     Channel {
         /// The folder.
         path: PathBuf,
-        /// What was asked for.
+        /// The requested channel.
         wanted: String,
-        /// What there is.
+        /// The existing channels.
         found: String,
     },
-    /// More than one reading fits.
-    #[error("{path} can be read as {}; leave one of them there", .candidates.join(", or as "))]
+    /// More than one interpretation fits.
+    #[error("{path} can be read as {}; keep only one of them", .candidates.join(", or as "))]
     Ambiguous {
         /// The folder.
         path: PathBuf,
-        /// What fits.
+        /// The matching interpretations.
         candidates: Vec<String>,
     },
-    /// One name stands in two places that must not share it.
-    #[error("{name} stands in {}; leave it in one", .places.join(" and in "))]
+    /// A name appears in two places that must be disjoint.
+    #[error("{name} appears in {}; keep it in only one", .places.join(" and in "))]
     Twice {
         /// The case or patient.
         name: String,
-        /// Where it stands.
+        /// The places where it appears.
         places: Vec<String>,
     },
-    /// What was given is no folder.
-    #[error("{path} is no folder; give the folder that holds the cases")]
+    /// The given path is not a folder.
+    #[error("{path} is not a folder; choose the folder that contains the cases")]
     NoFolder {
-        /// What was given.
+        /// The given path.
         path: PathBuf,
     },
-    /// Something in a data set looks like a case or a part of one, and cannot be used.
-    #[error("{path} is not used: {reason}; correct it, move it away, or skip what is unusable")]
+    /// A file or folder in a data set looks like a case or a part of one, but cannot be used.
+    #[error("{path} is not used: {reason}; fix it, move it away, or skip unusable files")]
     PassedOver {
         /// The file or folder.
         path: PathBuf,
         /// Why not.
         reason: String,
     },
-    /// A folder holds nothing of the kind that was looked for.
-    #[error("{path} holds no case: looked for {looked_for}")]
+    /// A folder contains nothing of the expected kind.
+    #[error("{path} contains no case; expected {looked_for}")]
     Empty {
         /// The folder.
         path: PathBuf,
-        /// The layout that was looked for.
+        /// The expected layout.
         looked_for: &'static str,
     },
-    /// What is to be made is there already.
-    #[error("{path} exists already; choose another place, or remove it")]
+    /// The output already exists.
+    #[error("{path} already exists; choose another path, or remove it")]
     Exists {
         /// The folder.
         path: PathBuf,
     },
-    /// Too few cases to share out.
-    #[error("{path} holds {found} usable cases, at least {expected} are needed")]
+    /// Too few cases to distribute.
+    #[error("{path} contains {found} usable cases, but at least {expected} are needed")]
     TooFew {
         /// The folder.
         path: PathBuf,
-        /// The smallest number that works.
+        /// The minimum number.
         expected: usize,
         /// How many there are.
         found: usize,

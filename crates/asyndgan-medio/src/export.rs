@@ -1,4 +1,4 @@
-//! Cases as data sets for other programs.
+//! Exports cases as data sets for other programs.
 
 use std::{
     collections::BTreeMap,
@@ -10,21 +10,22 @@ use ndarray::Axis;
 
 use crate::{Affine, CaseSet, Description, Error, Volume, files, write_instances, write_labels, write_rgb, write_volume};
 
-/// What an exported set is called and how its images and labels are described.
+/// The description of an exported data set: its channels, labels and README.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Export {
-    /// Names of the image's channels: one (written as NIfTI, intensities from 0 to 2) or red, green and blue (written as PNG).
+    /// Names of the image channels: one (written as NIfTI, intensities from 0 to 2), or red, green and blue (written as
+    /// PNG).
     pub channels: Vec<String>,
-    /// Labels by number (nnU-Net wants them from 1 without gaps); other condition codes become background.
+    /// Labels by number (nnU-Net requires them to start at 1 without gaps); other condition codes become background.
     pub labels: BTreeMap<u32, String>,
-    /// What the set is, how it was made and what it is not: becomes its README.md.
+    /// The text of the data set's README.md: its content, origin and limitations.
     pub card: String,
 }
 
 impl Export {
-    /// Writes cases as nnU-Net's raw format, version 2; `progress` hears how many are written.
+    /// Writes cases in nnU-Net's raw format, version 2. `progress` is called with the number of cases written so far.
     ///
-    /// The folder's name must be nnU-Net's, `DatasetNNN_NAME`, for nnU-Net to find it; here it may be any.
+    /// nnU-Net only finds folders named `DatasetNNN_NAME`; this function accepts any name.
     ///
     /// # Panics
     /// If images have neither one channel nor three.
@@ -50,7 +51,7 @@ impl Export {
         })
     }
 
-    /// Writes cases as a folder of images, one of masks and a `pairs.toml`.
+    /// Writes cases as a folder of images, a folder of masks and a `pairs.toml`.
     ///
     /// # Panics
     /// If images have neither one channel nor three.

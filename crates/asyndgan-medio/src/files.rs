@@ -15,20 +15,20 @@ const BYTES_MAX: u64 = 4 << 30;
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>, Error> {
     let about = fs::metadata(path).map_err(Error::io(path))?;
     if !about.is_file() {
-        return Err(Error::unsupported(path, "it is no regular file; give a file"));
+        return Err(Error::unsupported(path, "it is not a regular file; choose a file"));
     }
     if about.len() > BYTES_MAX {
-        return Err(Error::unsupported(path, format!("it has {} bytes, at most {BYTES_MAX} are read; split or compress it", about.len())));
+        return Err(Error::unsupported(path, format!("it has {} bytes; the limit is {BYTES_MAX}, so split or compress it", about.len())));
     }
     fs::read(path).map_err(Error::io(path))
 }
 
-/// Writes a file that others can read, whole or not at all.
+/// Atomically writes a file that others can read.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     asyndgan_files::write(path, Access::Shared, bytes).map_err(Error::io(path))
 }
 
-/// The entries of a folder, sorted by name; hidden ones and `._` companions that archives leave are passed over.
+/// The entries of a folder, sorted by name; hidden files, including `._` files from archives, are skipped.
 pub(crate) fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).map_err(Error::io(folder))? {

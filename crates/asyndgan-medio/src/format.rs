@@ -1,18 +1,18 @@
-//! Formats of image files, by the endings of their names.
+//! Image file formats, detected by file extension.
 
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Grid, Volume, files, labels::labels_of, metaimage, nifti_file, nrrd, picture, volume::finite};
 
-/// A format that is read.
+/// A supported image format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Format {
     /// NIfTI-1 and NIfTI-2: `.nii`, `.nii.gz`, and the `.hdr` of a pair.
     Nifti,
-    /// `.nrrd`, and `.nhdr` with the voxels beside it.
+    /// `.nrrd`, and `.nhdr` with the voxels in a separate file.
     Nrrd,
-    /// `.mha`, and `.mhd` with the voxels beside it.
+    /// `.mha`, and `.mhd` with the voxels in a separate file.
     MetaImage,
     /// `.tif`, `.tiff`: a picture, a label image, or a stack of slices.
     Tiff,
@@ -37,23 +37,23 @@ const ENDINGS: [(&str, Format); 13] = [
 ];
 
 impl Format {
-    /// The format of a file, by its name alone; capital letters count as small ones.
+    /// The format of a file, by its name only; case-insensitive.
     pub fn of(path: &Path) -> Option<Self> {
         Some(split(path)?.1)
     }
 
-    /// A file's name without its ending, if it is of a format that is read.
+    /// A file's name without its extension, if the format is supported.
     pub fn stem(path: &Path) -> Option<String> {
         Some(split(path)?.0)
     }
 
-    /// The endings of all formats, for people.
+    /// The extensions of all formats, for messages.
     pub fn endings() -> String {
         let endings: Vec<String> = ENDINGS.iter().map(|(ending, _)| format!("*{ending}")).collect();
         endings.join(", ")
     }
 
-    /// Whether a file of this format is always a volume; a TIFF may be a picture or a volume.
+    /// Whether a file in this format is always a volume; a TIFF can be a picture or a volume.
     pub fn is_volume(self) -> bool {
         matches!(self, Self::Nifti | Self::Nrrd | Self::MetaImage)
     }
@@ -67,23 +67,23 @@ fn split(path: &Path) -> Option<(String, Format)> {
     })
 }
 
-/// Reads a volume: NIfTI (`.nii`, `.nii.gz`, or a pair of `.hdr` and `.img` by either name), NRRD, MetaImage, or a TIFF whose pages are its
-/// slices. A file with another name is read as NIfTI.
+/// Reads a volume: NIfTI (`.nii`, `.nii.gz`, or a pair of `.hdr` and `.img`, given by either name), NRRD, MetaImage, or
+/// a TIFF whose pages are the slices. A file with any other extension is read as NIfTI.
 ///
-/// Every integer and float type of 8 to 64 bits is read, in either byte order. A NIfTI file is scaled by its slope and intercept; its affine
-/// is the sform's if there is one, else the qform's, else the spacing about the centre, as nibabel decides. A TIFF, and an NRRD without
-/// `space`, are taken to run to the left, to the back and up.
+/// All integer and float types of 8 to 64 bits are supported, in either byte order. A NIfTI file is scaled by its slope
+/// and intercept. Its affine is the sform if present, else the qform, else the spacing about the centre, as in nibabel.
+/// The axes of a TIFF, and of an NRRD without `space`, are assumed to be LPS: to the left, to the back and up.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Unreadable`] for a damaged or truncated file; [`Error::Unsupported`] for what is not read, such as colours, more
-/// than three dimensions, more than 512 Mi voxels, units other than millimetres, a geometry that spans no space, and voxels that are not
-/// finite.
+/// [`Error::Io`]; [`Error::Unreadable`] for a damaged or truncated file; [`Error::Unsupported`] for unsupported
+/// content, such as colours, more than three dimensions, more than 512 Mi voxels, units other than millimetres, a
+/// degenerate geometry, and voxels that are not finite.
 pub fn read_volume(path: &Path) -> Result<Volume, Error> {
     let path = &nifti_file::header_path(path);
     parse_volume(path, &files::read(path)?)
 }
 
-/// Reads labels from a volume's file.
+/// Reads labels from a volume file.
 ///
 /// # Errors
 /// As [`read_volume`], and [`Error::Unsupported`] for a voxel that is further than 1e-3 from a whole number from 0 to 4,294,967,295.
@@ -92,7 +92,8 @@ pub fn read_labels(path: &Path) -> Result<Volume<u32>, Error> {
     parse_labels(path, &files::read(path)?)
 }
 
-/// Reads a volume from the bytes of a file. `path` has its name; where its header says that the voxels are in a file beside it, that is read.
+/// Reads a volume from the bytes of a file. `path` is its name. If the header refers to a separate file for the voxels,
+/// that file is read.
 ///
 /// # Errors
 /// As [`read_volume`].
@@ -100,7 +101,7 @@ pub fn parse_volume(path: &Path, bytes: &[u8]) -> Result<Volume, Error> {
     finite(path, parse(path, bytes, |v| v as f32)?)
 }
 
-/// Reads labels from the bytes of a volume's file, as [`parse_volume`] does.
+/// Reads labels from the bytes of a volume file, like [`parse_volume`].
 ///
 /// # Errors
 /// As [`read_labels`].
@@ -113,12 +114,12 @@ fn parse<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volum
         Some(Format::Nrrd) => nrrd::parse(path, bytes, value),
         Some(Format::MetaImage) => metaimage::parse(path, bytes, value),
         Some(Format::Tiff) => picture::stack(path, bytes, value),
-        Some(Format::Png) => Err(Error::unsupported(path, "it is a picture, where a volume is needed")),
+        Some(Format::Png) => Err(Error::unsupported(path, "it is a picture, but a volume is needed")),
         Some(Format::Nifti) | None => nifti_file::parse(path, bytes, value),
     }
 }
 
-/// Whether a file holds a volume: by its name, or for a TIFF by what its pages are.
+/// Whether a file contains a volume: by its extension, or for a TIFF by the kind of its pages.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Unreadable`] for a damaged TIFF.
@@ -129,7 +130,7 @@ pub fn is_volume(path: &Path) -> Result<bool, Error> {
     }
 }
 
-/// The files that a volume's file refers to: with its voxels, or with the spacing of its slices.
+/// The files that a volume file refers to: the file with its voxels, or with the spacing of its slices.
 pub(crate) fn companions(path: &Path) -> Result<Vec<PathBuf>, Error> {
     let found = match Format::of(path) {
         Some(Format::Nifti) => nifti_file::image_path(path),
@@ -141,7 +142,7 @@ pub(crate) fn companions(path: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(found.into_iter().collect())
 }
 
-/// Where a volume's voxels lie; the voxels are not decoded where a header says it.
+/// Reads the grid of a volume, from the header only if the format allows it.
 pub(crate) fn read_grid(path: &Path) -> Result<Grid, Error> {
     let bytes = || files::read(path);
     match Format::of(path) {

@@ -51,10 +51,10 @@ pub(crate) fn inflate_zlib(path: &Path, bytes: &[u8], length: usize) -> Result<V
     Ok(content)
 }
 
-/// Room for so many bytes, unless the compressed ones cannot hold as many.
+/// A zeroed buffer of `length` bytes, unless the compressed bytes cannot expand to that length.
 fn room(path: &Path, bytes: &[u8], length: usize) -> Result<Vec<u8>, Error> {
     if (bytes.len() as u64).saturating_mul(DEFLATE_RATIO_MAX) < length as u64 {
-        return Err(Error::unreadable(path, format!("it ends early: its header promises {length} bytes")));
+        return Err(Error::unreadable(path, format!("it ends early: its header declares {length} bytes")));
     }
     Ok(vec![0; length])
 }

@@ -1,8 +1,9 @@
-//! Medical images and data sets as plain arrays: the only crate that parses image files.
+//! Medical images and data sets as plain arrays. This is the only crate that parses image files.
 //!
-//! Knows nothing of networks, sites or the protocol. The most important types are [`Volume`], a NIfTI, NRRD or MetaImage file or a DICOM series with its
-//! place in the patient, [`DataSet`], what a folder holds, and [`Case`], an image with its condition ready for training, of which a
-//! [`CaseSet`] reads one at a time from the disk. [`prepare`] goes from one to the other, and [`phantom`] makes artificial patients.
+//! It does not depend on networks, sites or the protocol. The most important types are [`Volume`], a NIfTI, NRRD or
+//! MetaImage file or a DICOM series with its position in the patient; [`DataSet`], the contents of a data set folder;
+//! and [`Case`], an image with its condition, ready for training. A [`CaseSet`] reads one case at a time from disk.
+//! [`prepare`] converts patients and tiles to cases, and [`phantom`] generates artificial patients.
 //!
 //! ```
 //! use asyndgan_medio::{Affine, Orientation, Volume, read_volume, write_volume};
@@ -15,11 +16,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! **Invariant:** labels are only ever resampled to the nearest neighbour.
+//! **Invariant:** labels are only ever resampled by nearest neighbour.
 //! **Invariant:** no image type can be serialised into a message: none implements `Serialize`.
-//! **Invariant:** nothing is random but through the generator that the caller passes.
-//! **Invariant:** somebody else's broken file is an error, never a panic, and room is made for no more than its size can hold.
-//! **Invariant:** of a DICOM data set no element that names a patient, a physician or an institution is kept, and no identifier leaves.
+//! **Invariant:** all randomness comes from the generator that the caller passes.
+//! **Invariant:** a malformed file is an error, never a panic, and allocations are limited to what the file's size can
+//! justify.
+//! **Invariant:** no DICOM element that names a patient, physician or institution is kept, and no identifier is
+//! returned.
 
 mod affine;
 mod aperio;

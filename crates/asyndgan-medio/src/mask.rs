@@ -1,4 +1,4 @@
-//! Shapes in masks: outlines, holes, erosion, dilation, nuclei cut apart.
+//! Mask operations: outlines, hole filling, erosion, dilation, and separation of touching nuclei.
 
 use std::collections::VecDeque;
 
@@ -13,7 +13,7 @@ fn neighbours(at: (usize, usize), (height, width): (usize, usize)) -> impl Itera
     [up, left, down, right].into_iter().flatten()
 }
 
-/// Fills every hole: background that does not reach the border by edge-sharing steps becomes marked.
+/// Fills holes: background that is not connected to the border (4-connectivity) becomes marked.
 pub fn filled(mask: ArrayView2<bool>) -> Array2<bool> {
     let dim = mask.dim();
     let mut outside = Array2::from_elem(dim, false);
@@ -39,7 +39,8 @@ pub fn contour(mask: ArrayView2<bool>) -> Array2<bool> {
     Array2::from_shape_fn(mask.dim(), |at| mask[at] && !inside[at])
 }
 
-/// Marked pixels whose edge neighbours are all marked; beyond the border counts as marked, so that a crop's edge is no boundary.
+/// Marked pixels whose edge neighbours are all marked. Pixels beyond the border count as marked, so that the edge of a
+/// crop is not a boundary.
 pub fn eroded(mask: ArrayView2<bool>) -> Array2<bool> {
     Array2::from_shape_fn(mask.dim(), |at| mask[at] && neighbours(at, mask.dim()).all(|n| mask[n]))
 }
@@ -69,7 +70,7 @@ pub fn dilated_labels(labels: ArrayView2<u32>, radius: usize) -> Array2<u32> {
     })
 }
 
-/// The mask of all instances, with a one-pixel gap cut wherever two of them touch.
+/// The mask of all instances, with a one-pixel gap wherever two of them touch.
 pub fn cut_apart(instances: ArrayView2<u32>) -> Array2<bool> {
     let other = |at: (usize, usize), own: u32| instances.get(at).is_some_and(|&l| l > 0 && l != own);
     Array2::from_shape_fn(instances.dim(), |(r, c)| {

@@ -1,4 +1,4 @@
-//! MetaImage, ITK's format: `.mha` with the voxels behind the header, `.mhd` with the voxels in a file beside it.
+//! MetaImage, ITK's format: `.mha` with the voxels after the header, `.mhd` with the voxels in a separate file.
 
 use std::{
     borrow::Cow,
@@ -36,7 +36,7 @@ pub(crate) fn declared<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>, E
     let wrong = |fact: String| Error::unreadable(path, fact);
     let other = |fact: String| Error::unsupported(path, fact);
     let (fields, data) =
-        fields(bytes).ok_or_else(|| wrong("it does not begin with a MetaImage header, which ends with ElementDataFile".into()))?;
+        fields(bytes).ok_or_else(|| wrong("it does not begin with a MetaImage header that ends with ElementDataFile".into()))?;
     let text = |names: &[&str]| names.iter().find_map(|name| fields.get(&name.to_ascii_lowercase()).map(String::as_str));
     let is_true = |names: &[&str]| match text(names).and_then(|v| v.chars().next()) {
         None | Some('F' | 'f' | '0') => Ok(false),
@@ -54,15 +54,15 @@ pub(crate) fn declared<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>, E
         .filter(|s| s.len() == axes)
         .ok_or_else(|| wrong(format!("its DimSize is {:?}, expected {axes} sizes", text(&["DimSize"]))))?;
     let kind = text(&["ElementType"]).unwrap_or("missing");
-    let kind = kind_named(kind).ok_or_else(|| other(format!("its ElementType is {kind}; write integers or floats of up to 64 bits")))?;
+    let kind = kind_named(kind).ok_or_else(|| other(format!("its ElementType is {kind}; use integers or floats of up to 64 bits")))?;
     if let Some(odd) = [("ElementNumberOfChannels", "1"), ("HeaderSize", "0")]
         .into_iter()
         .find(|(name, usual)| text(&[name]).is_some_and(|v| !v.eq_ignore_ascii_case(usual)))
     {
-        return Err(other(format!("its {} is {}, {} is read; write it so", odd.0, text(&[odd.0]).unwrap_or_default(), odd.1)));
+        return Err(other(format!("its {} is {}, but only {} is supported", odd.0, text(&[odd.0]).unwrap_or_default(), odd.1)));
     }
     if text(&["BinaryData"]).is_some() && !is_true(&["BinaryData"])? {
-        return Err(other("its voxels are text (BinaryData); write them as binary".into()));
+        return Err(other("its voxels are stored as text (BinaryData); write them as binary".into()));
     }
     let shape = shape(path, &sizes)?;
     let directions = vector(&["TransformMatrix", "Rotation", "Orientation"], axes * axes)?;
@@ -79,7 +79,7 @@ pub(crate) fn declared<'a>(path: &Path, bytes: &'a [u8]) -> Result<Header<'a>, E
     let declared = Declared { shape, affine, storage: Storage { kind, little, scaling: None } };
     let name = text(&["ElementDataFile"]).unwrap_or_default();
     if name == "LIST" || name.contains('%') {
-        return Err(other("its voxels are in a list of files; write one file".into()));
+        return Err(other("its voxels are in a list of files; write them to one file".into()));
     }
     let data_file = (!name.eq_ignore_ascii_case("LOCAL")).then(|| name.to_owned());
     Ok(Header { declared, compressed: is_true(&["CompressedData"])?, data_file, data })

@@ -25,18 +25,18 @@ pub(crate) fn read_grid(path: &Path) -> Result<Grid, Error> {
     Ok(Grid { affine, shape: (k, j, i) })
 }
 
-/// The `.hdr` file beside an `.img` file; any other path as it is.
+/// The `.hdr` file that belongs to an `.img` file; any other path is returned unchanged.
 pub(crate) fn header_path(path: &Path) -> PathBuf {
     sibling(path, [(".img", ".hdr"), (".img.gz", ".hdr.gz"), (".img.gz", ".hdr")])
 }
 
-/// The `.img` file beside a `.hdr` file.
+/// The `.img` file that belongs to a `.hdr` file.
 pub(crate) fn image_path(path: &Path) -> Option<PathBuf> {
     Some(sibling(path, [(".hdr", ".img"), (".hdr.gz", ".img.gz"), (".hdr", ".img.gz")])).filter(|found| found != path)
 }
 
 fn images_of_pair(path: &Path) -> Result<(PathBuf, Vec<u8>), Error> {
-    let fact = "it is the header of a pair, whose .img file is not beside it; put it there";
+    let fact = "it is the header of a .hdr/.img pair, but the .img file is not in the same folder; put it there";
     let images = image_path(path).ok_or_else(|| Error::unsupported(path, fact))?;
     let bytes = files::read(&images)?;
     Ok((images, bytes))
@@ -84,6 +84,6 @@ fn convert<T>(path: &Path, header: &Header, bytes: &[u8], value: impl Fn(f64) ->
         bytes
     };
     let raw = content.get(header.offset..header.end());
-    let raw = raw.ok_or_else(|| Error::unreadable(path, format!("it ends early: its header promises {} bytes", header.end())))?;
+    let raw = raw.ok_or_else(|| Error::unreadable(path, format!("it ends early: its header declares {} bytes", header.end())))?;
     Ok(header.storage.convert(raw, value))
 }

@@ -1,4 +1,4 @@
-//! NRRD: volumes of 3D Slicer, with the voxels in the same file or beside it (`.nhdr`).
+//! NRRD: volumes of 3D Slicer, with the voxels in the same file or in a separate one (`.nhdr`).
 
 use std::{
     borrow::Cow,
@@ -55,31 +55,30 @@ pub(crate) fn declared(path: &Path, bytes: &[u8]) -> Result<(Declared, Encoding,
     if !bytes.starts_with(b"NRRD000") {
         return Err(wrong("it does not begin with NRRD000".into()));
     }
-    let text = std::str::from_utf8(split(bytes).0).map_err(|e| wrong(format!("its header is no text ({e})")))?;
+    let text = std::str::from_utf8(split(bytes).0).map_err(|e| wrong(format!("its header is not text ({e})")))?;
     let header = Header::of(text);
     let kind = header.kind.ok_or_else(|| wrong("its header has no type".into()))?;
-    let kind =
-        kind_named(kind).ok_or_else(|| other(format!("its voxels are of type {kind}; write integers or floats of up to 64 bits")))?;
+    let kind = kind_named(kind).ok_or_else(|| other(format!("its voxels are of type {kind}; use integers or floats of up to 64 bits")))?;
     let sizes = header.sizes.clone().ok_or_else(|| wrong("its header has no sizes".into()))?;
     if header.dimension != Some(sizes.len()) {
-        return Err(wrong(format!("its header has {} sizes for dimension {:?}", sizes.len(), header.dimension)));
+        return Err(wrong(format!("its header has {} sizes, but its dimension is {:?}", sizes.len(), header.dimension)));
     }
     let encoding = match header.encoding.unwrap_or_default().to_ascii_lowercase().as_str() {
         "raw" => Encoding::Raw,
         "gzip" | "gz" => Encoding::Gzip,
-        odd => return Err(other(format!("its encoding is {odd:?}; write it as raw or gzip"))),
+        odd => return Err(other(format!("its encoding is {odd:?}; use raw or gzip"))),
     };
     let little = match header.endian {
         Some("little") => true,
         Some("big") => false,
         _ if kind.bytes() == 1 => true,
-        found => return Err(wrong(format!("its endian is {found:?}, expected little or big"))),
+        found => return Err(wrong(format!("its endian is {found:?}; expected little or big"))),
     };
     if header.skips {
-        return Err(other("its header has a line skip or byte skip; write it without".into()));
+        return Err(other("its header has a line skip or byte skip; write the file without them".into()));
     }
     if header.data_file.is_some_and(|name| name.starts_with("LIST") || name.contains('%')) {
-        return Err(other("its voxels are in a list of files; write one file".into()));
+        return Err(other("its voxels are in a list of files; write them to one file".into()));
     }
     let declared = Declared {
         shape: shape(path, &sizes)?,
@@ -155,7 +154,7 @@ impl<'a> Header<'a> {
         };
         let odd_kind = self.kinds.and_then(|kinds| kinds.split_whitespace().find(|k| !matches!(*k, "domain" | "space" | "none" | "???")));
         if let Some(kind) = odd_kind {
-            return Err(Error::unsupported(path, format!("one of its axes is of the kind {kind}; write one value a voxel")));
+            return Err(Error::unsupported(path, format!("one of its axes is of the kind {kind}; write one value per voxel")));
         }
         for units in self.units.into_iter().flatten() {
             if !units.split('"').all(|unit| matches!(unit.trim(), "" | "mm" | "???")) {
@@ -163,7 +162,7 @@ impl<'a> Header<'a> {
             }
         }
         if let (Some(mins), None) = (self.axis_mins, self.origin) {
-            return Err(Error::unsupported(path, format!("its origin is in axis mins ({mins}); write it as space origin, with a space")));
+            return Err(Error::unsupported(path, format!("its origin is given as axis mins ({mins}); use space and space origin")));
         }
         // To ITK's frame, which counts to the left and to the back.
         let signs = match self.space.map(str::to_ascii_lowercase).as_deref() {

@@ -1,4 +1,4 @@
-//! Sharing items out to sites: by size, by group, or skewed at random; never one patient in two places.
+//! Distribution of items to sites: by size, by group, or with a random skew. No patient appears in two places.
 
 use std::collections::BTreeMap;
 
@@ -7,9 +7,10 @@ use rand_distr::{Distribution, Gamma};
 
 use crate::Error;
 
-/// Shares items out to sites by size: sorted by size, then cut into runs whose lengths differ by at most one.
+/// Distributes items to sites by size: sorts them by size, then splits them into blocks whose lengths differ by at most
+/// one.
 ///
-/// Returns the indices of each site's items; sites are never empty, so there are at most as many as items.
+/// Returns the indices of each site's items. Sites are never empty, so there are at most as many sites as items.
 ///
 /// # Panics
 /// If `sites` is 0.
@@ -35,7 +36,7 @@ pub fn partition_by_size(sizes: &[f64], sites: usize) -> Vec<Vec<usize>> {
     parts
 }
 
-/// Shares items out by group (an organ, a centre), one site a group, in the order of their names.
+/// Distributes items by group (such as an organ or a centre): one site per group, in the order of the group names.
 ///
 /// # Example
 /// ```
@@ -50,10 +51,11 @@ pub fn partition_by_group(groups: &[impl AsRef<str>]) -> Vec<(String, Vec<usize>
     sites.into_iter().collect()
 }
 
-/// Shares items out so that the sites' mixtures of groups differ: each group's items are dealt by proportions drawn from a symmetric
-/// Dirichlet distribution. A small `alpha` gives sites with few groups each, a large one equal mixtures.
+/// Distributes items so that the group proportions differ between sites: each group's items are distributed with
+/// proportions from a symmetric Dirichlet distribution. A small `alpha` gives sites with few groups each, a large one
+/// gives equal mixtures.
 ///
-/// Items of one patient stay together and count as the patient's first group. Sites may come out empty.
+/// Items of one patient stay together and count as the patient's first group. Sites may be empty.
 ///
 /// # Panics
 /// If `sites` is 0, `alpha` is not positive and finite, or groups and patients differ in number.
@@ -97,7 +99,7 @@ pub fn partition_dirichlet(
     parts
 }
 
-/// Makes sure that no patient stands in two places.
+/// Checks that no patient appears in two places.
 ///
 /// # Errors
 /// [`Error::Twice`].
@@ -145,6 +147,6 @@ mod tests {
     #[test]
     fn a_patient_in_two_places_is_named() {
         let error = disjoint([("site 1", vec!["p", "q"]), ("test", vec!["q"])]).expect_err("q twice");
-        assert_eq!(error.to_string(), "q stands in site 1 and in test; leave it in one");
+        assert_eq!(error.to_string(), "q appears in site 1 and in test; keep it in only one");
     }
 }

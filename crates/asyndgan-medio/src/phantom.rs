@@ -1,6 +1,7 @@
-//! Artificial patients whose masks are known exactly: brains with tumours, stained tissue with touching nuclei.
+//! Artificial patients with exactly known masks: brains with tumours, and stained tissue with touching nuclei.
 //!
-//! Each site has its own scanner or stain, so that what one site shows is less than what all sites show together.
+//! Each site has its own scanner or stain, so that the data of one site are less varied than the data of all sites
+//! together.
 
 use std::f32::consts::TAU;
 
@@ -10,23 +11,23 @@ use rand_distr::{Distribution, StandardNormal};
 
 use crate::{Brain, Tile};
 
-/// How a site's MR scanner shows tissue.
+/// The appearance of tissue in a site's MR scanner.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scanner {
     /// Exponent applied to intensities in [0, 1].
     pub gamma: f32,
-    /// How much brighter than brain tissue a tumour is.
+    /// Brightness of a tumour above brain tissue.
     pub tumour: f32,
     /// Standard deviation of the noise.
     pub noise: f32,
     /// Strength of the slow brightness drift across the image, and its direction in radians.
     pub drift: (f32, f32),
-    /// Typical tumour radius in millimetres: sites differ in the tumours they see.
+    /// Typical tumour radius in millimetres, which differs between sites.
     pub tumour_mm: f32,
 }
 
 impl Scanner {
-    /// The scanner of a site; the first ten differ in every respect, then they repeat.
+    /// The scanner of a site. The first ten differ in every property; after that they repeat.
     pub fn of_site(site: usize) -> Self {
         let step = |stride: usize| ((site * stride) % 10) as f32 / 9.0;
         Self {
@@ -39,7 +40,7 @@ impl Scanner {
     }
 }
 
-/// Rows and columns of a brain phantom, 2.5 mm apart.
+/// Rows and columns of a brain phantom, with a spacing of 2.5 mm.
 pub const BRAIN_SIDE: usize = 96;
 const BRAIN_SLICES: usize = 12;
 const BRAIN_SPACING_MM: [f64; 3] = [5.0, 2.5, 2.5];
@@ -90,7 +91,8 @@ impl Plane {
     }
 }
 
-/// An axial T2-like brain with one tumour: core, enhancing rim and oedema. The number only keeps patients of one site apart.
+/// An axial T2-like brain with one tumour: core, enhancing rim and oedema. `number` is the patient's number at the site
+/// and varies the tumour size.
 pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> Brain {
     let side = BRAIN_SIDE as f32;
     let (height, width) = (rng.random_range(0.40..0.46) * side, rng.random_range(0.31..0.37) * side);
@@ -134,7 +136,7 @@ pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> 
     Brain { id: id.into(), t2, labels, spacing_mm: BRAIN_SPACING_MM }
 }
 
-/// How a site's tissue looks under its stain.
+/// The appearance of a site's stained tissue.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stain {
     /// Optical density of nuclei in red, green, blue.
@@ -143,14 +145,16 @@ pub struct Stain {
     pub tissue: [f32; 3],
     /// Typical radius of a nucleus in pixels, and how elongated it is.
     pub nucleus: (f32, f32),
-    /// How much the surroundings vary, and how strongly dark fibres show.
+    /// Variation of the surrounding tissue, and contrast of dark fibres.
     pub texture: (f32, f32),
-    /// Round things that are no nuclei (blood cells, pigment, mucin): their optical density, and how much of the tile they may cover.
+    /// Round objects that are not nuclei (blood cells, pigment, mucin): their optical density, and the share of the
+    /// tile that they may cover.
     pub look_alikes: ([f32; 3], f32),
 }
 
 impl Stain {
-    /// The stain of a site; the first four differ in every respect, and all but the last in what could be taken for nuclei; then they repeat.
+    /// The stain of a site. The first four differ in every property, and all but the last have look-alikes of nuclei;
+    /// after that they repeat.
     pub fn of_site(site: usize) -> Self {
         let row = |nuclei, tissue, nucleus, texture, look_alikes| Self { nuclei, tissue, nucleus, texture, look_alikes };
         match site % 4 {

@@ -23,20 +23,20 @@ const PIXELS_MAX: u64 = 1 << 27;
 /// No picture's file is smaller than its pixels by more than this (deflate 1032, LZW 1365).
 const RATIO_MAX: u64 = 1400;
 
-/// Reads a PNG, TIFF or BigTIFF picture (strips or tiles; LZW, deflate, `PackBits` or JPEG; grey, RGB, CMYK or YCbCr), turned as its
-/// orientation says; transparency is dropped.
+/// Reads a PNG, TIFF or BigTIFF picture (strips or tiles; LZW, deflate, `PackBits` or JPEG; greyscale, RGB, CMYK or
+/// YCbCr). The orientation tag is applied, and transparency is discarded.
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for floating numbers, for a TIFF of several pages, and for a picture of
-/// more than 32,768 pixels a side or 2^27 in all.
+/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for floating-point pixels, for a TIFF with several
+/// pages, and for a picture with more than 32,768 pixels per side or 2^27 in total.
 pub fn read_rgb(path: &Path) -> Result<Array3<f32>, Error> {
     parse_rgb(path, &files::read(path)?)
 }
 
-/// Reads a picture from the bytes of a file; `path` only names it in errors.
+/// Reads a picture from the bytes of a file; `path` is only used in error messages.
 ///
 /// # Errors
 /// As [`read_rgb`].
@@ -58,20 +58,21 @@ pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
     Ok(Array3::from_shape_fn((3, height, width), |(k, r, c)| raw[3 * (r * width + c) + k].into()))
 }
 
-/// Reads instance labels or class labels as they are stored: a PNG of one grey channel with 1 to 16 bits or of indices into a palette, or a
-/// TIFF of one grey channel with integers or floats of up to 64 bits.
+/// Reads instance labels or class labels as stored: a PNG with one grey channel of 1 to 16 bits or with palette
+/// indices, or a TIFF with one grey channel of integers or floats of up to 64 bits.
 ///
 /// # Shapes
 /// `[rows, columns]`, 0 is background.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for a colour picture, for JPEG compression, for a TIFF of several pages
-/// ([`read_labels`](crate::read_labels) reads a stack of slices), and for values that are no whole numbers.
+/// [`Error::Io`], [`Error::Unreadable`], or [`Error::Unsupported`] for a colour picture, for JPEG compression, for a
+/// TIFF with several pages ([`read_labels`](crate::read_labels) reads a stack of slices), and for values that are not
+/// integers.
 pub fn read_instances(path: &Path) -> Result<Array2<u32>, Error> {
     parse_instances(path, &files::read(path)?)
 }
 
-/// Reads labels from the bytes of a file; `path` only names it in errors.
+/// Reads labels from the bytes of a file; `path` is only used in error messages.
 ///
 /// # Errors
 /// As [`read_instances`].
@@ -79,8 +80,8 @@ pub fn parse_instances(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> 
     if is_tiff(bytes) { Tiff::open(path, bytes)?.labels() } else { png_file::labels(path, bytes) }
 }
 
-/// Whether a file is a TIFF whose pages are the slices of a volume: by nnU-Net's spacing file beside it, or by what ImageJ, OME or tifffile
-/// wrote into it.
+/// Whether a file is a TIFF whose pages are the slices of a volume, according to nnU-Net's spacing file next to it or
+/// to metadata of ImageJ, OME or tifffile.
 pub(crate) fn is_stack(path: &Path) -> Result<bool, Error> {
     let bytes = files::read(path)?;
     if is_tiff(&bytes) { Tiff::open(path, &bytes)?.is_stack() } else { Ok(false) }
@@ -94,13 +95,13 @@ pub(crate) fn spacing_path(path: &Path) -> Option<PathBuf> {
 /// Reads a TIFF whose pages are the slices of a volume.
 pub(crate) fn stack<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
     if !is_tiff(bytes) {
-        return Err(Error::unreadable(path, "it is no TIFF file"));
+        return Err(Error::unreadable(path, "it is not a TIFF file"));
     }
     Tiff::open(path, bytes)?.stack(value)
 }
 
 /// What is wrong with a picture for which [`is_of_8_bits`] holds.
-const OF_8_BITS: &str = "its values of 16 bits are at most 255, as if they had 8; write it with 8 bits";
+const OF_8_BITS: &str = "its 16-bit values are at most 255, as in an 8-bit picture; write it with 8 bits";
 
 /// Whether 16-bit values of a picture have the range of 8 bits, so that it would be taken for black.
 fn is_of_8_bits(values: &[u16]) -> bool {
@@ -115,7 +116,7 @@ fn unpacked_rows(bytes: &[u8], rows: usize, columns: usize, row_bytes: usize, bi
     bytes.chunks(row_bytes.max(1)).take(rows).flat_map(move |row| (0..columns).filter_map(move |c| sample(row, c)))
 }
 
-/// Writes a PNG picture, whole or not at all.
+/// Writes a PNG picture atomically.
 ///
 /// # Shapes
 /// `[3, rows, columns]`.
@@ -128,10 +129,10 @@ pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
     write_png(path, &pixels, width, height, ExtendedColorType::Rgb8)
 }
 
-/// Writes labels as a 16-bit grey PNG, or, where the name ends in `.tif` or `.tiff`, a 32-bit TIFF; whole or not at all.
+/// Writes labels atomically as a 16-bit grey PNG, or as a 32-bit TIFF if the name ends in `.tif` or `.tiff`.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unwritable`] for a label beyond what the format holds.
+/// [`Error::Io`], or [`Error::Unwritable`] for a label that is too large for the format.
 pub fn write_instances(path: &Path, labels: ArrayView2<u32>) -> Result<(), Error> {
     let (height, width) = labels.dim();
     if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("tif") || e.eq_ignore_ascii_case("tiff")) {
@@ -142,7 +143,7 @@ pub fn write_instances(path: &Path, labels: ArrayView2<u32>) -> Result<(), Error
         return files::write(path, content.get_ref());
     }
     if let Some(label) = labels.iter().find(|&&l| l > u16::MAX.into()) {
-        return Err(Error::unwritable(path, format!("label {label} does not fit 16 bits; name the file .tif")));
+        return Err(Error::unwritable(path, format!("label {label} does not fit in 16 bits; use the extension .tif")));
     }
     // The encoder takes samples in the machine's own order.
     let pixels: Vec<u8> = labels.iter().flat_map(|&l| (l as u16).to_ne_bytes()).collect();
@@ -161,7 +162,7 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
         return Err(Error::unreadable(path, "it is empty"));
     }
     if let Some(length) = png_file::broken_palette(bytes) {
-        return Err(Error::unreadable(path, format!("its palette has {length} bytes, which is no whole number of colours")));
+        return Err(Error::unreadable(path, format!("its palette has {length} bytes, which is not a multiple of 3")));
     }
     let wrong = |e: ImageError| match e {
         ImageError::Unsupported(_) => Error::unsupported(path, format!("{e}; write it as PNG or TIFF")),
@@ -178,11 +179,12 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {
     Ok(picture)
 }
 
-/// Refuses pictures of no size or of too much, and headers that declare more than the file can hold, before room is made.
+/// Rejects pictures that are empty or too large, and headers that declare more than the file can contain, before memory
+/// is allocated.
 fn check_size(path: &Path, bytes: &[u8], (width, height): (u32, u32), decoded: u64) -> Result<(), Error> {
     let pixels = u64::from(width) * u64::from(height);
     if width.max(height) > SIDE_MAX || pixels == 0 || pixels > PIXELS_MAX {
-        let fact = format!("it has {width} x {height} pixels; supported are 1 to {SIDE_MAX} a side and {PIXELS_MAX} in all");
+        let fact = format!("it has {width} x {height} pixels; 1 to {SIDE_MAX} per side and up to {PIXELS_MAX} in total are supported");
         return Err(Error::unsupported(path, fact));
     }
     if decoded / RATIO_MAX > bytes.len() as u64 {

@@ -1,4 +1,4 @@
-//! From patients and tiles to the shapes that networks take.
+//! Prepares patients and tiles as inputs for the networks.
 
 use std::path::Path;
 
@@ -8,22 +8,22 @@ use crate::{Brain, Case, Error, StainReference, TestCase, Tile, Windows, bilinea
 
 /// Condition code of the brain's outline; 1, 2 and 3 are tumour labels.
 pub const BRAIN_OUTLINE: u8 = 4;
-/// Number of condition codes of a brain, and so of condition planes.
+/// Number of condition codes of a brain, which is also the number of condition planes.
 pub const BRAIN_CODES: u8 = 4;
 /// Condition codes of tissue: nuclei are 1.
 pub const TISSUE_CODES: u8 = 1;
-/// Label of a voxel that nobody has judged: a slice with one is left out.
+/// Label of a voxel without annotation. Slices that contain such a voxel are skipped.
 pub const IGNORED: u8 = 255;
-/// A slice with fewer tumour pixels on the original grid is left out.
+/// Slices with fewer tumour pixels on the original grid are skipped.
 pub const TUMOUR_PIXELS_MIN: usize = 10;
 
-/// Slices of one brain that show enough tumour, and that are judged everywhere, resized to `size` by `size`.
+/// The fully annotated slices of one brain that show enough tumour, resized to `size` by `size`.
 ///
-/// Intensities are scaled per volume: background is -1, the 99.5th percentile of the brain 1. The condition is the tumour labels
-/// and the brain's outline.
+/// Intensities are scaled per volume: background is -1, and the 99.5th percentile of the brain is 1. The condition
+/// consists of the tumour labels and the brain's outline.
 ///
 /// # Reference
-/// Section 4.1; the public code scales every slice by itself, which makes the same tissue differ between slices.
+/// Section 4.1. The public code scales every slice separately, so that the same tissue differs between slices.
 pub fn brain_cases(brain: &Brain, size: usize) -> Vec<Case> {
     let (scaled, chosen) = brain_slices(brain);
     let case = |z: usize| {
@@ -45,11 +45,11 @@ fn condition(labels: Array2<u8>, inside: Array2<bool>, size: usize) -> Array2<u8
     })
 }
 
-/// Codes of a brain's slices for which images can be made: tumour labels as they stand in a mask, and the outline of all that is marked,
-/// the brain's contour included; slices without tumour are left out.
+/// The conditions of a brain mask's slices, for synthesis: the tumour labels of the mask, and the outline of everything
+/// that is marked, including the brain's contour. Slices without tumour are skipped.
 ///
 /// # Shapes
-/// `[slices, rows, columns]` of codes to `[size, size]` each, with the slice's number.
+/// Codes `[slices, rows, columns]` to one `[size, size]` per slice, with the slice's number.
 pub fn brain_conditions(codes: ArrayView3<u32>, size: usize) -> Vec<(usize, Array2<u8>)> {
     let slice = |(z, plane): (usize, ndarray::ArrayView2<u32>)| {
         let inside = mask::filled(plane.mapv(|code| code > 0).view());
@@ -59,7 +59,7 @@ pub fn brain_conditions(codes: ArrayView3<u32>, size: usize) -> Vec<(usize, Arra
     codes.outer_iter().enumerate().map(slice).filter(shows_tumour).collect()
 }
 
-/// The nuclei of a picture for which images can be made, shrunk by `shrink` and cut apart where they touch.
+/// The condition of a tile mask, for synthesis: its nuclei, downscaled by `shrink` and separated where they touch.
 ///
 /// # Shapes
 /// `[rows, columns]` of instances to `[rows / shrink, columns / shrink]` of codes.
@@ -71,7 +71,7 @@ pub fn tile_condition(instances: ndarray::ArrayView2<u32>, shrink: usize) -> Arr
     mask::cut_apart(nearest(instances, rows / shrink, columns / shrink).view()).mapv(u8::from)
 }
 
-/// All slices of a brain at `size`, for a segmenter that is to find what nobody has marked; the truth is empty.
+/// All slices of a brain at `size`, as input for a segmenter; the ground truth is empty.
 ///
 /// Slices are scaled as in [`brain_cases`].
 ///
@@ -89,7 +89,8 @@ pub fn brain_unmarked(id: &str, t2: &Array3<f32>, spacing_mm: [f64; 3], size: us
     TestCase { id: id.into(), images, truth: Array3::zeros(t2.dim()), spacing_mm }
 }
 
-/// The slices from the first to the last that show enough tumour, as a held-out case: images at `size`, truth on the original grid.
+/// The slices from the first to the last with enough tumour, as a held-out case: images at `size`, ground truth on the
+/// original grid.
 pub fn brain_test_case(brain: &Brain, size: usize) -> TestCase {
     let (scaled, chosen) = brain_slices(brain);
     // Slices between the first and the last chosen stay in, so that neighbours in the array are neighbours in the body.
@@ -115,9 +116,10 @@ fn brain_slices(brain: &Brain) -> (Array3<f32>, Vec<usize>) {
     (scaled, chosen)
 }
 
-/// A volume in [-1, 1]: background (0 and below) is -1, the 99.5th percentile of what is above 0 becomes 1; brighter is clipped.
+/// Scales a volume to [-1, 1]: background (0 and below) becomes -1, and the 99.5th percentile of the positive voxels
+/// becomes 1. Brighter voxels are clipped.
 ///
-/// One scale for the whole volume, so that the same tissue looks the same in all slices.
+/// The whole volume has one scale, so that the same tissue looks the same in all slices.
 pub fn scale_robustly(volume: &Array3<f32>) -> Array3<f32> {
     let mut inside: Vec<f32> = volume.iter().copied().filter(|v| *v > 0.0).collect();
     let at = inside.len().saturating_sub(1) * 995 / 1000;
@@ -128,11 +130,11 @@ pub fn scale_robustly(volume: &Array3<f32>) -> Array3<f32> {
 /// More negative voxels than this part of those that are not 0 are no rounding or ringing.
 const NEGATIVE_MAX: f64 = 0.01;
 
-/// Refuses intensities that [`scale_robustly`] would read wrongly: it takes 0 and below for background, which neither computed tomography nor
-/// a volume scaled to mean 0 means by it.
+/// Rejects intensities that [`scale_robustly`] would misinterpret. It treats 0 and below as background, which is wrong
+/// for computed tomography and for volumes with zero mean.
 ///
 /// # Errors
-/// [`Error::Unsupported`] with the share of negative voxels and the way out.
+/// [`Error::Unsupported`] with the number of negative voxels and how to fix it.
 pub fn check_intensities(path: &Path, voxels: ArrayView3<f32>) -> Result<(), Error> {
     let negative = voxels.iter().filter(|v| **v < 0.0).count();
     let all = voxels.iter().filter(|v| **v != 0.0).count();
@@ -141,9 +143,9 @@ pub fn check_intensities(path: &Path, voxels: ArrayView3<f32>) -> Result<(), Err
     }
     let lowest = voxels.iter().copied().fold(f32::INFINITY, f32::min);
     let fact = format!(
-        "{negative} of its {all} voxels that are not 0 are negative, down to {lowest}, as in computed tomography or after scaling to mean 0; \
-         preparation takes 0 and below for background. Shift and clip it so that background is 0 and all else above, for example with \
-         nibabel: numpy.clip(data - low, 0, high - low)"
+        "{negative} of its {all} nonzero voxels are negative, down to {lowest}, as in computed tomography or after scaling to zero mean; \
+         preparation treats 0 and below as background. Shift and clip it so that background is 0 and everything else is above 0, for \
+         example with nibabel: numpy.clip(data - low, 0, high - low)"
     );
     Err(Error::unsupported(path, fact))
 }
@@ -159,18 +161,18 @@ const COLOURED_MIN: f64 = 0.03;
 const BROWN_MAX: f64 = 0.1;
 const COLD_MAX: f64 = 0.3;
 
-/// Refuses pictures that are not stained with haematoxylin and eosin, to which preparation normalises them: grey ones, those with a dark
-/// background as in fluorescence, and those whose tissue absorbs blue or red more than green, as with diaminobenzidine or in a photograph of
-/// the retina.
+/// Rejects pictures that are not stained with haematoxylin and eosin, because preparation normalises pictures to this
+/// stain: greyscale pictures, pictures with a dark background (fluorescence), and pictures whose tissue absorbs blue or
+/// red more than green (such as diaminobenzidine, or a photograph of the retina).
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.
 ///
 /// # Errors
-/// [`Error::Unsupported`] with what the picture shows instead.
+/// [`Error::Unsupported`] with the reason.
 pub fn check_stain(path: &Path, rgb: ArrayView3<f32>) -> Result<(), Error> {
     let refused = |what: &str| {
-        let fact = format!("{what}; preparation normalises pictures to the stain of haematoxylin and eosin, so leave it out");
+        let fact = format!("{what}; preparation only supports pictures stained with haematoxylin and eosin, so remove it");
         Err(Error::unsupported(path, fact))
     };
     let pixels: Vec<[f32; 3]> = rgb.lanes(Axis(0)).into_iter().map(|p| [p[0], p[1], p[2]]).collect();
@@ -201,9 +203,10 @@ pub fn check_stain(path: &Path, rgb: ArrayView3<f32>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Patches of one tile: a grid of as many `size` by `size` windows as cover it, evenly spaced.
+/// Patches of one tile: evenly spaced `size` by `size` windows, as few as cover the tile.
 ///
-/// The tile is stain-normalised and shrunk by `shrink` first; the condition is the nuclei, cut apart where they touch.
+/// The tile is first stain-normalised and downscaled by `shrink`. The condition consists of the nuclei, separated where
+/// they touch.
 ///
 /// # Reference
 /// Section 4.1: 16 patches of 286 from a tile of 1000 at full resolution (`shrink` 1).
@@ -219,7 +222,7 @@ pub fn tile_cases(tile: &Tile, size: usize, shrink: usize) -> Vec<Case> {
     Windows::covering(rows, columns, size).starts().iter().map(case).collect()
 }
 
-/// The tile as a held-out case: the image normalised and shrunk, instances on the original grid.
+/// The tile as a held-out case: the image normalised and downscaled, instances on the original grid.
 ///
 /// # Units
 /// The spacing is 1: tiles are scored in pixels.

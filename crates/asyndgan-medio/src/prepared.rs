@@ -1,4 +1,4 @@
-//! Prepared cases on disk: safetensors files of which one case at a time is read.
+//! Prepared cases on disk: safetensors files that are read one case at a time.
 
 use std::{
     borrow::Cow,
@@ -17,7 +17,7 @@ use crate::{Case, Error, TestCase, files};
 /// Headers beyond this are refused.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
 
-/// Cases of one shape in one file or in the files of a folder, in the order of their names; only what is asked for is in memory.
+/// Cases of the same shape in one or more files, in the order of the file names. Cases are read into memory on demand.
 #[derive(Debug)]
 pub struct CaseSet {
     files: Vec<Stored>,
@@ -26,10 +26,11 @@ pub struct CaseSet {
 }
 
 impl CaseSet {
-    /// Opens files or folders of files that [`write_cases`] wrote.
+    /// Opens files written by [`write_cases`], or folders of such files.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Unreadable`] when a file is no such set, or [`Error::Unsupported`] when images differ in shape from the first's.
+    /// [`Error::Io`], [`Error::Unreadable`] if a file is not such a set, or [`Error::Unsupported`] if images differ in
+    /// shape from those of the first file.
     pub fn open(places: &[PathBuf]) -> Result<Self, Error> {
         let (mut opened, mut cases) = (Vec::<Stored>::new(), Vec::new());
         for path in listed(places)? {
@@ -43,7 +44,7 @@ impl CaseSet {
                 let expected = first.shape("images", Dtype::F32, 4)?;
                 if images[1..] != expected[1..] {
                     let (found, expected, first) = (&images[1..], &expected[1..], first.path.display());
-                    let fact = format!("its images are {found:?}, those of {first} {expected:?}; take images of one size together");
+                    let fact = format!("its images are {found:?}, but those of {first} are {expected:?}; all must have the same size");
                     return Err(Error::unsupported(&path, fact));
                 }
             }
@@ -58,12 +59,12 @@ impl CaseSet {
         self.cases.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.cases.is_empty()
     }
 
-    /// Channels, rows and columns of every image; none if there is no case.
+    /// Channels, rows and columns of every image; none if the set is empty.
     pub fn image_shape(&self) -> Option<[usize; 3]> {
         let shape = self.files.first()?.shape("images", Dtype::F32, 4).ok()?;
         Some([shape[1], shape[2], shape[3]])
@@ -77,7 +78,7 @@ impl CaseSet {
         &self.name(case).id
     }
 
-    /// Whose a case is; none if its file does not say, as that of a synthetic one.
+    /// The patient of a case; none if its file does not specify one, as for synthetic cases.
     ///
     /// # Panics
     /// If there is no such case.
@@ -96,14 +97,14 @@ impl CaseSet {
     /// If there is no such case.
     ///
     /// # Errors
-    /// [`Error::Io`] when the file cannot be read any more.
+    /// [`Error::Io`] if the file can no longer be read.
     pub fn read(&self, case: usize) -> Result<Case, Error> {
         let (file, number) = self.cases[case];
         let image = self.files[file].part("images", number, 4, |b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))?;
         Ok(Case { id: self.id(case).into(), image, condition: self.condition(case)? })
     }
 
-    /// Reads one case's condition alone.
+    /// Reads only the condition of one case.
     ///
     /// # Panics
     /// If there is no such case.
@@ -116,7 +117,7 @@ impl CaseSet {
     }
 }
 
-/// Held-out cases in one file each, in the order of the files' names; one at a time is in memory.
+/// Held-out cases, one per file, in the order of the file names. Cases are read into memory on demand.
 #[derive(Debug, Clone)]
 pub struct TestSet(Vec<PathBuf>);
 
@@ -134,7 +135,7 @@ impl TestSet {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -148,7 +149,7 @@ impl TestSet {
     /// [`Error::Io`], [`Error::Unreadable`].
     pub fn read(&self, case: usize) -> Result<TestCase, Error> {
         let stored = Stored::open(&self.0[case])?;
-        let id = stored.names.first().map(|name| name.id.clone()).ok_or_else(|| Error::unreadable(&self.0[case], "it names no case"))?;
+        let id = stored.names.first().map(|name| name.id.clone()).ok_or_else(|| Error::unreadable(&self.0[case], "it lists no case"))?;
         let whole = |b: &[u8]| [b[0], b[1], b[2], b[3]];
         stored.shape("images", Dtype::F32, 5)?;
         stored.shape("truth", Dtype::U32, 4)?;
@@ -156,15 +157,16 @@ impl TestSet {
         let truth = stored.part("truth", 0, 4, |b| u32::from_le_bytes(whole(b)))?;
         stored.shape("spacing_mm", Dtype::F64, 2)?;
         let spacing: ndarray::Array1<f64> = stored.part("spacing_mm", 0, 8, |b| f64::from_le_bytes(std::array::from_fn(|k| b[k])))?;
-        let spacing_mm = spacing.to_vec().try_into().map_err(|_| Error::unreadable(&self.0[case], "its spacing is not of three axes"))?;
+        let spacing_mm = spacing.to_vec().try_into().map_err(|_| Error::unreadable(&self.0[case], "its spacing must have three values"))?;
         Ok(TestCase { id, images, truth, spacing_mm })
     }
 }
 
-/// Writes cases of one shape into one safetensors file (`images`, `conditions`), whole or not at all; all are of one patient, or of none.
+/// Atomically writes cases of the same shape to one safetensors file (`images`, `conditions`). All cases belong to the
+/// same patient, or to none.
 ///
 /// # Panics
-/// If the cases differ in shape or there is none.
+/// If the cases differ in shape, or if `cases` is empty.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -181,7 +183,8 @@ pub fn write_cases(path: &Path, patient: Option<&str>, cases: &[Case]) -> Result
     write(path, &tensors, cases.iter().map(|c| format!("{}\t{patient}", c.id)).collect::<Vec<_>>().join("\n"))
 }
 
-/// Writes one held-out case into a safetensors file (`images`, `truth`, `spacing_mm`, each with a leading axis of 1), whole or not at all.
+/// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, each with a leading axis
+/// of 1).
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -237,10 +240,10 @@ impl Stored {
         let mut file = File::open(path).map_err(Error::io(path))?;
         let length = file.metadata().map_err(Error::io(path))?.len();
         let mut size = [0; 8];
-        file.read_exact(&mut size).map_err(|_| Error::unreadable(path, "it is too short for a prepared set"))?;
+        file.read_exact(&mut size).map_err(|_| Error::unreadable(path, "it is too short to be a prepared set"))?;
         let header = u64::from_le_bytes(size);
         if header > HEADER_BYTES_MAX || header + 8 > length {
-            return Err(Error::unreadable(path, format!("its header declares {header} bytes, the file has {length}")));
+            return Err(Error::unreadable(path, format!("its header declares {header} bytes, but the file has {length}")));
         }
         let mut start = size.to_vec();
         start.resize(8 + header as usize, 0);
@@ -252,10 +255,10 @@ impl Stored {
         if data_start.checked_add(end as u64) != Some(length) {
             return Err(Error::unreadable(
                 path,
-                format!("it ends early or late: its tensors end at byte {end} behind the header, it has {length} bytes"),
+                format!("its size is wrong: its tensors end at byte {end} after the header, but the file has {length} bytes"),
             ));
         }
-        let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it names no cases"))?;
+        let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it lists no cases"))?;
         let names = ids.lines().map(Name::of).collect();
         Ok(Self { path: path.into(), metadata, data_start, names })
     }
@@ -266,7 +269,7 @@ impl Stored {
         let bytes = info.shape.iter().try_fold(info.dtype.bitsize() / 8, |n, &d| n.checked_mul(d));
         let declared = info.data_offsets.1.checked_sub(info.data_offsets.0);
         if info.dtype != dtype || info.shape.len() != axes || bytes.is_none() || bytes != declared {
-            let fact = format!("{name} is {:?} of shape {:?}, expected {dtype:?} with {axes} axes", info.dtype, info.shape);
+            let fact = format!("{name} is {:?} of shape {:?}; expected {dtype:?} with {axes} axes", info.dtype, info.shape);
             return Err(Error::unreadable(&self.path, fact));
         }
         Ok(info.shape.clone())
@@ -277,7 +280,7 @@ impl Stored {
         let info = self.metadata.info(name).ok_or_else(|| Error::unreadable(&self.path, format!("it has no tensor {name}")))?;
         let (&count, shape) = info.shape.split_first().unwrap_or((&0, &[]));
         if number >= count {
-            return Err(Error::unreadable(&self.path, format!("it holds {count} of {name}, number {number} was looked for")));
+            return Err(Error::unreadable(&self.path, format!("it contains {count} of {name}, but index {number} was requested")));
         }
         let length = shape.iter().product::<usize>() * width;
         let start = self.data_start + info.data_offsets.0 as u64 + number as u64 * length as u64;

@@ -7,7 +7,7 @@ pub const BRATS_2018: &str = include_str!("../../../data/brats2018-split.toml");
 /// The lists for the 30 tiles of Kumar et al. (four organs and two test sets).
 pub const KUMAR: &str = include_str!("../../../data/monuseg-split.toml");
 
-/// A published split: the sites in order, and the names that are held out.
+/// A published split: the sites in order, and the held-out case names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishedSplit {
     /// Each site's name and case names.
@@ -16,10 +16,11 @@ pub struct PublishedSplit {
     pub test: Vec<String>,
 }
 
-/// Reads the text of a split; `path` only names it in errors. Keys that begin with `test` are held out, the others are sites in the order of the file.
+/// Reads the text of a split; `path` is only used in error messages. Keys that begin with `test` are held out; the
+/// others are sites in the order of the file.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when the text is no table of lists of names, or a name stands twice.
+/// [`Error::Unsupported`] if the text is not a table of lists of names, or if a name is listed twice.
 pub fn published_split(path: &Path, text: &str) -> Result<PublishedSplit, Error> {
     let wrong = |fact: String| Error::unsupported(path, format!("{fact}; correct it"));
     let lists: toml::Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
@@ -30,10 +31,10 @@ pub fn published_split(path: &Path, text: &str) -> Result<PublishedSplit, Error>
     keys.sort_by_key(|key| text.find(&format!("\n{key} =")));
     for key in keys {
         let names: Option<Vec<String>> = lists[key].as_array().and_then(|a| a.iter().map(|v| v.as_str().map(str::to_owned)).collect());
-        let names = names.ok_or_else(|| wrong(format!("{key} is no list of names")))?;
+        let names = names.ok_or_else(|| wrong(format!("{key} is not a list of names")))?;
         for name in &names {
             if let Some(other) = seen.insert(name.clone(), key.clone()) {
-                return Err(wrong(format!("{name} stands in {other} and in {key}")));
+                return Err(wrong(format!("{name} appears in {other} and in {key}")));
             }
         }
         if key.starts_with("test") { split.test.extend(names) } else { split.sites.push((key.clone(), names)) }

@@ -9,8 +9,8 @@ pub struct StainReference {
 }
 
 impl StainReference {
-    /// A common haematoxylin and eosin appearance (about the median of the 30 tiles of Kumar et al.): the same for every site, so that
-    /// no site's image is needed as a template.
+    /// A typical haematoxylin and eosin appearance (approximately the median of the 30 tiles of Kumar et al.). It is
+    /// the same for every site, so that no site's image is needed as a template.
     pub const HAEMATOXYLIN_EOSIN: Self = Self { mean: [8.5, -0.10, 0.046], sd: [0.61, 0.11, 0.023] };
 
     /// Measures a picture.
@@ -32,7 +32,7 @@ impl StainReference {
     }
 }
 
-/// Brings a picture's colours to a reference: matches mean and standard deviation in l-alpha-beta space.
+/// Normalises a picture's colours to a reference: matches mean and standard deviation in l-alpha-beta space.
 ///
 /// # Shapes
 /// `[3, rows, columns]` to the same, values in 0..=255.
@@ -76,14 +76,14 @@ const MACENKO_CONCENTRATIONS: [f64; 2] = [1.9705, 1.0308];
 const MACENKO_LIGHT: f64 = 240.0;
 const MACENKO_EMPTY: f64 = 0.15;
 
-/// Brings a picture's colours to a common haematoxylin and eosin appearance by unmixing its two stains; none if it shows too little
-/// tissue to find two.
+/// Normalises a picture's colours to a common haematoxylin and eosin appearance by unmixing its two stains. None if the
+/// picture shows too little tissue to determine two stains.
 ///
 /// # Shapes
 /// `[3, rows, columns]` to the same, values in 0..=255.
 ///
 /// # Reference
-/// Macenko et al., ISBI 2009, with the percentiles (1 and 99) and reference values that its implementations share.
+/// Macenko et al., ISBI 2009, with the percentiles (1 and 99) and reference values of common implementations.
 pub fn macenko(rgb: ArrayView3<f32>) -> Option<Array3<f32>> {
     let density = |v: f32| -((f64::from(v) + 1.0) / MACENKO_LIGHT).ln();
     let all: Vec<[f64; 3]> = rgb.lanes(ndarray::Axis(0)).into_iter().map(|p| [density(p[0]), density(p[1]), density(p[2])]).collect();
@@ -125,14 +125,15 @@ pub fn macenko(rgb: ArrayView3<f32>) -> Option<Array3<f32>> {
     Some(out)
 }
 
-/// Changes the amounts of haematoxylin, eosin and what is neither in a picture by random shares of up to `strength`, and shifts each by
-/// up to a tenth of that: laboratories stain differently.
+/// Scales the amounts of haematoxylin, eosin and the residual component in a picture by random factors from 1 -
+/// `strength` to 1 + `strength`, and shifts each by up to a tenth of `strength`. This simulates differences between
+/// laboratories.
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in [-1, 1].
 ///
 /// # Panics
-/// If the picture has not three channels.
+/// If the picture does not have three channels.
 ///
 /// # Reference
 /// Tellez et al., IEEE Transactions on Medical Imaging 37(9), 2018; stain vectors of Macenko et al.

@@ -1,4 +1,4 @@
-//! What NRRD and MetaImage have in common: a header of text lines, and voxels behind it or in a file beside it.
+//! Common parts of NRRD and MetaImage: a header of text lines, and voxels after it or in a separate file.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -33,10 +33,10 @@ impl Declared {
     pub(crate) fn volume<T>(&self, path: &Path, raw: &[u8], value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
         let (found, declared) = (raw.len(), self.bytes());
         if found < declared {
-            return Err(Error::unreadable(path, format!("its voxels end early: they have {found} bytes, its header declares {declared}")));
+            return Err(Error::unreadable(path, format!("its voxels end early: {found} bytes, but its header declares {declared}")));
         }
         if found > declared {
-            let fact = format!("its voxels have {found} bytes, its header declares {declared}; correct the type or the sizes");
+            let fact = format!("its voxels have {found} bytes, but its header declares {declared}; correct the type or the sizes");
             return Err(Error::unsupported(path, fact));
         }
         let [i, j, k] = self.shape;
@@ -51,13 +51,13 @@ pub(crate) fn shape(path: &Path, sizes: &[u64]) -> Result<[usize; 3], Error> {
     if sizes.len() < 2 || sizes.iter().skip(3).any(|&d| d > 1) {
         return Err(Error::unsupported(
             path,
-            format!("it has shape {sizes:?}; one image of two or three dimensions is needed, so split it"),
+            format!("it has shape {sizes:?}; only one image with two or three dimensions is supported, so split it"),
         ));
     }
     if count == 0 || count > VOXELS_MAX {
         return Err(Error::unsupported(
             path,
-            format!("its header declares {sizes:?} voxels, supported are 1 to {VOXELS_MAX} in all; crop it"),
+            format!("its header declares {sizes:?} voxels, but only 1 to {VOXELS_MAX} in total are supported, so crop it"),
         ));
     }
     Ok(std::array::from_fn(|axis| sizes.get(axis).map_or(1, |&d| d as usize)))
@@ -76,7 +76,7 @@ pub(crate) fn affine_of_lps(path: &Path, steps: &[[f64; 3]], origin: [f64; 3]) -
     if affine.is_usable() {
         Ok(affine)
     } else {
-        Err(Error::unsupported(path, format!("its geometry is unusable: affine {:?}; correct its header", affine.0)))
+        Err(Error::unsupported(path, format!("its geometry is invalid: affine {:?}; correct its header", affine.0)))
     }
 }
 

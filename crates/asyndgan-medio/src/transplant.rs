@@ -2,12 +2,13 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::{mask, prepare::BRAIN_OUTLINE};
 
-/// Puts one slice's tumour into another slice's brain outline; none if fewer than `pixels_min` of it fall inside.
+/// Puts one slice's tumour into another slice's brain outline; none if fewer than `pixels_min` of its pixels are
+/// inside.
 ///
-/// The result is a condition without an image: material for synthesis only, never a real pair.
+/// The result is a condition without an image, for synthesis only; it is never part of a real pair.
 ///
 /// # Shapes
-/// Both conditions `[rows, columns]` of one shape, codes as [`crate::prepare`] makes them.
+/// Both conditions have the same shape `[rows, columns]`, with codes as produced by [`crate::prepare`].
 ///
 /// # Reference
 /// Section 4.1, synthetic set of the brain experiment.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::{Affine, Distance, Error, Orientation};
 
-/// A three-dimensional image, or its labels, with its place in the patient.
+/// A three-dimensional image, or its labels, with its position in the patient.
 ///
 /// # Shapes
 /// `[slices, rows, columns]`: NIfTI's k, j, i, so that the fastest-varying index of the file is the last.
@@ -13,35 +13,35 @@ use crate::{Affine, Distance, Error, Orientation};
 pub struct Volume<T = f32> {
     /// Intensities or labels.
     pub voxels: Array3<T>,
-    /// Where voxel (i, j, k) lies.
+    /// The position of voxel (i, j, k).
     pub affine: Affine,
 }
 
-/// Where the voxels of a volume lie.
+/// The positions of a volume's voxels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Grid {
-    /// Where voxel (i, j, k) lies.
+    /// The position of voxel (i, j, k).
     pub affine: Affine,
     /// Slices, rows and columns.
     pub shape: (usize, usize, usize),
 }
 
 impl<T: Clone> Volume<T> {
-    /// Where its voxels lie.
+    /// The positions of its voxels.
     pub fn grid(&self) -> Grid {
         Grid { affine: self.affine, shape: self.voxels.dim() }
     }
 
-    /// Distance of neighbouring voxels along `[slices, rows, columns]`.
+    /// Voxel spacing in millimetres along `[slices, rows, columns]`.
     pub fn spacing_mm(&self) -> [f64; 3] {
         self.affine.spacing_mm()
     }
 
-    /// The same volume with its axes swapped and turned around until they run as asked; nothing is interpolated, every voxel stays
-    /// where it is in the patient.
+    /// The same volume with its axes permuted and flipped to the wanted orientation. Nothing is interpolated; every
+    /// voxel keeps its position in the patient.
     ///
     /// # Panics
-    /// If the letters are no orientation.
+    /// If the letters are not a valid orientation.
     #[must_use]
     pub fn oriented(self, wanted: Orientation) -> Self {
         let has = self.affine.orientation().axes().expect("an affine has one axis of each pair");
@@ -54,11 +54,11 @@ impl<T: Clone> Volume<T> {
         self.reordered(from)
     }
 
-    /// The same volume on a grid that has the same voxels, perhaps stored in another order: axes are swapped and turned around until they
-    /// run as the grid's; nothing is interpolated.
+    /// The same volume on a grid that has the same voxels, possibly with a different axis order: axes are permuted and
+    /// flipped to match the grid. Nothing is interpolated.
     ///
     /// # Errors
-    /// [`OffGrid`] when no order of the axes brings every voxel to within 5 % of a voxel of one of the grid's.
+    /// [`OffGrid`] if no axis order matches every voxel with one of the grid's to within 5 % of a voxel.
     pub fn on_grid(self, grid: &Grid) -> Result<Self, OffGrid> {
         let order = grid.order_of(&self.grid())?;
         Ok(Self { affine: grid.affine, ..self.reordered(order) })
@@ -132,16 +132,16 @@ impl Grid {
     }
 }
 
-/// Why a volume is not on a grid.
+/// The reason why a volume is not on a grid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum OffGrid {
-    /// It has another number of slices, rows or columns.
+    /// It has a different number of slices, rows or columns.
     Shape {
-        /// Its slices, rows and columns, in the grid's order where axes run along the grid's.
+        /// Its slices, rows and columns, in the grid's order if its axes are parallel to the grid's.
         found: (usize, usize, usize),
     },
-    /// Its voxels lie elsewhere.
+    /// Its voxels are at different positions.
     Elsewhere(Distance),
 }
 

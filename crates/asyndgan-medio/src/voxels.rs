@@ -39,7 +39,7 @@ pub(crate) struct Storage {
 }
 
 impl Storage {
-    /// The voxels of raw bytes; what does not fill a voxel at the end is left out.
+    /// Converts raw bytes to voxels; an incomplete voxel at the end is ignored.
     pub(crate) fn convert<T>(self, raw: &[u8], value: impl Fn(f64) -> T) -> Vec<T> {
         macro_rules! each {
             ($of:ty) => {{

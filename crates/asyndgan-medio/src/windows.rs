@@ -1,6 +1,6 @@
 use ndarray::{Array2, Array3, ArrayView, ArrayView3, Axis, Dimension, Slice};
 
-/// Square windows that cover a picture: where each starts, and how to put what was made of them together again.
+/// Square windows that cover a picture: their positions, and how to merge results for the windows into one picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Windows {
     size: usize,
@@ -10,7 +10,7 @@ pub struct Windows {
 }
 
 impl Windows {
-    /// As few windows as cover the picture, evenly spaced.
+    /// The smallest number of evenly spaced windows that cover the picture.
     ///
     /// # Panics
     /// If a window does not fit.
@@ -18,7 +18,7 @@ impl Windows {
         Self::at_most_apart(rows, columns, size, size)
     }
 
-    /// Windows at most `apart` pixels apart, evenly spaced, that cover the picture.
+    /// Evenly spaced windows that cover the picture, at most `apart` pixels apart.
     ///
     /// # Panics
     /// If a window does not fit, or `apart` is 0.
@@ -38,13 +38,13 @@ impl Windows {
         &self.starts
     }
 
-    /// The picture that the windows show, averaged where they overlap.
+    /// Merges the windows into one picture; overlapping pixels are averaged.
     ///
     /// # Shapes
     /// Each window `[channels, size, size]`, in the order of [`Windows::starts`]; the picture `[channels, rows, columns]`.
     ///
     /// # Panics
-    /// If there are not as many windows, or of another shape.
+    /// If the number of windows or their shape does not match.
     pub fn merge<'a>(&self, windows: impl IntoIterator<Item = ArrayView3<'a, f32>>) -> Array3<f32> {
         let mut windows = windows.into_iter().peekable();
         let channels = windows.peek().map_or(0, |w| w.len_of(Axis(0)));
@@ -69,7 +69,7 @@ impl Windows {
 /// A square window of an array whose last two axes are rows and columns.
 ///
 /// # Panics
-/// If the window does not lie inside.
+/// If the window is not inside the array.
 pub fn window<A, D: Dimension>(array: ArrayView<'_, A, D>, top: usize, left: usize, size: usize) -> ArrayView<'_, A, D> {
     let n = array.ndim();
     let mut window = array;

@@ -114,7 +114,7 @@ fn a_segmentation_of_another_series_is_refused() {
     let mut series = read_series(&folder().join("series")).expect("readable");
     series.affine.0[2][3] += 1.0;
     let error = read_segmentation(&folder().join("segmentation.dcm"), &series).expect_err("elsewhere");
-    assert!(error.to_string().contains("lies 1.000 mm off the nearest slice"), "{error}");
+    assert!(error.to_string().contains("is 1.000 mm off the nearest slice"), "{error}");
 }
 
 #[test]

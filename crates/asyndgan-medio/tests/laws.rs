@@ -156,7 +156,7 @@ fn an_exported_set_is_found_and_read_again() {
         let places = [folder.path().join(format!("Dataset00{channels}_A")), folder.path().join(format!("pairs-{channels}"))];
         export.write_nnunet(&places[0], &set, |_| ()).expect("written");
         export.write_pairs(&places[1], &set, |_| ()).expect("written");
-        assert!(export.write_pairs(&places[1], &set, |_| ()).is_err_and(|e| e.to_string().contains("exists already")));
+        assert!(export.write_pairs(&places[1], &set, |_| ()).is_err_and(|e| e.to_string().contains("already exists")));
         for place in places {
             let found = DataSet::complete(&place).expect("found");
             assert_eq!((found.cases.len(), found.channels.len(), found.labels.len()), (3, channels, 3), "{}", place.display());

@@ -79,9 +79,9 @@ fn brats_cases_are_named_by_their_files_and_label_4_means_what_its_year_says() {
     assert!(read_labels_of(&set, 1, 0).expect_err("both").contains("labels 3 and 4"));
     assert_eq!(set.passed_over.len(), 4, "{:?}", set.passed_over);
     let problems = problems(&set).join("\n");
-    assert!(problems.contains("P_1_t1.npy: images of this format are not read"), "{problems}");
+    assert!(problems.contains("P_1_t1.npy: this image format is not supported"), "{problems}");
     assert!(
-        problems.contains("P_1_t2.nii.gz is the same of that case") || problems.contains("P_1_t2.nii is the same of that case"),
+        problems.contains("P_1_t2.nii.gz is the same part of that case") || problems.contains("P_1_t2.nii is the same part of that case"),
         "{problems}"
     );
     assert!(!problems.contains("atlas.nii") && !problems.contains("survival.csv"), "{problems}");
@@ -154,11 +154,11 @@ fn whatever_nnu_net_would_not_use_is_a_problem_with_its_reason() {
     let set = DataSet::find(folder.path()).expect("found");
     let all = problems(&set).join("\n");
     for fact in [
-        "d.nii.gz: its name has no channel; rename it to d_0000.nii.gz",
-        "e_0000.nii: it does not end in .nii.gz",
-        "f_0003.nii.gz: channel 0003 is not among the 1 channels",
-        "g_0000.jpg: images of this format are not read",
-        "h.nii.gz: it has no image of the same name",
+        "d.nii.gz: its name has no channel number; rename it to d_0000.nii.gz",
+        "e_0000.nii: its name does not end in .nii.gz",
+        "f_0003.nii.gz: channel 0003 is not one of the 1 channels",
+        "g_0000.jpg: this image format is not supported",
+        "h.nii.gz: there is no image with the same name",
     ] {
         assert!(all.contains(fact), "{fact} is not in {all}");
     }
@@ -167,7 +167,7 @@ fn whatever_nnu_net_would_not_use_is_a_problem_with_its_reason() {
 
     fs::remove_file(at("imagesTr/c_0000.nii.gz")).expect("removed");
     let said = DataSet::find(folder.path()).expect_err("no case").to_string();
-    assert!(said.contains("rename it to d_0000.nii.gz") && said.contains("holds no case"), "{said}");
+    assert!(said.contains("rename it to d_0000.nii.gz") && said.contains("contains no case"), "{said}");
     put(&at("dataset.json"), "{\"modality\": {\"0\": \"MR\"}}");
     assert!(DataSet::find(folder.path()).expect_err("version 1").to_string().contains("nnUNetv2_convert_old_nnUNet_dataset"));
 }

@@ -1,10 +1,10 @@
-//! One-to-one assignment of the largest total weight, where few pairs have any.
+//! One-to-one assignment with the largest total weight, for sparse weights.
 
 use std::collections::BTreeMap;
 
-/// Chooses pairs (left, right, positive weight), each side at most once, of the largest sum; returns their indices, ascending.
+/// Chooses pairs (left, right, positive weight) with the largest sum, using each side at most once; returns their indices, ascending.
 ///
-/// Pairs fall into small groups that do not touch each other; each is solved by itself.
+/// Pairs form small groups that are not connected to each other; each group is solved separately.
 pub(crate) fn assign(pairs: &[(u32, u32, f64)]) -> Vec<usize> {
     let mut chosen: Vec<usize> = groups(pairs).iter().flat_map(|group| solve(pairs, group)).collect();
     chosen.sort_unstable();

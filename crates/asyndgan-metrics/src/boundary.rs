@@ -1,6 +1,6 @@
-//! A mask's surface, row by row, within a box: nothing is stored, for it takes a byte comparison an element to find it again.
+//! The surface of a mask, row by row, within a box. Nothing is stored: recomputing it costs one byte comparison per element.
 
-/// A mask in memory order, seen as three axes, and the box that is looked at.
+/// A mask in memory order, viewed with three axes, and the box that is inspected.
 #[derive(Debug, Clone)]
 pub(crate) struct Boundary<'a> {
     mask: &'a [bool],
@@ -13,9 +13,9 @@ pub(crate) struct Boundary<'a> {
 }
 
 impl<'a> Boundary<'a> {
-    /// Looks at the smallest box that holds everything marked.
+    /// Starts with the smallest box that contains all marked elements.
     pub(crate) fn of(mask: &'a [bool], shape: &[usize]) -> Self {
-        assert!(shape.len() <= 3, "one to three axes are measured, these are {}", shape.len());
+        assert!(shape.len() <= 3, "one to three axes are supported, got {}", shape.len());
         let mut dim = [1; 3];
         dim[3 - shape.len()..].copy_from_slice(shape);
         let (mut low, mut high) = ([usize::MAX; 3], [0; 3]);
@@ -37,7 +37,7 @@ impl<'a> Boundary<'a> {
         self.high[2] == 0
     }
 
-    /// Lets both look at the box that holds both.
+    /// Extends both to the box that contains both.
     pub(crate) fn share_box(&mut self, other: &mut Self) {
         for axis in 0..3 {
             self.low[axis] = self.low[axis].min(other.low[axis]);
@@ -58,7 +58,7 @@ impl<'a> Boundary<'a> {
         (z < self.high[0] && y < self.high[1]).then(|| &self.mask[start + self.low[2]..start + self.high[2]])
     }
 
-    /// Which elements of a row of the box lie on the surface; says whether any does.
+    /// Marks the elements of a row of the box that are on the surface; returns whether there is any.
     pub(crate) fn surface_row(&self, z: usize, y: usize, out: &mut [bool]) -> bool {
         let row = self.row(Some(z), Some(y)).expect("a row of the box");
         if !row.iter().fold(false, |any, &m| any | m) {

@@ -1,20 +1,21 @@
 use ndarray::{Array, ArrayView, Dimension};
 
-/// Which elements touch each other.
+/// Which neighbours of an element count as connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Connectivity {
-    /// Those that share a face: 4 neighbours in a plane, 6 in space.
+    /// Those that share a face: 4 neighbours in 2D, 6 in 3D.
     Faces,
-    /// Those that share a face or an edge: 8 neighbours in a plane, 18 in space.
+    /// Those that share a face or an edge: 8 neighbours in 2D, 18 in 3D.
     Edges,
-    /// Those that share a face, an edge or a corner: 8 neighbours in a plane, 26 in space.
+    /// Those that share a face, an edge or a corner: 8 neighbours in 2D, 26 in 3D.
     Corners,
 }
 
-/// Numbers the connected components of a mask from 1, in reading order; 0 is background.
+/// Labels the connected components of a mask from 1, in row-major order; 0 is background. Returns the label map and the number of
+/// components.
 ///
 /// # Shapes
-/// The label map has the mask's shape, of one to three axes.
+/// The label map has the shape of the mask, with one to three axes.
 ///
 /// # Panics
 /// If there are more than three axes.
@@ -30,7 +31,7 @@ pub enum Connectivity {
 /// assert_eq!(components(mask.view(), Connectivity::Corners).1, 1);
 /// ```
 pub fn components<D: Dimension>(mask: ArrayView<bool, D>, connectivity: Connectivity) -> (Array<u32, D>, u32) {
-    assert!(mask.ndim() <= 3, "one to three axes are labelled, these are {}", mask.ndim());
+    assert!(mask.ndim() <= 3, "one to three axes are supported, got {}", mask.ndim());
     let mask = mask.as_standard_layout();
     let mut dim = [1; 3];
     dim[3 - mask.ndim()..].copy_from_slice(mask.shape());

@@ -4,60 +4,62 @@ use serde::{Deserialize, Serialize};
 
 use crate::Undefined;
 
-/// What was decided where implementations of the metrics disagree; stored beside every number.
+/// The choices on which implementations of the metrics disagree; stored with every result.
 ///
 /// # Reference
-/// Read off medpy 0.5.2, MONAI 1.6.1 and the follow-up's code (Nature Communications 2023); the golden vectors hold us to it.
+/// Taken from medpy 0.5.2, MONAI 1.6.1 and the code of the follow-up paper (Nature Communications 2023); tested against golden
+/// vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Convention {
-    /// Name of the whole set of decisions.
+    /// Name of the convention.
     pub name: Profile,
-    /// What one scored case is: a volume, a slice or a tile.
+    /// The unit that is scored: a volume, a slice or a tile.
     pub case: String,
-    /// Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics when truth and prediction are both empty.
+    /// Value of Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics if truth and prediction are
+    /// both empty.
     pub both_empty: BothEmpty,
-    /// Percentiles of surface distances, HD95 among them: of each direction, then the larger; or of both together.
+    /// How percentiles of surface distances, including HD95, combine the two directions.
     pub percentiles: Directions,
 }
 
-/// The named sets of decisions.
+/// The named conventions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Ours: what does not exist is undefined; HD95 is the larger direction's.
+    /// Our default: a metric without a value is undefined; HD95 is the larger of the two directions.
     Standard,
-    /// What the `AsynDGAN` family computed: medpy's HD95, and 0 where both are empty.
+    /// As in the `AsynDGAN` papers: medpy's HD95, and 0 if both masks are empty.
     Paper,
     /// MONAI's `DiceMetric` (which leaves out cases with an empty truth), `HausdorffDistanceMetric` and `SurfaceDistanceMetric(symmetric=True)`.
     Monai,
-    /// `medpy.metric.binary` of version 0.5: both directions' distances pooled for HD95, 1 where both are empty.
+    /// `medpy.metric.binary` of version 0.5: both directions' distances pooled for HD95, and 1 if both masks are empty.
     Medpy,
 }
 
-/// The value of an overlap of nothing with nothing.
+/// The value of an overlap metric if both masks are empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BothEmpty {
-    /// There is none.
+    /// No value.
     Undefined,
-    /// Agreement.
+    /// 1: full agreement.
     One,
-    /// None at all.
+    /// 0: no agreement.
     Zero,
 }
 
-/// How the distances from the truth's surface and those from the prediction's come together.
+/// How the distances of the two directions, from the truth's surface and from the prediction's, are combined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Directions {
-    /// Each by itself first.
+    /// The percentile of each direction separately, then the larger.
     Separate,
-    /// All in one heap.
+    /// The percentile of both directions pooled.
     Pooled,
 }
 
 impl Convention {
-    /// The decisions of a profile, for cases of the given kind.
+    /// The convention of a profile, for cases of the given kind.
     ///
     /// # Example
     /// ```
@@ -73,10 +75,10 @@ impl Convention {
         Self { name, case: case.into(), both_empty, percentiles }
     }
 
-    /// Applies the decision about two empty masks; other reasons stay.
+    /// Applies the choice for two empty masks; other reasons are returned unchanged.
     ///
     /// # Errors
-    /// The reason that was given, unless it is decided away.
+    /// The given reason, unless the convention defines a value for it.
     pub fn settle(&self, value: Result<f64, Undefined>) -> Result<f64, Undefined> {
         match (value, self.both_empty) {
             (Err(Undefined::BothEmpty), BothEmpty::One) => Ok(1.0),
@@ -87,7 +89,7 @@ impl Convention {
 }
 
 impl Profile {
-    /// All of them.
+    /// All profiles.
     pub const ALL: [Self; 4] = [Self::Standard, Self::Paper, Self::Monai, Self::Medpy];
 }
 
@@ -109,6 +111,6 @@ impl FromStr for Profile {
         Self::ALL
             .into_iter()
             .find(|p| p.to_string() == name)
-            .ok_or_else(|| format!("{name} is no convention: take standard, paper, monai or medpy"))
+            .ok_or_else(|| format!("{name} is not a convention: use standard, paper, monai or medpy"))
     }
 }

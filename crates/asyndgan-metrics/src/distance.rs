@@ -1,6 +1,6 @@
 use ndarray::{Array, ArrayView, ArrayViewMut1, Axis, Dimension};
 
-/// Squared Euclidean distance of every element to the nearest marked one; infinite where nothing is marked.
+/// Squared Euclidean distance of every element to the nearest marked one; infinite if no element is marked.
 ///
 /// One linear-time pass per axis: the lower envelope of parabolas.
 ///
@@ -11,7 +11,7 @@ use ndarray::{Array, ArrayView, ArrayViewMut1, Axis, Dimension};
 /// Square millimetres.
 ///
 /// # Panics
-/// If the number of spacings is not the number of axes, or one is not from 1e-9 to 1e9.
+/// If the number of spacings differs from the number of axes, or a spacing is outside 1e-9 to 1e9.
 ///
 /// # Reference
 /// Felzenszwalb and Huttenlocher, Theory of Computing 8, 2012.
@@ -23,7 +23,7 @@ use ndarray::{Array, ArrayView, ArrayViewMut1, Axis, Dimension};
 /// ```
 pub fn squared_distance_to<D: Dimension>(mask: ArrayView<bool, D>, spacing_mm: &[f64]) -> Array<f64, D> {
     assert_eq!(spacing_mm.len(), mask.ndim(), "one spacing per axis");
-    assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings are from 1e-9 to 1e9 mm, these are {spacing_mm:?}");
+    assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings must be from 1e-9 to 1e9 mm, got {spacing_mm:?}");
     let mut distance = mask.map(|&m| if m { 0.0 } else { f64::INFINITY });
     let mut scratch = Scratch::default();
     for (axis, &step) in spacing_mm.iter().enumerate() {

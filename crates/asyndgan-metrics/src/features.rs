@@ -3,19 +3,20 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::Undefined;
 
-/// Fréchet distance of two samples of features, each taken for a Gaussian: `|m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½)`.
+/// Fréchet distance of two samples of features, each modelled as a Gaussian: `|m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½)`.
 ///
-/// The trace of the root is the sum of the singular values of the product of the two centred samples, so nothing is inverted, no root is
-/// taken of a matrix, and few samples of many features are no trouble. Depends on the number of samples: state it.
+/// The trace of the root is the sum of the singular values of the product of the two centred samples, so no
+/// matrix is inverted or square-rooted, and few samples of many features are not a problem. The value depends on the number
+/// of samples: report it.
 ///
 /// # Shapes
-/// `[samples, features]` each, with as many features; at least two samples each.
+/// `[samples, features]` each, with the same number of features; at least two samples each.
 ///
 /// # Panics
 /// If the numbers of features differ.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] below two samples or without a feature, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] for fewer than two samples or no features, [`Undefined::NotFinite`].
 ///
 /// # Reference
 /// Heusel et al., `NeurIPS` 2017. Covariances have denominator n - 1.
@@ -39,7 +40,7 @@ pub fn fid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
 }
 
 /// Kernel distance of two samples of features: the unbiased estimate of the squared maximum mean discrepancy under the kernel
-/// `(x·y / features + 1)³`, over all samples. May be a little below 0.
+/// `(x·y / features + 1)³`, over all samples. May be slightly below 0.
 ///
 /// # Shapes
 /// As [`fid`].
@@ -51,7 +52,7 @@ pub fn fid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
 /// As [`fid`].
 ///
 /// # Reference
-/// Bińkowski et al., ICLR 2018; they average over subsets, which estimates the same.
+/// Bińkowski et al., ICLR 2018; they average over subsets, which estimates the same quantity.
 ///
 /// # Example
 /// ```
@@ -73,7 +74,7 @@ pub fn kid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
 }
 
 fn check(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<(), Undefined> {
-    assert_eq!(a.ncols(), b.ncols(), "the samples have different features");
+    assert_eq!(a.ncols(), b.ncols(), "the samples have different numbers of features");
     if a.nrows() < 2 || b.nrows() < 2 || a.ncols() == 0 {
         return Err(Undefined::NoSamples);
     }

@@ -5,13 +5,13 @@ use crate::Undefined;
 /// Peak signal-to-noise ratio in decibels, `10 log10(range² / mean squared difference)`.
 ///
 /// # Shapes
-/// Both of one shape.
+/// Both have the same shape.
 ///
 /// # Units
 /// `range` is the largest difference that two values can have: 255 for bytes, 2 for images in [-1, 1].
 ///
 /// # Panics
-/// If the shapes differ, or the range is not above 0.
+/// If the shapes differ, or the range is not above 0 and finite.
 ///
 /// # Errors
 /// [`Undefined::Identical`] (the ratio is infinite), [`Undefined::NotFinite`], [`Undefined::NoSamples`].
@@ -27,7 +27,7 @@ use crate::Undefined;
 /// ```
 pub fn psnr<D: Dimension>(a: ArrayView<f64, D>, b: ArrayView<f64, D>, range: f64) -> Result<f64, Undefined> {
     assert_eq!(a.shape(), b.shape(), "the images differ in shape");
-    assert!(range > 0.0 && range.is_finite(), "a range is above 0, this is {range}");
+    assert!(range > 0.0 && range.is_finite(), "the range must be above 0 and finite, got {range}");
     if a.is_empty() {
         return Err(Undefined::NoSamples);
     }
@@ -41,25 +41,26 @@ pub fn psnr<D: Dimension>(a: ArrayView<f64, D>, b: ArrayView<f64, D>, range: f64
     }
 }
 
-/// Over what SSIM takes its local means.
+/// The window over which SSIM computes local means.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Window {
-    /// Equal weights over an odd number of rows and columns; covariances are the sample's. scikit-image's default is 7.
+    /// Equal weights over an odd number of rows and columns, with sample covariances. The default of scikit-image is 7.
     Uniform(usize),
-    /// Gaussian weights out to 3.5 standard deviations; Wang et al. take 1.5, which makes 11 rows and columns.
+    /// Gaussian weights with this standard deviation, truncated at 3.5 standard deviations; Wang et al. use 1.5, which gives 11
+    /// rows and columns.
     Gaussian(f64),
 }
 
-/// Structural similarity of two grey images: the mean over all places where the window fits.
+/// Structural similarity of two grey images: the mean over all positions where the window fits.
 ///
 /// # Shapes
-/// Both `[rows, columns]`; of colour images take the mean over channels.
+/// Both `[rows, columns]`; for colour images, average over the channels.
 ///
 /// # Units
 /// `range` as for [`psnr`]; K1 is 0.01, K2 0.03.
 ///
 /// # Panics
-/// If the shapes differ, a uniform window is even, or a Gaussian one has no positive standard deviation.
+/// If the shapes differ, a uniform window is even, or the standard deviation of a Gaussian window is not positive.
 ///
 /// # Errors
 /// [`Undefined::TooSmall`] where the window does not fit, [`Undefined::NotFinite`].
@@ -78,12 +79,12 @@ pub fn ssim(a: ArrayView2<f64>, b: ArrayView2<f64>, range: f64, window: Window) 
     assert_eq!(a.dim(), b.dim(), "the images differ in shape");
     let (weights, sample) = match window {
         Window::Uniform(size) => {
-            assert!(size % 2 == 1, "a window has a middle, so {size} is not odd");
+            assert!(size % 2 == 1, "the size of a uniform window must be odd, got {size}");
             let n = (size * size) as f64;
             (vec![1.0 / size as f64; size], if size > 1 { n / (n - 1.0) } else { 1.0 })
         }
         Window::Gaussian(sd) => {
-            assert!(sd > 0.0 && sd < 1e6, "a standard deviation is above 0, this is {sd}");
+            assert!(sd > 0.0 && sd < 1e6, "the standard deviation must be above 0, got {sd}");
             let reach = (3.5 * sd + 0.5) as i64;
             let raw: Vec<f64> = (-reach..=reach).map(|k| (-0.5 * (k as f64 / sd).powi(2)).exp()).collect();
             let total: f64 = raw.iter().sum();

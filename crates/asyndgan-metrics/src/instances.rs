@@ -4,34 +4,34 @@ use ndarray::{ArrayView, Dimension};
 
 use crate::{Overlaps, Undefined, assignment::assign};
 
-/// An intersection over a union, each summed over instances; of several images they add up to the pooled index.
+/// Intersection and union, each summed over instances. Add the values of several images to get the pooled index.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Aggregate {
-    /// Elements shared.
+    /// Number of shared elements.
     pub intersection: u64,
-    /// Elements covered.
+    /// Number of covered elements.
     pub union: u64,
 }
 
-/// Instances found, and not; of several images they add up to the pooled ones.
+/// Counts of matched and unmatched instances. Add the values of several images to get the pooled counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Matching {
     /// Pairs of truth and prediction that match.
     pub true_positive: u64,
-    /// Predictions without a truth.
+    /// Predictions without a matching truth.
     pub false_positive: u64,
-    /// Truths without a prediction.
+    /// Truths without a matching prediction.
     pub false_negative: u64,
-    /// Sum of the matching pairs' intersections over unions.
+    /// Sum of the intersections over unions of the matching pairs.
     pub iou: f64,
 }
 
 impl Overlaps {
-    /// Aggregated Jaccard index: every truth takes its prediction of best intersection over union, which may serve several truths; a truth
-    /// that meets none adds its own size to the union, and so does every prediction that served none.
+    /// Aggregated Jaccard index: every truth is paired with the prediction of the highest intersection over union; a prediction may
+    /// be paired with several truths. Every unpaired truth and every unpaired prediction adds its size to the union.
     ///
     /// # Reference
-    /// Kumar et al., IEEE Transactions on Medical Imaging 36(7), 2017, algorithm 1. Of equal ones the smaller label is taken.
+    /// Kumar et al., IEEE Transactions on Medical Imaging 36(7), 2017, algorithm 1. Ties go to the smaller label.
     ///
     /// # Example
     /// ```
@@ -49,14 +49,14 @@ impl Overlaps {
         self.aggregate(&chosen)
     }
 
-    /// AJI+: as AJI, with predictions given out once, so that the sum of intersections over unions is the largest.
+    /// AJI+: as AJI, but every prediction is paired at most once, so that the sum of intersections over unions is maximal.
     ///
     /// # Reference
     /// Graham et al., Medical Image Analysis 58, 2019 (`HoVer`-Net), `get_fast_aji_plus`.
     ///
     /// # Example
     /// ```
-    /// // One prediction covers two truths and a pixel beside: it serves both in AJI, and one in AJI+.
+    /// // One prediction covers two truths and one more pixel: it is paired with both in AJI, and with one in AJI+.
     /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 2, 0]]), ndarray::arr2(&[[5, 5, 5, 5]]));
     /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
     /// assert_eq!((overlaps.aji().value(), overlaps.aji_plus().value()), (Ok(3.0 / 8.0), Ok(2.0 / 5.0)));
@@ -65,9 +65,9 @@ impl Overlaps {
         self.aggregate(&self.matched(0.0))
     }
 
-    /// Pairs of truth and prediction one to one with an intersection over union strictly above `iou_min`.
+    /// Matches truths and predictions one to one, with an intersection over union strictly above `iou_min`.
     ///
-    /// From 0.5 on there is only one way; below, the one with the largest sum is taken.
+    /// From 0.5 on the matching is unique; below, the one with the largest sum is used.
     ///
     /// # Reference
     /// Kirillov et al., Panoptic Segmentation, CVPR 2019.
@@ -90,19 +90,20 @@ impl Overlaps {
         }
     }
 
-    /// Object Dice: the mean over both sides' instances, weighed by size, of the Dice coefficient with the one that shares most.
+    /// Object Dice: the Dice coefficient of each instance with the instance of the other side that overlaps it most, weighted by
+    /// size within each side, then averaged over both sides.
     ///
     /// # Errors
     /// [`Undefined::BothEmpty`]; 0 when only one side is empty.
     ///
     /// # Reference
-    /// Sirinukunwattana et al., Medical Image Analysis 35, 2017 (the `GlaS` contest). Of equal ones the smaller label is taken.
+    /// Sirinukunwattana et al., Medical Image Analysis 35, 2017 (the `GlaS` contest). Ties go to the smaller label.
     ///
     /// # Example
     /// ```
     /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 0, 2]]), ndarray::arr2(&[[5, 5, 0, 0]]));
     /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
-    /// // Two thirds of the truth are met wholly, and all of the prediction.
+    /// // Two thirds of the truth match exactly, and all of the prediction.
     /// assert!((overlaps.object_dice()? - 5.0 / 6.0).abs() < 1e-12);
     /// # Ok::<(), asyndgan_metrics::Undefined>(())
     /// ```
@@ -231,7 +232,7 @@ impl Sum for Matching {
 /// Aggregated Jaccard index of two instance label maps: [`Overlaps::aji`].
 ///
 /// # Shapes
-/// Both of one shape; 0 is background.
+/// Both have the same shape; 0 is background.
 ///
 /// # Panics
 /// If the shapes differ.

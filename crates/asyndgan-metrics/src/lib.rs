@@ -1,9 +1,9 @@
 //! Segmentation metrics on plain arrays.
 //!
-//! Knows nothing of files, networks or tensor libraries: it takes boolean masks, integer label maps and millimetres.
-//! The most important types are [`Confusion`] for overlap, [`SurfaceDistances`] for how far surfaces lie apart, [`Overlaps`] for
-//! instances, [`Undefined`], the reason why a number does not exist, and [`Convention`], what was decided where implementations
-//! disagree; keep one beside every number. [`score_masks`] and [`score_instances`] give all of them at once.
+//! Independent of files, networks and tensor libraries: the input is boolean masks, integer label maps and spacings in
+//! millimetres. The main types are [`Confusion`] for overlap, [`SurfaceDistances`] for distances between surfaces, [`Overlaps`]
+//! for instances, [`Undefined`], the reason why a metric has no value, and [`Convention`], the choices on which implementations
+//! disagree; store one with every result. [`score_masks`] and [`score_instances`] compute all metrics at once.
 //!
 //! ```
 //! use ndarray::arr2;
@@ -13,8 +13,8 @@
 //! assert_eq!(overlap.dice(), Ok(2.0 / 3.0));
 //! ```
 //!
-//! **Invariant:** no function returns NaN; a number that does not exist is an [`Undefined`] with its reason.
-//! **Invariant:** nothing is random but through the generator that the caller passes.
+//! **Invariant:** no function returns NaN; a metric without a value is an [`Undefined`] with its reason.
+//! **Invariant:** randomness comes only from the generator that the caller passes.
 
 mod assignment;
 mod boundary;

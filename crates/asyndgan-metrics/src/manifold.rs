@@ -2,14 +2,15 @@ use ndarray::ArrayView2;
 
 use crate::Undefined;
 
-/// Precision and recall of a sample of features: how much of it is like the real ones, and how much of the real ones it covers.
+/// Precision and recall of a synthetic sample of features: the share of it that is like the real sample, and the share of the
+/// real sample that it covers.
 ///
-/// A point is covered by a sample if it lies in the ball around one of the sample's points that reaches to that point's `k`-th neighbour
+/// A point is covered by a sample if it is no farther from one of the sample's points than that point's `k`-th nearest neighbour
 /// in the same sample. Precision is the share of synthetic points that the real sample covers, recall the share of real points that the
-/// synthetic sample covers. Both depend on the numbers of samples: state them.
+/// synthetic sample covers. Both depend on the numbers of samples: report them.
 ///
 /// # Shapes
-/// `[samples, features]` each, with as many features; more than `k` samples each.
+/// `[samples, features]` each, with the same number of features; more than `k` samples each.
 ///
 /// # Panics
 /// If the numbers of features differ, or `k` is 0.
@@ -18,7 +19,7 @@ use crate::Undefined;
 /// [`Undefined::NoSamples`] for `k` samples or fewer, [`Undefined::NotFinite`].
 ///
 /// # Reference
-/// Kynkäänniemi et al., `NeurIPS` 2019; they take `k` = 3.
+/// Kynkäänniemi et al., `NeurIPS` 2019; they use `k` = 3.
 ///
 /// # Example
 /// ```
@@ -30,8 +31,8 @@ use crate::Undefined;
 /// # Ok::<(), asyndgan_metrics::Undefined>(())
 /// ```
 pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: usize) -> Result<(f64, f64), Undefined> {
-    assert_eq!(real.ncols(), synthetic.ncols(), "the samples have different features");
-    assert!(k > 0, "a point is its own nearest: take at least one neighbour");
+    assert_eq!(real.ncols(), synthetic.ncols(), "the samples have different numbers of features");
+    assert!(k > 0, "k must be at least 1");
     if real.nrows() <= k || synthetic.nrows() <= k || real.ncols() == 0 {
         return Err(Undefined::NoSamples);
     }
@@ -50,17 +51,17 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
     Ok((share(synthetic, real)?, share(real, synthetic)?))
 }
 
-/// The distance from each point of one sample to the nearest of another: synthetic images much nearer to training images than other
-/// real images are have been copied.
+/// The distance from each point of one sample to the nearest point of another. Synthetic images that are much nearer to the
+/// training images than other real images are copies of them.
 ///
 /// # Shapes
-/// `[samples, features]` each, with as many features, to as many distances as `from` has samples.
+/// `[samples, features]` each, with the same number of features, to one distance per sample of `from`.
 ///
 /// # Panics
 /// If the numbers of features differ.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] when either sample is empty, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] if either sample is empty, [`Undefined::NotFinite`].
 ///
 /// # Example
 /// ```
@@ -70,7 +71,7 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
 /// # Ok::<(), asyndgan_metrics::Undefined>(())
 /// ```
 pub fn nearest_distances(from: ArrayView2<f64>, to: ArrayView2<f64>) -> Result<Vec<f64>, Undefined> {
-    assert_eq!(from.ncols(), to.ncols(), "the samples have different features");
+    assert_eq!(from.ncols(), to.ncols(), "the samples have different numbers of features");
     if from.nrows() == 0 || to.nrows() == 0 {
         return Err(Undefined::NoSamples);
     }

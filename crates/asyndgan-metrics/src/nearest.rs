@@ -1,9 +1,10 @@
 //! Exact distances from one surface to another.
 //!
-//! Along rows, how many steps the nearest element of the other surface is away; then, for every element of the first surface, outwards
-//! over the rows of its plane and over the planes until none can be nearer. Surfaces lie near each other as a rule, and the search is
-//! short; a plane that was searched for long has its answers worked out once for all elements, by the lower envelope of parabolas. At
-//! worst every element looks at every plane once. Steps are whole numbers: they take little room.
+//! First, every element gets the number of steps along its row to the nearest element of the other surface. Then, for every element
+//! of the first surface, the search goes outwards over the rows of its plane and over the planes, until no element can be nearer.
+//! Surfaces are usually close to each other, so the search is short. If a plane has been searched for long, the distances of all its
+//! elements are computed at once, by the lower envelope of parabolas. In the worst case, every element inspects every plane once.
+//! Steps are integers, which saves memory.
 
 use crate::boundary::Boundary;
 

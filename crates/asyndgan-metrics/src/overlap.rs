@@ -4,7 +4,7 @@ use ndarray::{ArrayView, Dimension, Zip};
 
 use crate::Undefined;
 
-/// Counts of agreeing and disagreeing elements of two masks; counts of several cases add up to a pooled one.
+/// Confusion matrix of two masks: counts of agreeing and disagreeing elements. Add the counts of several cases to pool them.
 ///
 /// # Example
 /// ```
@@ -31,7 +31,7 @@ impl Confusion {
     /// Counts over two masks.
     ///
     /// # Shapes
-    /// Both of the same shape, of any number of dimensions.
+    /// Both have the same shape, with any number of dimensions.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -71,7 +71,7 @@ impl Confusion {
         ratio(self.true_positive, self.true_positive + self.false_positive, Undefined::PredictionEmpty)
     }
 
-    /// Volume similarity, `1 - |FN - FP| / (2 TP + FP + FN)`: compares sizes only, wherever they lie.
+    /// Volume similarity, `1 - |FN - FP| / (2 TP + FP + FN)`: compares sizes only, not positions.
     ///
     /// # Errors
     /// [`Undefined::BothEmpty`].

@@ -1,10 +1,10 @@
 use ndarray::{ArrayView, Dimension};
 
-/// Two instance label maps laid over each other: every instance's size, and how much each pair shares. All instance metrics are read
-/// off it.
+/// The overlaps of two instance label maps: the size of every instance, and the intersection of every pair. All instance
+/// metrics are computed from it.
 ///
 /// # Shapes
-/// Both maps of one shape, of any number of axes; 0 is background, labels need not be contiguous.
+/// Both maps have the same shape, with any number of axes; 0 is background, and labels need not be contiguous.
 ///
 /// # Example
 /// ```
@@ -19,12 +19,12 @@ pub struct Overlaps {
     pub(crate) truth_sizes: Vec<u64>,
     /// Size of each predicted instance, by ascending label.
     pub(crate) prediction_sizes: Vec<u64>,
-    /// Pairs that share elements: place of the truth, place of the prediction, elements shared; ascending.
+    /// Pairs that share elements: index of the truth, index of the prediction, number of shared elements; ascending.
     pub(crate) pairs: Vec<(u32, u32, u64)>,
 }
 
 impl Overlaps {
-    /// Lays a prediction over the truth.
+    /// Computes the overlaps of a prediction with the truth.
     ///
     /// # Panics
     /// If the shapes differ.
@@ -79,7 +79,7 @@ impl Overlaps {
         self.prediction_sizes.len()
     }
 
-    /// Elements that a pair covers together, from those that it shares.
+    /// Size of the union of a pair.
     pub(crate) fn union(&self, &(t, p, shared): &(u32, u32, u64)) -> u64 {
         self.truth_sizes[t as usize] + self.prediction_sizes[p as usize] - shared
     }

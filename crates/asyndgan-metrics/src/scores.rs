@@ -4,14 +4,14 @@ use ndarray::{ArrayView, Dimension};
 
 use crate::{Confusion, Convention, Overlaps, SurfaceDistances, Undefined};
 
-/// One case's metrics by name: the value, or why there is none.
+/// The metrics of one case by name: the value, or the reason why there is none.
 pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
 
 /// All metrics of a mask: dice, jaccard, sensitivity, specificity, precision, `volume_similarity`, and in millimetres hausdorff, hd95,
-/// assd, and nsd at the tolerance. Where only one side is empty the distances are undefined and nsd is 0: nothing lies near anything.
+/// assd, and nsd at the tolerance. If only one mask is empty, the distances are undefined and nsd is 0.
 ///
 /// # Shapes
-/// Both masks of one shape, of one to three axes; one spacing per axis.
+/// Both masks have the same shape, with one to three axes; one spacing per axis.
 ///
 /// # Units
 /// Millimetres.
@@ -56,10 +56,10 @@ pub fn score_masks<D: Dimension>(
     ])
 }
 
-/// All metrics of instances: aji, `aji_plus`, pq, sq, f1 (at an intersection over union of 0.5) and `object_dice`.
+/// All instance metrics: aji, `aji_plus`, pq, sq, f1 (at an intersection over union of 0.5) and `object_dice`.
 ///
 /// # Shapes
-/// Both label maps of one shape; 0 is background.
+/// Both label maps have the same shape; 0 is background.
 ///
 /// # Panics
 /// If the shapes differ.
@@ -76,7 +76,7 @@ pub fn score_instances<D: Dimension>(truth: ArrayView<u32, D>, prediction: Array
 }
 
 impl Overlaps {
-    /// All metrics of instances, as [`score_instances`] has them.
+    /// All instance metrics, as [`score_instances`] returns them.
     pub fn scores(&self, convention: &Convention) -> Scores {
         let matching = self.matching(0.5);
         let all = [

@@ -3,14 +3,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::Undefined;
 
-/// Mean and spread of the values that exist, with the number of those that do not.
+/// Mean and spread of the defined values, with the number of undefined ones.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Mean of the defined values; none when there are none.
+    /// Mean of the defined values; `None` if there are none.
     pub mean: Option<f64>,
-    /// Median of the defined values; none when there are none.
+    /// Median of the defined values; `None` if there are none.
     pub median: Option<f64>,
-    /// Sample standard deviation (denominator `n - 1`); none below two values.
+    /// Sample standard deviation (denominator `n - 1`); `None` for fewer than two values.
     pub sd: Option<f64>,
     /// Number of defined values.
     pub n: usize,
@@ -18,7 +18,7 @@ pub struct Summary {
     pub undefined: usize,
 }
 
-/// Summarises values of which some may be undefined; what is not finite counts as such.
+/// Summarises values, some of which may be undefined; values that are not finite count as undefined.
 ///
 /// # Example
 /// ```
@@ -48,7 +48,7 @@ pub struct Interval {
 /// Percentile-bootstrap interval of the mean.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] without a value, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] if there are no values, [`Undefined::NotFinite`].
 ///
 /// # Reference
 /// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -77,7 +77,7 @@ pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> R
 /// Mean of paired differences `a - b` and its percentile-bootstrap interval over the pairs.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] without a pair, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] if there are no pairs, [`Undefined::NotFinite`].
 ///
 /// # Panics
 /// If the two differ in length.
@@ -85,7 +85,7 @@ pub fn bootstrap_mean(values: &[f64], resamples: usize, rng: &mut impl Rng) -> R
 /// # Reference
 /// Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
 pub fn bootstrap_difference(a: &[f64], b: &[f64], resamples: usize, rng: &mut impl Rng) -> Result<(f64, Interval), Undefined> {
-    assert_eq!(a.len(), b.len(), "pairs are needed");
+    assert_eq!(a.len(), b.len(), "a and b must have the same length");
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let interval = bootstrap_mean(&differences, resamples, rng)?;
     Ok((differences.iter().sum::<f64>() / differences.len() as f64, interval))
@@ -96,8 +96,8 @@ pub fn bootstrap_difference(a: &[f64], b: &[f64], resamples: usize, rng: &mut im
 /// # Panics
 /// If there are no values, or the percentage is not from 0 to 100.
 pub fn percentile_of_sorted(sorted: &[f64], percent: f64) -> f64 {
-    assert!(!sorted.is_empty(), "a percentile of nothing");
-    assert!((0.0..=100.0).contains(&percent), "percentages are from 0 to 100, this is {percent}");
+    assert!(!sorted.is_empty(), "a percentile needs at least one value");
+    assert!((0.0..=100.0).contains(&percent), "the percentage must be from 0 to 100, got {percent}");
     let place = percent / 100.0 * (sorted.len() - 1) as f64;
     let below = place.floor() as usize;
     let above = place.ceil() as usize;

@@ -2,17 +2,17 @@ use ndarray::{ArrayView, Dimension};
 
 use crate::{Directions, Undefined, boundary::Boundary, nearest, percentile_of_sorted};
 
-/// How far two masks' surfaces lie from each other; every surface metric is read off it.
+/// The distances between the surfaces of two masks; every surface metric is computed from them.
 ///
-/// A surface is the marked elements with an unmarked face neighbour; the border of the array counts as unmarked. Distances go from
-/// element to nearest element, exactly.
+/// The surface is the set of marked elements with an unmarked face neighbour; everything outside the array counts as unmarked.
+/// Distances are exact, from each element to the nearest element.
 ///
 /// # Units
 /// Millimetres.
 ///
 /// # Reference
-/// The same surfaces as MONAI and medpy (an erosion by a cross). `DeepMind`'s surface-distance weighs each element by an area of the
-/// surface through its corners, so its percentiles and ratios differ by design.
+/// The same surfaces as MONAI and medpy (an erosion by a cross). `DeepMind`'s surface-distance weights each element by the area
+/// of the surface through its corners, so its percentiles and ratios differ by design.
 ///
 /// # Example
 /// ```
@@ -33,21 +33,23 @@ pub struct SurfaceDistances {
 }
 
 impl SurfaceDistances {
-    /// Measures two masks within the box that holds both. An element of the box takes 2 bytes where its rows and columns are below 255, 4
-    /// below 65,535 and 8 beyond, a distance 8 bytes; masks that are not in memory order are copied first.
+    /// Measures two masks within the smallest box that contains both. Memory: 2 bytes per element of the box if its rows and
+    /// columns are below 255, 4 bytes below 65,535 and 8 bytes above, plus 8 bytes per distance. Masks that are not in memory
+    /// order are copied first.
     ///
     /// # Shapes
-    /// Both masks of one shape, of one to three axes; one spacing per axis.
+    /// Both masks have the same shape, with one to three axes; one spacing per axis.
     ///
     /// # Panics
-    /// If the shapes differ, there are more than three axes, the number of spacings is not the number of axes, or one is not from 1e-9 to 1e9.
+    /// If the shapes differ, there are more than three axes, the number of spacings differs from the number of axes, or a spacing
+    /// is outside 1e-9 to 1e9.
     ///
     /// # Errors
     /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or [`Undefined::PredictionEmpty`].
     pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         assert_eq!(spacing_mm.len(), truth.ndim(), "one spacing per axis");
-        assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings are from 1e-9 to 1e9 mm, these are {spacing_mm:?}");
+        assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings must be from 1e-9 to 1e9 mm, got {spacing_mm:?}");
         let (truth, prediction) = (truth.as_standard_layout(), prediction.as_standard_layout());
         let shape = truth.shape();
         let in_order = "standard layout is in memory order";
@@ -72,12 +74,12 @@ impl SurfaceDistances {
         })
     }
 
-    /// Hausdorff distance: the largest of all.
+    /// Hausdorff distance: the largest of all distances.
     pub fn hausdorff(&self) -> f64 {
         self.percentile(100.0, Directions::Separate)
     }
 
-    /// A percentile of the distances (linear interpolation): the larger of the two directions' own, or of both pooled.
+    /// A percentile of the distances (linear interpolation): the larger of the two directions, or of both directions pooled.
     ///
     /// # Panics
     /// If the percentage is not from 0 to 100.
@@ -110,7 +112,7 @@ impl SurfaceDistances {
     /// The tolerance in millimetres.
     ///
     /// # Reference
-    /// Nikolov et al., arXiv 1809.04430, with elements counted as MONAI's `compute_surface_dice` does, not weighed by area.
+    /// Nikolov et al., arXiv 1809.04430, with elements counted as MONAI's `compute_surface_dice` does, not weighted by area.
     pub fn surface_dice(&self, tolerance_mm: f64) -> f64 {
         let within = |d: &[f64]| d.partition_point(|&mm| mm <= tolerance_mm);
         let both = within(&self.truth_to_prediction_mm) + within(&self.prediction_to_truth_mm);
@@ -121,7 +123,7 @@ impl SurfaceDistances {
 /// 95 % Hausdorff distance: the 95th percentile of the distances from each surface to the other, then the larger of the two.
 ///
 /// # Shapes
-/// Both masks of one shape, of one to three axes; one spacing per axis.
+/// Both masks have the same shape, with one to three axes; one spacing per axis.
 ///
 /// # Units
 /// Millimetres.

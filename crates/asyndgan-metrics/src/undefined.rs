@@ -10,13 +10,13 @@ pub enum Undefined {
     TruthEmpty,
     /// The truth marks everything, so the metric has no background to measure.
     TruthFull,
-    /// The prediction marks nothing: a missed case, to be counted, never dropped in silence.
+    /// The prediction marks nothing: a missed case. Count it; never drop it silently.
     PredictionEmpty,
     /// A value is NaN or infinite.
     NotFinite,
     /// No instance of the truth matches one of the prediction.
     NoMatch,
-    /// The two are the same, so that the metric would be infinite or test nothing.
+    /// Both inputs are identical, so the metric would be infinite or the test meaningless.
     Identical,
     /// The image is smaller than the window.
     TooSmall,
@@ -33,7 +33,7 @@ impl fmt::Display for Undefined {
             Undefined::PredictionEmpty => "the prediction is empty",
             Undefined::NotFinite => "a value is not finite",
             Undefined::NoMatch => "no instance matches",
-            Undefined::Identical => "the two are identical",
+            Undefined::Identical => "the inputs are identical",
             Undefined::TooSmall => "the image is smaller than the window",
             Undefined::NoSamples => "no samples",
         })

@@ -1,12 +1,12 @@
 use crate::Undefined;
 
-/// Wasserstein-1 distance of two samples on the line: the area between their empirical distribution functions.
+/// Wasserstein-1 distance of two one-dimensional samples: the area between their empirical distribution functions.
 ///
 /// # Units
 /// Those of the samples.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] when either sample is empty, [`Undefined::NotFinite`] when one holds a value that is not finite.
+/// [`Undefined::NoSamples`] if either sample is empty, [`Undefined::NotFinite`] if either contains a value that is not finite.
 ///
 /// # Example
 /// ```

@@ -1,18 +1,18 @@
 use crate::Undefined;
 
-/// Pairs up to which the distribution is counted out.
+/// Largest number of pairs for the exact distribution.
 const EXACT_MAX: usize = 50;
 
-/// Two-sided p-value of the Wilcoxon signed-rank test of paired differences `a - b` being symmetric about 0.
+/// Two-sided p-value of the Wilcoxon signed-rank test that the paired differences `a - b` are symmetric about 0.
 ///
-/// Pairs without a difference are left out. Up to 50 others the distribution is counted out, given the ties; beyond, the normal
-/// approximation with its correction for ties is taken.
+/// Pairs without a difference are dropped. For up to 50 remaining pairs, the exact distribution given the ties is used; above,
+/// the normal approximation with tie correction.
 ///
 /// # Panics
 /// If the two differ in length.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] without a pair, [`Undefined::Identical`] without a difference, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] if there are no pairs, [`Undefined::Identical`] if all differences are 0, [`Undefined::NotFinite`].
 ///
 /// # Reference
 /// Wilcoxon, Biometrics Bulletin 1(6), 1945; `scipy.stats.wilcoxon` with its defaults, except that with ties `SciPy` falls back to the
@@ -25,7 +25,7 @@ const EXACT_MAX: usize = 50;
 /// # Ok::<(), asyndgan_metrics::Undefined>(())
 /// ```
 pub fn wilcoxon(a: &[f64], b: &[f64]) -> Result<f64, Undefined> {
-    assert_eq!(a.len(), b.len(), "pairs are needed");
+    assert_eq!(a.len(), b.len(), "a and b must have the same length");
     if a.is_empty() {
         return Err(Undefined::NoSamples);
     }
@@ -75,10 +75,10 @@ fn normal(n: f64, positive: f64, ties: f64) -> f64 {
     libm::erfc(z / std::f64::consts::SQRT_2)
 }
 
-/// Holm's correction of p-values for having tested several hypotheses, in the order given.
+/// Holm's correction of p-values for multiple testing, in the order given.
 ///
 /// # Panics
-/// If one is not from 0 to 1: leave out tests that could not be made.
+/// If a p-value is outside 0 to 1. Leave out tests that could not be done.
 ///
 /// # Reference
 /// Holm, Scandinavian Journal of Statistics 6(2), 1979.
@@ -88,7 +88,7 @@ fn normal(n: f64, positive: f64, ties: f64) -> f64 {
 /// assert_eq!(asyndgan_metrics::holm(&[0.03, 0.01, 0.5]), [0.06, 0.03, 0.5]);
 /// ```
 pub fn holm(p_values: &[f64]) -> Vec<f64> {
-    assert!(p_values.iter().all(|p| (0.0..=1.0).contains(p)), "p-values are from 0 to 1, these are {p_values:?}");
+    assert!(p_values.iter().all(|p| (0.0..=1.0).contains(p)), "p-values must be from 0 to 1, got {p_values:?}");
     let mut order: Vec<usize> = (0..p_values.len()).collect();
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     let mut corrected = vec![0.0; p_values.len()];

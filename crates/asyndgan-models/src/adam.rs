@@ -8,7 +8,7 @@ use crate::{Error, Parameters};
 /// Adam's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct AdamConfig {
-    /// Step size; 2e-4 in the paper.
+    /// Learning rate; 2e-4 in the paper.
     pub learning_rate: f64,
     /// Decay of the first moment; 0.5 in the paper.
     pub beta_1: f64,
@@ -16,7 +16,7 @@ pub struct AdamConfig {
     pub beta_2: f64,
 }
 
-/// The Adam optimiser with a state that can be kept and restored, which tch's own does not offer.
+/// The Adam optimiser with a state that can be saved and restored, which tch's own optimiser does not support.
 ///
 /// # Reference
 /// Kingma and Ba, ICLR 2015; epsilon 1e-8 outside the root, as in PyTorch.
@@ -34,15 +34,15 @@ impl Adam {
         Self { config, steps: 0, mean: parameters.flat().zeros_like(), square: parameters.flat().zeros_like() }
     }
 
-    /// Steps taken, over all restarts.
+    /// Number of steps taken, including those before a restart.
     pub fn steps(&self) -> u64 {
         self.steps as u64
     }
 
-    /// One step against a gradient of all weights, with the learning rate scaled by `scale`.
+    /// Takes one step against the gradient of all weights, with the learning rate multiplied by `scale`.
     ///
     /// # Shapes
-    /// The gradient is flat, `[count]`, as [`Parameters::gradient`] gives it.
+    /// The gradient is flat, `[count]`, as [`Parameters::gradient`] returns it.
     pub fn step(&mut self, parameters: &Parameters, gradient: &Tensor, scale: f64) {
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.config;
         self.steps += 1;
@@ -58,7 +58,7 @@ impl Adam {
         });
     }
 
-    /// The state as named tensors, names beginning with `prefix`.
+    /// The state as named tensors; names start with `prefix`.
     pub fn state(&self, prefix: &str) -> BTreeMap<String, Tensor> {
         BTreeMap::from([
             (format!("{prefix}.mean"), self.mean.shallow_clone()),
@@ -67,7 +67,7 @@ impl Adam {
         ])
     }
 
-    /// Takes a state back.
+    /// Restores a saved state.
     ///
     /// # Errors
     /// [`Error::Mismatch`].

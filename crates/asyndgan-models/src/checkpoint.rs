@@ -11,10 +11,10 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// Where our notes stand in a file's header: in one place, for the format keeps no order of several.
+/// The header key of our notes: a single key, because the format does not preserve the order of several.
 const NOTES: &str = "asyndgan";
 
-/// What a file's header says besides names and shapes.
+/// Content of a file's header in addition to names and shapes.
 #[derive(Serialize, Deserialize)]
 struct Notes {
     /// Of the tensors.
@@ -25,14 +25,14 @@ struct Notes {
 }
 
 impl Notes {
-    /// None of a file that somebody else wrote; notes that cannot be read are damage.
+    /// `None` for a file without our notes; notes that cannot be parsed mean that the file is damaged.
     fn of(metadata: &Metadata) -> Result<Option<Self>, serde_json::Error> {
         let notes = metadata.metadata().as_ref().and_then(|all| all.get(NOTES));
         notes.map(|text| serde_json::from_str(text)).transpose()
     }
 }
 
-/// Writes named tensors as a safetensors file with a digest in its header, whole or not at all: beside its place, then renamed into it.
+/// Writes named tensors atomically as a safetensors file with a digest in its header: under a temporary name, which is then renamed.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -43,7 +43,7 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
     write_described(path, tensors, None)
 }
 
-/// As [`write_tensors`], with a text in the header that says what the tensors are.
+/// As [`write_tensors`], with a description of the tensors in the header.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -92,15 +92,15 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
             tensor.copy_data(&mut values, n);
             (Dtype::U8, values)
         }
-        other => panic!("{name} is {other:?}"),
+        other => panic!("tensor {name} has type {other:?}; expected Float, Int64 or Uint8"),
     };
     (name, dtype, shape, bytes)
 }
 
-/// The text in a safetensors file's header that says what its tensors are, if it has one.
+/// The description in the header of a safetensors file, if it has one.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] for a broken file.
+/// [`Error::Io`], or [`Error::Unreadable`] for a damaged file.
 pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
     let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
@@ -112,7 +112,7 @@ pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
 /// Reads a safetensors file of 32-bit floats, 64-bit integers and bytes, onto the CPU.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Unreadable`] for a broken file, one that does not match its digest, or another element type.
+/// [`Error::Io`], or [`Error::Unreadable`] for a damaged file, a digest mismatch, or an unsupported element type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
     let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
@@ -130,7 +130,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
             Dtype::F32 => Kind::Float,
             Dtype::I64 => Kind::Int64,
             Dtype::U8 => Kind::Uint8,
-            other => return Err(unreadable(format!("tensor {name} is {other:?}, F32, I64 or U8 is needed"))),
+            other => return Err(unreadable(format!("tensor {name} has type {other:?}; expected F32, I64 or U8"))),
         };
         let tensor = Tensor::f_from_data_size(view.data(), &shape, kind).map_err(|e| unreadable(e.to_string()))?;
         Ok((name, tensor))

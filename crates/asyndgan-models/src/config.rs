@@ -4,58 +4,58 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Norm {
-    /// Over each image by itself, without weights (the successors' choice, our default).
+    /// Instance norm, over each image separately, without weights (as in the follow-up papers; our default).
     Instance,
-    /// Over the batch, with weights and running statistics (the public code).
+    /// Batch norm, with weights and running statistics (as in the public code).
     Batch,
 }
 
-/// How a generator doubles rows and columns.
+/// How a generator upsamples by a factor of 2.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Upsample {
-    /// A transposed convolution (the public code); its uneven overlap shows as a checkerboard.
+    /// A transposed convolution (the public code); its uneven overlap causes checkerboard artefacts.
     Transposed,
-    /// Every pixel four times, then a convolution.
+    /// Nearest-neighbour upsampling, then a convolution.
     ///
     /// # Reference
     /// Odena et al., Distill 2016.
     Nearest,
 }
 
-/// Where z of equation 1 enters a generator of images.
+/// Where the noise z of equation 1 enters an image generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Variation {
     /// As dropout in the residual blocks (the public code).
     Dropout,
-    /// As a plane of noise at every scale, with a weight a channel that is learnt; and as a code for the whole image that scales and
-    /// shifts channels in the blocks and behind them, so that texture, colour and contrast can differ between images of one condition.
-    /// No dropout: what it does to single values in the blocks stays in the image as speckle.
+    /// As a noise plane at every scale, with one learnt weight per channel; and as a latent code per image that scales and shifts
+    /// channels in the residual blocks and after them, so that texture, colour and contrast can differ between images of the same
+    /// condition. No dropout: its effect on single values in the blocks remains in the image as speckle.
     ///
     /// # Reference
     /// Karras et al., CVPR 2019 (noise inputs); Perez et al., AAAI 2018 (modulation).
     EveryScale {
-        /// Values of the code.
+        /// Length of the code.
         code: i64,
     },
 }
 
-/// Where a generator of images is told its condition.
+/// Where an image generator receives its condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Guidance {
     /// At its first layer (the public code).
     First,
-    /// There, and where it doubles rows and columns: channels are scaled and shifted by what the condition shows around a pixel, so that
-    /// edges lie where the condition has them.
+    /// At its first layer and at every upsampling step: channels are scaled and shifted by the condition around each pixel, so that
+    /// edges follow the condition.
     ///
     /// # Reference
-    /// Park et al., CVPR 2019, without their hidden layer.
+    /// Park et al., CVPR 2019, without the hidden layer.
     EveryScale,
 }
 
-/// A generator of images: convolution, two halvings, residual blocks, two doublings, tanh.
+/// An image generator: convolution, two downsampling steps, residual blocks, two upsampling steps, tanh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResNetConfig {
     /// Planes of the condition.
@@ -68,25 +68,25 @@ pub struct ResNetConfig {
     pub blocks: usize,
     /// Normalisation.
     pub norm: Norm,
-    /// How it doubles rows and columns.
+    /// How it upsamples.
     pub upsample: Upsample,
-    /// Where z enters.
+    /// Where the noise enters.
     pub variation: Variation,
     /// Where the condition enters.
     pub guidance: Guidance,
 }
 
-/// What a generator is built from.
+/// Configuration of a generator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum GeneratorConfig {
     /// For images.
     ResNet(ResNetConfig),
-    /// Fully connected, for data that are no images; noise is appended to the condition.
+    /// Fully connected, for data that are not images; noise is appended to the condition.
     Perceptron {
         /// Values of the condition.
         condition_channels: i64,
-        /// Values made.
+        /// Values of the output.
         image_channels: i64,
         /// Hidden units of each of the two hidden layers.
         width: i64,
@@ -95,7 +95,7 @@ pub enum GeneratorConfig {
     },
 }
 
-/// What a discriminator is built from.
+/// Configuration of a discriminator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum DiscriminatorConfig {
@@ -107,14 +107,14 @@ pub enum DiscriminatorConfig {
         width: i64,
         /// Normalisation.
         norm: Norm,
-        /// Every weight is divided by its largest singular value, so that the first and the last layer do not amplify; where a norm follows,
-        /// it takes the scale away anyhow, and what changes is the size of the weights' steps.
+        /// Spectral normalisation: every weight is divided by its largest singular value, so that the first and the last layer do not
+        /// amplify. A norm layer that follows removes the scale anyway; only the effective step size of the weights changes.
         ///
         /// # Reference
         /// Miyato et al., ICLR 2018.
         spectral: bool,
     },
-    /// A U-Net that says of every pixel which class of the condition it is, and whether it is real or synthetic.
+    /// A U-Net that predicts the class of every pixel in the condition, and whether the pixel is real or synthetic.
     ///
     /// # Reference
     /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022.
@@ -125,10 +125,10 @@ pub enum DiscriminatorConfig {
         image_channels: i64,
         /// Channels after the first convolution.
         width: i64,
-        /// Every weight is divided by its largest singular value.
+        /// Spectral normalisation: every weight is divided by its largest singular value.
         spectral: bool,
     },
-    /// Fully connected, for data that are no images.
+    /// Fully connected, for data that are not images.
     Perceptron {
         /// Values of condition and image together.
         channels: i64,
@@ -137,15 +137,15 @@ pub enum DiscriminatorConfig {
     },
 }
 
-/// What a segmenter (U-Net) is built from.
+/// Configuration of a segmenter (U-Net).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmenterConfig {
     /// Channels of the image.
     pub image_channels: i64,
     /// Classes, background included.
     pub classes: i64,
-    /// Channels of the first level; 64 in the paper, doubled by each of `depth` halvings.
+    /// Channels of the first level; 64 in the paper, doubled by each of the `depth` downsampling steps.
     pub width: i64,
-    /// Halvings; 4 in the paper.
+    /// Downsampling steps; 4 in the paper.
     pub depth: usize,
 }

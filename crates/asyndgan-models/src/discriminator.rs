@@ -8,7 +8,7 @@ use crate::{
     segmenting::Segmenting,
 };
 
-/// Tells real from synthetic images, given the condition; one that segments sees the image alone.
+/// Distinguishes real from synthetic images, given the condition. A segmenting discriminator sees only the image.
 ///
 /// # Reference
 /// Section 3.3; the public code's 70x70 `PatchGAN`.
@@ -26,7 +26,7 @@ enum Layers {
 }
 
 impl Discriminator {
-    /// A discriminator with first weights from `rng`: normal(0, 0.02), or normal with variance 2 / fan-in where it segments.
+    /// A discriminator with initial weights from `rng`: normal(0, 0.02) for `PatchGAN`, otherwise normal with variance 2 / fan-in.
     pub fn new(config: &DiscriminatorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let layers = match *config {
@@ -50,10 +50,10 @@ impl Discriminator {
         Self { layers, parameters: layout.build(device, rng) }
     }
 
-    /// Follows the weights' largest singular values after a step; between steps every pass takes the same.
+    /// Updates the estimates of the weights' largest singular values after an optimiser step; all passes between two steps use the same.
     ///
     /// # Reference
-    /// Miyato et al., ICLR 2018: one power iteration a step.
+    /// Miyato et al., ICLR 2018: one power iteration per step.
     pub fn settle(&self) {
         match &self.layers {
             Layers::Row(row) => row.settle(&self.parameters),
@@ -61,12 +61,12 @@ impl Discriminator {
         }
     }
 
-    /// What the discriminator says, as its game takes it: logits, higher for real; or of one that segments log-likelihoods. Computed in
-    /// the precision of condition and image.
+    /// The output that the loss expects: logits, higher for real; or log-likelihoods for a segmenting discriminator. Computed in the
+    /// precision of condition and image.
     ///
     /// # Shapes
-    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; of one that segments to
-    /// `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
+    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a segmenting
+    /// discriminator to `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
         match &self.layers {
@@ -79,7 +79,7 @@ impl Discriminator {
     }
 }
 
-/// Log-likelihoods of every pixel's class as the condition has it, real and synthetic, each class worth the same.
+/// Log-likelihoods of each pixel's class in the condition, as real and as synthetic; every class has the same total weight.
 ///
 /// # Shapes
 /// `[batch, 2 (codes + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and planes

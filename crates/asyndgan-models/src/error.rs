@@ -1,18 +1,18 @@
 use std::path::PathBuf;
 
-/// What can go wrong with stored weights.
+/// Errors of stored weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The operating system refused.
+    /// A file cannot be read or written.
     #[error("cannot read or write {path}: {cause}")]
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The file is no safetensors file, or broken.
+    /// The file is not a safetensors file, or is damaged.
     #[error("{path} is unreadable: {fact}; delete it to start over, or replace it with an intact copy")]
     Unreadable {
         /// The file.
@@ -21,13 +21,13 @@ pub enum Error {
         fact: String,
     },
     /// Weights that do not fit the network.
-    #[error("tensor {name} has shape {found:?}, the network needs {expected:?}; the weights are of another configuration")]
+    #[error("tensor {name} has shape {found:?}, but the network needs {expected:?}; the weights are from a different configuration")]
     Mismatch {
         /// The state-dict name.
         name: String,
-        /// What the network needs.
+        /// The shape that the network needs.
         expected: Vec<i64>,
-        /// What there is; none when it is missing.
+        /// The shape in the file; `None` if the tensor is missing.
         found: Option<Vec<i64>>,
     },
 }

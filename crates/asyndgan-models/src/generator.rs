@@ -7,7 +7,7 @@ use crate::{
     parameters::Layout,
 };
 
-/// Makes synthetic images from conditions.
+/// Generates synthetic images from conditions.
 ///
 /// # Reference
 /// Section 3.3; the public code's ResNet generator.
@@ -20,7 +20,7 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A generator with first weights from `rng`: normal(0, 0.02).
+    /// A generator with initial weights from `rng`: normal(0, 0.02), or normal with variance 2 / fan-in if noise is appended.
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
@@ -42,14 +42,14 @@ impl Generator {
         Self { layers, noise_values, parameters: layout.build(device, rng) }
     }
 
-    /// The same generator for another thread: its weights are these weights, and gradients are taken for them.
+    /// The same generator for another thread: the weights are shared, and gradients refer to them.
     #[must_use]
     pub fn shared(&self) -> Self {
         Self { layers: self.layers.clone(), noise_values: self.noise_values, parameters: self.parameters.shared() }
     }
 
-    /// Synthetic images for conditions, computed in their precision; the noise is z of equation 1: dropout, noise in the layers, or values
-    /// appended to the condition.
+    /// Generates synthetic images for conditions, in the precision of the conditions. The noise is z of equation 1: dropout, noise in
+    /// the layers, or values appended to the condition.
     ///
     /// # Shapes
     /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;

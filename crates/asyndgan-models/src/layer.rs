@@ -1,4 +1,4 @@
-//! Layers in a row, named as `torch.nn.Sequential` names them.
+//! Sequences of layers, named as in `torch.nn.Sequential`.
 
 use tch::Tensor;
 
@@ -18,16 +18,16 @@ pub(crate) struct Conv {
     pub(crate) bias: bool,
 }
 
-/// A layer as written.
+/// A layer as written in a network's list of layers.
 #[derive(Debug)]
 pub(crate) enum Plan {
     ReflectPad(i64),
     Conv(Conv),
-    /// With the weight divided by its largest singular value.
+    /// A convolution with spectral normalisation: the weight is divided by its largest singular value.
     SpectralConv(Conv),
     /// Doubles rows and columns.
     ConvTranspose(Conv),
-    /// Every pixel four times.
+    /// Nearest-neighbour upsampling by 2.
     Double,
     /// One plane of noise, added to every channel with a weight of its own.
     Noise(i64),
@@ -41,12 +41,12 @@ pub(crate) enum Plan {
     LeakyRelu,
     Tanh,
     DropHalf,
-    /// Adds its output to its input; the name of its own row.
+    /// Adds its output to its input; contains the name of the inner sequence.
     Residual(&'static str, Vec<Plan>),
 }
 
 impl Plan {
-    /// A convolution, if asked with the weight divided by its largest singular value.
+    /// A convolution, with spectral normalisation if `spectral` is set.
     pub(crate) fn conv(conv: Conv, spectral: bool) -> Self {
         if spectral { Self::SpectralConv(conv) } else { Self::Conv(conv) }
     }
@@ -72,23 +72,23 @@ enum Layer {
     Residual(Sequential),
 }
 
-/// A row of layers.
+/// A sequence of layers.
 #[derive(Debug, Clone)]
 pub(crate) struct Sequential(Vec<Layer>);
 
-/// What layers meet on one pass besides their input.
+/// Context of one forward pass, in addition to the input.
 #[derive(Debug)]
 pub(crate) struct Pass<'a> {
     pub(crate) mode: Mode,
     pub(crate) noise: &'a mut Noise,
-    /// Planes of the condition, where the network is told one.
+    /// Planes of the condition, if the network receives one.
     pub(crate) condition: Option<&'a Tensor>,
 }
 
 /// Rows and columns of the condition that a pixel is guided by.
 const GUIDE: i64 = 5;
 
-/// Whether running statistics are learnt or used.
+/// Whether running statistics are updated or used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     Train,
@@ -96,7 +96,7 @@ pub(crate) enum Mode {
 }
 
 impl Sequential {
-    /// Lays the row out; names begin with `prefix` and the layer's place. `fan_in` chooses the segmenter's initial weights.
+    /// Builds the sequence; names start with `prefix` and the index of the layer. `fan_in` chooses initial weights by fan-in.
     pub(crate) fn new(prefix: &str, plans: Vec<Plan>, layout: &mut Layout, fan_in: bool) -> Self {
         let place = |(i, plan)| layer(&format!("{prefix}.{i}"), plan, layout, fan_in);
         Self(plans.into_iter().enumerate().map(place).collect())
@@ -110,7 +110,7 @@ impl Sequential {
         x
     }
 
-    /// Follows the weights after a step.
+    /// Updates the spectral normalisation after an optimiser step.
     pub(crate) fn settle(&self, parameters: &Parameters) {
         for layer in &self.0 {
             if let Layer::SpectralConv(_, weight, _, direction) = layer {
@@ -131,7 +131,7 @@ fn singular(matrix: &Tensor, guess: &Tensor) -> (Tensor, Tensor) {
     })
 }
 
-/// The same values with a pixel's channels side by side in memory: layers keep to it, and a U-Net's are faster so.
+/// The same values in channels-last memory format: the layers keep the format, and those of a U-Net are faster with it.
 pub(crate) fn channels_last(x: &Tensor) -> Tensor {
     let (_, channels, rows, columns) = x.size4().expect("images");
     let strides = [rows * columns * channels, 1, columns * channels, channels];

@@ -1,6 +1,6 @@
 //! `AsynDGAN`'s networks, losses, optimiser and checkpoints, on libtorch.
 //!
-//! Knows nothing of sites, messages or image files. The most important types are [`Generator`], [`Discriminator`] and
+//! Independent of sites, messages and image files. The main types are [`Generator`], [`Discriminator`] and
 //! [`Segmenter`], each built from a plain configuration; [`Adam`]; and the losses in [`loss`].
 //!
 //! ```
@@ -16,7 +16,7 @@
 //! assert_eq!(generator.forward(&condition, &mut Noise::new(vec![(2, rng)])).size(), [2, 1, 16, 16]);
 //! ```
 //!
-//! **Invariant:** libtorch's own random state is never used: weights, dropout and noise come from the caller's streams.
+//! **Invariant:** libtorch's own random state is never used: weights, dropout and noise come from the caller's random streams.
 //! **Invariant:** state-dict names are those of `torch.nn.Sequential` of the same layout.
 
 mod adam;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
 
-/// Mean binary cross-entropy of logits against one label for all: real (true) or synthetic (false).
+/// Mean binary cross-entropy of logits against a single label: real (true) or synthetic (false).
 ///
 /// # Shapes
 /// Logits of any shape to a scalar.
@@ -12,16 +12,16 @@ pub fn adversarial(logits: &Tensor, real: bool) -> Tensor {
     logits.binary_cross_entropy_with_logits::<Tensor>(&label, None, None, Reduction::Mean)
 }
 
-/// Which game generator and discriminators play.
+/// The adversarial loss of the generator and the discriminators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Game {
-    /// Binary cross-entropy on logits, non-saturating for the generator: the paper's.
+    /// Binary cross-entropy on logits, non-saturating for the generator, as in the paper.
     CrossEntropy,
-    /// Binary cross-entropy for the discriminator, and for the generator the same with its sign turned: equation 1 to the letter. It
-    /// saturates where a discriminator is sure.
+    /// Binary cross-entropy for the discriminator, and its negative for the generator, exactly as in equation 1. It saturates if a
+    /// discriminator is confident.
     Minimax,
-    /// The discriminator wants logits beyond 1 on real and below -1 on synthetic images; the generator wants them high.
+    /// The discriminator aims for logits above 1 on real and below -1 on synthetic images; the generator aims for high logits.
     ///
     /// # Reference
     /// Lim and Ye, 2017; Miyato et al., ICLR 2018.
@@ -31,23 +31,23 @@ pub enum Game {
     /// # Reference
     /// Mao et al., ICCV 2017.
     LeastSquares,
-    /// Of a discriminator that segments: it is to find every pixel's class, and whether it is real or synthetic; the generator wants it taken
-    /// for real of its class rather than synthetic of its class. Synthetic pixels are classified too, so that nothing is gained by
-    /// pixels that show their class more clearly than real ones do.
+    /// For a segmenting discriminator, which predicts the class of every pixel, and whether the pixel is real or synthetic. The
+    /// generator aims for pixels that are taken for real ones of their class rather than synthetic ones of their class. Synthetic
+    /// pixels are classified too, so the generator gains nothing from pixels that show their class more clearly than real ones do.
     ///
-    /// The generator's loss may be below zero, and has no bound.
+    /// The generator's loss can be negative and is unbounded.
     ///
     /// # Reference
-    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022, and without the latter's discriminator of real and synthetic
-    /// alone.
+    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022, but without the latter's separate discriminator of real and
+    /// synthetic images.
     Segmentation,
 }
 
 impl Game {
-    /// What a discriminator minimises: half of what real plus half of what synthetic images cost it.
+    /// The discriminator's loss: the mean of its loss on real and its loss on synthetic images.
     ///
     /// # Shapes
-    /// Logits of any shapes to a scalar; of segmentation log-likelihoods `[batch, 2, rows, columns]`.
+    /// Logits of any shape to a scalar; for segmentation, log-likelihoods `[batch, 2, rows, columns]`.
     ///
     /// # Reference
     /// The inner maximum of equation 3 at one site, halved as in the public code.
@@ -62,10 +62,10 @@ impl Game {
         both * 0.5
     }
 
-    /// What a generator minimises at one site: that its images are taken for real, and L1 to the real images if weighted.
+    /// The generator's loss at one site: the adversarial loss, plus the weighted L1 distance to the real images.
     ///
     /// # Shapes
-    /// Logits of any shape (of segmentation as for the discriminator), images of one shape, to a scalar.
+    /// Logits of any shape (for segmentation, as for the discriminator) and images of the same shape, to a scalar.
     ///
     /// # Reference
     /// Equation 4 at one site.
@@ -82,7 +82,7 @@ impl Game {
     }
 }
 
-/// Cross-entropy plus soft Dice over the classes but background: what a segmenter minimises.
+/// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background.
 ///
 /// # Shapes
 /// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, to a scalar.

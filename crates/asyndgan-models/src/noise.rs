@@ -5,26 +5,27 @@ use tch::{Device, Kind, Tensor, kind::Element};
 
 /// Random masks and values for one forward pass, from one stream per run of consecutive samples.
 ///
-/// A batch that joins several sites' samples draws each site's part from that site's stream, so joining changes nothing.
+/// A batch that joins several sites' samples draws each site's part from that site's stream, so joining does not change the values.
 #[derive(Debug, Default)]
 pub struct Noise {
     parts: Vec<(i64, ChaCha8Rng)>,
-    /// The site of each sample; none where that is no matter.
+    /// The site of each sample; empty if the site does not matter.
     sites: Vec<u32>,
     /// The images' code, the same wherever the pass needs it.
     code: Option<Tensor>,
 }
 
 impl Noise {
-    /// Streams for (samples, stream) parts, in the order of the batch.
+    /// Noise from (number of samples, stream) parts, in batch order.
     pub fn new(parts: Vec<(i64, ChaCha8Rng)>) -> Self {
         Self { parts, ..Self::default() }
     }
 
     /// Draws each sample's code around the centre of its site instead of zero, so that a generator can learn each site's appearance: a
-    /// mixture of normal distributions, one a site. A site a sample, in the order of the batch; none leaves the code around zero.
+    /// mixture of normal distributions, one per site. Pass one site per sample, in batch order; an empty list keeps the code centred on
+    /// zero.
     ///
-    /// A pass whose batch has another number of samples panics.
+    /// A forward pass panics if its batch has a different number of samples.
     ///
     /// # Reference
     /// Gurumurthy et al., CVPR 2017, with centres that are not learnt.
@@ -33,7 +34,7 @@ impl Noise {
         Self { sites, ..self }
     }
 
-    /// No randomness: dropout lets everything pass.
+    /// No randomness: dropout and noise are off.
     pub fn off() -> Self {
         Self::default()
     }
@@ -41,7 +42,7 @@ impl Noise {
     /// Drops half of the elements and doubles the others.
     ///
     /// # Panics
-    /// If the parts' samples are not as many as the batch.
+    /// If the number of samples of the parts differs from the batch.
     pub(crate) fn drop_half(&mut self, x: &Tensor) -> Tensor {
         if self.parts.is_empty() {
             return x.shallow_clone();
@@ -61,7 +62,7 @@ impl Noise {
         x * chosen.view([size[0], -1]).narrow(1, 0, per_sample).reshape(&size)
     }
 
-    /// A plane of standard normal values for each image of `x`; none when off.
+    /// A plane of standard normal values for each image of `x`; `None` if noise is off.
     pub(crate) fn plane(&mut self, x: &Tensor) -> Option<Tensor> {
         let size = x.size();
         let drawn =
@@ -69,7 +70,7 @@ impl Noise {
         (!self.parts.is_empty()).then(|| drawn(self))
     }
 
-    /// The code of each image of `x`, standard normal `[batch, count]`, drawn once a pass; none when off.
+    /// The code of each image of `x`, standard normal `[batch, count]`, drawn once per pass; `None` if noise is off.
     pub(crate) fn code(&mut self, x: &Tensor, count: i64) -> Option<Tensor> {
         if self.parts.is_empty() {
             return None;
@@ -99,7 +100,7 @@ impl Noise {
 
     fn tensor<T: Element>(&self, values: &[T], size: &[i64], device: Device) -> Tensor {
         let samples: i64 = self.parts.iter().map(|p| p.0).sum();
-        assert!(self.parts.is_empty() || samples == size[0], "noise for {samples} samples, the batch has {}", size[0]);
+        assert!(self.parts.is_empty() || samples == size[0], "the noise is for {samples} samples, but the batch has {}", size[0]);
         moved(values, size, device)
     }
 }

@@ -15,7 +15,7 @@ pub struct Parameters {
     buffers: Vec<(String, Tensor)>,
 }
 
-/// How a tensor begins.
+/// Initialisation of a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Init {
     /// Normal around a mean with standard deviation 0.02 (the public code).
@@ -25,7 +25,7 @@ pub(crate) enum Init {
     Constant(f64),
 }
 
-/// What layers ask for while a network is laid out.
+/// The tensors that layers request while a network is built.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     weights: Vec<(String, Vec<i64>, Init)>,
@@ -127,7 +127,7 @@ impl Parameters {
         self.views.iter().chain(&self.buffers).map(|(name, tensor)| (name.clone(), tensor.detach())).collect()
     }
 
-    /// State-dict names of the trainable values, with the values of another flat tensor.
+    /// State-dict names of the trainable values, with values from another flat tensor.
     ///
     /// # Shapes
     /// `[count]`, in the order of [`Parameters::flat`].
@@ -135,10 +135,10 @@ impl Parameters {
         views(flat, self.views.iter().map(|(name, view)| (name.clone(), view.size()))).into_iter().map(|(n, t)| (n, t.detach())).collect()
     }
 
-    /// Takes the values of a state dict.
+    /// Loads the values of a state dict.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] when a tensor is missing or of another shape; nothing is changed then.
+    /// [`Error::Mismatch`] if a tensor is missing or has a different shape; the network is then unchanged.
     pub fn load(&mut self, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         let own = self.named();
         for (name, tensor) in &own {

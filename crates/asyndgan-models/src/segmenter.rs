@@ -7,7 +7,7 @@ use crate::{
     parameters::Layout,
 };
 
-/// A U-Net: convolution, ReLU and batch norm twice a level, dropout at the bottom, transposed convolutions on the way up.
+/// A U-Net: convolution, ReLU and batch norm twice per level, dropout at the bottom, transposed convolutions for upsampling.
 ///
 /// # Reference
 /// Ronneberger et al., MICCAI 2015; section 4.2.
@@ -21,7 +21,7 @@ pub struct Segmenter {
 }
 
 impl Segmenter {
-    /// A segmenter with first weights from `rng`: normal with variance 2 / fan-in.
+    /// A segmenter with initial weights from `rng`: normal with variance 2 / fan-in.
     pub fn new(config: &SegmenterConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let width = |level: usize| config.width << level;
@@ -46,15 +46,15 @@ impl Segmenter {
         Self { down, up, head, parameters: layout.build(device, rng) }
     }
 
-    /// Logits while learning: batch statistics, dropout from `noise`.
+    /// Logits for training: batch statistics, dropout from `noise`.
     ///
     /// # Shapes
-    /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of 2 to the depth.
+    /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of `2^depth`.
     pub fn learn(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
         self.forward(image, &mut Pass { mode: Mode::Train, noise, condition: None })
     }
 
-    /// Logits for use: running statistics, no dropout, no gradient.
+    /// Logits for inference: running statistics, no dropout, no gradient.
     ///
     /// # Shapes
     /// As [`Segmenter::learn`].
@@ -62,8 +62,8 @@ impl Segmenter {
         tch::no_grad(|| self.forward(image, &mut unchanged(&mut Noise::off())))
     }
 
-    /// What the bottom of the U-Net finds in each image, averaged over the image: a space in which to compare images by what matters
-    /// for this segmenter.
+    /// Features of the bottom level of the U-Net, averaged over each image: a space in which to compare images by what matters to this
+    /// segmenter.
     ///
     /// # Shapes
     /// `[batch, image channels, rows, columns]` to `[batch, width of the bottom]`.

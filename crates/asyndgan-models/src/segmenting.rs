@@ -6,10 +6,10 @@ use crate::{
     parameters::Layout,
 };
 
-/// A U-Net that says of every pixel which class of the condition it is, and whether it is real or synthetic.
+/// A U-Net that predicts the class of every pixel in the condition, and whether the pixel is real or synthetic.
 ///
 /// # Reference
-/// Schönfeld et al., ICLR 2021, with three halvings and without residuals.
+/// Schönfeld et al., ICLR 2021, with three downsampling steps and without residuals.
 #[derive(Debug)]
 pub(crate) struct Segmenting {
     down: Vec<Sequential>,

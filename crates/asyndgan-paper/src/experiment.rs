@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Experiment {
-    /// Figure 5: three Gaussians, one a site.
+    /// Figure 5: three Gaussians, one per site.
     Fig5,
     /// Table 1: brain tumours in T2 slices, ten sites.
     Table1,
@@ -14,36 +14,37 @@ pub enum Experiment {
     Table2,
 }
 
-/// How much is computed.
+/// The size of the computation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Profile {
-    /// Every step once, tiny: shows that everything works, and nothing else.
+    /// Runs every step once with tiny settings: shows that everything works, nothing more.
     Smoke,
     /// For a desktop computer.
     Desk,
-    /// As published; for a GPU.
+    /// The published settings; intended for a GPU.
     Paper,
 }
 
-/// A comparison row: what the segmenter learns from.
+/// A row of the comparison: the data that the segmenter is trained on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arm {
     /// All sites' real images together, which no hospital could have.
     RealAll,
-    /// One site's real images, from 1.
+    /// Real images of one site; sites count from 1.
     RealSubset(u32),
     /// Synthetic images of one regular GAN on all data.
     SynAll,
-    /// Synthetic images of one regular GAN on one site's data, from 1.
+    /// Synthetic images of one regular GAN on the data of one site; sites count from 1.
     SynSubset(u32),
     /// Synthetic images of the generator that learnt from all sites' discriminators.
     AsynDgan,
-    /// The same, of sites that all have the same conditions and different data for them: no mixture is learnt then.
+    /// The same, with sites that all have the same conditions but different data for them; the generator then does not learn
+    /// the mixture.
     AsynDganOverlap,
 }
 
-/// A name that is none of the known ones.
+/// An unknown name of an arm, experiment or profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownName {
     name: String,
@@ -52,7 +53,7 @@ pub struct UnknownName {
 
 impl fmt::Display for UnknownName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} is none of {}", self.name, self.known)
+        write!(f, "unknown name {}; use one of {}", self.name, self.known)
     }
 }
 
@@ -68,7 +69,7 @@ impl Experiment {
         }
     }
 
-    /// The experiment's arms for so many sites, in the order of the table.
+    /// The arms of the experiment for the given number of sites, in table order.
     pub fn arms(self, sites: u32) -> Vec<Arm> {
         let subsets = 1..=sites;
         match self {
@@ -79,7 +80,7 @@ impl Experiment {
         }
     }
 
-    /// The metrics of the table, in order, and whether more is better.
+    /// The metrics of the table, in order, and whether higher is better.
     pub fn metrics(self) -> &'static [(&'static str, bool)] {
         match self {
             Experiment::Fig5 => &[("wasserstein_1", false), ("wasserstein_1_predicted", false)],

@@ -1,7 +1,7 @@
-//! The paper as data: experiments, arms, profiles, the steps of a run, its records, and the table they make.
+//! The paper as data: experiments, arms, profiles, the steps of a run, its records, and the resulting table.
 //!
-//! Knows nothing of files' content, networks or processes. The most important types are [`Run`], everything that decides a
-//! run's result; [`Step`], one thing to do with the file that proves it done; and [`Table`], the record that is printed.
+//! Independent of data files, networks and processes. The main types are [`Run`], everything that determines the result of a
+//! run; [`Step`], a unit of work with the file that marks it as done; and [`Table`], the record that is printed.
 //!
 //! ```
 //! use asyndgan_paper::{Arm, Experiment};
@@ -9,16 +9,18 @@
 //! assert_eq!("RealSubset-2".parse(), Ok(Arm::RealSubset(2)));
 //! ```
 //!
-//! **Invariant:** no number of a result is written here: tables are made of records alone.
+//! **Invariant:** no result is hard-coded here: tables are built from records only.
 
 mod experiment;
 mod profile;
+mod published;
 mod record;
 mod render;
 mod run;
 
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
 pub use profile::{GanLoss, Settings, UnfitSetting};
+pub use published::{Published, results_table};
 pub use record::{
     ArmScores, CaseScores, Claim, Comparison, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite,
     Row, SiteTraffic, Table, TrainRecord, Verdict,

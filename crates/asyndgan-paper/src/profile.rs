@@ -1,32 +1,35 @@
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Experiment, Profile};
 
-/// Which game generator and discriminators play.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The adversarial loss of the generator and the discriminators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum GanLoss {
-    /// Binary cross-entropy: the paper's.
+    /// Binary cross-entropy, as in the paper.
     CrossEntropy,
     /// Hinge.
     Hinge,
     /// Least squares.
     LeastSquares,
-    /// Of discriminators that segment: every pixel its class, and whether it is real or synthetic.
+    /// For segmenting discriminators, which classify every pixel by its class and as real or synthetic.
     Segmentation,
 }
 
-/// Every number that decides what a run computes; written into the run's record.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a choice by itself, to be taken or left")]
+/// Every value that determines what a run computes; saved in the run record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "the choices are independent of each other")]
 pub struct Settings {
-    /// Sites, if the data allow as many.
+    /// Number of sites; fewer if the data do not allow that many.
     pub sites: u32,
-    /// Rows and columns that pairs are stored with.
+    /// Rows and columns of the stored image pairs.
     pub size: usize,
-    /// Rows and columns that networks see.
+    /// Rows and columns of the crops that the networks see.
     pub crop: usize,
-    /// Tiles are shrunk by this first (nuclei).
+    /// Factor by which tiles are downsampled first (nuclei only).
     pub shrink: usize,
     /// Channels after the generator's first convolution, or hidden units.
     pub generator_width: i64,
@@ -34,78 +37,80 @@ pub struct Settings {
     pub generator_blocks: usize,
     /// Channels after the discriminator's first convolution, or hidden units.
     pub discriminator_width: i64,
-    /// Batch norm as in the public code; else instance norm.
+    /// Batch norm, as in the public code; otherwise instance norm.
     pub batch_norm: bool,
-    /// The generator doubles rows and columns by copying pixels before a convolution; else by transposed convolutions, as in the public code.
-    pub resize_convolution: bool,
-    /// Values of the code that varies a whole image; with it noise enters at every scale, and there is no dropout. 0 is dropout alone, as in the
+    /// The generator upsamples by nearest-neighbour resizing and a convolution; otherwise by transposed convolutions, as in the
     /// public code.
+    pub resize_convolution: bool,
+    /// Length of the latent code of an image. If it is above 0, noise enters at every scale and there is no dropout; 0 uses
+    /// dropout only, as in the public code.
     pub noise_code: i64,
-    /// The code is drawn around a centre of each site, so that the generator learns each site's appearance.
+    /// Draw the code around a centre per site, so that the generator learns each site's appearance.
     pub site_code: bool,
-    /// Spectral norm at the discriminators.
+    /// Spectral normalisation in the discriminators.
     pub spectral_norm: bool,
     /// The adversarial losses.
     pub gan_loss: GanLoss,
-    /// How strongly images are changed before a discriminator sees them, real and synthetic alike; 0 is not at all.
+    /// Strength of the augmentation of real and synthetic images before the discriminator; 0 turns it off.
     pub augmentation: f64,
-    /// Decay of the generator's exponential average, with which a run ends; 0 leaves the generator as it is.
+    /// Decay of the exponential moving average of the generator's weights. A run saves the averaged generator; 0 turns averaging off.
     pub average_decay: f64,
-    /// The generator is told its condition where it doubles rows and columns too, not at its first layer alone.
+    /// The generator receives its condition at every upsampling step as well, not only at its first layer.
     pub guided: bool,
-    /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster where the processor or GPU has it.
+    /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster if the processor or GPU supports it.
     pub bfloat16: bool,
-    /// Pairs are also turned by quarters, in training of generator and segmenter; else mirrored only.
+    /// Augment training pairs with quarter turns in addition to flips, for both generator and segmenter; otherwise flips only.
     pub quarter_turns: bool,
-    /// Adam's step size of the generator.
+    /// Adam's learning rate for the generator.
     pub learning_rate: f64,
-    /// Adam's step size of the discriminators.
+    /// Adam's learning rate for the discriminators.
     pub discriminator_learning_rate: f64,
     /// Adam's decay of the first moment.
     pub beta_1: f64,
     /// Adam's decay of the second moment.
     pub beta_2: f64,
-    /// Rounds, one generator step each.
+    /// Number of rounds, with one generator step each.
     pub rounds: u64,
-    /// Pairs of every site in a round; a GAN on all data sees as many in all.
+    /// Pairs per site and round; the GAN on all data uses the same total per round.
     pub batch: u32,
-    /// Sites weigh the same, as in the public code; else by their share of cases.
+    /// Weight all sites equally, as in the public code; otherwise by their share of the cases.
     pub uniform_weights: bool,
     /// Weight of the L1 term.
     pub l1_weight: f64,
-    /// Both ends keep a checkpoint after so many rounds.
+    /// Number of rounds between checkpoints, at the server and at the sites.
     pub checkpoint_every: u64,
-    /// Synthetic images made of every condition (of brains: one of the condition itself, the others with another slice's tumour).
+    /// Synthetic images per condition (brains: one from the condition itself, the others with the tumour of another slice).
     pub synthetic_per_condition: usize,
-    /// Generators kept on the way, of which a segmenter is trained and scored too, with half the steps: Dice against rounds.
+    /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored, which gives
+    /// Dice against rounds.
     pub curve_points: u64,
     /// Channels of the segmenter's first level.
     pub segmenter_width: i64,
-    /// Halvings of the segmenter.
+    /// Downsampling steps of the segmenter.
     pub segmenter_depth: usize,
     /// The segmenter's optimiser steps.
     pub segmenter_steps: u64,
-    /// Images in a segmenter's step.
+    /// Batch size of the segmenter.
     pub segmenter_batch: usize,
-    /// The segmenter's step size.
+    /// The segmenter's learning rate.
     pub segmenter_learning_rate: f64,
-    /// Random scaling and shift of every channel of the segmenter's images, in every arm alike.
+    /// Maximum random scale and shift of each channel of the segmenter's images; the same in every arm.
     pub colour_jitter: f32,
-    /// Random amounts of the two stains in the segmenter's images of tissue, in every arm alike.
+    /// Maximum random change of the two stains in the segmenter's tissue images; the same in every arm.
     pub stain_jitter: f32,
-    /// Artificial patients or tiles of every site, when there are no real data; values of every site in the toy experiment.
+    /// Phantom patients or tiles per site, if there are no real data; values per site in the toy experiment.
     pub phantoms_per_site: usize,
-    /// Artificial patients or tiles that are held out; values drawn for the toy's histogram.
+    /// Held-out phantom patients or tiles; values drawn for the histogram of the toy experiment.
     pub phantoms_held_out: usize,
-    /// Threads that the server shares sites out to in a round, one libtorch operation each; of one operation where sites cannot be parted
-    /// (batch norm, a GPU), and in a segmenter that is trained outside an experiment.
+    /// Threads over which the server distributes the sites of a round; each thread runs its own libtorch operations. If sites
+    /// cannot be split (batch norm, a GPU), and for a segmenter trained outside an experiment: threads per libtorch operation.
     pub server_threads: u32,
-    /// Threads of one libtorch operation in all else: at a site, in a GAN on all data, in synthesis, in an experiment's segmenters. They wait
-    /// for each other by spinning: more than one is for wide networks with nothing beside them.
+    /// Threads per libtorch operation everywhere else: at a site, in a GAN on all data, in synthesis and in an experiment's
+    /// segmenters. The threads busy-wait for each other: use more than one only for wide networks on an otherwise idle machine.
     pub site_threads: u32,
 }
 
-/// A setting that does not exist or does not take a value.
+/// A setting that does not exist, or a value that a setting does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnfitSetting(String);
 
@@ -118,10 +123,31 @@ impl std::fmt::Display for UnfitSetting {
 impl std::error::Error for UnfitSetting {}
 
 impl Settings {
-    /// The settings of an experiment under a profile.
+    /// Every setting by name, with its value.
+    pub fn plain(&self) -> serde_json::Map<String, serde_json::Value> {
+        // By way of text, in which a 32-bit float is as short as it was written.
+        let text = serde_json::to_string(self).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    /// Every setting's name and its documentation as one line, in order.
+    pub fn documentation() -> Vec<(String, String)> {
+        let schema = schemars::schema_for!(Settings);
+        let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().split_whitespace().collect::<Vec<_>>().join(" ");
+        let properties = schema.get("properties").and_then(serde_json::Value::as_object);
+        let documented: BTreeMap<&str, String> =
+            properties.into_iter().flatten().map(|(name, of)| (name.as_str(), text(&of["description"]))).collect();
+        // In the order in which they are declared, which a schema may not keep.
+        let declared = serde_json::to_string(&Self::new(Experiment::Table2, Profile::Desk)).unwrap_or_default();
+        let mut ordered: Vec<(String, String)> = documented.iter().map(|(name, text)| ((*name).to_owned(), text.clone())).collect();
+        ordered.sort_by_key(|(name, _)| declared.find(&format!("\"{name}\":")));
+        ordered
+    }
+
+    /// The settings of an experiment with a profile.
     ///
     /// # Reference
-    /// The `paper` profile is section 4 and the public code; batch 1 a site for brains, 4 for nuclei.
+    /// The `paper` profile follows section 4 and the public code: batch 1 per site for brains, 4 for nuclei.
     pub fn new(experiment: Experiment, profile: Profile) -> Self {
         let desk = Self::desk();
         let by_experiment = match experiment {
@@ -235,10 +261,10 @@ impl Settings {
         }
     }
 
-    /// Whether networks and images of these sizes can be.
+    /// Checks that networks and images can be built with these settings.
     ///
     /// # Errors
-    /// [`UnfitSetting`] naming the setting and what it must be.
+    /// [`UnfitSetting`] with the setting and its valid values.
     pub fn check(&self, experiment: Experiment) -> Result<(), UnfitSetting> {
         let must = |name: &str, holds: bool, what: &str| if holds { Ok(()) } else { Err(UnfitSetting(format!("{name} must be {what}"))) };
         let sane = |n: i64| (1..=1024).contains(&n);
@@ -246,31 +272,31 @@ impl Settings {
         must("rounds and batch", self.rounds > 0 && self.batch > 0, "at least 1")?;
         must("generator_width and discriminator_width", sane(self.generator_width) && sane(self.discriminator_width), "from 1 to 1024")?;
         must("noise_code", (0..=1024).contains(&self.noise_code), "from 0 to 1024")?;
-        must("average_decay", (0.0..1.0).contains(&self.average_decay), "from 0 to below 1")?;
+        must("average_decay", (0.0..1.0).contains(&self.average_decay), "at least 0 and below 1")?;
         must("augmentation", (0.0..=1.0).contains(&self.augmentation), "from 0 to 1")?;
         if experiment == Experiment::Fig5 {
-            return must("gan_loss", self.gan_loss != GanLoss::Segmentation, "another than segmentation for data that are no images");
+            return must("gan_loss", self.gan_loss != GanLoss::Segmentation, "a loss other than segmentation: the data are not images");
         }
         must("shrink", self.shrink > 0, "at least 1")?;
-        must("crop", self.crop >= 16 && self.crop.is_multiple_of(4), "a multiple of 4, and at least 16")?;
-        must("size", self.size >= self.crop, "at least crop")?;
+        must("crop", self.crop >= 16 && self.crop.is_multiple_of(4), "a multiple of 4 and at least 16")?;
+        must("size", self.size >= self.crop, "at least as large as crop")?;
         must("segmenter_width", sane(self.segmenter_width), "from 1 to 1024")?;
         let halvings = self.segmenter_depth <= 6 && self.crop.is_multiple_of(1 << self.segmenter_depth);
-        must("segmenter_depth", halvings, "as many halvings as crop allows")?;
+        must("segmenter_depth", halvings, "at most 6, and crop a multiple of 2 to that power")?;
         must("segmenter_steps and segmenter_batch", self.segmenter_steps > 0 && self.segmenter_batch > 0, "at least 1")?;
         must("synthetic_per_condition", self.synthetic_per_condition > 0, "at least 1")
     }
 
-    /// A change as people write it: `NAME=VALUE`; words need no quotes.
+    /// Parses a change of the form `NAME=VALUE`; words need no quotes.
     ///
     /// # Errors
     /// [`UnfitSetting`] when there is no `=`.
     pub fn change(text: &str) -> Result<(String, serde_json::Value), UnfitSetting> {
-        let (name, value) = text.split_once('=').ok_or_else(|| UnfitSetting(format!("{text} has no =; write it as rounds=100")))?;
+        let (name, value) = text.split_once('=').ok_or_else(|| UnfitSetting(format!("{text} has no =; use NAME=VALUE")))?;
         Ok((name.into(), serde_json::from_str(value).unwrap_or_else(|_| value.into())))
     }
 
-    /// The rounds after which a generator is kept, the last included; none if none is kept on the way.
+    /// The rounds after which a generator is kept, including the last; empty if no intermediate generators are kept.
     ///
     /// # Example
     /// ```
@@ -309,7 +335,7 @@ impl Settings {
             let mut all = plain(&settings)?;
             let names = all.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
             let Some(place) = all.get_mut(name) else {
-                return Err(UnfitSetting(format!("there is no setting {name}; there are {names}")));
+                return Err(UnfitSetting(format!("unknown setting {name}; the settings are {names}")));
             };
             let said = format!("{name} = {value}");
             *place = value;

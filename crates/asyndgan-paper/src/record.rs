@@ -267,6 +267,8 @@ pub struct Table {
     pub counted_from_round: BTreeMap<String, u64>,
     /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
     pub spent: BTreeMap<String, f64>,
+    /// Days on which its scores were computed, in order.
+    pub dates: Vec<String>,
     /// Versions of what computed it, and the device; several where they changed on the way, "unknown" where a part does not say.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write as _};
 
-use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Settings, Table, Verdict};
+use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Table, Verdict, published::changed_settings};
 
 impl Table {
     /// The table's title; phantom data are called so.
@@ -16,11 +16,7 @@ impl Table {
 
     /// Settings that differ from those of the profile, as people write them.
     pub fn changed_settings(&self) -> Vec<String> {
-        let plain = |settings: &Settings| serde_json::to_value(settings).unwrap_or_default();
-        let profile = plain(&Settings::new(self.experiment, self.profile));
-        let own = plain(&self.configuration.settings);
-        let all = own.as_object().into_iter().flatten();
-        all.filter(|(name, value)| profile.get(name) != Some(value)).map(|(name, value)| format!("{name}={value}")).collect()
+        changed_settings(self.experiment, self.profile, &self.configuration.settings)
     }
 
     /// The table as Markdown, with its claims and where it comes from.
@@ -52,6 +48,14 @@ impl Table {
             write_claims(&mut out, &per_slice.claims);
         }
         let _ = writeln!(out, "\n{}", self.experiment.about_claims());
+        out
+    }
+
+    /// The rows alone, as Markdown.
+    pub fn rows_as_markdown(&self) -> String {
+        let mut out = String::new();
+        self.write_rows(&mut out, &self.rows);
+        out.truncate(out.trim_end().len());
         out
     }
 

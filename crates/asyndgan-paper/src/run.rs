@@ -4,59 +4,60 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Arm, Experiment, Profile, Settings};
 
-/// Everything that decides a run's result; lies as `run.json` in the run's folder.
+/// Everything that determines the result of a run; stored as `run.json` in the run folder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// Which experiment.
+    /// The experiment.
     pub experiment: Experiment,
-    /// Under which profile.
+    /// The profile.
     pub profile: Profile,
-    /// Folder of real data; none for phantoms.
+    /// Folder of real data; `None` for phantoms.
     pub data: Option<PathBuf>,
-    /// Seeds: everything but preparation is done once for each.
+    /// Seeds: every step except preparation runs once per seed.
     pub seeds: Vec<u64>,
-    /// auto, cpu or cuda.
+    /// Device: auto, cpu or cuda.
     pub device: String,
-    /// Scored on a patient of every site instead of on the held-out ones, to choose settings by; none of these is trained on.
+    /// Score on validation patients, one per site, instead of the held-out ones, to choose settings. Validation patients are not
+    /// used for training.
     pub validate: bool,
-    /// Rows to compute; none for all.
+    /// Arms to compute; `None` for all.
     pub arms: Option<Vec<Arm>>,
-    /// All numbers.
+    /// All settings.
     pub settings: Settings,
 }
 
-/// One thing to do, with the file that proves it done.
+/// One unit of work, with the file that marks it as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Read or make the images, share them out to sites.
+    /// Read or generate the images and split them among the sites.
     Prepare,
-    /// Try a few rounds and say how long the whole will take.
+    /// Time a few rounds and estimate how long the run will take.
     Estimate,
     /// Train an arm's generator.
     Train(Arm, u64),
-    /// Make an arm's synthetic images.
+    /// Generate the synthetic images of an arm.
     Synthesize(Arm, u64),
     /// Train and score an arm's segmenter.
     Evaluate(Arm, u64),
-    /// Train and score segmenters of the generators that were kept on the way.
+    /// Train and score a segmenter for each intermediate generator.
     Curve(Arm, u64),
-    /// Make the table and pictures.
+    /// Write the table and pictures.
     Report,
 }
 
 impl Run {
-    /// A run of all arms on phantoms, under seed 0 on the CPU.
+    /// A run of all arms on phantoms, with seed 0 on the CPU.
     pub fn phantoms(experiment: Experiment, profile: Profile, settings: Settings) -> Self {
         Self { experiment, profile, data: None, seeds: vec![0], device: "cpu".into(), validate: false, arms: None, settings }
     }
 
-    /// The arms of the table for so many sites, in order.
+    /// The arms of the table for the given number of sites, in order.
     pub fn arms(&self, sites: u32) -> Vec<Arm> {
         let all = self.experiment.arms(sites);
         all.into_iter().filter(|arm| self.arms.as_ref().is_none_or(|wanted| wanted.contains(arm))).collect()
     }
 
-    /// The steps after preparation, in order, for so many sites; those of an arm under a seed follow one another.
+    /// The steps after preparation for the given number of sites, in order. The steps of one arm and seed are consecutive.
     pub fn steps(&self, sites: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.profile == Profile::Paper {
@@ -79,8 +80,8 @@ impl Run {
     }
 }
 
-/// The file in a run's folder in which the runner writes down what each step took: subcommand, step, seconds. A step that was interrupted
-/// counts with its last start only.
+/// The file in the run folder in which the runner records the duration of each step: subcommand, step, seconds. An interrupted
+/// step counts from its last start only.
 pub const SPENT: &str = "steps.csv";
 
 impl Step {
@@ -98,7 +99,7 @@ impl Step {
         }
     }
 
-    /// The arm and the seed that it is of; steps of different ones do not wait for each other.
+    /// The arm and seed of the step; steps of different arms or seeds do not wait for each other.
     pub fn arm(self) -> Option<(Arm, u64)> {
         match self {
             Step::Train(arm, seed) | Step::Synthesize(arm, seed) | Step::Evaluate(arm, seed) | Step::Curve(arm, seed) => Some((arm, seed)),
@@ -106,11 +107,11 @@ impl Step {
         }
     }
 
-    /// What people read while it runs.
+    /// The label shown while the step runs.
     pub fn label(self) -> String {
         match self {
             Step::Prepare => "prepare data".into(),
-            Step::Estimate => "estimate the whole".into(),
+            Step::Estimate => "estimate total time".into(),
             Step::Train(arm, seed) => format!("{arm}: train generator (seed {seed})"),
             Step::Synthesize(arm, seed) => format!("{arm}: synthesize (seed {seed})"),
             Step::Evaluate(arm, seed) => format!("{arm}: evaluate (seed {seed})"),
@@ -119,7 +120,7 @@ impl Step {
         }
     }
 
-    /// The file in the run's folder that is there once the step is done.
+    /// The file in the run folder that exists once the step is done.
     pub fn proof(self, run: &Path, experiment: Experiment) -> PathBuf {
         match self {
             Step::Prepare => run.join("prepared/prepared.json"),
@@ -137,17 +138,17 @@ impl Step {
         Self::folder(run, arm, seed).join("synthetic")
     }
 
-    /// The generator of an arm after so many rounds, kept on the way.
+    /// The intermediate generator of an arm after the given number of rounds.
     pub fn kept_generator(run: &Path, arm: Arm, seed: u64, rounds: u64) -> PathBuf {
         Self::folder(run, arm, seed).join(format!("generator-{rounds:08}.safetensors"))
     }
 
-    /// The folder of an arm under a seed.
+    /// The folder of an arm and seed.
     pub fn folder(run: &Path, arm: Arm, seed: u64) -> PathBuf {
         run.join(format!("seed-{seed}")).join(arm.to_string())
     }
 
-    /// Rough cost, to weigh steps against each other for the time left.
+    /// Rough relative cost of the step, used to estimate the remaining time.
     pub fn cost(self, settings: &Settings, sites: u32) -> u64 {
         let pixels = (settings.crop * settings.crop).max(4) as u64 / 4;
         let images = u64::from(sites * settings.batch);

@@ -1,5 +1,5 @@
-//! Which cases a round shows, and how they are cropped and flipped: functions of (seed, site, round) alone, so that a run that
-//! goes on after a stop draws what it would have drawn.
+//! Which cases a round shows, and how they are cropped and flipped. All draws are functions of (seed, site, round)
+//! only, so a resumed run draws the same as an uninterrupted one.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Role, Stream, stream};
 
-/// Crop and flips of one pair; server and site apply the same.
+/// Crop and flips of one pair; server and site apply the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Augmentation {
     /// First row of the crop.
@@ -19,23 +19,24 @@ pub struct Augmentation {
     pub flip_columns: bool,
     /// Mirror up and down.
     pub flip_rows: bool,
-    /// Exchange rows and columns, before mirroring: with it, mirroring reaches all quarter turns.
+    /// Transpose rows and columns before mirroring. Together with mirroring this covers all quarter turns.
     pub transpose: bool,
 }
 
-/// In which ways an image may be turned over and still be one of its kind.
+/// Transformations under which an image stays plausible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Symmetry {
-    /// In none.
+    /// None.
     None,
-    /// Mirrored.
+    /// Mirroring.
     Flips,
-    /// Mirrored and by quarter turns: tissue has no upside.
+    /// Mirroring and quarter turns, for tissue, which has no preferred orientation.
     Turns,
 }
 
-/// The cases of one site's batch: consecutive places in an endless row of shuffled epochs, so every case is drawn equally often.
+/// The cases of one site's batch: consecutive positions in an endless sequence of shuffled epochs, so every case is
+/// drawn equally often.
 ///
 /// # Panics
 /// If the site has no cases.
@@ -56,10 +57,11 @@ pub fn draw_cases(seed: u64, site: u32, round: u64, batch: u32, cases: u32) -> V
         .collect()
 }
 
-/// The real cases of one batch, of at least `patients_min` different patients: each case is as likely as any other, but for that rule.
+/// The real cases of one batch, from at least `patients_min` different patients. Apart from that rule, all cases are
+/// equally likely.
 ///
-/// `patients` has the patient of each case, as any number. Rounds are drawn independently of each other, so nobody can conclude from
-/// earlier rounds what a later one shows. With fewer patients or cases than asked for, all there are take part.
+/// `patients` holds an arbitrary patient number for each case. Rounds are drawn independently, so earlier rounds do not
+/// reveal what a later one shows. If there are fewer patients or cases than requested, all of them are used.
 ///
 /// # Panics
 /// If there are no cases.
@@ -83,7 +85,7 @@ pub fn draw_real_cases(rng: &mut Stream, batch: u32, patients: &[u32], patients_
     cases
 }
 
-/// Crops and flips of one site's batch: `margin` is how many rows and columns the stored pairs have beyond the crop.
+/// Crops and flips of one site's batch. `margin` is the number of rows and columns of the stored pairs beyond the crop.
 pub fn draw_augmentations(seed: u64, site: u32, round: u64, batch: u32, margin: [u32; 2], symmetry: Symmetry) -> Vec<Augmentation> {
     draw_augmentations_from(&mut stream(seed, Role::Augmentation, site, round), batch, margin, symmetry)
 }

@@ -4,28 +4,28 @@ use crate::{MessageKind, SiteId};
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Bytes that are no message of this protocol.
-    #[error("a frame of {bytes} bytes is no message of protocol version {expected}: {fact}; check that both ends run the same version")]
+    /// Bytes that are not a message of this protocol.
+    #[error("a frame of {bytes} bytes is not a message of protocol version {expected}: {fact}; check that both ends run the same version")]
     Malformed {
         /// The frame's length.
         bytes: usize,
-        /// The version spoken here.
+        /// The local protocol version.
         expected: u32,
-        /// What the decoder said.
+        /// The decoder's message.
         fact: String,
     },
     /// A tensor whose bytes do not match its dimensions.
-    #[error("a payload of dimensions {dims:?} has {found} bytes, {expected} belong to it")]
+    #[error("a payload of dimensions {dims:?} has {found} bytes, but these dimensions require {expected}")]
     PayloadSize {
         /// The declared dimensions.
         dims: Vec<u32>,
-        /// Bytes that the dimensions ask for.
+        /// Bytes that the dimensions require.
         expected: u64,
-        /// Bytes that came.
+        /// Bytes received.
         found: usize,
     },
-    /// A site's frame that cannot be taken for what it should be.
-    #[error("{site} sent in round {round}: {fact}")]
+    /// Invalid data in a site's frame.
+    #[error("{site} sent invalid data in round {round}: {fact}")]
     Frame {
         /// Who sent it.
         site: SiteId,
@@ -34,8 +34,8 @@ pub enum Error {
         /// What is wrong with it.
         fact: String,
     },
-    /// A tensor of other dimensions or element type than the round asks for.
-    #[error("{site} sent a tensor of {found} in round {round}, {expected} was expected")]
+    /// A tensor whose dimensions or element type differ from what the round requires.
+    #[error("{site} sent a tensor of {found} in round {round}; expected {expected}")]
     PayloadDims {
         /// Who sent it.
         site: SiteId,
@@ -43,11 +43,14 @@ pub enum Error {
         round: u64,
         /// What was expected.
         expected: String,
-        /// What came.
+        /// What was received.
         found: String,
     },
-    /// Feedback that is no number, or too large to be a gradient.
-    #[error("{site} sent feedback in round {round} that is {fact}; a sound discriminator's stays far below: see that site's log")]
+    /// Feedback that is not finite, or too large to be a gradient.
+    #[error(
+        "{site} sent invalid feedback in round {round}: {fact}; a working discriminator stays far below the limit, so check \
+         that site's log"
+    )]
     Absurd {
         /// Who sent it.
         site: SiteId,
@@ -56,9 +59,10 @@ pub enum Error {
         /// What is wrong with it.
         fact: String,
     },
-    /// A round that asks for other cases or crops than the seed does.
+    /// A round whose cases or crops do not follow from the run's seed.
     #[error(
-        "the server asks {site} in round {round} for cases or crops that the run's seed does not draw; check that both ends run the same version"
+        "the server asks {site} in round {round} for cases or crops that do not follow from the run's seed; check \
+         that both ends run the same version"
     )]
     Draw {
         /// Which site.
@@ -68,7 +72,8 @@ pub enum Error {
     },
     /// Images of a site that the run cannot use.
     #[error(
-        "{site} has images of dimensions {found:?}, the run takes {channels} channels, {size} rows and columns, and crops of {crop}; prepare them at that size and scale"
+        "{site} has images of dimensions {found:?}, but the run needs {channels} channels, {size} rows and columns, \
+         and crops of {crop}; prepare the images at that size and scale"
     )]
     ImageDims {
         /// Which site.
@@ -77,23 +82,23 @@ pub enum Error {
         found: Vec<u32>,
         /// Channels, or values, that the run needs.
         channels: u32,
-        /// Rows and columns that the run needs.
+        /// Rows and columns of the run's crops.
         crop: u32,
         /// Rows and columns of the run's images.
         size: u32,
     },
-    /// A site that came back with other data than it joined with.
-    #[error("{site} had {expected} when it joined and came back with {found}; give it its first data again, or begin a new run")]
+    /// A site that reconnected with a different data set.
+    #[error("{site} joined with {expected} and came back with {found}; restore its original data set, or start a new run")]
     Changed {
         /// Which site.
         site: SiteId,
-        /// Cases and masks at first.
+        /// Cases and masks when it first joined.
         expected: String,
         /// Cases and masks now.
         found: String,
     },
-    /// More cases than the operator lets one site claim.
-    #[error("{site} claims {found} cases, at most {limit} are taken: the operator's cases_max")]
+    /// More cases than the operator allows for one site.
+    #[error("{site} claims {found} cases, and at most {limit} are allowed (the operator's cases_max)")]
     TooManyCases {
         /// Which site.
         site: SiteId,
@@ -102,30 +107,34 @@ pub enum Error {
         /// The largest number.
         limit: u32,
     },
-    /// A site that comes back without its checkpoint, where the operator waits for it.
-    #[error("{site} has lost its checkpoint of round {round}: restore its folder, or let it go on afresh (the operator's lost_state)")]
+    /// A site that comes back without its checkpoint, while the operator's policy is to wait until it is restored.
+    #[error(
+        "{site} has lost its checkpoint of round {round}; restore its folder, or let it continue with a fresh \
+         discriminator (the operator's lost_state)"
+    )]
     StateLost {
         /// Which site.
         site: SiteId,
-        /// The round from which the run goes on.
+        /// The round from which the run resumes.
         round: u64,
     },
-    /// Feedback that is again and again far larger than the others' or than the site's own before.
+    /// Feedback that is repeatedly far larger than that of the other sites, or than the site's own earlier feedback.
     #[error(
-        "{site} sends feedback that is {ratio:.0} times the usual, in more than {strikes} of 100 rounds up to round {round}; see that site's log"
+        "{site} sent feedback of {ratio:.0} times the usual norm, and exceeded the limit in more than {strikes} of 100 \
+         rounds up to round {round}; see that site's log"
     )]
     FeedbackRatio {
         /// Who sent it.
         site: SiteId,
         /// In which round it was dismissed.
         round: u64,
-        /// The last feedback's norm beside the reference.
+        /// The norm of the last feedback divided by the reference.
         ratio: f64,
         /// How often it may happen.
         strikes: u32,
     },
-    /// More masks than a server takes.
-    #[error("{site} has masks of {found} bytes, at most {limit} are taken; let it join with fewer cases")]
+    /// More masks than a server accepts.
+    #[error("{site} has {found} bytes of masks, and the limit is {limit}; let it join with fewer cases")]
     TooMany {
         /// Which site.
         site: SiteId,
@@ -134,9 +143,10 @@ pub enum Error {
         /// The largest number.
         limit: u64,
     },
-    /// A run that asks for more than any sensible one does.
+    /// A run whose batch size or thread count is out of range.
     #[error(
-        "the run asks for batches of {batch} ({bytes} bytes, at most {limit} are taken) and {threads} threads at a site; change the run"
+        "the run asks for batches of {batch} images ({bytes} bytes; from 1 image to {limit} bytes are allowed) and {threads} threads per site \
+         (from 1 to 1024 are allowed); change the run"
     )]
     Unbounded {
         /// Pairs in a round.
@@ -148,8 +158,8 @@ pub enum Error {
         /// Threads of one operation.
         threads: u32,
     },
-    /// A message that has no place in the present state.
-    #[error("{site} sent {kind} while {state} in round {round}; restart it")]
+    /// A site's message that is not allowed in the current state.
+    #[error("{site} sent an unexpected {kind} message while {state} in round {round}; restart that site")]
     OutOfTurn {
         /// Who sent it, or to whom a server did.
         site: SiteId,
@@ -160,8 +170,8 @@ pub enum Error {
         /// What was going on.
         state: &'static str,
     },
-    /// A message of the server that has no place in a site's present state.
-    #[error("the server sent {kind} while {state} in round {round}; check that both ends run the same version")]
+    /// A server's message that is not allowed in the site's current state.
+    #[error("the server sent an unexpected {kind} message while {state} in round {round}; check that both ends run the same version")]
     ServerOutOfTurn {
         /// What was sent.
         kind: MessageKind,
@@ -170,8 +180,8 @@ pub enum Error {
         /// What was going on.
         state: &'static str,
     },
-    /// The two ends speak different versions.
-    #[error("{site} speaks protocol version {found}, this server {expected}; install the same release on both ends")]
+    /// The two ends use different protocol versions.
+    #[error("{site} uses protocol version {found}, and this server uses {expected}; install the same release on both ends")]
     Version {
         /// Which site.
         site: SiteId,
@@ -181,7 +191,7 @@ pub enum Error {
         found: u32,
     },
     /// A site has no cases.
-    #[error("{site} has no cases; a run needs at least one a site")]
+    #[error("{site} has no cases; a run needs at least one case per site")]
     NoCases {
         /// Which site.
         site: SiteId,
@@ -193,11 +203,11 @@ pub enum Error {
         site: SiteId,
         /// The round that was under way.
         round: u64,
-        /// What it, or the carrier, said.
+        /// The reason that the site or the transport gave.
         reason: String,
     },
-    /// A site that is connected, yet does not answer.
-    #[error("{site} has not answered for {waited_ms} ms in round {round}; see whether it still computes")]
+    /// A site that is connected but does not answer.
+    #[error("{site} has not answered for {waited_ms} ms in round {round}; check whether it is still running")]
     Silent {
         /// Which site.
         site: SiteId,
@@ -206,9 +216,11 @@ pub enum Error {
         /// How long the server waited.
         waited_ms: u64,
     },
-    /// Sites without which the run cannot go on, and that stay away too long.
+    /// Sites that the run needs to continue and that stayed disconnected too long.
     #[error(
-        "{sites:?} stayed away for {waited_ms} ms in round {round}; start them, then the server: the run goes on from its last checkpoint"
+        "{} stayed disconnected for {waited_ms} ms in round {round}; start them, then the server: the run resumes \
+         from its last checkpoint",
+        listed(sites)
     )]
     Away {
         /// Which sites.
@@ -218,12 +230,12 @@ pub enum Error {
         /// How long the server waited.
         waited_ms: u64,
     },
-    /// A policy that makes no sense.
-    #[error("the policy's {field} takes {takes}")]
+    /// An invalid value in a policy.
+    #[error("the policy's {field} must be {takes}")]
     Policy {
         /// Which field.
         field: &'static str,
-        /// What it takes.
+        /// The values that it accepts.
         takes: &'static str,
     },
     /// The site's own policy does not allow the run.
@@ -237,14 +249,19 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a site that is dismissed for this must be mended before it comes back; a site that was lost, or silent for too long,
-    /// may come back by itself.
+    /// Whether a site that is dismissed for this error must be fixed before it can rejoin. A site that was lost, or did
+    /// not answer in time, may rejoin on its own.
     pub fn is_fault(&self) -> bool {
         !matches!(self, Error::SiteLeft { .. } | Error::Silent { .. })
     }
 }
 
-/// What somebody else wrote, fit for a terminal.
+/// Several sites, as one names them.
+fn listed(sites: &[SiteId]) -> String {
+    sites.iter().map(SiteId::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Text from the other end, safe to print: without control characters, and at most 500 characters long.
 pub(crate) fn readable(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(500).collect()
 }

@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use crate::{Error, Payload, RunDescription, SitePolicy, policy::refused};
 
-/// How often a site has answered, and about what; kept over restarts, so that no limit begins again.
+/// How often a site has answered, and about which cases. Kept across restarts, so that a restart does not reset any
+/// limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct History {
     /// The patient of each case.
@@ -34,7 +35,8 @@ pub fn synthetic_digest(synthetic: &Payload) -> u64 {
 }
 
 impl History {
-    /// The history of a site that has not answered yet. `patients` has the patient of each of its cases, as any number.
+    /// The history of a site that has not answered yet. `patients` holds an arbitrary patient number for each of its
+    /// cases.
     pub fn new(patients: Vec<u32>) -> Self {
         let (rounds, cases, shown) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         Self { patients, rounds, cases, shown, repeated: 0, skipped: 0, restores: 0 }
@@ -45,7 +47,8 @@ impl History {
         &self.patients
     }
 
-    /// Adds an answer about these cases to these synthetic images ([`synthetic_digest`]). The same answer given once more does not count.
+    /// Adds an answer to these synthetic images ([`synthetic_digest`]) that involved these real cases. Repeating the
+    /// same answer does not count.
     pub fn add(&mut self, round: u64, synthetic: u64, cases: &[u32]) {
         match self.rounds.get_mut(&round) {
             Some(answers) if answers.synthetic == synthetic => return,
@@ -74,7 +77,7 @@ impl History {
         ends.map_or(0, |((first, _), (last, _))| last - first + 1 - self.rounds())
     }
 
-    /// Adds a start from a checkpoint, or from first weights.
+    /// Counts a start from a checkpoint or from initial weights.
     pub fn add_restore(&mut self) {
         self.restores += 1;
     }
@@ -84,10 +87,10 @@ impl History {
         if self.restores < policy.restores_max {
             return Ok(());
         }
-        Err(refused(run, format!("restores_max is {}, and the server asks for more starts from a checkpoint", policy.restores_max)))
+        Err(refused(run, format!("restores_max is {}, but the server asks for more starts from a checkpoint", policy.restores_max)))
     }
 
-    /// Adds rounds that were passed over while the connection held.
+    /// Counts rounds that the server skipped while the connection was up.
     pub(crate) fn skip(&mut self, rounds: u64) {
         self.skipped = self.skipped.saturating_add(rounds);
     }
@@ -95,7 +98,7 @@ impl History {
     /// Whether the policy allows one more answer, about these cases.
     pub(crate) fn allows(&self, policy: &SitePolicy, run: &RunDescription, round: u64, synthetic: u64, cases: &[u32]) -> Result<(), Error> {
         let over =
-            |bound: &str, limit: u64, what: &str| Err(refused(run, format!("{bound} is {limit}, and the server asks for more {what}")));
+            |bound: &str, limit: u64, what: &str| Err(refused(run, format!("{bound} is {limit}, but the server asks for more {what}")));
         let earlier = self.rounds.get(&round);
         if earlier.is_some_and(|answers| answers.synthetic == synthetic) {
             return Ok(());
@@ -104,10 +107,10 @@ impl History {
             return over("rounds_max", policy.rounds_max, "rounds");
         }
         if earlier.is_some() && self.repeated >= policy.repeated_rounds_max {
-            return over("repeated_rounds_max", policy.repeated_rounds_max, "rounds that were answered before");
+            return over("repeated_rounds_max", policy.repeated_rounds_max, "answers to rounds that were answered before");
         }
         if earlier.is_some_and(|answers| answers.count >= policy.answers_per_round_max) {
-            return over("answers_per_round_max", policy.answers_per_round_max.into(), "answers to one round");
+            return over("answers_per_round_max", policy.answers_per_round_max.into(), "answers for one round");
         }
         if self.skipped > policy.skipped_rounds_max {
             return over("skipped_rounds_max", policy.skipped_rounds_max, "skipped rounds");

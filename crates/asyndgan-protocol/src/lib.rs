@@ -1,22 +1,22 @@
-//! The `AsynDGAN` protocol: one server that owns the generator, and sites that hold patients' data and discriminators.
+//! The `AsynDGAN` protocol: one server that owns the generator, and sites that hold patient data and discriminators.
 //!
-//! Two deterministic state machines without input or output: events go in through `handle_event`, actions come out of
-//! `poll_action`, time is an argument. Knows nothing of sockets, threads, networks or image files; tensors are opaque
-//! [`Payload`]s. The most important types are [`Server`], [`Site`] and [`Message`].
+//! Two deterministic, sans-I/O state machines: events go in through `handle_event`, actions come out of `poll_action`,
+//! and time is an argument. The crate does not depend on sockets, threads, neural networks or image files; tensors are
+//! opaque [`Payload`]s. The most important types are [`Server`], [`Site`] and [`Message`].
 //!
 //! ```
 //! use asyndgan_protocol::{Role, draw_cases, stream};
 //! use rand::Rng;
-//! // Every random draw comes from a stream that is named by what it is for.
+//! // Every random draw comes from a stream that is named after its purpose.
 //! assert_eq!(stream(7, Role::Dropout, 2, 40).random::<u64>(), stream(7, Role::Dropout, 2, 40).random::<u64>());
-//! // Two rounds of batch 2 show each of a site's four cases once.
+//! // Two rounds with a batch size of 2 show each of a site's four cases once.
 //! let mut seen = [draw_cases(7, 0, 0, 2, 4), draw_cases(7, 0, 1, 2, 4)].concat();
 //! seen.sort();
 //! assert_eq!(seen, [0, 1, 2, 3]);
 //! ```
 //!
 //! **Invariant:** [`Message`] is the complete list of what may cross a hospital's boundary.
-//! **Invariant:** what the server does depends on the events' content, never on the order in which sites answer.
+//! **Invariant:** the server's behaviour depends on the content of events, never on the order in which sites answer.
 
 mod batches;
 mod error;
@@ -48,7 +48,7 @@ pub use site::{Site, SiteAction, SiteEvent, SiteSetup};
 pub use stream::{Role, Stream, stream};
 pub use work::{Contribution, ServerWork, SiteWork};
 
-/// A site's place in the run, from 0: sums over sites are always taken in this order.
+/// A site's index in the run, from 0. Sums over sites are always computed in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SiteId(pub u32);
 

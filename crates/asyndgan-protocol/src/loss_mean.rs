@@ -1,6 +1,6 @@
 use crate::{LOSS_ROUNDS_MIN, LossPolicy, Losses};
 
-/// Collects losses until as many rounds are together as the policy asks for.
+/// Collects losses until it has as many rounds as the policy requires.
 #[derive(Debug, Default)]
 pub(crate) struct LossMean {
     sums: [f64; 2],
@@ -8,7 +8,7 @@ pub(crate) struct LossMean {
 }
 
 impl LossMean {
-    /// What of a round's losses may leave with its answer.
+    /// The losses that may leave with this round's answer, if any.
     pub(crate) fn release(&mut self, policy: LossPolicy, losses: Losses) -> Option<Losses> {
         let rounds = match policy {
             LossPolicy::None => return None,

@@ -1,7 +1,7 @@
-//! The complete list of what may cross a hospital's boundary. A change here is a change of what leaves a hospital.
+//! The complete list of what may cross a hospital's boundary. A change here changes what leaves a hospital.
 //!
-//! No variant can carry a real image or discriminator weights. That is necessary, not sufficient: feedback is a gradient that
-//! depends on real images, and tells something about them; with an L1 term it tells them outright (see
+//! No variant can carry a real image or discriminator weights. That is necessary but not sufficient: feedback is a
+//! gradient that depends on real images and leaks information about them. With an L1 term it reveals them directly (see
 //! [`RunDescription::l1_weight`]).
 
 use bytes::{Bytes, BytesMut};
@@ -9,26 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
-/// Both ends must speak the same.
+/// Both ends must use the same protocol version.
 pub const PROTOCOL_VERSION: u32 = 5;
 
-/// What a site tells about its data on joining: counts, shapes, and a digest by which its masks are known again.
+/// What a site reveals about its data when it joins: counts, shapes, and a digest that identifies its masks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteSummary {
     /// Number of cases.
     pub cases: u32,
-    /// Dimensions of one image, `[channels, rows, columns]`, or `[values]` for data that are no images.
+    /// Dimensions of one image, `[channels, rows, columns]`, or `[values]` for data that are not images.
     pub image_dims: Vec<u32>,
-    /// SHA-256 of the conditions that the site is ready to hand out.
+    /// SHA-256 of the conditions that the site would send.
     pub conditions_sha256: [u8; 32],
 }
 
-/// Where a site stands in a run that it may have worked on before.
+/// A site's state in a run in which it may have taken part before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Standing {
     /// Rounds for which the site holds a checkpoint of this run, ascending.
     pub checkpoints: Vec<u64>,
-    /// Rounds done by the networks in its memory, if it worked on this run just now.
+    /// Rounds completed by the networks in its memory, if the site still holds this run in memory.
     pub in_memory: Option<u64>,
 }
 
@@ -41,44 +41,45 @@ pub struct Losses {
     pub generator: f32,
 }
 
-/// Whatever travels between a server and a site.
+/// A message between a server and a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Message {
-    /// Site to server: wants to join, for the first time or again. Who it is comes from the carrier, never from a message.
+    /// Site to server: request to join, for the first time or again. The site's identity comes from the transport,
+    /// never from a message.
     Join {
         /// The site's protocol version.
         protocol_version: u32,
         /// Counts and shapes.
         summary: SiteSummary,
     },
-    /// Server to site: what the run is, and whether the site's conditions are still to be sent.
+    /// Server to site: the description of the run, and whether the site must still send its conditions.
     Describe {
-        /// The site's place in the run.
+        /// The site's index in the run.
         site: SiteId,
-        /// The description; the site's policy decides.
+        /// The description, which the site checks against its policy.
         run: RunDescription,
         /// Whether the server lacks the site's conditions.
         conditions_wanted: bool,
     },
-    /// Site to server: accepts, with its masks if they were wanted: once a run.
+    /// Site to server: accepts the run, and sends its masks if requested, which happens once per run.
     Accept {
-        /// What the site has of this run.
+        /// The checkpoints and networks that the site holds for this run.
         standing: Standing,
         /// Condition codes of every case, `[cases, rows, columns]`.
         conditions: Option<Payload>,
     },
     /// Server to site: take part from this round on.
     Start {
-        /// Counts how often the run was set back; what belongs to an earlier attempt is dropped.
+        /// How often the run was rolled back. Messages of an earlier attempt are discarded.
         attempt: u32,
         /// The next round.
         round: u64,
-        /// The checkpoint to restore, 0 for first weights; none to go on with what is in memory.
+        /// The checkpoint to restore, or 0 for initial weights; none to continue with the networks in memory.
         restore: Option<u64>,
     },
     /// Server to site: the synthetic images of a round.
     Round {
-        /// Of which attempt.
+        /// The attempt that it belongs to.
         attempt: u32,
         /// Which round, from 0.
         round: u64,
@@ -91,34 +92,34 @@ pub enum Message {
     },
     /// Site to server: the gradient of its generator loss with respect to the synthetic images. Nothing else.
     Feedback {
-        /// Of which attempt.
+        /// The attempt that it belongs to.
         attempt: u32,
         /// Which round.
         round: u64,
-        /// The gradient, of the shape of the synthetic images.
+        /// The gradient, with the same shape as the synthetic images.
         feedback: Payload,
-        /// Scalar losses, as far as the site's policy lets them out.
+        /// Scalar losses, if the site's policy allows them to leave.
         losses: Option<Losses>,
     },
     /// Server to site: the run is over.
     Finish,
-    /// Either way: leaves, or refuses.
+    /// Either direction: leaves, or refuses.
     Leave {
-        /// Why, for people.
+        /// A human-readable reason.
         reason: String,
     },
-    /// Site to server: how long the site's journal is, signed with the site's key: after every checkpoint.
+    /// Site to server, after every checkpoint: the length of the site's journal, signed with the site's key.
     JournalHead(JournalHead),
-    /// Server to site: confirms a journal head that it was sent, signed with the server's key.
+    /// Server to site: confirms that it received a journal head, signed with the server's key.
     JournalReceipt(JournalReceipt),
 }
 
-/// How far a site's journal is. A copy proves later that an entry was removed or rewritten.
+/// The current end of a site's journal. A copy can later prove that an entry was removed or rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalHead {
     /// Entries in the journal.
     pub entries: u64,
-    /// The last entry's link: a hash over all entries.
+    /// The last entry's chain hash, which covers all entries.
     pub link: String,
     /// Rounds that the site has done.
     pub rounds_done: u64,
@@ -135,7 +136,7 @@ pub struct JournalReceipt {
     pub signature: Vec<u8>,
 }
 
-/// A message's kind, for counting.
+/// The kind of a message, for counters and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs, reason = "the variants are those of Message")]
@@ -153,7 +154,7 @@ pub enum MessageKind {
 }
 
 impl MessageKind {
-    /// Whether a site sends it; a [`Message::Leave`] goes either way.
+    /// Whether a site sends it. Both ends can send [`Message::Leave`].
     pub fn leaves_a_site(self) -> bool {
         matches!(self, MessageKind::Join | MessageKind::Accept | MessageKind::Feedback | MessageKind::Leave | MessageKind::JournalHead)
     }
@@ -199,7 +200,7 @@ impl Message {
         }
     }
 
-    /// The message as bytes: all but its tensor's elements (postcard), then these.
+    /// The message as bytes: first everything except the tensor's elements (postcard), then the elements.
     ///
     /// # Panics
     /// Never: every message can be encoded.
@@ -207,7 +208,8 @@ impl Message {
         self.encode_in(&mut BytesMut::new())
     }
 
-    /// As [`Message::encode`], in the room that an earlier message had, once nobody holds that any more: fresh megabytes are dear.
+    /// Like [`Message::encode`], but reuses the buffer of an earlier message once nothing refers to that message any
+    /// more. Allocating a fresh buffer for every message is slow.
     ///
     /// # Panics
     /// Never: every message can be encoded.
@@ -220,7 +222,7 @@ impl Message {
         room.split().freeze()
     }
 
-    /// The message that bytes hold; its tensor's elements stay where they are. Allocates at most eight times the bytes' length.
+    /// Decodes a message. The tensor's elements are not copied. Allocates at most eight times the length of `bytes`.
     ///
     /// # Errors
     /// [`Error::Malformed`], or [`Error::PayloadSize`].
@@ -232,7 +234,7 @@ impl Message {
                 payload.bytes = bytes.slice_ref(rest);
                 payload.check()?;
             }
-            None if !rest.is_empty() => return Err(malformed(format!("{} bytes too many", rest.len()))),
+            None if !rest.is_empty() => return Err(malformed(format!("{} extra bytes at the end", rest.len()))),
             None => {}
         }
         Ok(message)

@@ -20,9 +20,9 @@ pub enum Dtype {
     F16,
     /// The upper half of 32-bit floats, little-endian: 8 bits of precision, the whole range.
     Bf16,
-    /// 256 levels of [-1, 1], the lowest 0: for images alone.
+    /// 256 levels over [-1, 1], from 0 for -1: for images only.
     Q8,
-    /// Condition codes, a byte each.
+    /// Condition codes, one byte each.
     U8,
 }
 
@@ -43,7 +43,7 @@ impl std::fmt::Display for Dtype {
     }
 }
 
-/// A tensor in transit: opaque to the protocol but for its dimensions. Clones share their bytes.
+/// A tensor in transit, opaque to the protocol except for its dimensions. Clones share their bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Payload {
     /// Dimensions, outermost first.
@@ -63,13 +63,13 @@ impl Payload {
         Self { dims, dtype, packed: false, bytes: bytes.into() }
     }
 
-    /// Bytes that the dimensions ask for.
+    /// Bytes that the dimensions require.
     fn expected(&self) -> u64 {
         let elements = self.dims.iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::from(d))).unwrap_or(u64::MAX);
         elements.saturating_mul(self.dtype.bytes())
     }
 
-    /// Checks that the bytes are as many as the dimensions ask for, or fewer if compressed.
+    /// Checks that the number of bytes matches the dimensions, or is smaller if compressed.
     ///
     /// # Errors
     /// [`Error::PayloadSize`].
@@ -82,8 +82,9 @@ impl Payload {
         Error::PayloadSize { dims: self.dims.clone(), expected: self.expected(), found: self.bytes.len() }
     }
 
-    /// Compressed where that pays: codes and levels, of which neighbours are alike. Floats stay as they are, for their last bits
-    /// are noise: of synthetic images and feedback zstd spares 7 to 9 % (13 to 20 % byte plane by byte plane).
+    /// Compresses codes and levels, whose neighbours are similar, if that makes them smaller. Floats are not compressed
+    /// because their low bits are noise: zstd saves 7 to 9 % on synthetic images and feedback (13 to 20 % on separate
+    /// byte planes).
     #[must_use]
     pub fn packed(self) -> Self {
         if self.packed || self.dtype.bytes() > 1 {
@@ -95,10 +96,10 @@ impl Payload {
         }
     }
 
-    /// The same without compression. Allocates what the dimensions ask for, so look at them first.
+    /// Decompresses the payload. Allocates as much as the dimensions require, so check the dimensions first.
     ///
     /// # Errors
-    /// [`Error::PayloadSize`] when the bytes are no such tensor.
+    /// [`Error::PayloadSize`] when the bytes do not decompress to a tensor of these dimensions.
     pub fn unpacked(self) -> Result<Self, Error> {
         self.check()?;
         if !self.packed {
@@ -110,11 +111,12 @@ impl Payload {
         Ok(whole)
     }
 
-    /// Writes the elements to `out` without compression, a piece at a time: they are never in memory together. Returns
-    /// [`Payload::sha256`] of the uncompressed payload, or none if the elements are not as many as the dimensions ask for.
+    /// Writes the uncompressed elements to `out` in chunks, so that they are never all in memory. Returns
+    /// [`Payload::sha256`] of the uncompressed payload, or none if the number of elements does not match the
+    /// dimensions.
     ///
     /// # Errors
-    /// What `out` says, or that the bytes cannot be decompressed.
+    /// An error of `out`, or of decompression.
     pub fn unpack_into(&self, out: &mut impl Write) -> io::Result<Option<[u8; 32]>> {
         if self.packed {
             let mut decoder = zstd::stream::read::Decoder::new(&self.bytes[..])?;
@@ -124,10 +126,10 @@ impl Payload {
         self.copy(&mut &self.bytes[..], out)
     }
 
-    /// [`Payload::sha256`] of elements that are read a piece at a time; none if they are not as many as the dimensions ask for.
+    /// [`Payload::sha256`] of elements that are read in chunks; none if their number does not match the dimensions.
     ///
     /// # Errors
-    /// What `elements` says.
+    /// An error of `elements`.
     pub fn digest_of(dims: &[u32], dtype: Dtype, elements: &mut impl Read) -> io::Result<Option<[u8; 32]>> {
         Self::new(dims.into(), dtype, Bytes::new()).copy(elements, &mut io::sink())
     }
@@ -146,7 +148,7 @@ impl Payload {
         }
     }
 
-    /// The largest magnitude among the elements; none if one of them is not finite, or if compressed.
+    /// The largest absolute value of the elements; none if an element is not finite, or if the payload is compressed.
     pub fn magnitude(&self) -> Option<f32> {
         fn largest<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> f32 {
             let (elements, _) = bytes.as_chunks::<N>();
@@ -168,7 +170,7 @@ impl Payload {
         largest.is_finite().then_some(largest)
     }
 
-    /// The Euclidean norm over all elements of floats; 0 if compressed.
+    /// The Euclidean norm over all elements; 0 for integer types, or if the payload is compressed.
     pub fn norm(&self) -> f64 {
         fn squares<const N: usize>(bytes: &[u8], value: impl Fn([u8; N]) -> f32) -> f64 {
             bytes.as_chunks::<N>().0.iter().map(|&b| f64::from(value(b)).powi(2)).sum()

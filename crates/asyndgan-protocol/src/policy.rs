@@ -8,7 +8,8 @@ use crate::{Dtype, Error, RunDescription, SiteSummary, Symmetry, Waiting, error:
 pub enum ConditionPolicy {
     /// The masks as they are.
     All,
-    /// Only masks put together from several patients', as far as their names tell patients apart: none leaves as it is. A brain's outline does.
+    /// Only masks combined from several patients, as far as case names distinguish patients. No mask leaves unchanged,
+    /// except for a brain's outline.
     Recombined,
 }
 
@@ -16,19 +17,20 @@ pub enum ConditionPolicy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LossPolicy {
-    /// None: the server learns from feedback alone.
+    /// None: the server learns from feedback only.
     None,
-    /// After every so many answers their mean, clipped to [-10, 10] and rounded to hundredths.
+    /// The mean over this many answers, clipped to [-10, 10] and rounded to hundredths.
     Mean {
         /// At least [`LOSS_ROUNDS_MIN`].
         rounds: u32,
     },
-    /// Every round's, exactly: each is a function of the round's few images. Only for runs in one process; a policy file cannot ask for it.
+    /// The exact losses of every round, each of which is a function of the few images in that round. Only for runs in
+    /// one process; a policy file cannot select it.
     #[serde(skip)]
     Exact,
 }
 
-/// Losses leave as means over at least so many rounds.
+/// Losses leave as means over at least this many rounds.
 pub const LOSS_ROUNDS_MIN: u32 = 50;
 
 /// Kinds of discriminator.
@@ -37,9 +39,9 @@ pub const LOSS_ROUNDS_MIN: u32 = 50;
 pub enum DiscriminatorFamily {
     /// Judges patches of condition and image.
     Patch,
-    /// Assigns every pixel a class, real or synthetic.
+    /// Assigns a class to every pixel, real or synthetic.
     Segmenting,
-    /// For data that are no images.
+    /// For data that are not images.
     Perceptron,
 }
 
@@ -49,7 +51,8 @@ impl std::fmt::Display for DiscriminatorFamily {
     }
 }
 
-/// What a run asks a site to train, as far as a policy bounds it: the worker reads it out of [`RunDescription::networks`].
+/// The training that a run requests from a site, as far as a policy limits it. The worker reads it from
+/// [`RunDescription::networks`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct Learning {
     /// The kind of discriminator.
@@ -60,80 +63,90 @@ pub struct Learning {
     pub spectral_norm: bool,
     /// Adam's step size.
     pub learning_rate: f64,
-    /// Adam's decays of the first and the second moment.
+    /// Adam's decay rates of the first and second moments.
     pub betas: [f64; 2],
-    /// How strongly images are changed before the discriminator sees them.
+    /// Strength of the augmentation of images before the discriminator sees them.
     pub augmentation: f64,
-    /// Memory that weights, optimiser and a batch's activations need, roughly.
+    /// Approximate memory for weights, optimiser state and the activations of one batch.
     pub memory_bytes: u64,
 }
 
-/// What a site allows. Its administrator decides, not the server. All bounds are checked before anything is computed.
+/// What a site allows. The site's administrator decides, not the server. All limits are checked before anything is
+/// computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SitePolicy {
-    /// Rounds of a run, and answers in all but for repeated rounds: every answer reveals something about the site's images.
+    /// Maximum number of rounds of a run, and of answers without repeated rounds. Every answer reveals something about
+    /// the site's images.
     pub rounds_max: u64,
-    /// Answers to rounds that were answered before, to other synthetic images, in all.
+    /// Maximum total number of answers to rounds that were answered before, for different synthetic images.
     pub repeated_rounds_max: u64,
-    /// Answers to one and the same round, to different synthetic images: its real images are the same each time.
+    /// Maximum number of answers to the same round for different synthetic images. The real images are the same each
+    /// time.
     pub answers_per_round_max: u32,
-    /// Starts from a checkpoint or from first weights, in all: after each, the server meets a discriminator that it has seen before.
+    /// Maximum total number of starts from a checkpoint or from initial weights. After each, the server meets a
+    /// discriminator state that it has seen before.
     pub restores_max: u64,
-    /// Rounds that a server may pass over without a lost connection: one that skips rounds can choose what it sees.
+    /// Maximum number of rounds that a server may skip without a lost connection. A server that skips rounds can choose
+    /// which cases it learns about.
     pub skipped_rounds_max: u64,
-    /// Rounds that the site missed in all, also while it was away.
+    /// Maximum total number of rounds that the site missed, including while it was disconnected.
     pub missed_rounds_max: u64,
-    /// Rounds that show one case, so that no image is asked about without end.
+    /// Maximum number of rounds that show the same case.
     pub case_rounds_max: u64,
-    /// Rounds that show one patient: a patient shown twice in a batch counts twice.
+    /// Maximum number of rounds that show the same patient. A patient that appears twice in a batch counts twice.
     pub patient_rounds_max: u64,
-    /// Cases of this site: a discriminator that sees few memorises each of them.
+    /// Minimum number of cases at this site. A discriminator that sees few cases memorises each of them.
     pub cases_min: u32,
-    /// Images in a batch: feedback mixes what they say.
+    /// Minimum number of images in a batch. Feedback mixes the information of all of them.
     pub batch_min: u32,
-    /// Images in a batch, for the site's memory.
+    /// Maximum number of images in a batch, to limit memory use at the site.
     pub batch_max: u32,
-    /// Different patients in a batch, so that no answer depends on a single one.
+    /// Minimum number of different patients in a batch, so that no answer depends on a single patient.
     pub patients_per_batch_min: u32,
-    /// Rows and columns of a crop: a small one says where in the image an answer comes from.
+    /// Minimum rows and columns of a crop. A small crop reveals where in the image an answer comes from.
     pub crop_min: u32,
-    /// Rows and columns by which crops move within the stored images, so that an answer is not about one fixed place.
+    /// Minimum rows and columns by which crops can move within the stored images, so that answers are not about one
+    /// fixed position.
     pub crop_margin_min: u32,
-    /// Whether images must be flipped at random, which blurs where in the image an answer comes from.
+    /// Whether images must be flipped at random, which hides where in the image an answer comes from.
     pub require_symmetry: bool,
-    /// How strongly images must be changed before the discriminator sees them, from 0 to 1: it memorises single ones less.
+    /// Minimum strength of the augmentation before the discriminator sees an image, from 0 to 1. Augmentation reduces
+    /// the memorisation of single images.
     pub augmentation_min: f64,
-    /// Kinds of discriminator. One that judges patches sees the mask, and can learn which patient it belongs to; one that segments does not.
+    /// Allowed kinds of discriminator. A patch discriminator sees the mask and can learn which patient it belongs to; a
+    /// segmenting one does not.
     pub discriminators: Vec<DiscriminatorFamily>,
-    /// The discriminator's width: a wider one memorises more.
+    /// Maximum width of the discriminator. A wider one memorises more.
     pub width_max: u64,
-    /// Whether the discriminator must have spectral norm, which bounds how much it amplifies.
+    /// Whether the discriminator must use spectral normalization, which bounds its gain.
     pub require_spectral_norm: bool,
-    /// The discriminator's least learning rate: one that does not learn answers as a fixed, known function of the images.
+    /// Minimum learning rate of the discriminator. A discriminator that does not learn is a fixed, known function of
+    /// the images.
     pub learning_rate_min: f64,
-    /// The discriminator's largest learning rate: a huge step writes single images into the weights.
+    /// Maximum learning rate of the discriminator. A very large step writes single images into the weights.
     pub learning_rate_max: f64,
-    /// Rounds between two checkpoints, so that little is asked again after a restart.
+    /// Maximum number of rounds between two checkpoints, so that few rounds are repeated after a restart.
     pub checkpoint_every_max: u64,
-    /// Threads of one operation.
+    /// Maximum number of threads per operation.
     pub threads_max: u32,
-    /// Memory for the discriminator and its batches.
+    /// Maximum memory for the discriminator and its batches.
     pub memory_bytes_max: u64,
-    /// Whether feedback may hold the gradient of an L1 term, which gives real images away.
+    /// Whether feedback may contain the gradient of an L1 term, which reveals real images.
     pub allow_l1: bool,
-    /// How tensors may travel.
+    /// Allowed element types for tensors in transit.
     pub payloads: Vec<Dtype>,
     /// Which masks may leave.
     pub conditions: ConditionPolicy,
     /// Which scalar losses may leave.
     pub losses: LossPolicy,
-    /// The largest Euclidean norm of the feedback for one image; a longer gradient is scaled down to it. Infinity leaves it as it is.
+    /// Maximum Euclidean norm of the feedback for one image. A larger gradient is scaled down to it; infinity disables
+    /// scaling.
     pub feedback_norm_max: f32,
 }
 
 impl Default for SitePolicy {
-    /// The bounds for a run across hospitals.
+    /// The default limits for a run across hospitals.
     fn default() -> Self {
         Self {
             rounds_max: 100_000,
@@ -180,7 +193,7 @@ const STALENESS_MAX: u64 = 1_000;
 const BETA_MAX: f64 = 0.9999;
 
 impl SitePolicy {
-    /// Allows everything: for runs in one process, where all data are in one place already.
+    /// Allows everything. For runs in one process, where all data are already in one place.
     pub fn unrestricted() -> Self {
         Self {
             rounds_max: u64::MAX,
@@ -214,16 +227,16 @@ impl SitePolicy {
         }
     }
 
-    /// Whether the policy itself makes sense.
+    /// Checks that the policy's own values are valid.
     ///
     /// # Errors
-    /// [`Error::Policy`] with the field and what it takes.
+    /// [`Error::Policy`] with the field and its valid values.
     pub fn validate(&self) -> Result<(), Error> {
         let ensure =
             |holds: bool, field: &'static str, takes: &'static str| if holds { Ok(()) } else { Err(Error::Policy { field, takes }) };
         ensure(self.feedback_norm_max > 0.0, "feedback_norm_max", "a number above 0, or inf")?;
         ensure((0.0..=1.0).contains(&self.augmentation_min), "augmentation_min", "a number from 0 to 1")?;
-        ensure(self.learning_rate_min >= 0.0, "learning_rate_min", "a number from 0")?;
+        ensure(self.learning_rate_min >= 0.0, "learning_rate_min", "a number of at least 0")?;
         ensure(self.learning_rate_max > self.learning_rate_min, "learning_rate_max", "a number above learning_rate_min")?;
         ensure(self.batch_max >= self.batch_min.max(1), "batch_max", "at least batch_min, and at least 1")?;
         let patients = (1..=self.batch_max).contains(&self.patients_per_batch_min);
@@ -233,10 +246,11 @@ impl SitePolicy {
         ensure(rounds, "losses.mean.rounds", "at least 50")
     }
 
-    /// Whether a run may use this site's data, before anything is computed. `patients` has the patient of each case.
+    /// Checks, before anything is computed, that a run may use this site's data. `patients` holds the patient of each
+    /// case.
     ///
     /// # Errors
-    /// [`Error::Refused`] with the bound and what the run asks for.
+    /// [`Error::Refused`] with the limit and the value that the run asks for.
     pub fn check(&self, run: &RunDescription, learning: &Learning, summary: &SiteSummary, patients: &[u32]) -> Result<(), Error> {
         let refusals =
             [self.check_form(run), self.check_draws(run, summary, patients), self.check_learning(learning), self.check_payloads(run)];
@@ -246,13 +260,13 @@ impl SitePolicy {
         }
     }
 
-    /// What every run must fulfil.
+    /// Checks the requirements for every run.
     pub(crate) fn check_form(&self, run: &RunDescription) -> Result<(), String> {
         if run.name.chars().count() > NAME_CHARS_MAX || run.name.chars().any(char::is_control) {
-            return Err(format!("its name has more than {NAME_CHARS_MAX} characters, or some that cannot be printed"));
+            return Err(format!("the run's name has more than {NAME_CHARS_MAX} characters, or contains control characters"));
         }
         if run.networks.len() > NETWORKS_BYTES_MAX {
-            return Err(format!("its networks are described in {} bytes, at most {NETWORKS_BYTES_MAX} are read", run.networks.len()));
+            return Err(format!("its description of the networks has {} bytes; the limit is {NETWORKS_BYTES_MAX}", run.networks.len()));
         }
         at_most("rounds_max", self.rounds_max, run.rounds, "rounds")?;
         at_least("checkpoint_every", 1, run.checkpoint_every, "rounds between checkpoints")?;
@@ -267,7 +281,7 @@ impl SitePolicy {
 
     fn check_draws(&self, run: &RunDescription, summary: &SiteSummary, patients: &[u32]) -> Result<(), String> {
         if summary.cases < self.cases_min {
-            return Err(format!("cases_min is {}, this site has {}", self.cases_min, summary.cases));
+            return Err(format!("cases_min is {}, but this site has {} cases", self.cases_min, summary.cases));
         }
         at_least("batch_min", self.batch_min.into(), run.batch.into(), "images in a batch")?;
         at_most("batch_max", self.batch_max.into(), run.batch.into(), "images in a batch")?;
@@ -276,12 +290,12 @@ impl SitePolicy {
         let margin = run.size.saturating_sub(run.crop);
         at_least("crop_margin_min", self.crop_margin_min.into(), margin.into(), "rows and columns by which crops move")?;
         if self.require_symmetry && run.symmetry == Symmetry::None {
-            return Err("require_symmetry is true, the run never flips its images".into());
+            return Err("require_symmetry is true, but the run never flips its images".into());
         }
         let cases_of = cases_of_patients(patients);
         if self.patients_per_batch_min > 1 && cases_of.len() < self.patients_per_batch_min as usize {
             // What is refused, the server reads: how many there are is none of its business.
-            return Err(format!("patients_per_batch_min is {}, and this site's cases are of fewer patients", self.patients_per_batch_min));
+            return Err(format!("patients_per_batch_min is {}, but this site has fewer patients", self.patients_per_batch_min));
         }
         // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is counted besides.
         let shown = |cases: u64| {
@@ -294,13 +308,13 @@ impl SitePolicy {
             let rounds = (mean * f64::from(summary.cases) / f64::from(run.batch.max(1))) as u64;
             let (limit, batch, cases, asked) = (self.case_rounds_max, run.batch, summary.cases, shown(1));
             return Err(format!(
-                "case_rounds_max is {limit}, the run may show a case in {asked} rounds; with {batch} images a round and {cases} cases at this \
-                 site, at most about {rounds} rounds are allowed"
+                "case_rounds_max is {limit}, but the run may show a case in {asked} rounds; with {batch} images per round and {cases} \
+                 cases at this site, at most about {rounds} rounds are allowed"
             ));
         }
         let most = cases_of.into_iter().max().unwrap_or(0);
         if shown(most) > self.patient_rounds_max {
-            return Err(format!("patient_rounds_max is {}, the run shows a patient more often", self.patient_rounds_max));
+            return Err(format!("patient_rounds_max is {}, but the run may show a patient more often", self.patient_rounds_max));
         }
         Ok(())
     }
@@ -308,55 +322,55 @@ impl SitePolicy {
     fn check_learning(&self, learning: &Learning) -> Result<(), String> {
         let Learning { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes } = *learning;
         if !self.discriminators.contains(&family) {
-            return Err(format!("discriminators do not list {family}, which the run uses"));
+            return Err(format!("discriminators does not list {family}, which the run uses"));
         }
         at_most("width_max", self.width_max, width, "channels in the discriminator's first layer")?;
         if self.require_spectral_norm && !spectral_norm {
-            return Err("require_spectral_norm is true, the run's discriminator has none".into());
+            return Err("require_spectral_norm is true, but the run's discriminator does not use it".into());
         }
         if !(self.learning_rate_min..=self.learning_rate_max).contains(&learning_rate) {
             let (least, most) = (self.learning_rate_min, self.learning_rate_max);
-            return Err(format!("learning rates from {least} to {most} are allowed, the run's discriminator has {learning_rate}"));
+            return Err(format!("learning rates from {least} to {most} are allowed, but the run's discriminator uses {learning_rate}"));
         }
         if !betas.iter().all(|beta| (0.0..=BETA_MAX).contains(beta)) {
-            return Err(format!("Adam's decays are {betas:?}, they must be from 0 to {BETA_MAX}"));
+            return Err(format!("Adam's betas are {betas:?}; they must be from 0 to {BETA_MAX}"));
         }
         if !(self.augmentation_min..=1.0).contains(&augmentation) {
             let least = self.augmentation_min;
-            return Err(format!("augmentation_min is {least}, the run changes images with strength {augmentation} (at most 1)"));
+            return Err(format!("augmentation_min is {least}, but the run augments images with strength {augmentation} (maximum 1)"));
         }
-        at_most("memory_bytes_max", self.memory_bytes_max, memory_bytes, "bytes of memory, roughly")
+        at_most("memory_bytes_max", self.memory_bytes_max, memory_bytes, "bytes of memory (estimated)")
     }
 
     fn check_payloads(&self, run: &RunDescription) -> Result<(), String> {
         if run.l1_weight != 0.0 && !self.allow_l1 {
-            return Err(format!("allow_l1 is false, the run has an L1 term of weight {}, which gives real images away", run.l1_weight));
+            return Err(format!("allow_l1 is false, but the run has an L1 term of weight {}, which reveals real images", run.l1_weight));
         }
         if run.l1_weight != 0.0 && self.patients_per_batch_min > 1 {
             let least = self.patients_per_batch_min;
-            return Err(format!("patients_per_batch_min is {least}, and with an L1 term the server chooses the real images of a batch"));
+            return Err(format!("patients_per_batch_min is {least}, but with an L1 term the server chooses the real images of a batch"));
         }
         if run.l1_weight != 0.0 && self.conditions == ConditionPolicy::Recombined {
-            return Err("conditions are re-combined, an L1 term needs an image for each".into());
+            return Err("conditions is recombined, but an L1 term needs a real image for each condition".into());
         }
         for dtype in [run.synthetic_dtype, run.feedback_dtype] {
             if !self.payloads.contains(&dtype) {
-                return Err(format!("payloads do not list {dtype}, in which the run's tensors travel"));
+                return Err(format!("payloads does not list {dtype}, which the run uses for its tensors"));
             }
         }
         if run.feedback_dtype == Dtype::Q8 || [run.synthetic_dtype, run.feedback_dtype].contains(&Dtype::U8) {
-            return Err("q8 is for synthetic images, and u8 for masks".into());
+            return Err("q8 is only for synthetic images, and u8 only for masks".into());
         }
         Ok(())
     }
 }
 
 fn at_most(bound: &str, limit: u64, found: u64, what: &str) -> Result<(), String> {
-    if found <= limit { Ok(()) } else { Err(format!("{bound} is {limit}, the run asks for {found} {what}")) }
+    if found <= limit { Ok(()) } else { Err(format!("{bound} is {limit}, but the run asks for {found} {what}")) }
 }
 
 fn at_least(bound: &str, limit: u64, found: u64, what: &str) -> Result<(), String> {
-    if found >= limit { Ok(()) } else { Err(format!("{bound} is {limit}, the run has {found} {what}")) }
+    if found >= limit { Ok(()) } else { Err(format!("{bound} is {limit}, but the run has {found} {what}")) }
 }
 
 /// How many cases each patient has.
@@ -368,12 +382,12 @@ fn cases_of_patients(patients: &[u32]) -> Vec<u64> {
     counts.into_values().collect()
 }
 
-/// A name that somebody else wrote, fit for a terminal.
+/// A run's name from the other end, safe to print.
 fn shown(name: &str) -> String {
     readable(name).chars().take(NAME_CHARS_MAX).collect()
 }
 
-/// What a site refuses on its own, apart from its policy.
+/// A refusal by the site for a reason other than its policy.
 pub(crate) fn refused(run: &RunDescription, fact: impl Into<String>) -> Error {
     Error::Refused { run: shown(&run.name), fact: fact.into() }
 }

@@ -6,18 +6,19 @@ use crate::{Role, RunDescription, SiteId, Stream, stream};
 
 /// 32 random bytes that never leave a site.
 ///
-/// First weights, real cases, crops and image changes follow from it, so a server can neither compute the discriminator nor choose which
-/// patient a round shows. It lies beside the site's checkpoints: with it, a resumed run draws what it would have drawn.
+/// The initial weights, real cases, crops and augmentations follow from it, so a server can neither compute the
+/// discriminator nor choose which patient a round shows. It is stored next to the site's checkpoints, so that a resumed
+/// run draws the same as an uninterrupted one.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SiteSecret([u8; 32]);
 
 impl SiteSecret {
-    /// A secret of these bytes, which must come from the system's random numbers.
+    /// Creates a secret from these bytes, which must come from the system's random number generator.
     pub fn new(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// A stream for one purpose of one run.
+    /// The stream for one purpose in one run.
     pub fn stream(&self, run: &[u8; 32], role: Role, site: SiteId, round: u64) -> Stream {
         let mut hash = Sha256::new();
         hash.update(b"asyndgan site secret v1");
@@ -39,14 +40,15 @@ impl std::fmt::Debug for SiteSecret {
 /// Where a site's own random numbers come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SiteRandomness {
-    /// The run's seed: everybody who knows the run can draw them again. For runs in one process, where all data are in one place.
+    /// The run's seed: anyone who knows the run can reproduce the draws. For runs in one process, where all data are in
+    /// one place.
     Seed,
     /// A secret of the site.
     Secret(SiteSecret),
 }
 
 impl SiteRandomness {
-    /// The stream for one purpose of one round.
+    /// The stream for one purpose in one round.
     pub fn stream(&self, run: &RunDescription, role: Role, site: SiteId, round: u64) -> Stream {
         match self {
             Self::Seed => stream(run.seed, role, site.0, round),

@@ -6,25 +6,25 @@ use crate::{
     draw_cases, draw_real_cases,
 };
 
-/// The largest size of one site's masks.
+/// Maximum size of one site's masks.
 pub const CONDITION_BYTES_MAX: u64 = 1 << 30;
-/// The largest size of one site's batch, in 32-bit floats.
+/// Maximum size of one site's batch, in bytes as 32-bit floats.
 pub const BATCH_BYTES_MAX: u64 = 48 << 20;
 /// The largest number of cases of one site.
 const CASES_MAX: u32 = 1 << 24;
 
-/// How sites are weighted against each other.
+/// How sites are weighted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Weighting {
-    /// Every site weighs its share of all cases (equation 2).
+    /// Each site's weight is its share of all cases (equation 2).
     Proportional,
-    /// Every site weighs the same (the public code).
+    /// All sites have the same weight (as in the public code).
     Uniform,
 }
 
 impl Weighting {
-    /// The weights pi of sites with these numbers of cases; they sum to 1.
+    /// The weights pi for sites with these numbers of cases; they sum to 1.
     ///
     /// # Reference
     /// Equations 2 and 3.
@@ -37,35 +37,36 @@ impl Weighting {
     }
 }
 
-/// Whom a round waits for.
+/// Which sites a round waits for.
 ///
 /// # Reference
-/// The paper waits for all; the other two are our extensions, and what they end with depends on who was quick.
+/// The paper waits for all sites. The other two are our extensions; their results depend on which sites answered first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Waiting {
-    /// Every site, however long it takes: the same seed gives the same generator.
+    /// All sites, however long that takes. The same seed gives the same generator.
     All,
-    /// Every site that was here when the round began, until the deadline; then those who answered, as soon as they are enough. Late answers
-    /// are dropped. Whoever comes in the midst of a round is asked if the others are too few, or too slow.
+    /// All sites that were connected when the round began, until the deadline. After the deadline the round ends as
+    /// soon as enough sites have answered. Late answers are discarded. A site that joins during a round takes part in
+    /// it only if the others are too few or too slow.
     Quorum {
-        /// How many sites make a round.
+        /// Number of sites required for a round.
         sites: u32,
-        /// How long the others are waited for, counted from the round's first synthetic images.
+        /// How long to wait for the other sites, from the time when the round's first synthetic images are ready.
         deadline_ms: u64,
     },
-    /// So many answers, fresh or late; but nobody who is here falls back by more than so many rounds. Late answers count, and
-    /// whoever comes is asked at once.
+    /// A number of answers, current or late, but no connected site may fall behind by more than `rounds`. Late answers
+    /// count, and a site that joins takes part at once.
     Staleness {
-        /// How many answers make a round.
+        /// Number of answers required for a round.
         sites: u32,
-        /// How many rounds an answer may be late.
+        /// Maximum number of rounds by which an answer may be late.
         rounds: u64,
     },
 }
 
 impl Waiting {
-    /// How many of `sites` sites must be here for the run to go on.
+    /// How many of `sites` sites must be connected for the run to continue.
     pub fn needed(self, sites: u32) -> u32 {
         match self {
             Waiting::All => sites,
@@ -74,47 +75,48 @@ impl Waiting {
     }
 }
 
-/// What a server tells every site about the run before it begins.
+/// The description of a run that the server sends to every site before the run begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunDescription {
-    /// What the consortium calls it.
+    /// The consortium's name for the run.
     pub name: String,
     /// Seed of every stream.
     pub seed: u64,
     /// Rounds of the whole run.
     pub rounds: u64,
-    /// Pairs a site sees in a round.
+    /// Pairs per site and round.
     pub batch: u32,
-    /// Channels of an image, or values of data that are no images.
+    /// Channels of an image, or number of values for data that are not images.
     pub channels: u32,
-    /// Rows and columns of every site's stored images: of another size they would be of another scale. Zero for data that are no images.
+    /// Rows and columns of every site's stored images; a different size would mean a different scale. Zero for data
+    /// that are not images.
     pub size: u32,
-    /// Rows and columns that networks see, cut out of the stored ones. Zero for data that are no images.
+    /// Rows and columns of the crops that the networks see. Zero for data that are not images.
     pub crop: u32,
-    /// How pairs are turned at random.
+    /// How pairs are flipped and rotated at random.
     pub symmetry: Symmetry,
     /// Weights of the sites.
     pub weighting: Weighting,
-    /// Weight of the L1 term between synthetic and real images; 0 is adversarial only.
+    /// Weight of the L1 term between synthetic and real images; 0 means adversarial only.
     ///
-    /// The gradient of this term is the sign of (synthetic - real) for every pixel: a server that chooses its synthetic images
-    /// can read real images back from it within a few rounds.
+    /// The gradient of this term is the sign of (synthetic - real) for every pixel. A server that chooses its synthetic
+    /// images can reconstruct real images from it within a few rounds.
     pub l1_weight: f64,
-    /// Both ends keep a checkpoint after every so many rounds, and after the last.
+    /// Both ends write a checkpoint whenever this many rounds have passed, and after the last round.
     pub checkpoint_every: u64,
-    /// Whom a round waits for.
+    /// Which sites a round waits for.
     pub waiting: Waiting,
-    /// How synthetic images travel.
+    /// Element type of synthetic images in transit.
     pub synthetic_dtype: Dtype,
-    /// How feedback travels.
+    /// Element type of feedback in transit.
     pub feedback_dtype: Dtype,
-    /// Threads of one operation at a site: sums depend on it.
+    /// Threads per operation at a site. Floating-point sums depend on this number.
     pub site_threads: u32,
-    /// The sites' network and optimiser, as whoever computes understands it.
+    /// The sites' network and optimiser, in a format that only the worker interprets.
     pub networks: String,
 }
 
-/// Bytes in hexadecimal digits.
+/// Formats bytes as hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -124,20 +126,20 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// What one round shows at a site.
+/// The draws of one round at a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoundDraw {
-    /// The masks that the synthetic images were made from; server and site draw them alike.
+    /// The masks from which the synthetic images were generated. Server and site compute the same draw.
     pub conditions: Draw,
-    /// The real images beside them. The server learns nothing of these, unless the run has an L1 term, which compares each synthetic image
-    /// with the real one of its mask, or the site draws from the run's seed.
+    /// The real images of the round. The server does not know this draw, unless the run has an L1 term, which compares
+    /// each synthetic image with the real image of its mask, or the site draws from the run's seed.
     pub real: Draw,
 }
 
 /// A site's part of one round's draws.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draw {
-    /// Whose.
+    /// The site.
     pub site: SiteId,
     /// Indices of the site's cases.
     pub cases: Vec<u32>,
@@ -146,10 +148,10 @@ pub struct Draw {
 }
 
 impl RunDescription {
-    /// Whether this run and a site's images belong together; both ends look, for the other can be wrong.
+    /// Checks that this run and a site's images are compatible. Both ends check, because the other end can be wrong.
     ///
     /// # Errors
-    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooMany`], or [`Error::Unbounded`].
+    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooManyCases`], [`Error::TooMany`], or [`Error::Unbounded`].
     pub fn check(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
         let SiteSummary { cases, image_dims, .. } = summary;
         if *cases == 0 {
@@ -163,7 +165,10 @@ impl RunDescription {
             return Err(Error::ImageDims { site, found: image_dims.clone(), channels: self.channels, size: self.size, crop: self.crop });
         }
         let found = image_dims[1..].iter().fold(u64::from(*cases), |n, &d| n.saturating_mul(d.into()));
-        if found > CONDITION_BYTES_MAX || *cases > CASES_MAX {
+        if *cases > CASES_MAX {
+            return Err(Error::TooManyCases { site, found: *cases, limit: CASES_MAX });
+        }
+        if found > CONDITION_BYTES_MAX {
             return Err(Error::TooMany { site, found, limit: CONDITION_BYTES_MAX });
         }
         let batch = self.batch_dims(image_dims).iter().fold(4_u64, |n, &d| n.saturating_mul(d.into()));
@@ -173,12 +178,12 @@ impl RunDescription {
         Ok(())
     }
 
-    /// Whether both ends keep a checkpoint after so many rounds.
+    /// Whether both ends write a checkpoint after this many rounds.
     pub fn is_checkpoint(&self, rounds_done: u64) -> bool {
         rounds_done == self.rounds || (self.checkpoint_every > 0 && rounds_done.is_multiple_of(self.checkpoint_every))
     }
 
-    /// Dimensions of a round's batch of images of one site.
+    /// Dimensions of one site's batch of images in a round.
     pub fn batch_dims(&self, image_dims: &[u32]) -> Vec<u32> {
         match *image_dims {
             [channels, ..] if image_dims.len() == 3 => vec![self.batch, channels, self.crop, self.crop],
@@ -186,7 +191,7 @@ impl RunDescription {
         }
     }
 
-    /// What a round shows of a site's cases: both ends work it out for themselves.
+    /// The site's cases whose masks a round uses. Each end computes this independently.
     pub fn draw(&self, site: SiteId, round: u64, summary: &SiteSummary) -> Draw {
         let margin = self.margin(summary);
         let cases = draw_cases(self.seed, site.0, round, self.batch, summary.cases);
@@ -202,9 +207,10 @@ impl RunDescription {
         }
     }
 
-    /// What a round shows at a site, its real images included: only the site can work this out, where it has a secret.
+    /// The draws of a round at a site, including its real images. If the site has a secret, only the site can compute
+    /// this.
     ///
-    /// `patients` has the patient of each case; a batch shows at least `patients_min` of them.
+    /// `patients` holds the patient of each case; a batch shows at least `patients_min` of them.
     pub fn round_draw(
         &self,
         site: SiteId,
@@ -224,7 +230,8 @@ impl RunDescription {
         RoundDraw { conditions, real: Draw { site, cases, augmentations } }
     }
 
-    /// The run's identity: SHA-256 of the whole description. A description that differs in anything is another run.
+    /// The run's identity: SHA-256 of the whole description. Any difference in the description makes it a different
+    /// run.
     ///
     /// # Panics
     /// Never: every description can be encoded.
@@ -233,12 +240,12 @@ impl RunDescription {
         Sha256::digest(bytes).into()
     }
 
-    /// The first 16 digits of the run's identity: the name of its checkpoints' folder.
+    /// The first 16 hexadecimal digits of the run's identity: the name of its checkpoint folder.
     pub fn id(&self) -> String {
         hex(&self.sha256()[..8])
     }
 
-    /// Bytes of one site's synthetic images, and of its feedback, in a round.
+    /// Bytes of one site's synthetic images and of its feedback in a round, in this order.
     pub fn round_bytes(&self, image_dims: &[u32]) -> (u64, u64) {
         let elements: u64 = self.batch_dims(image_dims).iter().map(|&d| u64::from(d)).product();
         (elements * self.synthetic_dtype.bytes(), elements * self.feedback_dtype.bytes())

@@ -2,31 +2,31 @@ use std::time::Duration;
 
 use crate::{Error, Losses, Payload, SiteSummary, Standing};
 
-/// What a server knows of one site.
+/// What a server knows about one site.
 #[derive(Debug)]
 pub(crate) struct Seat {
     pub(crate) presence: Presence,
-    /// Counts and shapes, from the first joining on.
+    /// Counts and shapes, since the site first joined.
     pub(crate) summary: Option<SiteSummary>,
-    /// Whether its conditions are held.
+    /// Whether the server holds its conditions.
     pub(crate) conditions: bool,
     /// Rounds of which the site holds a checkpoint.
     pub(crate) checkpoints: Vec<u64>,
     /// A round that it has not answered yet.
     pub(crate) task: Option<Task>,
-    /// Its answer that no step has taken yet.
+    /// Its answer that no generator step has used yet.
     pub(crate) answer: Option<Answer>,
-    /// Whether it has been told of the end.
+    /// Whether it has been told that the run is over.
     pub(crate) told: bool,
-    /// What it named on joining, until its conditions are kept.
+    /// The checkpoints that it listed on joining, until its conditions are stored.
     pub(crate) standing: Option<Standing>,
     /// Whether its conditions were held before it joined last: it has taken part before.
     pub(crate) returned: bool,
-    /// How often it has set everybody back.
+    /// How often it has forced a rollback of all sites.
     pub(crate) set_backs: u32,
-    /// Feedback that was no answer to anything.
+    /// Number of unsolicited feedback messages.
     pub(crate) echoes: u32,
-    /// How often its conditions were not those of its summary.
+    /// How often its conditions did not match its summary.
     pub(crate) condition_faults: u32,
     /// Why it is away.
     pub(crate) fault: Option<Error>,
@@ -34,11 +34,11 @@ pub(crate) struct Seat {
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Presence {
-    /// Has not come yet.
+    /// Has not connected yet.
     Expected,
-    /// Is gone.
+    /// Disconnected.
     Away { since: Duration },
-    /// Has been told what the run is; its answer is awaited.
+    /// Has received the run's description; the server waits for its answer.
     Asked { since: Duration },
     /// Takes part.
     Here,
@@ -86,23 +86,26 @@ impl Seat {
         self.presence == Presence::Here
     }
 
-    /// Whether it can go on from a round: it holds that checkpoint, or makes its first weights.
+    /// Whether it can resume from a round: it holds that checkpoint, or the round is 0 and it starts from initial
+    /// weights.
     pub(crate) fn holds(&self, round: u64) -> bool {
         round == 0 || self.checkpoints.contains(&round)
     }
 
-    /// Its own checkpoint nearest to a round: that round's, else the latest before it, else the first after it; 0 for first weights.
+    /// Its own checkpoint nearest to a round: that round's, else the latest before it, else the first after it; 0 for
+    /// initial weights.
     pub(crate) fn nearest(&self, round: u64) -> u64 {
         nearest_checkpoint(&self.checkpoints, round)
     }
 
-    /// Here, and free for a round.
+    /// Connected, and free for a round.
     pub(crate) fn is_idle(&self) -> bool {
         self.is_here() && self.task.is_none() && self.answer.is_none()
     }
 }
 
-/// The checkpoint from which a site goes on at a round: that round's, else the latest before it, else the first after it; 0 for first weights.
+/// The checkpoint from which a site resumes at a round: that round's, else the latest before it, else the first after
+/// it; 0 for initial weights.
 pub(crate) fn nearest_checkpoint(checkpoints: &[u64], round: u64) -> u64 {
     if round == 0 || checkpoints.contains(&round) {
         return round;

@@ -16,129 +16,129 @@ use feedback::FeedbackMonitor;
 
 use crate::{Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary, seat::Seat};
 
-/// What is larger than this is no gradient of a mean loss but a fault or an attack.
+/// A larger value is not the gradient of a mean loss, but the result of a fault or an attack.
 pub const FEEDBACK_MAGNITUDE_MAX: f32 = 1000.0;
 
-/// How many checkpoints a server keeps. A site keeps one more: it may be a round ahead of the server.
+/// Number of checkpoints that a server keeps. A site keeps one more, because it may be one round ahead of the server.
 pub const CHECKPOINTS_KEPT: usize = 2;
 
-/// How many checkpoints one site may name: more is no honest site.
+/// Maximum number of checkpoints that one site may list; an honest site never lists more.
 pub(crate) const CHECKPOINTS_NAMED_MAX: usize = 16;
 
-/// What happens to a server.
+/// An event that the driver passes to a server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerEvent {
-    /// A site sent something.
+    /// A site sent a message.
     Message {
-        /// Who.
+        /// The site.
         site: SiteId,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// A site sent something that is no message.
+    /// A site sent something that is not a valid message.
     Garbage {
-        /// Who.
+        /// The site.
         site: SiteId,
         /// What is wrong with it.
         fact: String,
     },
     /// A site's connection is gone.
     SiteLost {
-        /// Who.
+        /// The site.
         site: SiteId,
-        /// What the carrier knows.
+        /// The reason, as far as the transport knows it.
         reason: String,
     },
     /// [`ServerAction::Keep`] is done.
     Kept {
-        /// Whose conditions.
+        /// The site whose conditions these are.
         site: SiteId,
-        /// What is wrong with them, if anything: then they were not kept.
+        /// What is wrong with the conditions, if anything. In that case they were not stored.
         fault: Option<String>,
     },
     /// [`ServerAction::Begin`] is done.
     Begun {
-        /// For each of the last rounds, the norm of every site's feedback; not finite where it did not contribute.
+        /// For each of the last rounds, the norm of every site's feedback; not finite if the site did not contribute.
         norms: Vec<Vec<f32>>,
     },
-    /// [`ServerAction::Synthesize`] is done: one batch a draw, in order.
+    /// [`ServerAction::Synthesize`] is done: one batch per draw, in order.
     Synthesized {
         /// The synthetic images.
         synthetic: Vec<Payload>,
     },
     /// [`ServerAction::Update`] is done.
     Updated,
-    /// Nothing else: time has passed.
+    /// Time has passed; nothing else has happened.
     Tick,
 }
 
 /// What a server's driver must do, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ServerAction {
-    /// Send to a site.
+    /// Send a message to a site.
     Send {
-        /// To whom.
+        /// The site.
         site: SiteId,
-        /// What.
+        /// The message.
         message: Message,
     },
-    /// Tell a site why if it is a fault ([`Error::is_fault`]), close its connection, and tell people.
+    /// Send the site the reason if it is a fault ([`Error::is_fault`]), close its connection, and log the event.
     Dismiss {
-        /// Whom.
+        /// The site.
         site: SiteId,
         /// Why.
         error: Error,
     },
-    /// A site takes part from now on: tell people.
+    /// A site takes part from now on: log the event.
     Welcome {
-        /// Which.
+        /// The site.
         site: SiteId,
     },
-    /// A site has come back without its checkpoint, and goes on nevertheless: tell people, and note it in the records.
+    /// A site came back without its checkpoint and continues anyway: log the event and add it to the records.
     StateLost {
-        /// Which.
+        /// The site.
         site: SiteId,
-        /// The round from which it goes on.
+        /// The round from which it continues.
         round: u64,
-        /// The checkpoint that it goes on with; 0 for a fresh discriminator.
+        /// The checkpoint with which it continues; 0 for a fresh discriminator.
         restored: u64,
     },
-    /// Unpack a site's conditions, check them against its summary, and keep them; then [`ServerEvent::Kept`].
+    /// Decompress a site's conditions, check them against its summary, and store them; then [`ServerEvent::Kept`].
     Keep {
-        /// Whose.
+        /// The site.
         site: SiteId,
         /// Its counts and shapes.
         summary: SiteSummary,
-        /// Its condition codes, compressed as they came: as large as its summary says once inflated.
+        /// Its condition codes, compressed as received. Decompressed, they have the size that its summary declares.
         conditions: Payload,
     },
-    /// Make the generator or restore the checkpoint; then [`ServerEvent::Begun`].
+    /// Create the generator or restore the checkpoint; then [`ServerEvent::Begun`].
     Begin {
         /// Rounds already done.
         rounds_done: u64,
     },
-    /// Make one synthetic batch a draw; then [`ServerEvent::Synthesized`].
+    /// Generate one synthetic batch per draw; then [`ServerEvent::Synthesized`].
     Synthesize {
         /// Which round.
         round: u64,
-        /// Who takes part, and what of theirs is shown.
+        /// The sites that take part, with their cases.
         draws: Vec<Draw>,
     },
-    /// Sites are at work: get ready what the next round will need.
+    /// Prepare the next round while the sites compute.
     Prepare {
         /// The next round.
         round: u64,
-        /// Who will take part.
+        /// The sites that will take part, with their cases.
         draws: Vec<Draw>,
     },
     /// One generator step; then [`ServerEvent::Updated`].
     Update {
         /// Which round.
         round: u64,
-        /// Who answered, in site order.
+        /// The answers, in site order.
         contributions: Vec<Contribution>,
     },
-    /// Keep a checkpoint.
+    /// Write a checkpoint.
     Checkpoint {
         /// Rounds done.
         rounds_done: u64,
@@ -163,11 +163,11 @@ enum State {
 impl State {
     fn name(self) -> &'static str {
         match self {
-            State::Gathering => "sites gather",
-            State::Beginning => "the generator is restored",
-            State::Synthesizing => "the server synthesizes",
-            State::Collecting => "feedback is collected",
-            State::Updating => "the generator is updated",
+            State::Gathering => "the server waits for sites to join",
+            State::Beginning => "the server restores the generator",
+            State::Synthesizing => "the server generates images",
+            State::Collecting => "the server collects feedback",
+            State::Updating => "the server updates the generator",
             State::Finished | State::Failed => "the run is over",
         }
     }
@@ -175,11 +175,13 @@ impl State {
 
 /// The server's side of the protocol.
 ///
-/// One generator step a round, for which it waits as [`RunDescription::waiting`] says. Under [`Waiting::All`](crate::Waiting::All) a site that was lost is waited for;
-/// when one comes back without the networks that it had, all go back to the last checkpoint that everybody holds, so that the run
-/// ends as if nothing had happened.
+/// Each round is one generator step. [`RunDescription::waiting`] defines which sites a round waits for. Under
+/// [`Waiting::All`](crate::Waiting::All) the server waits for a lost site. If a site restarts and still holds its
+/// checkpoint, all sites roll back to the latest checkpoint, so that the result is the same as without the
+/// interruption.
 ///
-/// Whoever drives it does the actions in order, and hands in the event of one that has one before any other event.
+/// The driver performs the actions in order. If an action has a completion event, the driver passes that event in
+/// before any other.
 #[derive(Debug)]
 pub struct Server {
     run: RunDescription,
@@ -201,7 +203,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server for `sites` sites that holds checkpoints of the given rounds and knows some sites from before.
+    /// Creates a server for `sites` sites that holds checkpoints of the given rounds and the conditions of the `known`
+    /// sites.
     pub fn new(run: RunDescription, sites: u32, policy: ServerPolicy, checkpoints: &[u64], known: Vec<(SiteId, SiteSummary)>) -> Self {
         let mut seats: Vec<Seat> = (0..sites).map(|_| Seat::new()).collect();
         for (site, summary) in known {
@@ -232,12 +235,12 @@ impl Server {
         server
     }
 
-    /// What to do next, if anything.
+    /// The next action, if any.
     pub fn poll_action(&mut self) -> Option<ServerAction> {
         self.actions.pop_front()
     }
 
-    /// When to come back with [`ServerEvent::Tick`], if only time could change something.
+    /// When to send [`ServerEvent::Tick`], if a timeout is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let answers = self.seats.iter().filter_map(|seat| self.answer_due(seat));
         answers.chain(self.absence_due().map(|due| due.1)).chain(self.deadline_due()).min()
@@ -248,17 +251,17 @@ impl Server {
         self.round
     }
 
-    /// Whether every site has been told of the end, and has left.
+    /// Whether every site has been told that the run is over, and has disconnected.
     pub fn everybody_knows(&self) -> bool {
         self.seats.iter().all(|s| s.told && !s.is_connected())
     }
 
-    /// Takes one event at a time counted from the run's start.
+    /// Handles one event. `now` is the time since the run's start.
     ///
-    /// A fault of one site is no error: the site is dismissed, the others go on or wait, as configured.
+    /// A fault of one site is not an error: that site is dismissed, and the others continue or wait, as configured.
     ///
     /// # Errors
-    /// Whatever ends the run: the fault of a site that is not waited for any longer, or [`Error::Away`].
+    /// An error that ends the run: the fault of a site that the server no longer waits for, or [`Error::Away`].
     pub fn handle_event(&mut self, now: Duration, event: ServerEvent) -> Result<(), Error> {
         match event {
             ServerEvent::Message { site, message } => {

@@ -10,14 +10,14 @@ use crate::{
     seat::nearest_checkpoint,
 };
 
-/// How often one answer is sent again: each time it is journalled.
+/// How often one answer may be sent again. Each time, it is recorded in the journal.
 const RESENDS_MAX: u32 = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
     /// Not connected, or waiting for the run's description.
     Joining,
-    /// Looking at what the run asks for.
+    /// Checking what the run requests.
     Inspecting,
     /// Waiting for the hospital's consent.
     Consenting,
@@ -34,14 +34,14 @@ enum State {
 impl State {
     fn name(self) -> &'static str {
         match self {
-            State::Joining => "the site joins",
-            State::Inspecting | State::Consenting => "the site looks at the run",
+            State::Joining => "the site is joining",
+            State::Inspecting | State::Consenting => "the site checks the run",
             State::Recalling => "the site looks for its checkpoints",
             State::Accepted => "the site waits for the start",
             State::Beginning => "the site restores its networks",
             State::Waiting => "the site waits for another round",
             State::Stepping => "the site computes",
-            State::Over => "the site's part is over",
+            State::Over => "the site is no longer part of the run",
         }
     }
 }
@@ -58,30 +58,31 @@ struct Part {
     answer: Option<(u64, Payload, Option<Losses>)>,
     /// How often that answer was sent again.
     resends: u32,
-    /// The round after the last one that this connection brought: a server may skip rounds when a connection was lost, and not else.
+    /// The round after the last one received on this connection. A server may skip rounds only after a lost connection.
     expected: Option<u64>,
-    /// Whether the server wants the conditions; said on joining.
+    /// Whether the server asked for the conditions when the site joined.
     conditions_wanted: bool,
-    /// The checkpoints that the site has named, and written since.
+    /// The checkpoints that the site listed on joining, and those that it has written since.
     checkpoints: Vec<u64>,
 }
 
-/// What a site brings into a run besides its data.
+/// A site's settings and state for a run, apart from its data.
 #[derive(Debug, Clone)]
 pub struct SiteSetup {
-    /// What it allows.
+    /// The site's policy.
     pub policy: SitePolicy,
     /// Counts and shapes of its cases.
     pub summary: SiteSummary,
     /// Where its own random numbers come from.
     pub randomness: SiteRandomness,
-    /// What it has answered before, over all restarts, and whose its cases are.
+    /// Its earlier answers across all restarts, and the patient of each case.
     pub history: History,
 }
 
 /// A site's side of the protocol.
 ///
-/// Whoever drives it does the actions in order, and hands in the event of one that has one before any other event.
+/// The driver performs the actions in order. If an action has a completion event, the driver passes that event in
+/// before any other.
 #[derive(Debug)]
 pub struct Site {
     setup: SiteSetup,
@@ -94,7 +95,7 @@ pub struct Site {
 }
 
 impl Site {
-    /// A site that has not joined yet.
+    /// Creates a site that has not joined yet.
     ///
     /// # Panics
     /// If the history does not name the patient of every case.
@@ -104,7 +105,7 @@ impl Site {
         Self { setup, part: None, state: State::Joining, losses, showing, actions }
     }
 
-    /// What to do next, if anything.
+    /// The next action, if any.
     pub fn poll_action(&mut self) -> Option<SiteAction> {
         self.actions.pop_front()
     }
@@ -114,11 +115,11 @@ impl Site {
         self.part.as_ref().and_then(|p| p.rounds_done).unwrap_or(0)
     }
 
-    /// Takes one event.
+    /// Handles one event.
     ///
     /// # Errors
-    /// [`Error::Refused`] by the site's own policy, or whatever the server sent that has no place; the site has then told the
-    /// server that it leaves.
+    /// [`Error::Refused`] by the site's own policy, or an error for an invalid message of the server. In both cases a
+    /// [`Message::Leave`] to the server is queued.
     pub fn handle_event(&mut self, event: SiteEvent) -> Result<(), Error> {
         let done = self.handle(event);
         if let Err(error) = &done {
@@ -196,7 +197,11 @@ impl Site {
                         (part.expected, part.conditions_wanted) = (None, conditions_wanted);
                     }
                     Some(part) => {
-                        let fact = format!("it joined the run {} as {}, and the server now describes another", part.run.id(), part.site);
+                        let fact = format!(
+                            "the site joined the run {} as {}, but the server now describes another run or site",
+                            part.run.id(),
+                            part.site
+                        );
                         return Err(refused(&run, fact));
                     }
                     None => {
@@ -296,7 +301,8 @@ impl Site {
         Some(())
     }
 
-    /// The next round's draws are known beforehand: its real images can be looked at while the synthetic ones are made.
+    /// The next round's draws are known in advance, so its real images can be processed while the synthetic ones are
+    /// generated.
     fn prepare(&mut self) {
         let part = self.part.as_ref().expect("described");
         let round = part.rounds_done.unwrap_or(0);
@@ -312,7 +318,7 @@ impl Site {
         run.round_draw(*site, round, summary, randomness, history.patients(), policy.patients_per_batch_min)
     }
 
-    /// The server asks for an answer that it may not have got.
+    /// Sends an answer again that the server may not have received.
     fn answer_again(&mut self, asked: u64) -> Option<()> {
         let part = self.part.as_mut().filter(|part| part.resends < RESENDS_MAX)?;
         let (round, feedback, losses) = part.answer.clone().filter(|a| a.0 == asked)?;
@@ -322,7 +328,7 @@ impl Site {
         Some(())
     }
 
-    /// Whether a round fits this site's data and the run's seed: a server can be wrong, and then nothing is computed.
+    /// Checks that a round matches this site's data and the run's seed. If the server is wrong, nothing is computed.
     fn checked(&self, round: u64, drawn: &RoundDraw, asked: &Draw, synthetic: Payload) -> Result<Payload, Error> {
         let Part { site, run, .. } = self.part.as_ref().expect("described before rounds");
         let (site, dims, dtype) = (*site, run.batch_dims(&self.setup.summary.image_dims), run.synthetic_dtype);

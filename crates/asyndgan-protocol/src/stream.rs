@@ -3,13 +3,13 @@ use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 /// A counter-based stream of random numbers.
 pub type Stream = ChaCha8Rng;
 
-/// What a stream is for; no two uses share a stream.
+/// The purpose of a stream; no two purposes share a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Role {
-    /// First weights of the generator.
+    /// Initial weights of the generator.
     GeneratorWeights = 1,
-    /// First weights of a discriminator.
+    /// Initial weights of a discriminator.
     DiscriminatorWeights = 2,
     /// Order of a site's cases within an epoch.
     Cases = 3,
@@ -19,29 +19,30 @@ pub enum Role {
     Dropout = 5,
     /// Dropout, noise and crops of synthesis.
     Synthesis = 6,
-    /// A segmenter's first weights, batches and dropout.
+    /// A segmenter's initial weights, batches and dropout.
     Segmenter = 7,
     /// Artificial patients.
     Phantom = 8,
     /// Resampling of statistics.
     Bootstrap = 9,
-    /// Tumours put into other slices' outlines.
+    /// Transplantation of tumours into the outlines of other slices.
     Transplant = 10,
-    /// Patients dealt out to sites.
+    /// Assignment of patients to sites.
     Partition = 11,
-    /// What a discriminator's images go through in a round.
+    /// Augmentation of a discriminator's images in a round.
     Discriminator = 12,
-    /// Images that are compared with others.
+    /// Selection of images for comparisons.
     Comparison = 13,
-    /// Patients held out to choose settings by.
+    /// Selection of the validation patients.
     Validation = 14,
-    /// A site's real cases and their crops, which its server does not learn.
+    /// A site's real cases and their crops, which are unknown to its server.
     Real = 15,
-    /// Masks put together from several patients'.
+    /// Masks recombined from several patients.
     Recombination = 16,
 }
 
-/// The stream of (seed, role, site, round): the same key always gives the same numbers, other keys unrelated ones.
+/// The stream for (seed, role, site, round). The same key always gives the same numbers; different keys give
+/// independent ones.
 pub fn stream(seed: u64, role: Role, site: u32, round: u64) -> Stream {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -1,61 +1,63 @@
 use crate::{Draw, Learning, Losses, Payload, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary};
 
-/// One site's answer, as the generator's step takes it.
+/// One site's answer, as input of a generator step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contribution {
-    /// The round whose synthetic images were answered: the present one, or under bounded staleness an earlier one.
+    /// The round of the answered synthetic images: the current one, or an earlier one under bounded staleness.
     pub round: u64,
-    /// Whose, and of which of its cases.
+    /// The site and its cases.
     pub draw: Draw,
-    /// The weight pi of the site among those that contribute.
+    /// The weight pi of the site among the contributing sites.
     pub weight: f64,
     /// The gradient.
     pub feedback: Payload,
-    /// The Euclidean norm of the feedback as it came.
+    /// The Euclidean norm of the feedback as received.
     pub norm: f64,
-    /// The factor on the feedback: less than 1 where it was too large beside the others' or the site's own past.
+    /// The factor applied to the feedback: less than 1 if it was too large compared with the other sites or the site's
+    /// own past.
     pub scale: f64,
-    /// Scalar losses, as far as the site lets them out.
+    /// Scalar losses, if the site's policy allows them to leave.
     pub losses: Option<Losses>,
 }
 
-/// The computing that a server's actions ask for; whoever drives a [`crate::Server`] hands it such a worker.
+/// The computations behind a server's actions. The driver of a [`crate::Server`] calls such a worker.
 pub trait ServerWork {
-    /// What the worker can fail with.
+    /// The worker's error type.
     type Error: std::fmt::Display;
-    /// Rounds for which a sound checkpoint is held, ascending.
+    /// Rounds with an intact checkpoint, ascending.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error>;
-    /// Sites whose conditions are held from before.
+    /// Sites whose conditions are already stored.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
-    /// Inflates a site's conditions, checks them against its summary, and keeps them for the whole run. What is wrong with them is the
-    /// answer: that is the site's fault, and does not stop the worker.
+    /// Decompresses a site's conditions, checks them against its summary, and stores them for the whole run. Returns
+    /// what is wrong with them, if anything: that is the site's fault and does not stop the worker.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
-    /// Makes the generator, or restores the checkpoint of `rounds_done` unless 0. Returns the norms of the sites' feedback (times their
-    /// scale) in the last rounds, a row per round, not finite where a site did not contribute.
+    /// Creates the generator, or restores the checkpoint of `rounds_done` unless that is 0. Returns the norms of the
+    /// sites' feedback (times their scale) in the last rounds, one row per round; not finite if a site did not
+    /// contribute.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Self::Error>;
-    /// Gets ready what the next round will need, while sites work; changes no result.
+    /// Prepares the next round while the sites compute. Does not change any result.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Self::Error>;
-    /// Makes one synthetic batch for every draw.
+    /// Generates one synthetic batch per draw.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn synthesize(&mut self, round: u64, draws: &[Draw]) -> Result<Vec<Payload>, Self::Error>;
-    /// One generator step on the weighted feedback, in site order.
+    /// Performs one generator step on the weighted feedback, in site order.
     ///
     /// # Errors
     /// Whatever stops the worker.
@@ -67,39 +69,39 @@ pub trait ServerWork {
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Self::Error>;
 }
 
-/// The computing that a site's actions ask for.
+/// The computations behind a site's actions.
 pub trait SiteWork {
-    /// What the worker can fail with.
+    /// The worker's error type.
     type Error: std::fmt::Display;
     /// Counts and shapes of the site's cases.
     fn summary(&mut self) -> SiteSummary;
     /// The condition codes of every case, `[cases, rows, columns]`.
     fn conditions(&mut self) -> Payload;
-    /// Which patient each case is of, as any number; one number for all cases whose patient is not known.
+    /// An arbitrary patient number for each case; all cases with an unknown patient share one number.
     fn patients(&mut self) -> Vec<u32>;
-    /// Where the site's own random numbers come from: a secret wherever the server is somebody else.
+    /// Where the site's own random numbers come from: a secret if somebody else operates the server.
     fn randomness(&self) -> SiteRandomness;
-    /// Reads what a run asks this site to train, without building it.
+    /// Reads the training that a run requests, without building the networks.
     ///
     /// # Errors
-    /// What of it cannot be read, or cannot be trained here.
+    /// If the request cannot be read, or cannot be trained at this site.
     fn inspect(&mut self, site: SiteId, run: &RunDescription) -> Result<Learning, Self::Error>;
-    /// Rounds for which a sound checkpoint of this run is held, ascending.
+    /// Rounds with an intact checkpoint of this run, ascending.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Self::Error>;
-    /// Makes networks, or restores the checkpoint of `rounds_done` unless 0.
+    /// Creates the networks, or restores the checkpoint of `rounds_done` unless that is 0.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Self::Error>;
-    /// Does what a round asks for before its synthetic images are here; changes no result.
+    /// Does the work of a round that does not need its synthetic images. Does not change any result.
     ///
     /// # Errors
     /// Whatever stops the worker.
     fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Self::Error>;
-    /// One discriminator step, then the feedback of the updated discriminator.
+    /// Performs one discriminator step, then computes the feedback of the updated discriminator.
     ///
     /// # Errors
     /// Whatever stops the worker.

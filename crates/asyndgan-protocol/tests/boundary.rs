@@ -175,11 +175,11 @@ fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     refused(|r, _| r.feedback_dtype = Dtype::Q8, "q8");
     refused(|_, l| l.family = DiscriminatorFamily::Perceptron, "discriminators");
     refused(|_, l| l.family = DiscriminatorFamily::Patch, "discriminators");
-    refused(|_, l| l.betas = [0.5, 0.999_999], "decays");
+    refused(|_, l| l.betas = [0.5, 0.999_999], "betas");
     refused(|_, l| l.width = 1_024, "width_max");
     refused(|_, l| l.learning_rate = 0.0, "learning rates");
     refused(|_, l| l.learning_rate = f64::NAN, "learning rates");
-    refused(|_, l| l.betas = [0.5, 1.0], "decays");
+    refused(|_, l| l.betas = [0.5, 1.0], "betas");
     refused(|_, l| l.augmentation = 0.0, "augmentation_min");
     refused(|_, l| l.memory_bytes = 9 << 30, "memory_bytes_max");
     let spectral = SitePolicy { require_spectral_norm: true, ..SitePolicy::default() };

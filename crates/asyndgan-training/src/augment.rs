@@ -2,10 +2,10 @@ use asyndgan_protocol::Stream;
 use rand::Rng;
 use tch::Tensor;
 
-/// Changes that a discriminator sees on real and synthetic images alike, so that it cannot learn a site's few images by heart.
+/// Augmentation of the discriminator's input, real and synthetic alike, so that it cannot memorise the few images of a site.
 ///
-/// Gradients go through them; the generator learns the images as they are. Brightness, saturation and contrast of the image are
-/// changed, and image and condition are moved together.
+/// Gradients pass through the augmentation; the generator learns to make images without it. Brightness, saturation and contrast
+/// of the image are changed, and image and condition are shifted together.
 ///
 /// # Reference
 /// Zhao et al., `NeurIPS` 2020 (differentiable augmentation), without its cutout.
@@ -40,7 +40,7 @@ impl Augment {
     /// Condition and image, changed.
     ///
     /// # Shapes
-    /// `[batch, channels, rows, columns]` each, to the same; values that are no image stay as they are.
+    /// `[batch, channels, rows, columns]` each, to the same; data that are not images are unchanged.
     pub(crate) fn apply(&self, condition: &Tensor, image: &Tensor) -> (Tensor, Tensor) {
         if self.changes.is_empty() || image.dim() < 4 {
             return (condition.shallow_clone(), image.shallow_clone());
@@ -61,7 +61,7 @@ impl Augment {
         (self.moved(condition), self.moved(&changed))
     }
 
-    /// What is moved in from outside is zero.
+    /// Shifts each image; pixels from outside are zero.
     fn moved(&self, x: &Tensor) -> Tensor {
         let size = x.size();
         let (rows, columns) = (size[2], size[3]);

@@ -25,7 +25,7 @@ impl Checkpoints {
         Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
-    /// Rounds of which there is a sound checkpoint, ascending; a damaged one is set aside.
+    /// Rounds with an intact checkpoint, ascending; damaged files are renamed to `.damaged`.
     pub(crate) fn sound(&mut self) -> Result<Vec<u64>, Error> {
         let mut sound = Vec::new();
         for round in self.rounds()? {
@@ -43,7 +43,7 @@ impl Checkpoints {
         Ok(sound)
     }
 
-    /// Checkpoints that were found damaged, where they lie now.
+    /// Damaged checkpoints, under their new names.
     pub(crate) fn damaged(&self) -> &[PathBuf] {
         &self.damaged
     }

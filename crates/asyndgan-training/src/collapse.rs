@@ -3,7 +3,7 @@ use asyndgan_protocol::Losses;
 
 /// A discriminator whose loss is below this separates real from synthetic images without error.
 const COLLAPSED_LOSS: f32 = 1e-3;
-/// For so many rounds on end: then it has won, and the generator learns nothing from it.
+/// After so many consecutive rounds the discriminator has won, and the generator learns nothing from it.
 const COLLAPSED_ROUNDS: u32 = 300;
 
 /// Counts the rounds in which a site's own discriminator has won.
@@ -13,10 +13,10 @@ pub(crate) struct CollapseCheck {
 }
 
 impl CollapseCheck {
-    /// Takes a round's losses, and returns for how many rounds the discriminator has won if that is too many.
+    /// Adds the losses of a round. Returns for how many rounds the discriminator has won, if that is too many.
     ///
-    /// No loss of a discriminator is below zero. One that segments never loses so little, for boundaries stay unsure: the generator's loss
-    /// says how sure it is of synthetic pixels.
+    /// The loss of a discriminator is never below zero. That of a segmenting one never gets so small, because boundaries stay
+    /// uncertain; the generator's loss shows how certain it is about synthetic pixels.
     pub(crate) fn add(&mut self, losses: Losses, game: Game) -> Option<u32> {
         let won = match game {
             Game::Segmentation => losses.generator > -COLLAPSED_LOSS.ln(),

@@ -11,15 +11,15 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// The masks of all sites: they travel once per run, also when the server is restarted. Each site's are a file of their own that is mapped into
-/// memory, so that only those in use are read.
+/// The masks of all sites. They are sent once per run, even if the server is restarted. Each site has its own file, which is
+/// memory-mapped, so that only the masks in use are read.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     folder: PathBuf,
     sites: BTreeMap<SiteId, (SiteSummary, Tensor)>,
 }
 
-/// What a site's file holds.
+/// Description of a site's file.
 #[derive(Serialize, Deserialize)]
 struct Header {
     summary: SiteSummary,
@@ -27,10 +27,10 @@ struct Header {
 }
 
 impl Conditions {
-    /// Opens the folder. A damaged file counts as none, for its site can send its masks again.
+    /// Opens the folder. Damaged files are ignored, because the site can send its masks again.
     ///
     /// # Errors
-    /// [`Error::Io`] when a file cannot be read for other reasons.
+    /// [`Error::Io`] if a file cannot be read for other reasons.
     pub(crate) fn open(folder: &Path, sites: u32) -> Result<Self, Error> {
         create_private_folder(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
         let mut conditions = Self { folder: folder.into(), sites: BTreeMap::new() };
@@ -50,7 +50,7 @@ impl Conditions {
         Ok(conditions)
     }
 
-    /// Inflates a site's masks into their file. What is wrong with them is the answer; then nothing is kept.
+    /// Decompresses a site's masks into their file. If they are invalid, returns the reason and keeps nothing.
     pub(crate) fn keep(&mut self, site: SiteId, summary: &SiteSummary, payload: &Payload) -> Result<Option<String>, Error> {
         let path = self.path(site);
         // An earlier file must not be taken for these masks.
@@ -59,8 +59,8 @@ impl Conditions {
         let written = write_with(&path, Access::Private, |file| {
             match payload.unpack_into(file) {
                 Ok(Some(found)) if found == summary.conditions_sha256 => return Ok(()),
-                Ok(Some(_)) => fault = Some("masks that are not those of its summary".to_owned()),
-                Ok(None) => fault = Some("masks of another size than its summary says".to_owned()),
+                Ok(Some(_)) => fault = Some("masks that do not match its summary".to_owned()),
+                Ok(None) => fault = Some("masks of a different size than its summary states".to_owned()),
                 // The disk's fault has a number; the decoder's has none.
                 Err(error) if error.raw_os_error().is_none() => fault = Some(format!("masks that cannot be decompressed: {error}")),
                 Err(error) => return Err(error),
@@ -81,7 +81,7 @@ impl Conditions {
         Ok(None)
     }
 
-    /// Whether a site's file is the one that its header describes; it is read a piece at a time.
+    /// Whether a site's file is the one that its header describes. The file is read in chunks.
     fn is_sound(&self, site: SiteId, header: &Header) -> Result<bool, Error> {
         let path = self.path(site);
         let mut file = match fs::File::open(&path) {

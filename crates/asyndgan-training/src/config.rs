@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 
 use crate::Error;
 
-/// What the networks of a run are and how they learn; both ends need the same.
+/// The networks of a run and their training settings; server and sites need the same configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GanConfig {
     /// The server's network.
@@ -17,27 +17,27 @@ pub struct GanConfig {
     pub generator_adam: AdamConfig,
     /// The discriminators' optimiser.
     pub discriminator_adam: AdamConfig,
-    /// Condition codes besides 0: planes of the condition.
+    /// Number of condition codes without 0, which is the number of planes of the condition.
     pub codes: u8,
-    /// Which losses they play for.
+    /// The adversarial loss.
     pub game: Game,
-    /// How strongly images are changed before a discriminator sees them, real and synthetic alike; 0 is not at all.
+    /// Strength of the augmentation of real and synthetic images before the discriminator; 0 turns it off.
     pub augmentation: f64,
-    /// Decay of the generator's exponential average, which is what a run ends with; 0 is the generator itself.
+    /// Decay of the exponential moving average of the generator's weights, which a run returns; 0 turns averaging off.
     pub average_decay: f64,
-    /// An image's code is drawn around a centre of the site that its condition is of.
+    /// Draw the code of an image around the centre of the site of its condition.
     pub site_code: bool,
-    /// What layers compute in; weights, losses and what travels stay 32-bit floats.
+    /// Precision in which layers compute; weights, losses and transmitted tensors are not affected.
     pub precision: Precision,
 }
 
-/// Numbers that layers compute in.
+/// Floating-point precision of the layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     /// 32-bit floats.
     Float32,
-    /// 32-bit floats without the last 16 bits: faster where the processor or GPU has them.
+    /// bfloat16, 32-bit floats without the last 16 bits: faster if the processor or GPU supports it.
     Bfloat16,
 }
 
@@ -51,13 +51,13 @@ impl Precision {
     }
 }
 
-/// The largest width that a site builds on a server's word.
+/// The largest width that a site builds at a server's request.
 const WIDTH_MAX: i64 = 1024;
 const BLOCKS_MAX: usize = 64;
 const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
-    /// The configuration as a run's description carries it.
+    /// The configuration as text, for a run description.
     ///
     /// # Panics
     /// Never: every configuration can be written.
@@ -65,22 +65,22 @@ impl GanConfig {
         serde_json::to_string(self).expect("plain data")
     }
 
-    /// The configuration that a run's description carries.
+    /// Parses the configuration of a run description.
     ///
     /// # Errors
-    /// [`Error::Networks`] when it is none, or asks for networks of no sensible size.
+    /// [`Error::Networks`] if it is not a configuration, or if it describes networks that are too large or inconsistent.
     pub fn described(text: &str) -> Result<Self, Error> {
         let unreadable = |e: serde_json::Error| Error::Networks { fact: e.to_string() };
         let config: Self = serde_json::from_str(text).map_err(unreadable)?;
         let (given, read): (Value, Value) =
             (serde_json::from_str(text).map_err(unreadable)?, serde_json::to_value(&config).map_err(unreadable)?);
         if given != read {
-            return Err(Error::Networks { fact: "they are described with settings that this version does not have".into() });
+            return Err(Error::Networks { fact: "the description has settings that this version does not know".into() });
         }
         let (channels, width) = match config.discriminator {
             DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width } => (channels, width),
             DiscriminatorConfig::Segmenting { codes, .. } if codes != i64::from(config.codes) => {
-                return Err(Error::Networks { fact: format!("{codes} classes to find in conditions of {} codes", config.codes) });
+                return Err(Error::Networks { fact: format!("{codes} classes to segment, but conditions have {} codes", config.codes) });
             }
             DiscriminatorConfig::Segmenting { image_channels, width, .. } => (image_channels, width),
         };
@@ -89,27 +89,27 @@ impl GanConfig {
             GeneratorConfig::Perceptron { width, .. } => (width, 0),
         };
         if !(1..=WIDTH_MAX).contains(&generator) || blocks > BLOCKS_MAX {
-            return Err(Error::Networks { fact: format!("a generator of width {generator} with {blocks} blocks") });
+            return Err(Error::Networks { fact: format!("generator width {generator} or blocks {blocks} out of range") });
         }
         if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
-            return Err(Error::Networks { fact: format!("{channels} channels and width {width}, at most {WIDTH_MAX} are built") });
+            return Err(Error::Networks { fact: format!("discriminator of {channels} channels, width {width}; at most {WIDTH_MAX} each") });
         }
         let segments = matches!(config.discriminator, DiscriminatorConfig::Segmenting { .. });
         if segments != (config.game == Game::Segmentation) {
             return Err(Error::Networks {
-                fact: "the game of segmentation is for discriminators that segment, and for these alone".into(),
+                fact: "the segmentation loss requires a segmenting discriminator, and the other way round".into(),
             });
         }
         if !(0.0..=1.0).contains(&config.augmentation) {
-            return Err(Error::Networks { fact: format!("images changed with strength {}, at most 1 is done", config.augmentation) });
+            return Err(Error::Networks { fact: format!("augmentation strength {}; it must be from 0 to 1", config.augmentation) });
         }
         Ok(config)
     }
 
-    /// What a run with these networks asks a site to train.
+    /// What a site must train in a run with these networks.
     ///
     /// # Errors
-    /// [`Error::Networks`] when they do not fit the run's images.
+    /// [`Error::Networks`] if they do not fit the images of the run.
     pub fn learning(&self, run: &RunDescription) -> Result<Learning, Error> {
         let unfit = |fact: String| Err(Error::Networks { fact });
         let planes = i64::from(self.codes) + i64::from(run.channels);
@@ -122,12 +122,12 @@ impl GanConfig {
             DiscriminatorConfig::Perceptron { channels, width } => (DiscriminatorFamily::Perceptron, width, false, channels, 0),
         };
         if of_images == (family == DiscriminatorFamily::Perceptron) {
-            let data = if of_images { "images" } else { "data that are no images" };
-            return unfit(format!("a discriminator of the family {family} for {data}"));
+            let data = if of_images { "images" } else { "data that are not images" };
+            return unfit(format!("a {family} discriminator does not support {data}"));
         }
         if self.codes == 0 || channels != planes {
             let (codes, image) = (self.codes, run.channels);
-            return unfit(format!("{channels} channels for {codes} condition codes and images of {image} channels"));
+            return unfit(format!("a discriminator of {channels} channels for {codes} condition codes and {image} image channels"));
         }
         // The server's own; a site counts its weights, to compare what other ways of learning would move.
         let (conditions, image, code) = match self.generator {
@@ -142,11 +142,11 @@ impl GanConfig {
         };
         if conditions != i64::from(self.codes) || image != i64::from(run.channels) || !(0..=CODE_MAX).contains(&code) {
             return unfit(format!(
-                "a generator of images of {image} channels from {conditions} condition channels and a code of {code} values"
+                "a generator with {image} image channels, {conditions} condition channels and a code of {code} values does not fit"
             ));
         }
         if i64::from(run.crop) < crop_min {
-            return unfit(format!("crops of {}, a discriminator of the family {family} needs at least {crop_min}", run.crop));
+            return unfit(format!("crop {}; a {family} discriminator needs at least {crop_min}", run.crop));
         }
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);
@@ -178,7 +178,7 @@ fn memory_bytes(width: u64, codes: u8, run: &RunDescription) -> u64 {
     weights.saturating_add(activations).saturating_add(planes)
 }
 
-/// Factor on the learning rates in a round: 1 for the first half, then linearly to zero.
+/// Factor of the learning rates in a round: 1 for the first half, then linearly to zero.
 ///
 /// # Reference
 /// Section 4: 100 epochs constant, 100 linear to zero.

@@ -1,19 +1,19 @@
 use std::path::PathBuf;
 
-/// What can stop a trainer.
+/// Errors that stop a trainer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Weights or checkpoints.
+    /// Weights or checkpoints are not valid.
     #[error(transparent)]
     Models(#[from] asyndgan_models::Error),
     /// A prepared case cannot be read.
     #[error(transparent)]
     Medio(#[from] asyndgan_medio::Error),
-    /// A site without a case has nothing to teach.
-    #[error("the site has no case; prepare its data again, or leave the site out")]
+    /// The site has no cases.
+    #[error("the site has no cases; prepare its data again, or remove the site from the run")]
     NoCases,
-    /// A tensor in transit.
+    /// A transmitted tensor is not valid.
     #[error(transparent)]
     Protocol(#[from] asyndgan_protocol::Error),
     /// libtorch refused an operation.
@@ -24,39 +24,39 @@ pub enum Error {
     Io {
         /// The folder.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         cause: std::io::Error,
     },
-    /// The threads of the server's lanes.
-    #[error("cannot start {threads} threads: {cause}; choose fewer server_threads")]
+    /// The server's threads cannot be started.
+    #[error("cannot start {threads} threads: {cause}; lower server_threads")]
     Threads {
         /// How many.
         threads: u32,
-        /// What the system said.
+        /// The error of the operating system.
         cause: rayon::ThreadPoolBuildError,
     },
-    /// Work was asked for before the run began.
-    #[error("the run has not begun")]
+    /// Work was requested before the run started.
+    #[error("the run has not started")]
     NotBegun,
-    /// A run whose networks cannot be built here.
+    /// The networks of the run cannot be built here.
     #[error("the run's networks cannot be built: {fact}; check that both ends run the same version")]
     Networks {
         /// What is wrong with them.
         fact: String,
     },
-    /// The loss is no number any more.
+    /// The loss or gradient is not finite.
     #[error("the loss or gradient of round {round} is not finite; lower the learning rate")]
     Diverged {
-        /// In which round.
+        /// The round.
         round: u64,
     },
     /// The site's discriminator separates real from synthetic images without error, for so long that the generator will not recover.
     #[error(
         "the discriminator has separated real from synthetic images without error for {rounds} rounds up to round {round}: the generator \
-         learns nothing from it any more; lower its learning rate, or augment more"
+         no longer learns from it; lower the learning rate of the discriminator, or increase the augmentation"
     )]
     Collapsed {
-        /// In which round it was given up.
+        /// The round in which the trainer gave up.
         round: u64,
         /// For how many rounds.
         rounds: u32,

@@ -5,13 +5,13 @@ use tch::{Kind, Tensor};
 
 use crate::Error;
 
-/// The generator's passes, shared out to threads by site.
+/// The generator's passes, distributed over threads by site.
 ///
-/// One thread an operation wastes less than several threads an operation: nobody waits for others within it. A site always goes
-/// through the same lane, and gradients are added lane by lane, so the bits depend on the number of lanes only.
+/// One thread per operation wastes less than several, because no thread waits for others within an operation. A site always uses
+/// the same lane, and gradients are added lane by lane, so the bits of the result depend only on the number of lanes.
 #[derive(Debug)]
 pub(crate) struct Lanes {
-    /// None where one lane does all, on the caller's thread.
+    /// `None` if a single lane does all the work, on the caller's thread.
     pool: Option<ThreadPool>,
     count: usize,
 }
@@ -19,14 +19,14 @@ pub(crate) struct Lanes {
 /// One site's part of a pass.
 pub(crate) struct Part {
     pub(crate) planes: Tensor,
-    /// Of its noise.
+    /// The stream of its noise.
     pub(crate) stream: Stream,
-    /// What its images' code is drawn around, if anything.
+    /// The site whose centre the code of its images is drawn around, if any.
     pub(crate) site: Option<u32>,
 }
 
 impl Lanes {
-    /// At most so many lanes, which share the threads.
+    /// At most `count` lanes, which share the threads.
     ///
     /// # Errors
     /// [`Error::Threads`].
@@ -38,10 +38,10 @@ impl Lanes {
         Ok(Self { pool, count: count as usize })
     }
 
-    /// What sites have, lane by lane; sites in order.
+    /// Distributes the parts of sites over the lanes; sites stay in order.
     ///
     /// # Panics
-    /// If a site is none of `sites`.
+    /// If a site is not one of the `sites` sites.
     pub(crate) fn share_out<T>(&self, sites: u32, parts: impl IntoIterator<Item = (SiteId, T)>) -> Vec<Vec<T>> {
         let mut lanes: Vec<Vec<T>> = (0..self.count).map(|_| Vec::new()).collect();
         for (site, part) in parts {
@@ -50,7 +50,7 @@ impl Lanes {
         lanes
     }
 
-    /// Works every lane's jobs off, and returns what each lane made, in order.
+    /// Runs the job of every lane, and returns the results in order.
     fn each<J: Send, R: Send>(&self, jobs: Vec<J>, work: impl Fn(J) -> R + Send + Sync) -> Vec<R> {
         match &self.pool {
             Some(pool) => pool.install(|| jobs.into_par_iter().map(work).collect()),
@@ -60,7 +60,7 @@ impl Lanes {
 
     /// Synthetic images of each site, with the graph that leads back to the generator.
     ///
-    /// `joined` says whether a lane's sites go through in one pass; samples leave each other alone unless batch norm joins them.
+    /// `joined` selects whether the sites of a lane go through in one pass; samples do not affect each other except under batch norm.
     pub(crate) fn forward(&self, generator: &Generator, lanes: Vec<Vec<Part>>, joined: bool) -> Vec<Tensor> {
         let jobs: Vec<_> = lanes.into_iter().filter(|l| !l.is_empty()).map(|parts| (generator.shared(), parts)).collect();
         let one = |(generator, parts): (Generator, Vec<Part>)| -> Vec<Tensor> {
@@ -75,7 +75,7 @@ impl Lanes {
         self.each(jobs, one).into_iter().flatten().collect()
     }
 
-    /// The gradient of the sum of every site's images times what each of their values is worth.
+    /// The gradient of the sum, over all sites, of the images times the weights of their values ("worth").
     ///
     /// # Shapes
     /// Images and worths `[batch, channels, rows, columns]`, to `[count of weights]`.

@@ -1,17 +1,18 @@
-//! Drives `AsynDGAN`'s networks through the protocol.
+//! Trains `AsynDGAN`'s networks through the protocol.
 //!
-//! [`ServerTrainer`] does the computing that a protocol server asks for, [`SiteTrainer`] a site's; one regular GAN on all data is
-//! the same with a single site. Knows nothing of links, threads or tables. [`synthesize()`] makes images from a trained generator,
-//! [`toy`] is the one-dimensional experiment of figure 5.
+//! [`ServerTrainer`] does the computation of a protocol server, [`SiteTrainer`] that of a site; a regular GAN on all data is the
+//! same with a single site. Network links and result tables are handled elsewhere. [`synthesize()`] generates images with a
+//! trained generator, [`toy`] is the one-dimensional experiment of figure 5.
 //!
 //! ```
 //! use asyndgan_training::learning_rate_scale;
-//! // Constant for the first half of the rounds, then down to zero in a line.
+//! // Constant for the first half of the rounds, then linear to zero.
 //! assert_eq!([0, 50, 75, 99].map(|round| learning_rate_scale(round, 100)), [1.0, 1.0, 0.5, 0.02]);
 //! ```
 //!
-//! **Invariant:** a site's trainer holds that site's cases only, and hands out nothing but masks, feedback and losses.
-//! **Invariant:** on a CPU the same seed gives the same generator bytes, whatever order sites answer in, stopped and continued or not.
+//! **Invariant:** a site's trainer holds only that site's cases, and returns only masks, feedback and losses.
+//! **Invariant:** on a CPU, the same seed gives the same generator bytes, whatever the order in which sites answer, and whether the run was
+//! interrupted or not.
 
 mod augment;
 mod checkpoints;

@@ -10,12 +10,12 @@ use crate::{
     tensors::{augmented, choose},
 };
 
-/// Images with their conditions: conditions in memory, for they travel as a whole; images where they are.
+/// Images with their conditions. Conditions are in memory, because they are sent as a whole; images are in memory or on disk.
 #[derive(Debug)]
 pub struct Pairs {
     images: Images,
     codes: Tensor,
-    /// The patient of each case; one number for all cases whose patient is not known, for they may be of the same.
+    /// The patient of each case; all cases of unknown patients share one number, because they may be of the same patient.
     patients: Vec<u32>,
 }
 
@@ -31,20 +31,20 @@ impl Pairs {
     ///
     /// # Shapes
     /// Images in [-1, 1] `[cases, channels, rows, columns]` with condition codes (bytes) `[cases, 1, rows, columns]`, or values
-    /// `[cases, values]` with a code each `[cases, 1]`.
+    /// `[cases, values]` with one code each `[cases, 1]`.
     ///
     /// # Panics
-    /// If the two differ in number.
+    /// If there are not as many codes as images.
     pub fn new(images: Tensor, codes: Tensor) -> Self {
-        assert_eq!(images.size()[0], codes.size()[0], "a condition for every image");
+        assert_eq!(images.size()[0], codes.size()[0], "one condition per image is needed");
         let patients = (0..codes.size()[0] as u32).collect();
         Self { images: Images::Memory(images), codes, patients }
     }
 
-    /// Prepared cases on the disk.
+    /// Prepared cases on disk.
     ///
     /// # Errors
-    /// [`Error::Medio`] when a condition cannot be read.
+    /// [`Error::Medio`] if a condition cannot be read, [`Error::NoCases`] if there are no cases.
     pub fn of_cases(cases: CaseSet) -> Result<Self, Error> {
         let codes = (0..cases.len()).map(|i| Ok(tensor_2(&cases.condition(i)?))).collect::<Result<Vec<_>, Error>>()?;
         if codes.is_empty() {
@@ -54,10 +54,10 @@ impl Pairs {
         Ok(Self { images: Images::Disk(cases), codes: Tensor::stack(&codes, 0).unsqueeze(1), patients })
     }
 
-    /// Values with a code each, for data that are no images.
+    /// Values with one code each, for data that are not images.
     ///
     /// # Panics
-    /// If the two differ in number.
+    /// If there are not as many codes as values.
     pub fn of_values(values: &[f64], codes: &[u8]) -> Self {
         Self::new(Tensor::from_slice(values).to_kind(Kind::Float).unsqueeze(1), Tensor::from_slice(codes).unsqueeze(1))
     }
@@ -85,7 +85,7 @@ impl Pairs {
         }
     }
 
-    /// Chosen images with their conditions, cropped and flipped as told.
+    /// Chosen images with their conditions, cropped and flipped as given by `augmentations`.
     ///
     /// # Shapes
     /// Images `[batch, channels, crop, crop]` and codes `[batch, 1, crop, crop]`, or `[batch, values]` and `[batch, 1]`.
@@ -101,7 +101,7 @@ impl Pairs {
     }
 }
 
-/// The cases of one patient have the number of its first case; those of unknown patients are taken for one patient's.
+/// The cases of one patient have the number of its first case; those of unknown patients are treated as one patient's.
 fn numbered(cases: &CaseSet) -> Vec<u32> {
     let mut first = BTreeMap::<&str, u32>::new();
     let number = |case: u32| cases.patient(case as usize).map_or(u32::MAX, |patient| *first.entry(patient).or_insert(case));

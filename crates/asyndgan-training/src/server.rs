@@ -32,20 +32,21 @@ pub struct ServerTrainer {
     lanes: Lanes,
     generator: Generator,
     adam: Adam,
-    /// The generator's weights, averaged over the rounds.
+    /// Exponential moving average of the generator's weights.
     average: Tensor,
-    /// The next round's conditions, got ready while sites work.
+    /// The next round's conditions, prepared while sites work.
     prepared: Option<(u64, Vec<Draw>, Vec<Tensor>)>,
     /// Synthetic images of a round, with the graph that leads back to the generator.
     synthetic: BTreeMap<SiteId, (u64, Tensor)>,
-    /// What sites answered in every round done, `[sites, 3]` each; not a number where a site did not contribute, or keeps its losses.
+    /// The answers of the sites in every completed round, `[sites, 3]` each; NaN if a site did not contribute, or does not send losses.
     answers: Vec<Vec<f32>>,
 }
 
 impl ServerTrainer {
-    /// A trainer for `sites` sites with checkpoints in a folder, which it finds again when it is given the same run.
+    /// A trainer for `sites` sites, with checkpoints in a folder. With the same run, it finds its checkpoints again.
     ///
-    /// On a CPU sites' images are shared out to `threads` threads, whose number is part of a run's configuration: sums depend on it.
+    /// On a CPU, the images of the sites are distributed over `threads` threads. Their number is part of a run's configuration,
+    /// because sums depend on it.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Threads`].
@@ -68,7 +69,7 @@ impl ServerTrainer {
         (generator, adam, average)
     }
 
-    /// The generator that a run ends with: the average of its weights over the last rounds, or as they are.
+    /// The final generator of a run: with the average of its weights over the last rounds, or with its current weights.
     ///
     /// # Panics
     /// Never: the average is of this network.
@@ -83,7 +84,7 @@ impl ServerTrainer {
         averaged
     }
 
-    /// Sites of the run.
+    /// Number of sites of the run.
     pub fn sites(&self) -> u32 {
         self.sites
     }
@@ -93,8 +94,8 @@ impl ServerTrainer {
         self.conditions.all()
     }
 
-    /// What sites answered in every round done: of each site in order the discriminator's loss, the generator's, and the norm of the feedback
-    /// as it was used; not a number where a site did not contribute or keeps its losses.
+    /// The answers of the sites in every completed round: for each site in order, the discriminator's loss, the generator's loss, and
+    /// the norm of the feedback as it was used; NaN if a site did not contribute or does not send losses.
     pub fn answers(&self) -> &[Vec<f32>] {
         &self.answers
     }
@@ -104,7 +105,7 @@ impl ServerTrainer {
         self.synthetic.iter().map(|(&site, (_, images))| (site, images))
     }
 
-    /// Checkpoints that were found damaged and set aside.
+    /// Damaged checkpoints, which were renamed.
     pub fn damaged(&self) -> &[PathBuf] {
         self.checkpoints.damaged()
     }
@@ -127,7 +128,8 @@ impl ServerTrainer {
         self.lanes.forward(&self.generator, self.lanes.share_out(self.sites, parts), joined(&self.config))
     }
 
-    /// The images that were answered, with their graph; of an earlier round made again, by the generator as it is now.
+    /// The images that a contribution is about, with their graph; those of an earlier round are generated again by the current
+    /// generator.
     fn answered(&self, contribution: &Contribution) -> Result<Tensor, Error> {
         let Contribution { round, draw, .. } = contribution;
         match self.synthetic.get(&draw.site) {
@@ -140,7 +142,8 @@ impl ServerTrainer {
     }
 }
 
-/// Whether several sites' samples may go through the generator together: they leave each other alone unless batch norm joins them.
+/// Whether several sites' samples may go through the generator together: they do not affect each other
+/// except under batch norm.
 fn joined(config: &GanConfig) -> bool {
     !matches!(config.generator, GeneratorConfig::ResNet(ResNetConfig { norm: Norm::Batch, .. }))
 }

@@ -15,11 +15,11 @@ use crate::{
     tensors::{choose, condition_planes, payload_as, payload_of, tensor_of},
 };
 
-/// A site's work: holds its own cases and its discriminator, neither of which ever leaves.
+/// The work of a site: holds its own cases and its discriminator, which never leave the site.
 #[derive(Debug)]
 pub struct SiteTrainer {
     pairs: Pairs,
-    /// The condition codes that may leave: the pairs' own, or re-combined ones of the same number.
+    /// The condition codes that may leave the site: those of the pairs, or the same number of re-combined ones.
     shared: Tensor,
     summary: SiteSummary,
     feedback_norm_max: f32,
@@ -30,19 +30,19 @@ pub struct SiteTrainer {
     begun: Option<Begun>,
 }
 
-/// What a site does otherwise than a run in one process.
+/// Options of a site that differ from a run in a single process.
 #[derive(Debug)]
 pub struct SiteOptions {
-    /// The condition codes that leave instead of the pairs' own, `[cases, 1, rows, columns]`.
+    /// The condition codes to send instead of those of the pairs, `[cases, 1, rows, columns]`.
     pub shared: Option<Tensor>,
-    /// Feedback for one image that is longer than this is scaled down to it.
+    /// Largest Euclidean norm of the feedback for one image; larger feedback is scaled down.
     pub feedback_norm_max: f32,
-    /// Where first weights, real cases and image changes come from.
+    /// Source of randomness for initial weights, the choice of real cases, and augmentation.
     pub randomness: SiteRandomness,
 }
 
 impl Default for SiteOptions {
-    /// A run in one process: own masks, feedback as it is, everything from the run's seed.
+    /// A run in a single process: own masks, feedback of any norm, all randomness from the run's seed.
     fn default() -> Self {
         Self { shared: None, feedback_norm_max: f32::INFINITY, randomness: SiteRandomness::Seed }
     }
@@ -58,7 +58,7 @@ struct Begun {
     prepared: Option<Prepared>,
 }
 
-/// A round's real images, and what the discriminator says of them: known before the synthetic ones are here.
+/// A round's real images, and the discriminator's output for them: computed before the synthetic images arrive.
 #[derive(Debug)]
 struct Prepared {
     round: u64,
@@ -67,12 +67,12 @@ struct Prepared {
     on_real: Tensor,
     /// The condition of the synthetic images.
     condition: Tensor,
-    /// What they go through before the discriminator learns from them, and before it judges them.
+    /// Augmentations of the synthetic images: before the discriminator learns from them, and before it gives feedback.
     augments: [Augment; 2],
 }
 
 impl Begun {
-    /// What the discriminator says.
+    /// The discriminator's output.
     fn logits(&self, condition: &Tensor, image: &Tensor) -> Tensor {
         let [condition, image] = [condition, image].map(|x| self.config.precision.of(x));
         self.discriminator.forward(&condition, &image).to_kind(Kind::Float)
@@ -80,14 +80,14 @@ impl Begun {
 }
 
 impl SiteTrainer {
-    /// A trainer for one site's cases, with checkpoints of each run in a folder of their own.
+    /// A trainer for the cases of one site, with a separate checkpoint folder per run.
     ///
     /// # Panics
-    /// If the shared codes have another shape than the pairs' codes.
+    /// If the shape of the shared codes differs from that of the pairs' codes.
     pub fn new(pairs: Pairs, options: SiteOptions, folder: &Path, device: Device) -> Self {
         let SiteOptions { shared, feedback_norm_max, randomness } = options;
         let shared = shared.unwrap_or_else(|| pairs.codes().shallow_clone());
-        assert_eq!(shared.size(), pairs.codes().size(), "a shared condition for every own");
+        assert_eq!(shared.size(), pairs.codes().size(), "the shared conditions must have the shape of the own ones");
         let conditions_sha256 = payload_of(&shared.squeeze_dim(1)).sha256();
         let summary = SiteSummary { cases: pairs.count() as u32, image_dims: pairs.image_dims(), conditions_sha256 };
         Self { pairs, shared, summary, feedback_norm_max, randomness, device, folder: folder.into(), checkpoints: None, begun: None }
@@ -98,7 +98,7 @@ impl SiteTrainer {
         &self.summary
     }
 
-    /// Checkpoints that were found damaged and set aside.
+    /// Damaged checkpoints, which were renamed.
     pub fn damaged(&self) -> &[PathBuf] {
         self.checkpoints.as_ref().map_or(&[], Checkpoints::damaged)
     }

@@ -4,23 +4,23 @@ use tch::{Device, Kind, Tensor};
 
 use crate::condition_planes;
 
-/// Conditions to make images of.
+/// Conditions to generate images from.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Condition codes (bytes), `[count, 1, rows, columns]` or `[count, 1]`.
     pub codes: &'a Tensor,
-    /// Codes besides 0: planes of the condition.
+    /// Number of codes without 0, which is the number of planes of the condition.
     pub planes: u8,
-    /// Of which site each condition is, where the generator was told; else empty.
+    /// The site of each condition, if the generator was trained with site codes; otherwise empty.
     pub sites: &'a [u32],
-    /// Images that go through the generator at once: under batch norm they share statistics, so take a site's batch.
+    /// Number of images per generator pass. Under batch norm they share statistics, so use the batch size of a site.
     pub together: u32,
-    /// How many batches of the same set were made before: noise goes on behind theirs.
+    /// Number of batches of the same set that were generated before; the noise continues after theirs.
     pub batches_before: u64,
 }
 
-/// Makes one synthetic image for every condition, with dropout or noise from the run's synthesis stream; `progress` hears how
-/// many are done.
+/// Generates one synthetic image per condition, with dropout or noise from the run's synthesis stream; `progress` receives the
+/// number of images done.
 ///
 /// # Shapes
 /// Images on the CPU, `[count, channels, rows, columns]`, or `[count, values]`.

@@ -3,12 +3,12 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// A tensor as a payload: bytes as condition codes, all else as 32-bit floats.
+/// A tensor as a payload: bytes as condition codes, all other types as 32-bit floats.
 pub fn payload_of(tensor: &Tensor) -> Payload {
     payload_as(tensor, if tensor.kind() == Kind::Uint8 { Dtype::U8 } else { Dtype::F32 })
 }
 
-/// A tensor as a payload of an element type.
+/// A tensor as a payload of the given element type.
 pub fn payload_as(tensor: &Tensor, dtype: Dtype) -> Payload {
     let tensor = tensor.detach().to_device(Device::Cpu);
     let tensor = match dtype {
@@ -34,10 +34,10 @@ fn kind(dtype: Dtype) -> Kind {
     }
 }
 
-/// A payload as a tensor: condition codes as bytes, all else as 32-bit floats.
+/// A payload as a tensor: condition codes as bytes, all other types as 32-bit floats.
 ///
 /// # Errors
-/// [`Error::Protocol`] when bytes and dimensions do not fit.
+/// [`Error::Protocol`] if the number of bytes does not match the dimensions.
 pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
     let payload = payload.clone().unpacked()?;
     let dims: Vec<i64> = payload.dims.iter().map(|&d| i64::from(d)).collect();
@@ -49,7 +49,7 @@ pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
     })
 }
 
-/// A window of an image, turned as told; values that are no image stay as they are.
+/// A crop of an image, flipped as given; data that are not images are unchanged.
 ///
 /// # Shapes
 /// `[channels, rows, columns]` to `[channels, crop, crop]`.
@@ -64,13 +64,13 @@ pub(crate) fn augmented(sample: &Tensor, a: &Augmentation, crop: u32) -> Tensor 
     if axes.is_empty() { window } else { window.flip(axes) }
 }
 
-/// Chosen cases, each cropped and flipped as told.
+/// Chosen cases, each cropped and flipped as given.
 pub(crate) fn choose(all: &Tensor, cases: &[u32], augmentations: &[Augmentation], crop: u32) -> Tensor {
     let one = |(&case, a): (&u32, &Augmentation)| augmented(&all.get(case.into()), a, crop);
     Tensor::stack(&cases.iter().zip(augmentations).map(one).collect::<Vec<_>>(), 0)
 }
 
-/// Condition codes as planes: one a code, 1 where it is, -1 elsewhere.
+/// Condition codes as one-hot planes: one plane per code, 1 where the code is and -1 elsewhere.
 ///
 /// # Shapes
 /// `[batch, 1, rows, columns]` to `[batch, codes, rows, columns]`, or `[batch, 1]` to `[batch, codes]`.

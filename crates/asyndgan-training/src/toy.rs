@@ -1,8 +1,8 @@
 //! The toy experiment of figure 5: three sites, each with one condition and its own Gaussian.
 //!
 //! # Reference
-//! Section 4.3. The surviving text prints `N(3, 2)` for the first site, which would share its mean with the third and make the
-//! figure pointless; a minus is assumed lost. The second number is read as the standard deviation.
+//! Section 4.3. The available text gives `N(3, 2)` for the first site. It would then share its mean with the third site, and
+//! the figure would be pointless, so a missing minus sign is assumed. The second number is read as the standard deviation.
 
 use asyndgan_protocol::Stream;
 use rand::Rng;
@@ -11,17 +11,17 @@ use rand_distr::{Distribution, Normal};
 /// Mean and standard deviation of every site.
 pub const SITES: [(f64, f64); 3] = [(-3.0, 2.0), (1.0, 1.0), (3.0, 0.5)];
 
-/// The grid on which the barycentre is worked out: from, to, points.
+/// The grid on which the barycentre is computed: from, to, number of points.
 const GRID: (f64, f64, usize) = (-13.0, 9.0, 2_200);
 
-/// So many values of what a generator learns when all sites have the same condition and weigh the same: the density q that minimises the
-/// mean Jensen-Shannon divergence to the sites' Gaussians, which is not their mixture.
+/// Draws `count` values from the distribution that a generator learns if all sites have the same condition and the same weight: the
+/// density q that minimises the mean Jensen-Shannon divergence to the sites' Gaussians, which is not their mixture.
 ///
 /// # Panics
 /// Never: the grid has points.
 ///
 /// # Reference
-/// Equation 3 at one x, with the best discriminators. The objective is convex in q; it is minimised by exponentiated gradients.
+/// Equation 3 at one x, with the optimal discriminators. The objective is convex in q; it is minimised by exponentiated gradients.
 pub fn barycentre_values(count: usize, rng: &mut Stream) -> Vec<f64> {
     let (from, to, points) = GRID;
     let step = (to - from) / points as f64;
@@ -53,10 +53,10 @@ pub fn barycentre_values(count: usize, rng: &mut Stream) -> Vec<f64> {
     (0..count).map(draw).collect()
 }
 
-/// So many values of one site, from 0.
+/// Draws `count` values of one site; sites count from 0.
 ///
 /// # Panics
-/// If there is no such site.
+/// If the site does not exist.
 pub fn values(site: usize, count: usize, rng: &mut Stream) -> Vec<f64> {
     let (mean, sd) = SITES[site];
     let normal = Normal::new(mean, sd).expect("positive deviation");

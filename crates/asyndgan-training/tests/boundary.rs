@@ -295,10 +295,10 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
     let bomb = Payload::new(vec![100_000_000], Dtype::U8, vec![0; 100_000_000]).packed();
     assert!(bomb.bytes.len() < 32_000);
     let claimed = Payload { dims: sound.dims.clone(), ..bomb };
-    assert!(keep(claimed).expect("refused").contains("another size"));
+    assert!(keep(claimed).expect("refused").contains("different size"));
     assert!(keep(Payload { bytes: vec![7; 100].into(), packed: true, ..sound.clone() }).expect("refused").contains("decompressed"));
     let other = payload_of(&(1 - masks.squeeze_dim(1)));
-    assert!(keep(other.packed()).expect("refused").contains("not those of its summary"));
+    assert!(keep(other.packed()).expect("refused").contains("do not match its summary"));
     assert!(server.conditions().next().is_none() && server.known().expect("known").is_empty());
     assert_eq!(server.keep(SiteId(0), &summary, sound.packed()).expect("kept"), None);
     assert_eq!(server.conditions().next().expect("kept").1, &masks);

@@ -1,4 +1,4 @@
-//! What carrying costs: rounds with sites that compute nothing, and one large batch each way beside what TLS alone can stream.
+//! Cost of the transport: rounds with sites that compute nothing, and one large batch each way compared with TLS alone.
 #![allow(missing_docs, clippy::disallowed_methods, reason = "criterion's macros; benchmarks look at the clock")]
 
 #[path = "../tests/support/mod.rs"]
@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring, version::TLS13,
 };
 
-/// Hands out the same bytes again and again.
+/// Returns the same bytes every time.
 struct Idle {
     batch: Payload,
     summary: SiteSummary,
@@ -128,7 +128,7 @@ impl Shape {
         Idle { batch, summary: SiteSummary { cases: 2, image_dims, conditions_sha256: conditions(self.side).sha256() } }
     }
 
-    /// Time of so many rounds, from the end of the first one on.
+    /// Time for this many rounds, after one round that is not counted.
     fn rounds(self, rounds: u64, over_network: bool) -> Duration {
         let run = self.run(rounds + 1);
         let (mut first, mut last) = (None, None);
@@ -201,7 +201,7 @@ impl Shape {
     }
 }
 
-/// Time to send so many bytes and get as many back, so many times, over TLS alone.
+/// Time for this many round trips of this many bytes over TLS alone.
 fn tls(bytes: usize, times: u64) -> Duration {
     let keys = keys();
     let read = |name: &str| std::fs::read(keys.folder.path().join(name)).expect("read");
@@ -246,15 +246,15 @@ fn tls(bytes: usize, times: u64) -> Duration {
 fn large(c: &mut Criterion) {
     let shape = Shape { sites: 1, batch: 8, channels: 3, side: 256 };
     let bytes = 8 * 3 * 256 * 256 * 4;
-    let mut group = c.benchmark_group("a batch of 8 images of 3 x 256 x 256 in f32, there and back");
+    let mut group = c.benchmark_group("round trip of a batch of 8 images of 3 x 256 x 256 in f32");
     group.throughput(Throughput::Bytes(2 * bytes as u64));
     group.bench_function("TLS alone", |b| b.iter_custom(|times| tls(bytes, times)));
-    group.bench_function("a round", |b| b.iter_custom(|rounds| shape.rounds(rounds, true)));
+    group.bench_function("one round", |b| b.iter_custom(|rounds| shape.rounds(rounds, true)));
     group.finish();
 }
 
 fn desk(c: &mut Criterion) {
-    let mut group = c.benchmark_group("carrying a round of 10 sites of the desk profile");
+    let mut group = c.benchmark_group("transport of one round with 10 sites of the desk profile");
     for (name, batch, channels) in [("brains, 1 x 1 x 64 x 64", 1, 1), ("tissue, 4 x 3 x 64 x 64", 4, 3)] {
         let shape = Shape { sites: 10, batch, channels, side: 64 };
         group.bench_function(format!("{name}, mutual TLS"), |b| b.iter_custom(|rounds| shape.rounds(rounds, true)));
@@ -264,7 +264,7 @@ fn desk(c: &mut Criterion) {
 }
 
 fn sites(c: &mut Criterion) {
-    let mut group = c.benchmark_group("a round by number of sites, 1 x 1 x 64 x 64, mutual TLS");
+    let mut group = c.benchmark_group("one round by number of sites, 1 x 1 x 64 x 64, mutual TLS");
     for sites in [1, 2, 4, 8, 16, 32, 64] {
         let shape = Shape { sites, batch: 1, channels: 1, side: 64 };
         group.bench_function(BenchmarkId::from_parameter(sites), |b| b.iter_custom(|rounds| shape.rounds(rounds, true)));

@@ -1,4 +1,4 @@
-//! Counting what travels: in memory, and with a line on the disk for each message.
+//! Counting messages: in memory, and with one line on disk per message.
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use asyndgan_protocol::{MessageKind, SiteId};

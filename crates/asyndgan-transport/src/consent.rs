@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
-/// Who agrees that a site takes part in a run.
+/// How it is decided whether a site takes part in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Approval {
-    /// The policy's bounds decide about the first run that a server describes; from then on the site's folder belongs to that run.
+    /// The site joins the first run that its policy allows; from then on, its folder belongs to that run.
     #[default]
     Policy,
-    /// The administrator approves the run's hash before the site takes part.
+    /// The administrator must approve the run's hash before the site takes part.
     Administrator,
 }
 
-/// A run that a site takes part in: the site's folder belongs to it, and to no other.
+/// The run that a site takes part in. The site's folder belongs to this run only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ApprovedRun {
     /// The run's identity ([`RunDescription::sha256`]), in hexadecimal.
     pub run: String,
-    /// The site's place in the run; none before it has joined.
+    /// The site's number in the run; `None` before it has joined.
     pub site: Option<SiteId>,
-    /// Who agreed.
+    /// How the run was approved.
     pub by: Approval,
-    /// When: milliseconds since 1970, by the site's clock.
+    /// The time of the approval: milliseconds since the Unix epoch, by the site's clock.
     pub unix_ms: u64,
-    /// What the run is.
+    /// The description of the run.
     pub description: RunDescription,
 }
 
-/// A site's consent to one run, kept in its folder.
+/// A site's consent to one run, stored in its folder.
 #[derive(Debug)]
 pub struct Consent {
     path: PathBuf,
@@ -44,15 +44,15 @@ pub struct Consent {
 }
 
 impl Consent {
-    /// The consent that is kept in a site's folder.
+    /// The consent that is stored in a site's folder.
     pub fn kept_in(folder: &Path, approval: Approval) -> Self {
         Self { path: folder.join("approved-run.json"), approval }
     }
 
-    /// The run that the folder belongs to, if it belongs to one.
+    /// The run that the folder belongs to, if any.
     ///
     /// # Errors
-    /// [`Error::Record`], or [`Error::Consent`] for a damaged file: it may have been any run.
+    /// [`Error::Record`], or [`Error::Consent`] for a damaged file, because the run is then unknown.
     pub fn approved(&self) -> Result<Option<ApprovedRun>, Error> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
@@ -61,7 +61,7 @@ impl Consent {
         };
         let approved: ApprovedRun = serde_json::from_slice(&text).map_err(|e| self.refusal(format!("it is damaged ({e})")))?;
         if approved.run != hex(&approved.description.sha256()) {
-            return Err(self.refusal("its hash is not that of its description".into()));
+            return Err(self.refusal("its hash does not match its description".into()));
         }
         Ok(Some(approved))
     }
@@ -77,15 +77,16 @@ impl Consent {
         }
     }
 
-    /// Whether the site takes part in this very run, at this place; an answer by the policy is kept.
+    /// Checks that the site takes part in this run under this number, and stores a decision that was made by the
+    /// policy.
     ///
     /// # Errors
-    /// [`Error::Consent`] when it does not, or [`Error::Record`].
+    /// [`Error::Consent`] if it does not take part, or [`Error::Record`].
     pub fn decide(&self, site: SiteId, run: &RunDescription) -> Result<(), Error> {
         match self.approved()? {
             Some(before) if before.description != *run => Err(self.other_run(&before, run)),
             Some(ApprovedRun { site: Some(before), .. }) if before != site => {
-                Err(self.refusal(format!("the site took part as {before}, and the server now gives it the place of {site}")))
+                Err(self.refusal(format!("the site took part as {before}, but the server now assigns it to {site}")))
             }
             None | Some(ApprovedRun { by: Approval::Policy, .. }) if self.approval == Approval::Administrator => {
                 Err(self.not_approved(run))
@@ -108,12 +109,12 @@ impl Consent {
 
     fn not_approved(&self, run: &RunDescription) -> Error {
         let hash = hex(&run.sha256());
-        self.refusal(format!("the run {:?} ({hash}) has not been approved; look at it with `asyndgan site approve`", run.name))
+        self.refusal(format!("the run {:?} ({hash}) has not been approved; inspect it with `asyndgan site approve`", run.name))
     }
 
     fn other_run(&self, before: &ApprovedRun, run: &RunDescription) -> Error {
         let changes = differences(&before.description, run).join("; ");
-        self.refusal(format!("this folder belongs to the run {:?}, and the server describes another: {changes}", before.description.name))
+        self.refusal(format!("this folder belongs to the run {:?}, but the server describes another: {changes}", before.description.name))
     }
 
     fn refusal(&self, fact: String) -> Error {
@@ -121,14 +122,14 @@ impl Consent {
     }
 }
 
-/// What differs between two descriptions, a line per field: `batch: 2, now 1`.
+/// The differences between two descriptions, one line per field: `batch: 2, now 1`.
 pub fn differences(before: &RunDescription, after: &RunDescription) -> Vec<String> {
     let mut found = Vec::new();
     compare("", &plain(before), &plain(after), &mut found);
     found
 }
 
-/// What a server wrote, without what moves a terminal or turns text around.
+/// A text from a server, without control characters and characters that change the text direction.
 fn printable(text: &str) -> String {
     let hidden =
         |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');

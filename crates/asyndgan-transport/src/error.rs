@@ -1,25 +1,25 @@
 use std::{net::SocketAddr, path::PathBuf};
 
-/// What can end a server's or a site's part in a run.
+/// An error that ends a server's or a site's part in a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The protocol was broken, or refused.
+    /// The protocol was violated, or a request was refused.
     #[error(transparent)]
     Protocol(#[from] asyndgan_protocol::Error),
-    /// The other end is gone.
-    #[error("the connection to the {peer} is gone; see why it stopped, then start both again")]
+    /// The other end has disconnected.
+    #[error("lost the connection to the {peer}; check why it stopped, then restart both ends")]
     Disconnected {
-        /// Who.
+        /// The other end.
         peer: String,
     },
     /// The worker failed.
     #[error("{0}")]
     Work(String),
     /// The server ended the run early.
-    #[error("the server ended this site's part: {reason}")]
+    #[error("the server ended this site's part in the run: {reason}")]
     Ended {
-        /// Why.
+        /// The reason that the server gave.
         reason: String,
     },
     /// A record cannot be read or written.
@@ -27,7 +27,7 @@ pub enum Error {
     Record {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         cause: std::io::Error,
     },
     /// A journal whose chain is broken.
@@ -35,85 +35,91 @@ pub enum Error {
     Journal {
         /// The file.
         path: PathBuf,
-        /// Which entry, from 0.
+        /// The number of the entry, from 0.
         entry: u64,
         /// What is wrong with it.
         fact: String,
     },
-    /// A key, certificate or name that is of no use.
+    /// A key, certificate or name that cannot be used.
     #[error("keys: {fact}")]
     Keys {
         /// What is wrong.
         fact: String,
     },
-    /// A file that holds no such key, certificate or list.
-    #[error("{path}: {fact}; have it issued again")]
+    /// A file that does not contain the expected key, certificate or list.
+    #[error("{path}: {fact}; ask the operator to issue it again")]
     Bundle {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
         fact: String,
     },
-    /// A private key that others on the machine can read.
-    #[error("{path} can be read by others on this machine: it holds a private key; run chmod 600 on it")]
+    /// A file that should contain a private key.
+    #[error("{path} contains no private key; if `keys request` made it, set `key` in site.toml to its file")]
+    NoPrivateKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A private key that other users of the machine can read.
+    #[error("{path} contains a private key, but other users of this machine can read it: run chmod 600 on it")]
     NotPrivate {
         /// The file.
         path: PathBuf,
     },
     /// The hospital has not agreed to this run.
-    #[error("{path}: {fact}; a run needs a folder of its own, and its own approval")]
+    #[error("{path}: {fact}; every run needs its own folder and its own approval")]
     Consent {
-        /// Where the consent is kept.
+        /// The file with the consent.
         path: PathBuf,
         /// Why the site does not take part.
         fact: String,
     },
-    /// A journal's receipt that proves nothing, or proves that the journal was changed.
+    /// A journal's receipt that is invalid, or that shows that the journal was changed.
     #[error("receipts: {fact}")]
     Receipt {
         /// What is wrong.
         fact: String,
     },
     /// A line of a ledger that cannot be read.
-    #[error("{path}: line {line} is no entry of a ledger; restore the file, or begin a new folder")]
+    #[error("{path}: line {line} is not a ledger entry; restore the file, or use a new folder")]
     Ledger {
         /// The file.
         path: PathBuf,
-        /// Which line, from 1.
+        /// The line number, from 1.
         line: usize,
     },
-    /// An address that cannot be listened at.
-    #[error("cannot listen at {address}: {cause}")]
+    /// The server cannot listen on an address.
+    #[error("cannot listen on {address}: {cause}")]
     Listen {
         /// The address.
         address: SocketAddr,
-        /// What the system said.
+        /// The operating system's error.
         cause: std::io::Error,
     },
-    /// The server does not let this site in.
-    #[error("{server} refuses this site: {fact}")]
+    /// The server rejects this site.
+    #[error("{server} rejects this site: {fact}")]
     Rejected {
-        /// Which server.
+        /// The server's address.
         server: String,
-        /// What it said.
+        /// The reason that it gave.
         fact: String,
     },
-    /// The server's certificate is not what it should be.
-    #[error("{server} cannot be trusted: {fact}; is it the right host, of the right authority, and is this machine's clock right")]
+    /// The server's certificate is not valid.
+    #[error("cannot trust {server}: {fact}; check the host name, the authority in this site's bundle, and this machine's clock")]
     Untrusted {
-        /// Which server.
+        /// The server's address.
         server: String,
         /// What is wrong with its certificate.
         fact: String,
     },
     /// The server cannot be reached.
-    #[error("{server} could not be reached for {waited_s} s, the last time because: {fact}")]
+    #[error("could not reach {server} for {waited_s} s; the last attempt failed: {fact}")]
     Unreachable {
-        /// Which server.
+        /// The server's address.
         server: String,
-        /// How long it was tried.
+        /// For how many seconds the site has tried.
         waited_s: u64,
-        /// What came of the last attempt.
+        /// Why the last attempt failed.
         fact: String,
     },
 }

@@ -1,4 +1,4 @@
-//! The carrier for other machines: gRPC over HTTP/2, mutual TLS.
+//! The network transport: gRPC over HTTP/2 with mutual TLS.
 
 mod chunks;
 mod connections;

@@ -12,35 +12,37 @@ use sha2::{Digest, Sha256};
 
 use crate::{Error, Receipts, RunStamp};
 
-/// One thing that left the site; or a start from a checkpoint, which reveals nothing by itself and is counted.
+/// One message that left the site, or a start from a checkpoint. A start sends nothing, but it counts towards the
+/// limits.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JournalEntry {
-    /// Counts from 0.
+    /// The number of the entry, from 0.
     pub number: u64,
-    /// Milliseconds since 1970, by the site's clock.
+    /// Milliseconds since the Unix epoch, by the site's clock.
     pub unix_ms: u64,
-    /// What it was.
+    /// The kind of message.
     pub kind: MessageKind,
-    /// About which round, if about one.
+    /// The round that the message belongs to, if any.
     pub round: Option<u64>,
-    /// What a new answer depends on; it does not leave. None for all else, an answer that is sent again included.
+    /// The inputs of a new answer, which are not sent. `None` for everything else, including an answer that is sent
+    /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<Shown>,
-    /// Which run, with which server.
+    /// The run and the server.
     #[serde(flatten)]
     pub stamp: RunStamp,
-    /// How large.
+    /// The size of the message.
     pub bytes: u64,
-    /// SHA-256 of what left.
+    /// SHA-256 of the message.
     pub sha256: String,
-    /// SHA-256 of this entry and of the link before it: whoever changes or removes an entry breaks the chain after it.
+    /// SHA-256 of this entry and the previous link: changing or removing an entry breaks the chain after it.
     pub link: String,
 }
 
-/// What an answer depends on.
+/// The inputs of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shown {
-    /// The site's own cases whose real images were shown.
+    /// The site's cases whose real images were used.
     pub cases: Vec<u32>,
     /// A digest of the synthetic images ([`asyndgan_protocol::synthetic_digest`]).
     pub synthetic: u64,
@@ -55,7 +57,8 @@ impl JournalEntry {
     }
 }
 
-/// A site's record of everything that left it: append-only, every entry chained to the one before, and written before it leaves.
+/// A site's append-only record of everything it sends. Every entry is chained to the previous one, and is written
+/// before the message is sent.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -67,7 +70,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or begins a journal. An entry that was being written when the site was killed, and so never left, is cut off.
+    /// Opens or creates a journal. Removes an incomplete last entry: the site was killed while writing it, so it was
+    /// never sent.
     ///
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
@@ -88,7 +92,7 @@ impl Journal {
     /// Checks a journal and returns its entries.
     ///
     /// # Errors
-    /// [`Error::Record`], or [`Error::Journal`] that names the first entry that was changed or is missing.
+    /// [`Error::Record`], or [`Error::Journal`] with the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
         let text = std::fs::read_to_string(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
         // A last entry that is torn was being written, and never left.
@@ -98,16 +102,17 @@ impl Journal {
         Ok(entries)
     }
 
-    /// Where it stands how far a journal was at the last checkpoint; without that file, entries cut off at the end do not show.
+    /// The file with the journal's length at the last checkpoint. Without it, entries cut off at the end cannot be
+    /// detected.
     pub fn head_path(path: &Path) -> PathBuf {
         path.with_extension("head")
     }
 
-    /// Entries at the end can be missing without a broken chain: what was there at the last checkpoint lies beside.
+    /// Detects entries that were cut off at the end, which does not break the chain, with the head file.
     fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
         let Ok(text) = std::fs::read_to_string(Self::head_path(path)) else { return Ok(()) };
         let head = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link)));
-        let unknown = || Error::Journal { path: Self::head_path(path), entry: 0, fact: "it does not say how far the journal was".into() };
+        let unknown = || Error::Journal { path: Self::head_path(path), entry: 0, fact: "its content is not a journal head".into() };
         let (count, link) = head.ok_or_else(unknown)?;
         let found = count.checked_sub(1).and_then(|last| entries.get(last)).map_or("", |e| e.link.as_str());
         if found == link {
@@ -117,21 +122,21 @@ impl Journal {
         Err(Error::Journal {
             path: path.into(),
             entry,
-            fact: format!("there were {count} entries at the last checkpoint, and this one ended otherwise or is missing"),
+            fact: format!("the journal had {count} entries at the last checkpoint, but this entry was changed or is missing"),
         })
     }
 
-    /// Entries, and the last one's link.
+    /// The number of entries, and the last one's link.
     pub(crate) fn head(&self) -> (u64, &str) {
         (self.number, &self.link)
     }
 
-    /// How often a site has answered, and about which cases, by its journal: limits go on where they were. `patients` has the patient of each
-    /// case.
+    /// Reads from the journal how often a site has answered, and about which cases, so that limits hold across
+    /// restarts. `patients` contains the patient of each case.
     ///
     /// # Errors
-    /// As [`Journal::verify`] and [`Receipts::verify`]: a site that cannot know what it has answered answers nothing more. A journal that is
-    /// shorter than its receipts, as one restored from a backup, is such a case.
+    /// As [`Journal::verify`] and [`Receipts::verify`]: a site that does not know what it has answered must not answer
+    /// again. This includes a journal that is shorter than its receipts, such as one restored from a backup.
     pub fn history(path: &Path, patients: Vec<u32>) -> Result<History, Error> {
         let mut history = History::new(patients);
         let entries = if path.exists() { Self::verify(path)? } else { Vec::new() };
@@ -149,10 +154,10 @@ impl Journal {
         Ok(history)
     }
 
-    /// Writes down what is about to leave; of a new answer with what it depends on.
+    /// Records a message before it is sent; a new answer with its inputs.
     ///
     /// # Errors
-    /// [`Error::Record`]: then it must not leave.
+    /// [`Error::Record`]: the message must not be sent.
     pub fn append(&mut self, kind: MessageKind, round: Option<u64>, shown: Option<Shown>, what: &[u8]) -> Result<(), Error> {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
@@ -165,7 +170,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes sure that the entries so far survive a power failure, and notes how many there are.
+    /// Flushes all entries to disk, so that they survive a power failure, and stores their number.
     ///
     /// # Errors
     /// [`Error::Record`].
@@ -180,13 +185,13 @@ fn chained(path: &Path, text: &str) -> Result<Vec<JournalEntry>, Error> {
     let mut entries: Vec<JournalEntry> = Vec::new();
     for (number, line) in (0..).zip(text.lines()) {
         let broken = |fact: &str| Error::Journal { path: path.into(), entry: number, fact: fact.into() };
-        let entry: JournalEntry = serde_json::from_str(line).map_err(|_| broken("it is no entry"))?;
+        let entry: JournalEntry = serde_json::from_str(line).map_err(|_| broken("it is not a journal entry"))?;
         let before = entries.last().map_or("", |e| e.link.as_str());
         if entry.number != number {
-            return Err(broken("it, or one before it, is missing or out of place"));
+            return Err(broken("this entry or an earlier one is missing or out of order"));
         }
         if entry.clone().linked(before) != entry {
-            return Err(broken("it was changed, or does not belong to the one before it"));
+            return Err(broken("it was changed, or does not follow the previous entry"));
         }
         entries.push(entry);
     }

@@ -1,4 +1,4 @@
-//! Certificates: the consortium's authority, who a certificate says one is, and what TLS makes of it.
+//! Certificates: the consortium's authority, the identities of server and sites, and the TLS configuration.
 
 mod authority;
 mod identity;

@@ -11,29 +11,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, RunStamp};
 
-/// Messages of one kind and their bytes.
+/// The number of messages of one kind and their total size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
-    /// How many.
+    /// Number of messages.
     pub messages: u64,
-    /// How large together, as encoded.
+    /// Total encoded size.
     pub bytes: u64,
 }
 
-/// One message as the ledger's file has it.
+/// One message as a line of the ledger file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LedgerLine {
-    /// Whose, or for whom.
+    /// The site that sent or received the message.
     pub site: SiteId,
-    /// Of which kind.
+    /// The kind of message.
     pub kind: MessageKind,
-    /// About which round, if about one.
+    /// The round that the message belongs to, if any.
     pub round: Option<u64>,
-    /// How large, as encoded.
+    /// The encoded size.
     pub bytes: u64,
 }
 
-/// What travelled between the server and each site, by kind of message; in a file also by round.
+/// Counts the messages between the server and each site by kind. The ledger file also lists the round of each message.
 #[derive(Debug, Default)]
 pub struct Ledger {
     totals: BTreeMap<(SiteId, MessageKind), Traffic>,
@@ -45,10 +45,10 @@ pub struct Ledger {
 const HEADING: &str = "site,kind,round,bytes,note,run,server,name\n";
 
 impl Ledger {
-    /// A ledger that writes every message as a line of a CSV file, and goes on with what is there.
+    /// A ledger that appends every message as a line to a CSV file, and counts the lines that are already there.
     ///
     /// # Errors
-    /// [`Error::Record`], or [`Error::Ledger`] for a line that is no entry.
+    /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
     pub fn kept_in(path: &Path) -> Result<Self, Error> {
         let io = |cause| Error::Record { path: path.into(), cause };
         let mut ledger = Self::default();
@@ -66,10 +66,10 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// The lines of a ledger's file; one that was being written when its process was killed is left out.
+    /// The lines of a ledger file, without an incomplete last line of a killed process.
     ///
     /// # Errors
-    /// [`Error::Record`], or [`Error::Ledger`] for a line that is no entry.
+    /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
         let io = |cause| Error::Record { path: path.into(), cause };
         let text = std::fs::read_to_string(path).map_err(io)?;
@@ -82,7 +82,7 @@ impl Ledger {
         lines.map(|(number, line)| parse(line).ok_or_else(|| unreadable(number))).collect()
     }
 
-    /// Names the run and the server (by its certificate, DER) in every line from now on.
+    /// Sets the run and the server's certificate (DER) that every following line refers to.
     pub fn set_run(&mut self, run: &RunDescription, server_certificate: &[u8]) {
         self.stamp = RunStamp::new(run, Some(server_certificate));
     }
@@ -95,7 +95,7 @@ impl Ledger {
         self.count_with_note(line, "")
     }
 
-    /// Counts one message, with a word about it.
+    /// Counts one message, with a note.
     ///
     /// # Errors
     /// [`Error::Record`] when the file cannot be written.

@@ -1,9 +1,9 @@
-//! Carries protocol messages between a server and its sites, and drives the two state machines.
+//! Transports protocol messages between a server and its sites, and drives the two state machines.
 //!
-//! Owns threads and the clock; knows nothing of networks (the learning kind) or images: computing is behind
-//! [`asyndgan_protocol::ServerWork`] and [`asyndgan_protocol::SiteWork`]. The most important items are [`in_memory`], which joins
-//! a server and sites of one process, [`run_server`] and [`run_site`], which work over any [`ServerLink`] and [`SiteLink`], and
-//! the [`Ledger`] of what travelled.
+//! This crate owns the threads and the clock. It knows nothing about neural networks or images: the computation is
+//! behind [`asyndgan_protocol::ServerWork`] and [`asyndgan_protocol::SiteWork`]. The most important items are
+//! [`in_memory`], which connects a server and sites within one process; [`run_server`] and [`run_site`], which work
+//! over any [`ServerLink`] and [`SiteLink`]; and the [`Ledger`] of all messages.
 //!
 //! ```
 //! use asyndgan_protocol::{Message, SiteId};
@@ -15,8 +15,8 @@
 //! assert_eq!((site, Message::decode(&frame.bytes)), (SiteId(1), Ok(Message::Finish)));
 //! ```
 //!
-//! **Invariant:** only encoded [`asyndgan_protocol::Message`]s travel, also in memory.
-//! **Invariant:** nothing leaves a site that keeps a [`Journal`] before it is written there.
+//! **Invariant:** only encoded [`asyndgan_protocol::Message`]s are transported, even in memory.
+//! **Invariant:** if a site has a [`Journal`], everything it sends is written to the journal first.
 
 mod consent;
 mod error;

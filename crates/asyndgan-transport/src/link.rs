@@ -5,52 +5,55 @@ use bytes::Bytes;
 
 use crate::Error;
 
-/// An encoded message with its number within one connection and direction, from 0.
+/// An encoded message with its sequence number.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// Which one.
+    /// The sequence number within one connection and direction, from 0.
     pub number: u64,
-    /// The message; opaque to whoever carries it.
+    /// The message; opaque to the transport.
     pub bytes: Bytes,
 }
 
-/// What a carrier brings.
+/// An event from the transport.
 #[derive(Debug)]
 pub enum Incoming {
-    /// There is a connection, for the first time or again. What is sent from now on goes there, numbered from 0; nothing of an
-    /// earlier connection comes after this.
+    /// A connection was established, for the first time or again. Frames sent from now on use it, and are numbered from
+    /// 0. No frame of an earlier connection arrives after this.
     Connected,
-    /// A frame of the present connection. It may come twice, and a few may change places; none may be lost before the connection is.
+    /// A frame of the current connection. Frames may be duplicated and slightly reordered, but none is lost unless the
+    /// connection is lost.
     Frame(Frame),
-    /// The present connection is gone.
+    /// The current connection was lost, with the reason.
     Lost(String),
 }
 
-/// The server's end of a carrier: who a site is, the carrier knows.
+/// The server's end of a transport. The transport identifies the sites.
 pub trait ServerLink {
-    /// Sends a frame to a site. If it is gone, nothing happens: [`Incoming::Lost`] tells.
+    /// Sends a frame to a site. Does nothing if the site is disconnected, which [`Incoming::Lost`] reports.
     fn send(&mut self, site: SiteId, frame: Frame);
-    /// Closes the connection of a site once it has been sent what was to be sent.
+    /// Closes the connection of a site after all pending frames are sent.
     fn close(&mut self, site: SiteId);
-    /// What comes next from any site; none when the time is up, or without a time when nothing can come any more.
+    /// Waits for the next event from any site. Returns `None` after the timeout, or, without a timeout, when no further
+    /// event is possible.
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)>;
-    /// The certificate (DER) that a site showed on its present connection, where the carrier has certificates.
+    /// The certificate (DER) that a site presented on its current connection, if the transport uses certificates.
     fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
         let _ = site;
         None
     }
 }
 
-/// A site's end of a carrier, which connects again by itself.
+/// A site's end of a transport, which reconnects automatically.
 pub trait SiteLink {
-    /// Sends a frame to the server. If it is gone, nothing happens: [`Incoming::Lost`] and [`Incoming::Connected`] tell.
+    /// Sends a frame to the server. Does nothing without a connection; [`Incoming::Lost`] and [`Incoming::Connected`]
+    /// report its state.
     fn send(&mut self, frame: Frame);
-    /// What comes next from the server.
+    /// Waits for the next event from the server.
     ///
     /// # Errors
-    /// Why there is no connection, and will be none.
+    /// An error if the link has no connection and cannot reconnect.
     fn receive(&mut self) -> Result<Incoming, Error>;
-    /// The certificate (DER) that the server showed on the present connection, where the carrier has certificates.
+    /// The certificate (DER) that the server presented on the current connection, if the transport uses certificates.
     fn server_certificate(&self) -> Option<Vec<u8>> {
         None
     }

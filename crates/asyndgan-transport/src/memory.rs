@@ -7,14 +7,14 @@ use asyndgan_protocol::SiteId;
 
 use crate::{Error, Frame, Incoming, ServerLink, SiteLink};
 
-/// The server's end of an in-memory carrier.
+/// The server's end of an in-memory transport.
 #[derive(Debug)]
 pub struct MemoryServerLink {
     sites: Vec<Option<Sender<Frame>>>,
     inbox: Receiver<(SiteId, Incoming)>,
 }
 
-/// A site's end of an in-memory carrier; dropping it tells the server that the site is gone.
+/// A site's end of an in-memory transport. Dropping it disconnects the site.
 #[derive(Debug)]
 pub struct MemorySiteLink {
     site: SiteId,
@@ -23,7 +23,7 @@ pub struct MemorySiteLink {
     inbox: Receiver<Frame>,
 }
 
-/// Joins a server and so many sites of one process.
+/// Connects a server and this many sites within one process.
 pub fn in_memory(sites: u32) -> (MemoryServerLink, Vec<MemorySiteLink>) {
     let (server, inbox) = channel();
     let (outboxes, links) = (0..sites)

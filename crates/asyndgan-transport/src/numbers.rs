@@ -5,10 +5,10 @@ use bytes::{Bytes, BytesMut};
 
 use crate::Frame;
 
-/// How many frames may wait for one before them.
+/// How many later frames may wait for a missing one.
 const HELD_MAX: usize = 8;
 
-/// Numbers the frames of one end of one connection, and takes the other end's once and in order, whatever the carrier does.
+/// Numbers the outgoing frames of a connection, and delivers the incoming ones once and in order.
 #[derive(Debug, Default)]
 pub(crate) struct Numbers {
     sent: u64,
@@ -29,7 +29,7 @@ impl Numbers {
             return Ok(());
         }
         if self.held.len() >= HELD_MAX && frame.number != self.taken {
-            return Err(format!("frame {} is missing, and {HELD_MAX} came after it", self.taken));
+            return Err(format!("frame {} is missing, but {HELD_MAX} later frames arrived", self.taken));
         }
         self.held.insert(frame.number, frame.bytes);
         Ok(())

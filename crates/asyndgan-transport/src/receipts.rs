@@ -14,16 +14,17 @@ use crate::{
     stamp::fingerprint,
 };
 
-/// A journal head that the site has signed and its server has countersigned. Both keep it: neither can deny what the journal was.
+/// A journal head, signed by the site and countersigned by the server. Both keep a copy, so that neither can later deny
+/// the state of the journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The run's identity, in hexadecimal.
     pub run: String,
-    /// How far the journal was.
+    /// The head of the journal.
     pub head: JournalHead,
     /// The site's certificate (DER).
     pub site_certificate: Vec<u8>,
-    /// The server's signature over all above.
+    /// The server's signature over the run, the head and the site's signature.
     pub server_signature: Vec<u8>,
     /// The server's certificate (DER).
     pub server_certificate: Vec<u8>,
@@ -48,10 +49,10 @@ impl Receipt {
     /// The server's confirmation of a head, if the site signed it.
     pub(crate) fn countersigned(identity: &Identity, run: &str, head: JournalHead, site_certificate: &[u8]) -> Result<Self, Error> {
         if head.link.len() != 64 || !head.link.bytes().all(|b| b.is_ascii_hexdigit()) || head.signature.len() > 128 {
-            return Err(Error::Receipt { fact: "a journal head that is none".into() });
+            return Err(Error::Receipt { fact: "the journal head is malformed".into() });
         }
         if !verify_signature(site_certificate, head_text(run, &head).as_bytes(), &head.signature) {
-            return Err(Error::Receipt { fact: "the journal head's signature is not the site's".into() });
+            return Err(Error::Receipt { fact: "the journal head is not signed by the site".into() });
         }
         let server_signature = identity.sign(receipt_text(run, &head).as_bytes())?;
         let server_certificate = identity.certificate.to_vec();
@@ -75,62 +76,62 @@ impl Receipt {
     /// Whether both signatures belong to their certificates.
     fn check(&self) -> Result<(), String> {
         if !verify_signature(&self.site_certificate, head_text(&self.run, &self.head).as_bytes(), &self.head.signature) {
-            return Err("the site's signature does not belong to it".into());
+            return Err("the site's signature is not valid".into());
         }
         if !verify_signature(&self.server_certificate, receipt_text(&self.run, &self.head).as_bytes(), &self.server_signature) {
-            return Err("the server's signature does not belong to it".into());
+            return Err("the server's signature is not valid".into());
         }
         Ok(())
     }
 }
 
 impl Receipt {
-    /// What is wrong with the certificates, beside those of a site's bundle.
+    /// Checks the certificates against a site's bundle; returns what is wrong with them, if anything.
     fn foreign(&self, identity: &Identity) -> Option<String> {
         let roles = [(&self.site_certificate, identity.facts().name.as_str()), (&self.server_certificate, SERVER)];
         roles.into_iter().find_map(|(certificate, name)| {
             if !is_issued_by(certificate, &identity.authority) {
-                return Some("a certificate that the consortium's authority did not issue".to_owned());
+                return Some("it contains a certificate that the consortium's authority did not issue".to_owned());
             }
             let found = CertificateFacts::of(certificate).map_or_else(|fact| fact, |facts| facts.name);
-            (found != name).then(|| format!("a certificate of {found}, where {name} should have signed"))
+            (found != name).then(|| format!("it is signed by {found}, expected {name}"))
         })
     }
 }
 
-/// Receipts in a file, a line each, in the order in which they came.
+/// A file of receipts, one per line, in the order of their arrival.
 #[derive(Debug)]
 pub struct Receipts {
     path: PathBuf,
     file: fs::File,
-    /// Entries of the longest journal that was confirmed.
+    /// The number of confirmed journal entries.
     entries: u64,
     count: usize,
 }
 
-/// What the receipts say of a journal.
+/// The result of checking a journal against its receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confirmed {
-    /// Receipts that were checked.
+    /// Number of checked receipts.
     pub receipts: usize,
-    /// Entries of the journal that the server has confirmed.
+    /// Number of journal entries that the server has confirmed.
     pub entries: u64,
-    /// Rounds done when it confirmed the last of them.
+    /// Rounds done at the last confirmation.
     pub rounds_done: u64,
-    /// SHA-256 of the certificate of the server that confirmed last, in hexadecimal.
+    /// SHA-256 of the server's certificate in the last confirmation, in hexadecimal.
     pub server: String,
 }
 
-/// A site sends one head per checkpoint; more is no honest site.
+/// A site sends one head per checkpoint; an honest site does not exceed this number.
 const RECEIPTS_MAX: usize = 10_000;
 
 impl Receipts {
-    /// Where the receipts of a journal lie.
+    /// The path of a journal's receipts.
     pub fn path_of(journal: &Path) -> PathBuf {
         journal.with_extension("receipts")
     }
 
-    /// Opens or begins a file of receipts.
+    /// Opens or creates a file of receipts.
     ///
     /// # Errors
     /// [`Error::Record`], or [`Error::Receipt`] for a damaged line.
@@ -146,13 +147,14 @@ impl Receipts {
         Ok(Self { path: path.into(), file, entries, count: receipts.len() })
     }
 
-    /// Adds a receipt, which must be about a longer journal than the ones before.
+    /// Adds a receipt, which must confirm a longer journal than the earlier ones.
     ///
     /// # Errors
     /// [`Error::Receipt`], or [`Error::Record`].
     pub fn add(&mut self, receipt: &Receipt) -> Result<(), Error> {
         if receipt.head.entries <= self.entries || self.count >= RECEIPTS_MAX {
-            let fact = format!("a journal of {} entries, after one of {} was confirmed", receipt.head.entries, self.entries);
+            let (new, old) = (receipt.head.entries, self.entries);
+            let fact = format!("cannot confirm a journal of {new} entries: {old} entries are already confirmed by {} receipts", self.count);
             return Err(Error::Receipt { fact });
         }
         let line = serde_json::to_string(receipt).unwrap_or_default() + "\n";
@@ -173,12 +175,13 @@ impl Receipts {
         whole.lines().enumerate().map(parse).collect()
     }
 
-    /// Holds a journal's entries against the receipts in a file: every confirmed entry must be there, as it was, of the same run and server.
-    /// With the site's bundle, the site's certificate must be of that site, and the server's of a server, both of the bundle's authority;
-    /// without it, a receipt shows only that somebody signed.
+    /// Checks a journal's entries against the receipts in a file: every confirmed entry must be present and unchanged,
+    /// and belong to the same run and server. With the site's bundle, the receipts must be signed by this site and by
+    /// the server, with certificates of the bundle's authority. Without it, only the signatures themselves are checked,
+    /// but not who signed.
     ///
     /// # Errors
-    /// [`Error::Receipt`] that names what is missing or was changed, or [`Error::Record`].
+    /// [`Error::Receipt`] with the entry that is missing or was changed, or [`Error::Record`].
     pub fn verify(path: &Path, entries: &[JournalEntry], authority: Option<&Identity>) -> Result<Option<Confirmed>, Error> {
         let receipts = Self::read(path)?;
         let refused =
@@ -204,7 +207,7 @@ impl Receipts {
                     );
                 }
                 Some(entry) if entry.stamp.run != receipt.run || entry.stamp.server != fingerprint(&receipt.server_certificate) => {
-                    return refused(number, "it is about another run, or of another server, than the entry that it confirms".into());
+                    return refused(number, "it belongs to another run or another server than the entry that it confirms".into());
                 }
                 Some(_) => {}
             }

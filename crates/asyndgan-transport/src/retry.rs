@@ -1,9 +1,9 @@
 use std::{thread, time::Duration};
 
-/// How long a worker waits before it tries again.
+/// The delays before each retry.
 const PAUSES_MS: [u64; 4] = [200, 800, 2_000, 5_000];
 
-/// Tries a few times, with pauses, what may fail for a moment.
+/// Retries work that may fail temporarily, with a delay before each retry.
 pub(crate) fn retried<T, E: std::fmt::Display>(mut work: impl FnMut() -> Result<T, E>, mut notify: impl FnMut(&E)) -> Result<T, E> {
     for pause in PAUSES_MS {
         match work() {

@@ -12,28 +12,28 @@ use bytes::Bytes;
 
 use crate::{Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, numbers::Numbers, retry::retried};
 
-/// After the end, how long sites that were just cut off can still learn of it.
+/// How long after the end of a run disconnected sites can reconnect to learn about it.
 const FAREWELL: Duration = Duration::from_secs(30);
 
-/// What people may want to see of a run.
+/// An event of a run, for logs and dashboards.
 #[derive(Debug)]
 pub enum ServerNews<'a> {
     /// A site takes part.
     Welcome(SiteId),
-    /// A site is away.
+    /// A site was dismissed or has disconnected.
     Dismissed(SiteId, &'a Fault),
-    /// A site came back without its checkpoint, and goes on alone.
+    /// A site came back without its checkpoint, and resumes with an older or a fresh state.
     StateLost {
-        /// Which.
+        /// The site.
         site: SiteId,
-        /// The round from which it goes on.
+        /// The round from which it resumes.
         round: u64,
-        /// The checkpoint that it goes on with; 0 for a fresh discriminator.
+        /// The round of the checkpoint that it resumes with; 0 for a fresh discriminator.
         restored: u64,
     },
-    /// Something that does not stop the run, for the log.
+    /// A warning that does not stop the run.
     Notice(&'a str),
-    /// The run goes on from here.
+    /// The run starts or resumes.
     Begun {
         /// Rounds already done.
         rounds_done: u64,
@@ -42,24 +42,25 @@ pub enum ServerNews<'a> {
     Round {
         /// Rounds done.
         rounds_done: u64,
-        /// Who answered, with what.
+        /// The sites that answered, and their contributions.
         contributions: &'a [Contribution],
     },
 }
 
-/// What a server writes down of a run.
+/// The records that a server keeps of a run.
 #[derive(Debug, Default)]
 pub struct ServerRecords {
-    /// What travelled, either way.
+    /// All messages in both directions.
     pub ledger: Ledger,
-    /// The server's key and each site's receipts, in order; without them journals are not confirmed.
+    /// The server's key and the receipts of each site, in order. Without them, the server does not confirm journals.
     pub receipts: Option<(Identity, Vec<Receipts>)>,
 }
 
-/// Plays the server's part of a run to its end; `watch` hears what happens, and can look at the worker and the ledger.
+/// Runs the server until the run is finished. `watch` is called for every event, and can inspect the worker and the
+/// ledger.
 ///
 /// # Errors
-/// Whatever ends the run early.
+/// The error that ended the run early.
 pub fn run_server<W: ServerWork>(
     run: &RunDescription,
     sites: u32,
@@ -125,7 +126,7 @@ pub fn run_server<W: ServerWork>(
                     let kept = retried(
                         || work.checkpoint(rounds_done),
                         |error| {
-                            driver.notices.push(format!("the checkpoint of round {rounds_done} failed ({error}); trying again"));
+                            driver.notices.push(format!("cannot write the checkpoint of round {rounds_done} ({error}); retrying"));
                         },
                     );
                     kept.map_err(failed)?;
@@ -204,7 +205,7 @@ impl<L: ServerLink> Driver<'_, L> {
         match incoming {
             Incoming::Connected => {
                 if numbers.replace(Numbers::default()).is_some() {
-                    self.handle(ServerEvent::SiteLost { site, reason: "it connected anew".into() })?;
+                    self.handle(ServerEvent::SiteLost { site, reason: "it reconnected".into() })?;
                 }
             }
             Incoming::Lost(reason) => {
@@ -242,7 +243,7 @@ impl<L: ServerLink> Driver<'_, L> {
         let Some(receipts) = receipts.get_mut(site.0 as usize) else { return Ok(()) };
         let entries = head.entries;
         if head.rounds_done > self.server.rounds_done() + 1 {
-            self.notices.push(format!("{site}: its journal is not confirmed: it is about round {}", head.rounds_done));
+            self.notices.push(format!("{site}: its journal is not confirmed: round {} is ahead of the run", head.rounds_done));
             return Ok(());
         }
         let receipt = Receipt::countersigned(identity, &self.run, head, &certificate).and_then(|receipt| {

@@ -10,54 +10,54 @@ use crate::{
     receipts::signed_head, retry::retried,
 };
 
-/// What a site writes down of its part in a run.
+/// The records that a site keeps of its part in a run.
 #[derive(Debug, Default)]
 pub struct SiteRecords {
-    /// What travelled, either way.
+    /// All messages in both directions.
     pub ledger: Ledger,
-    /// What left; what it cannot write down does not leave.
+    /// Everything that is sent. A message that cannot be recorded is not sent.
     pub journal: Option<Journal>,
-    /// Which run the hospital agreed to; without it, any that the policy allows.
+    /// The run that the hospital agreed to. Without it, the site joins any run that the policy allows.
     pub consent: Option<Consent>,
-    /// Has the server confirm the journal.
+    /// Requests confirmations of the journal from the server.
     pub signer: Option<Signer>,
-    /// What the site answered before, by [`Journal::history`]; none for a site that begins.
+    /// Earlier answers of the site, from [`Journal::history`]; `None` for a new site.
     pub history: Option<History>,
 }
 
-/// Signs how far a site's journal is, and keeps the server's confirmations.
+/// Signs the head of a site's journal, and stores the server's confirmations.
 #[derive(Debug)]
 pub struct Signer {
     /// The site's key.
     pub identity: Identity,
-    /// Where confirmations are kept.
+    /// The server's confirmations.
     pub receipts: Receipts,
     /// Heads that were sent and are not confirmed yet, the latest last.
     waiting: Vec<JournalHead>,
 }
 
-/// A server that does not confirm heads leaves no more of them in memory.
+/// Maximum number of unconfirmed heads in memory, in case the server does not confirm them.
 const HEADS_WAITING_MAX: usize = 16;
 
 impl Signer {
-    /// A signer with a site's key, and a place for confirmations.
+    /// A signer with a site's key that stores confirmations in `receipts`.
     pub fn new(identity: Identity, receipts: Receipts) -> Self {
         Self { identity, receipts, waiting: Vec::new() }
     }
 }
 
-/// What people may want to see of a site's part.
+/// An event of a site's part in a run, for logs.
 #[derive(Debug)]
 pub enum SiteNews<'a> {
-    /// There is a connection.
+    /// The site is connected to the server.
     Connected,
-    /// The connection is gone; the site tries again.
+    /// The connection was lost, or could not be established; the site retries.
     Lost(&'a str),
-    /// Something that does not stop the site, for the log.
+    /// A warning that does not stop the site.
     Notice(&'a str),
-    /// The run is allowed by the policy, and the hospital agreed to it.
+    /// The policy allows the run, and the hospital agreed to it.
     Accepted(&'a RunDescription),
-    /// The run goes on from here.
+    /// The run starts or resumes.
     Begun {
         /// Rounds already done.
         rounds_done: u64,
@@ -69,10 +69,10 @@ pub enum SiteNews<'a> {
     },
 }
 
-/// Plays a site's part of a run to its end, over as many connections as it takes; `watch` hears what happens.
+/// Runs a site until the run is finished, and reconnects as often as necessary. `watch` is called for every event.
 ///
 /// # Errors
-/// Whatever ends the site's part early; the server has been told then, if it could be.
+/// The error that ended the site's part early. The server is informed, if it is connected.
 pub fn run_site<W: SiteWork>(
     policy: SitePolicy,
     link: &mut impl SiteLink,
@@ -148,7 +148,7 @@ pub fn run_site<W: SiteWork>(
                     let kept = retried(
                         || work.checkpoint(rounds_done),
                         |error| {
-                            driver.notices.push(format!("the checkpoint of round {rounds_done} failed ({error}); trying again"));
+                            driver.notices.push(format!("cannot write the checkpoint of round {rounds_done} ({error}); retrying"));
                         },
                     );
                     if kept.is_ok() {
@@ -167,7 +167,7 @@ pub fn run_site<W: SiteWork>(
                 // What was to follow counted on this: the machine drops it. The error may name files or patients, so it stays here.
                 Err(error) => {
                     driver.refusal.get_or_insert(Error::Work(error.to_string()));
-                    driver.handle(SiteEvent::Failed { reason: "its worker failed; see the site's log".into() });
+                    driver.handle(SiteEvent::Failed { reason: "the computation at this site failed; see the site's log".into() });
                 }
             }
         }

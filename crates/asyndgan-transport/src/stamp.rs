@@ -2,19 +2,19 @@ use asyndgan_protocol::{RunDescription, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-/// Which run a record is about, and with which server.
+/// Identifies the run and the server that a record belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunStamp {
-    /// What the consortium calls the run.
+    /// The name of the run.
     pub name: String,
     /// The run's identity ([`RunDescription::sha256`]), in hexadecimal; empty before the server has described the run.
     pub run: String,
-    /// SHA-256 of the server's certificate, in hexadecimal; empty without one, as in memory.
+    /// SHA-256 of the server's certificate, in hexadecimal; empty without a certificate, as in memory.
     pub server: String,
 }
 
 impl RunStamp {
-    /// The stamp of a run with a server that showed this certificate (DER), if it showed one.
+    /// The stamp of a run with a server that presented this certificate (DER), if any.
     pub fn new(run: &RunDescription, server_certificate: Option<&[u8]>) -> Self {
         Self {
             name: run.name.chars().filter(|c| !c.is_control()).collect(),

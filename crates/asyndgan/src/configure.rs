@@ -1,4 +1,4 @@
-//! From a run's settings to what the crates take.
+//! Translates a run's settings into the configurations of the crates.
 
 use asyndgan_evaluator::{SegmenterTraining, Task};
 use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
@@ -11,7 +11,7 @@ use asyndgan_training::{GanConfig, Precision, toy};
 use clap::ValueEnum;
 use serde::Deserialize;
 
-/// What images show, as people call it who run no experiment of the paper.
+/// What the images show, in the terms of users who do not reproduce the paper's experiments.
 #[derive(Debug, Clone, Copy, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Images {
@@ -41,7 +41,7 @@ pub(crate) fn codes(experiment: Experiment) -> u8 {
     }
 }
 
-/// An arm's networks; of the overlapping one equation 1 to the letter, for which theory says where it ends.
+/// An arm's networks. The overlapping arm follows equation 1 exactly, because theory predicts its result.
 pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let s = &run.settings;
     let Settings { generator_width: width, generator_blocks: blocks, discriminator_width, batch_norm, .. } = *s;
@@ -98,7 +98,7 @@ fn is_distributed(arm: Arm) -> bool {
     matches!(arm, Arm::AsynDgan | Arm::AsynDganOverlap)
 }
 
-/// A run of one arm: a single GAN sees as many pairs a round as all sites together.
+/// The run of one arm. A single GAN sees as many pairs per round as all sites together.
 pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDescription {
     let s = &run.settings;
     RunDescription {
@@ -121,7 +121,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
     }
 }
 
-/// Threads of the server's work in a run of one arm: a single GAN has no sites to share out.
+/// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.
 pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
     if is_distributed(arm) { run.settings.server_threads } else { run.settings.site_threads }
 }

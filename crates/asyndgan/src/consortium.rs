@@ -1,4 +1,4 @@
-//! Runs over many machines: the server's and a site's program, their configurations, keys, checks and records.
+//! Training across several machines: the server and site programs, their configuration, keys, checks and records.
 
 mod approve;
 mod compare;

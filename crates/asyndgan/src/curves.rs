@@ -1,4 +1,4 @@
-//! Learning curves on the disk as they grow: CSV for spreadsheets, and event files that `TensorBoard` shows.
+//! Learning curves, written to disk as they grow: CSV for spreadsheets, and event files for `TensorBoard`.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use asyndgan_training::ServerTrainer;
 use asyndgan_transport::ServerNews;
 use prost::Message as _;
 
-/// Named values that grow by a row a step.
+/// Named values, one row per step.
 pub(crate) struct Curves {
     path: PathBuf,
     names: Vec<String>,
@@ -21,7 +21,8 @@ pub(crate) struct Curves {
 }
 
 impl Curves {
-    /// Begins `NAME.csv` with the rows that there are already, and an event file in `NAME-events`; those of earlier starts stay.
+    /// Starts `NAME.csv` with the existing rows, and a new event file in `NAME-events`; event files of earlier starts
+    /// are kept.
     pub(crate) fn begin(folder: &Path, name: &str, step: &str, names: Vec<String>, rows: &[(u64, Vec<f32>)]) -> Result<Self> {
         let path = folder.join(format!("{name}.csv"));
         let place = folder.join(format!("{name}-events"));
@@ -42,7 +43,7 @@ impl Curves {
         Ok(curves)
     }
 
-    /// Adds a row; a value that does not exist is not a number.
+    /// Adds a row; a missing value is NaN.
     pub(crate) fn add(&mut self, step: u64, values: &[f32]) -> Result<()> {
         self.write_csv(&csv_row(step, values))?;
         let value = self.names.iter().zip(values).filter(|(_, v)| v.is_finite());
@@ -55,11 +56,11 @@ impl Curves {
     }
 
     fn record(&mut self, event: &Event) -> Result<()> {
-        self.events.write_all(&framed(event)).with_context(|| format!("cannot write beside {}", self.path.display()))
+        self.events.write_all(&framed(event)).with_context(|| format!("cannot write the event file next to {}", self.path.display()))
     }
 }
 
-/// Losses on the disk as they grow.
+/// Loss curves, written to disk as they grow.
 pub(crate) struct LossCurves {
     place: PathBuf,
     curves: Option<Curves>,
@@ -70,7 +71,7 @@ impl LossCurves {
         Self { place: place.into(), curves: None }
     }
 
-    /// Hears of a run that begins or goes on, and of every round.
+    /// Handles the start or resumption of a run, and every round.
     pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
         let answers = server.answers();
         match news {
@@ -96,14 +97,14 @@ fn csv_row(step: u64, values: &[f32]) -> String {
     format!("{step},{}\n", values.iter().map(cell).collect::<Vec<_>>().join(","))
 }
 
-/// What a CSV that [`Curves`] wrote holds.
+/// The contents of a CSV written by [`Curves`].
 pub(crate) struct Recorded {
     pub(crate) names: Vec<String>,
     /// Step and values.
     pub(crate) rows: Vec<(f64, Vec<Option<f64>>)>,
 }
 
-/// Reads a CSV that [`Curves`] wrote.
+/// Reads a CSV written by [`Curves`].
 pub(crate) fn read_csv(path: &Path) -> Result<Recorded> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let mut lines = text.lines();

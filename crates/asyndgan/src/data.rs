@@ -1,4 +1,4 @@
-//! Patients and tiles, real or artificial: what is prepared of each, and a folder's cases one at a time.
+//! Real and artificial patients and tiles: how each is prepared, and how a folder's cases are read one at a time.
 
 use std::path::Path;
 
@@ -9,18 +9,18 @@ use asyndgan_protocol::{Role, stream};
 
 use crate::{progress::Progress, sources::Item};
 
-/// One of them in memory.
+/// One patient or tile in memory.
 pub(crate) enum Patient {
     Brain(Brain),
     Tile(Tile),
 }
 
-/// How each is prepared.
+/// How patients and tiles are prepared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Recipe {
-    /// Rows and columns of what comes out.
+    /// Rows and columns of the output.
     pub(crate) size: usize,
-    /// Tiles are shrunk by this first.
+    /// Factor by which tiles are shrunk first.
     pub(crate) shrink: usize,
 }
 
@@ -41,7 +41,7 @@ impl Recipe {
                 let ignored = brain.labels.iter().filter(|&&l| l == prepare::IGNORED).count();
                 ensure!(
                     ignored == 0,
-                    "{} is held out, and {ignored} of its voxels are to be ignored; hold out cases that are judged everywhere (--lists)",
+                    "{} is held out, but {ignored} of its voxels have the ignore label; hold out fully annotated cases (--lists)",
                     brain.id
                 );
                 Ok(prepare::brain_test_case(brain, self.size))
@@ -57,18 +57,18 @@ impl Recipe {
         let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
         ensure!(
             side >= needed,
-            "{} has {side} pixels on its shorter side, {needed} are needed; leave it out, or take smaller patches (size)",
+            "{} has {side} pixels on its shorter side, but {needed} are required; exclude it, or use smaller patches (size)",
             tile.id
         );
         Ok(())
     }
 
-    /// A phantom has no file that a digest could be of; the number in front of the size changes whenever phantoms do.
+    /// A phantom has no file to compute a digest of; the number before the size changes whenever the phantoms change.
     pub(crate) fn phantom_stem(self, name: &str) -> String {
         format!("{name}-3-{}x{}", self.size, self.shrink)
     }
 
-    /// Changes whenever preparation makes something else of the same files.
+    /// Changes whenever preparation gives a different result for the same files.
     fn about(self) -> String {
         format!("preparation 3, size {}, shrink {}", self.size, self.shrink)
     }
@@ -82,14 +82,14 @@ pub(crate) struct RealData {
     items: Vec<Item>,
 }
 
-/// What is taken of a folder of real images.
+/// Which part of a folder of real images is used.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Selection<'a> {
-    /// The channel of volumes with several.
+    /// The channel to use, for volumes with several.
     pub(crate) channel: &'a str,
-    /// The layer of annotations with several.
+    /// The layer to use, for annotations with several.
     pub(crate) layer: Option<&'a str>,
-    /// Whether what cannot be used is left out.
+    /// Whether cases and files that cannot be used are skipped.
     pub(crate) skip_unusable: bool,
 }
 
@@ -100,31 +100,31 @@ impl Default for Selection<'_> {
 }
 
 impl RealData {
-    /// Opens a folder; of volumes with several channels it takes the named one. A folder in which something cannot be used is refused, unless
-    /// that is to be skipped.
+    /// Opens a folder; for volumes with several channels, the named one is used. A folder with unusable cases or files
+    /// is rejected, unless they are to be skipped.
     pub(crate) fn open(folder: &Path, Selection { channel, layer, skip_unusable }: Selection, recipe: Recipe) -> Result<Self> {
         let mut set = DataSet::find(folder)?;
         set.layer = layer.map(str::to_owned);
         let mut unusable = set.unusable();
         for passed_over in set.passed_over.iter().filter(|p| !p.is_problem) {
-            eprintln!("note: {} is passed over: {}", passed_over.path.display(), passed_over.reason);
+            eprintln!("note: {} is skipped: {}", passed_over.path.display(), passed_over.reason);
         }
         // Held-out images without labels are of no use here.
         let (cases, unlabelled): (Vec<CaseFiles>, Vec<CaseFiles>) =
             std::mem::take(&mut set.cases).into_iter().filter(|case| case.missing.is_empty()).partition(|case| case.labels.is_some());
         if !unlabelled.is_empty() {
             let names: Vec<&str> = unlabelled.iter().map(|case| case.id.as_str()).collect();
-            eprintln!("note: held-out cases without labels are passed over: {}", names.join(", "));
+            eprintln!("note: held-out cases without labels are skipped: {}", names.join(", "));
         }
         let kind = cases.iter().find_map(|case| is_case_of_volumes(case).ok());
         let channel = if kind != Some(true) || set.channels.len() == 1 { 0 } else { set.channel(channel)? };
         let mut data = Self { set, channel, volumes: kind == Some(true), items: Vec::new() };
-        let mut bar = Progress::new("look at cases", cases.len() as u64);
+        let mut bar = Progress::new("check cases", cases.len() as u64);
         for (n, case) in cases.into_iter().enumerate() {
             for folder in case.images.iter().filter(|path| path.is_dir()) {
                 // What cannot be read is an error of the case.
                 for passed_over in dicom::passed_over(folder).unwrap_or_default() {
-                    bar.say(&format!("note: {} is passed over: {}", passed_over.path.display(), passed_over.reason));
+                    bar.say(&format!("note: {} is skipped: {}", passed_over.path.display(), passed_over.reason));
                 }
             }
             match data.item(&case, recipe) {
@@ -141,7 +141,7 @@ impl RealData {
             let (count, listed) = (unusable.len(), unusable.join("\n  "));
             ensure!(
                 skip_unusable && !data.set.cases.is_empty(),
-                "{count} problems in {}:\n  {listed}\ncorrect them, take these files out, or leave them out with `data prepare --skip-unusable`",
+                "{count} problems in {}:\n  {listed}\nfix them, remove these files, or skip them with `data prepare --skip-unusable`",
                 folder.display()
             );
             eprintln!("skipped, because they cannot be used:\n  {listed}");
@@ -150,7 +150,7 @@ impl RealData {
         Ok(data)
     }
 
-    /// What sharing out needs to know of each case, in the order of the data set's cases.
+    /// The facts about each case that the split needs, in the order of the data set's cases.
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
     }
@@ -174,17 +174,14 @@ impl RealData {
         let size = subject.labelled(self.set.ignore);
         if let (Some(ignore), Subject::Picture { labels: Some(labels), .. }) = (self.set.ignore, &subject) {
             let count = labels.iter().filter(|&&l| l == ignore).count();
-            ensure!(
-                count == 0,
-                "{count} pixels have the label {ignore}, which is to be ignored; pictures are trained on as a whole, so leave it out"
-            );
+            ensure!(count == 0, "{count} pixels have the ignore label {ignore}; training uses whole pictures, so exclude this case");
         }
         match self.patient(case, subject)? {
             Patient::Tile(tile) => recipe.check(&tile)?,
             Patient::Brain(brain) => {
                 let ignored = brain.labels.outer_iter().filter(|plane| plane.iter().any(|&l| l == prepare::IGNORED)).count();
                 if ignored > 0 {
-                    eprintln!("note: {ignored} slices of {} are left out: they have voxels to be ignored", case.id);
+                    eprintln!("note: {ignored} slices of {} are skipped: they contain voxels with the ignore label", case.id);
                 }
             }
         }
@@ -209,7 +206,7 @@ impl RealData {
         case.images.get(self.channel).unwrap_or(&case.images[0])
     }
 
-    /// What a case's prepared file is called: its name, and a digest of its files, of whose it is and of how it is prepared.
+    /// The name of a case's prepared file: the case name, and a digest of its files, its patient and its preparation.
     pub(crate) fn stem(&self, case: &CaseFiles, recipe: Recipe) -> Result<String> {
         let DataSet { layout, layer, ignore, .. } = &self.set;
         let labels = case.labels.as_deref().and_then(Path::file_name).unwrap_or_default();
@@ -224,7 +221,7 @@ fn is_case_of_volumes(case: &CaseFiles) -> Result<bool> {
     Ok(case.images[0].is_dir() || is_volume(&case.images[0])?)
 }
 
-/// Where the numbers of held-out phantoms begin: far from those of any site's own.
+/// The first number of held-out phantoms, far above the numbers of any site's phantoms.
 pub(crate) const HELD_OUT: u64 = 1 << 32;
 
 /// An artificial brain or tile of a site, under its own scanner or stain.

@@ -1,4 +1,4 @@
-//! Trains an arm's segmenter and scores it; of the toy, measures the distance to the true mixture.
+//! Trains an arm's segmenter and scores it. For the toy experiment, measures the distance to the true mixture.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -21,7 +21,7 @@ use crate::{
     train_segmenter::train_into,
 };
 
-/// Held-out cases of which the predictions are kept for the pictures.
+/// Number of held-out cases whose predictions are kept for the pictures.
 const PICTURED: usize = 4;
 
 pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
@@ -55,7 +55,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     Ok((cases.len(), scores))
 }
 
-/// Scores a segmenter on every held-out case; `each` hears of the predictions.
+/// Scores a segmenter on every held-out case; `each` receives every prediction.
 fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize, &Array3<u32>)) -> Result<Vec<CaseScores>> {
     let (task, test) = (configure::task(folder.run.experiment), folder.test()?);
     let mut scores = Vec::new();
@@ -69,7 +69,8 @@ fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize,
     Ok(scores)
 }
 
-/// Trains and scores a segmenter of each generator that was kept on the way, with half the steps: Dice against rounds.
+/// Trains and scores a segmenter for each generator that was kept during training, with half the steps: Dice against
+/// rounds.
 pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
     let full = configure::segmenter(&folder.run);
@@ -95,7 +96,7 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     write_text(&folder.proof(Step::Curve(arm, seed)), &text)
 }
 
-/// How long one of the segmenter's steps takes, the first left out.
+/// Seconds per training step of the segmenter, without the first step.
 pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     set_threads(folder.run.settings.site_threads);
     let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
@@ -132,16 +133,16 @@ fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<Cas
     Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores, &[])]))
 }
 
-/// What an arm's generator drew.
+/// The samples of an arm's generator.
 pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<f64>> {
     let tensors = read_tensors(&synthesize::made(folder, arm, seed)?.join(synthesize::TOY))?;
-    let values = tensors.get("values").context("the toy's synthetic file holds no values: delete it and synthesize again")?;
+    let values = tensors.get("values").context("the toy's synthetic file has no values: delete it and run synthesize again")?;
     let mut drawn = vec![0_f32; values.numel()];
     values.copy_data(&mut drawn, values.numel());
     Ok(drawn.into_iter().map(f64::from).collect())
 }
 
-/// What theory says that an arm's generator draws.
+/// The samples that theory predicts for an arm's generator.
 pub(crate) fn predicted(arm: Arm, count: usize) -> Vec<f64> {
     let rng = |site: u32| stream(u64::MAX, Role::Phantom, site, 2);
     match arm {

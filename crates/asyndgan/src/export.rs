@@ -7,7 +7,7 @@ use clap::ValueEnum;
 
 use crate::{Which, progress::Progress, run_folder::RunFolder, synthesize::made};
 
-/// What an exported folder looks like.
+/// The layout of an exported folder.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExportLayout {
     /// nnU-Net version 2, raw.
@@ -19,8 +19,8 @@ pub(crate) enum ExportLayout {
 /// Exports an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
     let folder = RunFolder::open_to_read(&which.at.run)?;
-    ensure!(folder.run.experiment != Experiment::Fig5, "the toy's values are no images");
-    ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are handed on", which.arm);
+    ensure!(folder.run.experiment != Experiment::Fig5, "the toy experiment has no images to export");
+    ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are exported", which.arm);
     let learnt = Learnt::from(&folder)?;
     let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)?])?;
     let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
@@ -35,10 +35,10 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
     Ok(())
 }
 
-/// Channels and labels of an experiment's images, with what a reader needs to know.
+/// Channels and labels of an experiment's images, with the data set card.
 pub(crate) fn described(experiment: Experiment, card: String) -> Result<Export> {
     let (channels, labels): (&[&str], &[(u32, &str)]) = match experiment {
-        Experiment::Fig5 => bail!("the toy's values are no images"),
+        Experiment::Fig5 => bail!("the toy experiment has no images"),
         Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
         Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
     };
@@ -46,7 +46,7 @@ pub(crate) fn described(experiment: Experiment, card: String) -> Result<Export> 
     Ok(Export { channels: channels.iter().map(|&c| c.to_owned()).collect(), labels, card })
 }
 
-/// Whose images a generator learnt from.
+/// The sites and images that a generator was trained on.
 struct Learnt {
     sites: u32,
     from: &'static str,
@@ -63,37 +63,40 @@ impl Learnt {
     }
 }
 
-/// What a reader of the set needs to know.
+/// The data set card: README.md of the exported folder.
 fn card(folder: &RunFolder, learnt: &Learnt, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
     let mut run = folder.run.clone();
-    // Where a hospital keeps its files is nobody's business.
+    // The path of a hospital's files is private.
     run.data = None;
     let sites = learnt.sites;
     let against = match arm {
         Arm::AsynDgan => {
-            format!("discriminators of {sites} sites, which hand out gradients and no images (AsynDGAN, Chang et al., CVPR 2020)")
+            format!("discriminators of {sites} sites, which return gradients and no images (AsynDGAN, Chang et al., CVPR 2020)")
         }
-        Arm::SynSubset(site) => format!("one discriminator with the images of site {site} alone"),
+        Arm::SynSubset(site) => format!("one discriminator with the images of site {site} only"),
         _ => format!("one discriminator with the images of all {sites} sites together"),
     };
     let (settings, shape) = (&run.settings, cases.image_shape().map_or_else(String::new, |[c, r, k]| format!("{c} x {r} x {k}")));
     let what = if run.experiment == Experiment::Table1 { "T2 slices of brains with tumours" } else { "stained tissue with nuclei" };
     let spacing = if run.experiment == Experiment::Table1 {
-        "Intensities are from 0 (background) to 2. A pixel is written as one millimetre, which is not a measurement.\n\n"
+        "Intensities range from 0 (background) to 2. The pixel spacing is written as 1 mm; it is a placeholder, not a measurement.\n\n"
     } else {
         ""
     };
     Ok(format!(
         "# Synthetic {what}\n\n\
-         Every image here is synthetic: made by a generator from a mask. No image is of a patient; the masks are those of the training cases, or put together from them.\n\n\
-         - How many: {} images of {shape} (channels, rows, columns), {} per mask.\n\
-         - How made: a generator trained against {against}; {} rounds, seed {seed}, profile {}, L1 weight {} (above 0, a site's gradients give its images away to the server).\n\
-         - Learnt from: {}.\n\
-         - Which run: run.json below.\n\n\
+         Every image in this data set is synthetic: a generator made it from a mask. No image shows a real patient. \
+         The masks are those of the training cases, or were recombined from them.\n\n\
+         - Size: {} images of {shape} (channels, rows, columns), {} per mask.\n\
+         - Method: a generator trained against {against}; {} rounds, seed {seed}, profile {}, L1 weight {} \
+         (with a weight above 0, the gradients of a site reveal its images to the server).\n\
+         - Trained on: {}.\n\
+         - Configuration: run.json below.\n\n\
          {spacing}\
          ## Limits\n\n\
-         Synthetic images may lack what is rare and show what is not there; a generator may repeat what it has seen. Whoever trains on them should\n\
-         test on real cases. Nothing here is for diagnosis. Made from data with a licence, the set falls under what that licence says of derived works.\n\n\
+         Synthetic images may lack rare findings and may show findings that do not exist. A generator may reproduce its training\n\
+         images. Test models that were trained on this data set on real cases. Do not use it for diagnosis. If the training data have a\n\
+         licence, its terms for derived works apply to this data set.\n\n\
          ## run.json\n\n```json\n{}\n```\n",
         cases.len(),
         settings.synthetic_per_condition,

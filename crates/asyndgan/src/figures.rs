@@ -23,18 +23,19 @@ use anyhow::{Result, anyhow};
 use asyndgan_files::{Access, write_at_path};
 use plotters::style::{FontStyle, register_font};
 
-/// A font travels inside the program: a machine may have none.
+/// Registers the built-in font, because a machine may have none.
 fn with_font() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut done = Ok(());
     ONCE.call_once(|| {
-        done =
-            register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT).map_err(|_| anyhow!("the font is broken"));
+        done = register_font("sans-serif", FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT)
+            .map_err(|_| anyhow!("cannot load the built-in font"));
     });
     done
 }
 
-/// Draws beside the place and renames into it; the backends choose the format by the extension, so that stays last.
+/// Draws to a temporary file next to `path`, then renames it. The temporary name keeps the extension, which selects the
+/// format.
 fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
     write_at_path(path, Access::Shared, |e| anyhow!("cannot write {}: {e}", path.display()), draw)
 }

@@ -1,4 +1,4 @@
-//! Synthetic images for anyone's masks.
+//! Makes synthetic images for the user's own masks.
 
 use std::{fs, path::Path};
 
@@ -14,7 +14,7 @@ use crate::{
     configure, export::described, mask_files::masks, network_file, progress::Progress, run_folder::remove_folder, synthesize::image,
 };
 
-/// What is made of whose masks.
+/// Which images to make, with which generator and from which masks.
 pub(crate) struct FromMasks<'a> {
     pub(crate) generator: &'a Path,
     pub(crate) conditions: &'a Path,
@@ -24,14 +24,14 @@ pub(crate) struct FromMasks<'a> {
     pub(crate) device: Device,
 }
 
-/// A mask as the generator takes it.
+/// A mask in the form that the generator expects.
 struct Condition {
     name: String,
     codes: Array2<u8>,
 }
 
 pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
-    ensure!(job.count > 0, "--count 0 makes nothing: take at least 1");
+    ensure!(job.count > 0, "--count must be at least 1");
     ensure!(!job.out.exists(), "{} exists: choose another --out, or delete it", job.out.display());
     let (generator, run) = network_file::generator(job.generator, job.device)?;
     set_threads(run.settings.site_threads);
@@ -39,21 +39,22 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     for (name, path) in masks(job.conditions)? {
         conditions.extend(read(&run, &name, &path)?);
     }
-    ensure!(!conditions.is_empty(), "{} holds no mask with anything marked", job.conditions.display());
+    ensure!(!conditions.is_empty(), "{} contains no mask with any label", job.conditions.display());
     if let Some(other) = conditions.iter().find(|c| c.codes.dim() != conditions[0].codes.dim()) {
         let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
-        bail!("masks of one set have one size, as the network sees them: {a} and {b} do not");
+        bail!("all masks must have the same size at the scale of the network: {a} and {b} differ");
     }
     let (least, shrink, (rows, columns)) = (run.settings.crop, run.settings.shrink, conditions[0].codes.dim());
     if rows.min(columns) < least {
         eprintln!(
-            "images will have {rows} x {columns} pixels, too few to train a segmenter: masks are taken at the tissue's original scale, {shrink} of whose pixels become one; {} a side are enough",
+            "warning: images will have {rows} x {columns} pixels, too few to train a segmenter: masks must have the original scale \
+             of the tissue and are shrunk by {shrink}; use masks of at least {} pixels per side",
             least * shrink
         );
     }
     let name = job.out.file_name().unwrap_or_default().to_string_lossy();
     let [cases, set] = ["cases", "set"].map(|part| job.out.with_file_name(format!(".{name}.{part}.partial")));
-    // What a start that was killed left is no part of this one.
+    // Remove what an earlier process left when it was killed.
     for place in [&cases, &set] {
         remove_folder(place)?;
     }
@@ -64,11 +65,17 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     }
     let count = made?;
     let shown = job.out.join("cases");
-    eprintln!("{}: {count} synthetic images of {} masks; {} for train-segmenter", job.out.display(), conditions.len(), shown.display());
+    eprintln!(
+        "{}: {count} synthetic images from {} masks; use {} as --cases for train-segmenter",
+        job.out.display(),
+        conditions.len(),
+        shown.display()
+    );
     Ok(())
 }
 
-/// Makes all images of one condition after the other, then the set that people look at; it appears whole, in its place.
+/// Makes all images, one condition after the other, then the data set with viewable images. The output folder appears
+/// atomically.
 fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], [beside, set]: [&Path; 2]) -> Result<usize> {
     fs::create_dir_all(beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let mut bar = Progress::new("synthesize", conditions.len() as u64);
@@ -105,7 +112,7 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
     described(run.experiment, card(job, run)?)?.write_pairs(set, &cases, |_| ())?;
     fs::rename(beside, set.join("cases"))
         .and_then(|()| fs::rename(set, job.out))
-        .with_context(|| format!("cannot make {}", job.out.display()))?;
+        .with_context(|| format!("cannot create {}", job.out.display()))?;
     Ok(count)
 }
 
@@ -116,25 +123,28 @@ fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
         Experiment::Table1 if volume => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
             let highest = labels.voxels.iter().copied().max().unwrap_or(0);
-            ensure!(highest <= prepare::BRAIN_CODES.into(), "{shown} has label {highest}; 1 to 3 are tumour, 4 the brain's outline");
+            ensure!(
+                highest <= prepare::BRAIN_CODES.into(),
+                "{shown} has label {highest}; valid labels are 1 to 3 (tumour) and 4 (outline of the brain)"
+            );
             ensure!(
                 labels.voxels.iter().any(|&l| l == u32::from(prepare::BRAIN_OUTLINE)),
-                "{shown} has no outline of the brain: mark its contour in every slice as label 4, for the generator draws the brain by it"
+                "{shown} has no outline of the brain: mark the contour of the brain as label 4 in every slice; the generator needs it"
             );
             let conditions = prepare::brain_conditions(labels.voxels.view(), run.settings.size);
             Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), codes }).collect())
         }
         Experiment::Table2 if !volume => {
             let codes = prepare::tile_condition(read_instances(path)?.view(), run.settings.shrink);
-            ensure!(!codes.is_empty(), "{shown} is smaller than the {} pixels that become one", run.settings.shrink);
+            ensure!(!codes.is_empty(), "{shown} is smaller than {} pixels, the factor by which masks are shrunk", run.settings.shrink);
             Ok(vec![Condition { name: name.into(), codes }])
         }
-        Experiment::Table1 => bail!("{shown} is a picture; this generator takes volumes: masks of brains"),
-        _ => bail!("{shown} is a volume; this generator takes pictures: masks of nuclei"),
+        Experiment::Table1 => bail!("{shown} is a picture; this generator requires volumes (masks of brains)"),
+        _ => bail!("{shown} is a volume; this generator requires pictures (masks of nuclei)"),
     }
 }
 
-/// What a generator's file says of itself: neither data, seeds nor device.
+/// The description in a generator file: without data, seeds and device.
 #[derive(serde::Serialize)]
 struct About<'a> {
     experiment: Experiment,
@@ -145,9 +155,11 @@ struct About<'a> {
 fn card(job: &FromMasks, run: &Run) -> Result<String> {
     let about = About { experiment: run.experiment, profile: run.profile, settings: &run.settings };
     Ok(format!(
-        "# Synthetic images\n\nEvery image here is synthetic: {} made of each mask by a generator, seed {}. No image is of a patient; the masks are whose they were.\n\n\
-         Synthetic images may lack what is rare and show what is not there. Nothing here is for diagnosis. The generator's file does not say what it learnt from: \
-         made from data with a licence, these images fall under what that licence says of derived works.\n\n## The generator\n\n```json\n{}\n```\n",
+        "# Synthetic images\n\nEvery image in this data set is synthetic: a generator made {} per mask, seed {}. No image shows a real \
+         patient. The masks are the ones that were given to the program, and keep their origin and terms.\n\n\
+         Synthetic images may lack rare findings and may show findings that do not exist. Do not use them for diagnosis. The generator \
+         file does not name its training data: if they have a licence, its terms for derived works apply to these images.\n\n\
+         ## The generator\n\n```json\n{}\n```\n",
         job.count,
         job.seed,
         serde_json::to_string_pretty(&about)?

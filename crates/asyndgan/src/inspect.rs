@@ -1,4 +1,4 @@
-//! What a folder holds, for people: a listing, a list of problems, and a contact sheet.
+//! Describes the contents of a folder: a listing, a list of problems, and a contact sheet.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -11,7 +11,7 @@ use crate::{
     stdout::print,
 };
 
-/// Labels that are listed one by one; of more only the number is printed.
+/// Maximum number of labels that are listed one by one; if there are more, only their number is printed.
 const LABELS_LISTED: usize = 8;
 
 pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> Result<()> {
@@ -20,18 +20,23 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
     let mut out = String::new();
     writeln!(out, "{}: {}", folder.display(), set.layout)?;
     let held_out = set.cases.iter().filter(|c| c.split == Split::Test).count();
-    writeln!(out, "{} cases, {held_out} of them held out by the folder itself; channels {}", set.cases.len(), set.channels.join(", "))?;
+    writeln!(
+        out,
+        "{} cases, {held_out} of them held out by the folder's own split; channels: {}",
+        set.cases.len(),
+        set.channels.join(", ")
+    )?;
     if !set.labels.is_empty() {
         let named: Vec<String> = set.labels.iter().map(|(l, name)| format!("{l} {name}")).collect();
         writeln!(out, "labels: {}", named.join(", "))?;
     }
     if let Some(ignore) = set.ignore {
-        writeln!(out, "label {ignore} is to be ignored: nobody has judged its voxels")?;
+        writeln!(out, "label {ignore} is the ignore label: its voxels are not annotated")?;
     }
     let (mut problems, mut shown, mut passed_over) = (set.unusable(), Vec::new(), Vec::new());
     let mut not_prepared = Vec::new();
     passed_over.extend(set.passed_over.iter().filter(|p| !p.is_problem).cloned());
-    let mut bar = Progress::new("look at cases", set.cases.len() as u64);
+    let mut bar = Progress::new("inspect cases", set.cases.len() as u64);
     for (i, case) in set.cases.iter().enumerate() {
         for folder in case.images.iter().filter(|path| path.is_dir()) {
             // What cannot be read is an error of the case.
@@ -52,13 +57,13 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
     }
     drop(bar);
     if !passed_over.is_empty() {
-        writeln!(out, "passed over:")?;
+        writeln!(out, "skipped files:")?;
         for one in &passed_over {
             writeln!(out, "  {}: {}", one.path.display(), one.reason)?;
         }
     }
     if !not_prepared.is_empty() {
-        writeln!(out, "can be read, but data prepare refuses it:\n  {}", not_prepared.join("\n  "))?;
+        writeln!(out, "readable, but rejected by `data prepare`:\n  {}", not_prepared.join("\n  "))?;
     }
     print(&out)?;
     if !shown.is_empty() {
@@ -72,13 +77,13 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
     bail!("{} problems in {}", problems.len(), folder.display())
 }
 
-/// What was found out about a case.
+/// The result of inspecting a case.
 struct Look {
-    /// For people.
+    /// The line for the listing.
     line: String,
     /// Its first channel.
     first: Subject,
-    /// Why `data prepare` refuses every channel, if it does.
+    /// Why `data prepare` rejects every channel, if it does.
     refused: Option<anyhow::Error>,
 }
 
@@ -104,7 +109,7 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
         n if n > LABELS_LISTED => write!(line, ", {n} instances")?,
         _ => {
             let listed: Vec<String> = counts.iter().map(|(l, n)| format!("{l}: {n}")).collect();
-            write!(line, ", labelled {}", listed.join(", "))?;
+            write!(line, ", labelled elements: {}", listed.join(", "))?;
         }
     }
     if let (Some(path), [rows, columns]) =
@@ -113,18 +118,18 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
         let found = read_annotations(path, *rows, *columns, set.layer.as_deref())?;
         if 2 * found.degenerate > found.regions {
             let (lost, all) = (found.degenerate, found.regions);
-            bail!("{}: {lost} of {all} regions lie outside of the picture or cover nothing; is it another picture's?", path.display());
+            bail!("{}: {lost} of {all} regions are outside the picture or empty; does it belong to another picture?", path.display());
         }
         write!(
             line,
-            ", of {} regions {} degenerate, {} over others, {} covered, {} excluded",
+            ", {} regions: {} degenerate, {} overlapping, {} hidden by others, {} excluded",
             found.regions, found.degenerate, found.overlapping, found.hidden, found.excluded
         )?;
     }
     Ok(Look { line, first, refused })
 }
 
-/// Whether `data prepare` would take a channel of a case that has labels.
+/// Whether `data prepare` would accept a channel of a case that has labels.
 fn prepared(set: &DataSet, case: &CaseFiles, channel: usize, subject: Subject) -> Result<()> {
     let image = case.images.get(channel).unwrap_or(&case.images[0]);
     match subject {

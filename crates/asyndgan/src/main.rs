@@ -1,5 +1,5 @@
-//! `asyndgan`: the steps of an experiment, one subcommand each, which `cargo xtask reproduce` calls in order; and the programs of a run
-//! over several hospitals.
+//! The `asyndgan` program: one subcommand for each step of an experiment (`cargo xtask reproduce` calls them in order),
+//! and the server and site programs of a run across several hospitals.
 
 mod claims;
 mod configure;
@@ -44,15 +44,15 @@ const EXAMPLES: &str = "Examples:
   cargo xtask reproduce table2 --profile smoke     all steps of an experiment, in order
   asyndgan train --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
   asyndgan report --run target/reproduce/table2-smoke
-  asyndgan data inspect data/brats2018             what a folder of images holds
+  asyndgan data inspect data/brats2018             list the contents of a folder of images
 
-A step goes on where it was when it is started again; every step leaves its results in the run's folder.";
+If training is interrupted, start it again: it resumes from its last checkpoint. Every step writes its results to the run folder.";
 
 const SYNTHESIZE: &str = "Examples:
   asyndgan synthesize --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
   asyndgan synthesize --generator generator.safetensors --conditions masks --count 5 --out synthetic
 
-The second makes images and masks for other programs, and in synthetic/cases what train-segmenter takes.";
+The second command writes images and masks for other programs, and synthetic/cases as input for train-segmenter.";
 const SEGMENTER: &str = "Examples:
   asyndgan train-segmenter --cases synthetic/cases --images tissue --shrink 2 --out segmenter.safetensors
   asyndgan train-segmenter --cases prepared/site-1 prepared/site-2 --images brain --out segmenter.safetensors
@@ -64,18 +64,18 @@ const SERVER: &str = "Examples:
   asyndgan init server && asyndgan keys init --server gan.example.org && asyndgan keys issue north
   asyndgan server --config run.toml
 
-Started again after whatever ended it, it goes on from its last checkpoint.";
+If the server stops for any reason, start it again: it resumes from its last checkpoint.";
 const SITE: &str = "Examples:
   asyndgan init site && asyndgan doctor --config site.toml
-  asyndgan site approve --config site.toml       what the run is, and what it means for privacy
+  asyndgan site approve --config site.toml       show the run and what it means for privacy
   asyndgan site --config site.toml
 
-Started again after whatever ended it, it goes on. While the server is away it tries again.";
+If the site stops for any reason, start it again: it resumes. While the server is unreachable, the site retries.";
 const KEYS: &str = "Examples:
   asyndgan keys init --encrypt --server gan.example.org 192.0.2.7
   asyndgan keys request north          at the hospital: the private key stays there
-  asyndgan keys sign north north.csr         at the operator
-  asyndgan keys issue north            both at once, for a first try
+  asyndgan keys sign north north.csr         on the operator's machine
+  asyndgan keys issue north            both steps at once, to try it out
   asyndgan keys revoke north";
 
 #[derive(Parser)]
@@ -87,7 +87,7 @@ struct Cli {
 
 #[derive(Args)]
 struct Where {
-    /// The run's folder, with its run.json.
+    /// The run folder (contains run.json).
     #[arg(long)]
     run: PathBuf,
 }
@@ -112,28 +112,29 @@ impl Which {
 
 #[derive(Args)]
 struct SynthesizeArguments {
-    /// The run's folder, with its run.json.
+    /// The run folder (contains run.json).
     #[arg(long, requires = "arm", required_unless_present = "generator")]
     run: Option<PathBuf>,
     /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan or AsynDgan-Overlap.
     #[arg(long, requires = "run")]
     arm: Option<Arm>,
-    /// A generator.safetensors by itself, for other masks than its run's.
+    /// A standalone generator.safetensors, for masks that are not part of its run.
     #[arg(long, conflicts_with = "run", requires_all = ["conditions", "out"])]
     generator: Option<PathBuf>,
-    /// The folder of masks: PNG or TIFF of nuclei, or NIfTI with tumour labels 1 to 3 and the brain's contour as 4.
+    /// Folder of masks: PNG or TIFF for nuclei, or NIfTI with tumour labels 1 to 3 and the contour of the brain as
+    /// label 4.
     #[arg(long, requires = "generator")]
     conditions: Option<PathBuf>,
-    /// Images of each mask; a run says in its settings how many.
+    /// Number of images per mask. With --run, the setting `synthetic_per_condition` applies instead.
     #[arg(long, default_value_t = 1, requires = "generator")]
     count: u32,
-    /// The folder that is made.
+    /// Output folder; it must not exist yet.
     #[arg(long, requires = "generator")]
     out: Option<PathBuf>,
-    /// One of the run's seeds; of a generator by itself, the seed of its noise.
+    /// One of the run's seeds; with --generator, the seed of the noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Where a generator by itself is computed: auto, cpu or cuda.
+    /// Device for --generator: auto, cpu or cuda.
     #[arg(long, default_value = "auto", requires = "generator")]
     device: String,
 }
@@ -144,7 +145,7 @@ impl SynthesizeArguments {
             return synthesize::synthesize(&RunFolder::open_arm(run, arm, self.seed)?, arm, self.seed);
         }
         let (Some(generator), Some(conditions), Some(out)) = (&self.generator, &self.conditions, &self.out) else {
-            bail!("say of which --run and --arm, or with which --generator of which --conditions into which --out");
+            bail!("either --run and --arm are required, or --generator, --conditions and --out");
         };
         let (count, seed, device) = (self.count, self.seed, device(&self.device)?);
         from_masks::from_masks(&from_masks::FromMasks { generator, conditions, count, seed, out, device })
@@ -153,31 +154,33 @@ impl SynthesizeArguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Read or make the images, and share them out to sites.
+    /// Read or generate the images, and split them across sites.
     Prepare(Where),
-    /// Try a few rounds and say how long the whole will take.
+    /// Run a few rounds and estimate the total time of the run.
     Estimate(Where),
     /// Train an arm's generator through the protocol.
     Train(Which),
-    /// Make synthetic images: an arm's of a run, or anyone's masks with a generator by itself.
+    /// Make synthetic images for an arm of a run, or from your own masks with a standalone generator.
     #[command(after_help = SYNTHESIZE)]
     Synthesize(SynthesizeArguments),
-    /// Train a segmenter on synthetic images, or on a hospital's own.
+    /// Train a segmenter on synthetic images, or on a hospital's own images.
     #[command(after_help = SEGMENTER)]
     TrainSegmenter {
-        /// Cases: an arm's folder synthetic of a run, the cases of `synthesize --generator`, or folders that `data prepare` wrote.
+        /// Cases: an arm's folder `synthetic`, the folder `cases` from `synthesize --generator`, or folders from
+        /// `data prepare`.
         #[arg(long, required = true, num_args = 1..)]
         cases: Vec<PathBuf>,
-        /// What they show.
+        /// What the images show.
         #[arg(long)]
         images: Images,
-        /// Whose segmenter settings: smoke, desk or paper.
+        /// The profile whose segmenter settings apply: smoke, desk or paper.
         #[arg(long, default_value = "desk")]
         profile: Profile,
-        /// Another value of one of the profile's settings, as NAME=VALUE.
+        /// Override a setting of the profile, as NAME=VALUE; may be repeated.
         #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
         set: Vec<(String, serde_json::Value)>,
-        /// By what the pictures of tissue were shrunk: 2 for those of a desk run, for your own what `data prepare` was told.
+        /// Factor by which tissue images were shrunk (required for tissue): 2 for a desk run, or the value of
+        /// `data prepare --shrink`.
         #[arg(long)]
         shrink: Option<usize>,
         /// Seed of weights and batches.
@@ -186,17 +189,17 @@ enum Command {
         /// auto, cpu or cuda.
         #[arg(long, default_value = "auto")]
         device: String,
-        /// Where the segmenter goes; a CSV of its loss and an event file go beside it under the same name.
+        /// Output file (.safetensors). A CSV of the loss and a folder of `TensorBoard` events are written next to it.
         #[arg(long)]
         out: PathBuf,
     },
-    /// Segment images; every mask lies on its image's own grid.
+    /// Segment images; every mask has the grid of its image.
     #[command(after_help = SEGMENTER)]
     Segment {
-        /// NIfTI volumes of brains, or PNG or TIFF pictures of tissue.
+        /// NIfTI volumes of brains, or PNG or TIFF images of tissue.
         #[arg(required = true)]
         images: Vec<PathBuf>,
-        /// A segmenter that `evaluate` or `train-segmenter` left.
+        /// Segmenter file written by `evaluate` or `train-segmenter`.
         #[arg(long)]
         segmenter: PathBuf,
         /// auto, cpu or cuda.
@@ -208,28 +211,28 @@ enum Command {
     },
     /// Train an arm's segmenter and score it on the held-out cases.
     Evaluate(Which),
-    /// Train and score segmenters of the generators that an arm's training kept on the way.
+    /// Train and score one segmenter for each generator that was kept during an arm's training.
     Curve(Which),
-    /// Make the table, the pictures and the report of a run; of several, one report of all.
+    /// Write the table, the pictures and the report of a run, or one joint report of several runs.
     #[command(after_help = REPORT)]
     Report {
-        /// The folder of a run; several may be named.
+        /// Run folder; several are accepted.
         #[arg(long, required = true, num_args = 1..)]
         run: Vec<PathBuf>,
-        /// Where the report goes; report.html in the run's folder unless given, which several runs need.
+        /// Path of the report. Default: report.html in the run folder. Required for several runs.
         #[arg(long)]
         out: Option<PathBuf>,
     },
-    /// Score segmentations, whoever made them, against their truth.
+    /// Score segmentations from any source against the ground truth.
     Score(score::ScoreArguments),
-    /// Serve a run over several hospitals: own the generator, wait for sites to dial in.
+    /// Run the server of a run across hospitals: it owns the generator and waits for sites to connect.
     #[command(after_help = SERVER)]
     Server {
         /// The server's configuration; `asyndgan init server` writes one.
         #[arg(long)]
         config: PathBuf,
     },
-    /// Take part in a run as a hospital: hold data and discriminator, dial the server.
+    /// Take part in a run as a hospital: keep data and discriminator here, and connect to the server.
     #[command(after_help = SITE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Site {
         /// The site's configuration; `asyndgan init site` writes one.
@@ -238,45 +241,47 @@ enum Command {
         #[command(subcommand)]
         command: Option<SiteCommand>,
     },
-    /// Write a commented configuration.
+    /// Write a configuration file with explanatory comments.
     #[command(subcommand)]
     Init(InitCommand),
-    /// The consortium's certificates.
+    /// Manage the keys and certificates of the consortium.
     #[command(subcommand, after_help = KEYS)]
     Keys(KeysCommand),
-    /// Check a site before the day: data, certificate, clock, the way to the server, disk, libtorch, policy, bytes and hours.
+    /// Check a site before the run: data, certificate, clock, connection to the server, disk, libtorch, policy, traffic
+    /// and duration.
     Doctor {
         /// The site's configuration.
         #[arg(long)]
         config: PathBuf,
     },
-    /// What travelled in a server's or a site's run, beside what other ways would have moved.
+    /// Show the traffic of a server's or a site's run, compared with what other methods would have transferred.
     Ledger {
-        /// The folder of the run, as the configuration names it.
+        /// The run folder, as named in the configuration.
         folder: PathBuf,
-        /// Also draw it, as PNG or SVG.
+        /// Also plot it to this file, as PNG or SVG.
         #[arg(long)]
         plot: Option<PathBuf>,
     },
-    /// A site's journal of everything that left.
+    /// Verify or show a site's journal of everything that left the site.
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// Look at image folders, prepare them, and hand on synthetic images.
+    /// Inspect and prepare image folders, and export synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
 }
 
 #[derive(Subcommand)]
 enum SiteCommand {
-    /// Show the run that the server describes, in plain words, with what it means for privacy; take part in it if you agree.
+    /// Show the run that the server describes and what it means for privacy; record your approval if you agree.
     Approve {
         /// The site's configuration.
         #[arg(long)]
         config: PathBuf,
-        /// The run's description from a file that the operator sent (description.json of the server's folder), instead of the server.
+        /// Read the run description from a file sent by the operator (description.json in the server's folder), not
+        /// from the server.
         #[arg(long)]
         description: Option<PathBuf>,
-        /// Agree without being asked.
+        /// Approve without asking for confirmation.
         #[arg(long)]
         yes: bool,
     },
@@ -322,5 +327,61 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(doc)]
+mod guide {
+    //! The guide, one module per page. Links between the pages work in the repository.
+
+    #[doc = include_str!("../guide/reproduce.md")]
+    mod reproduce {}
+    #[doc = include_str!("../guide/own-data.md")]
+    mod own_data {}
+    #[doc = include_str!("../guide/operator.md")]
+    mod operator {}
+    #[doc = include_str!("../guide/hospital.md")]
+    mod hospital {}
+    #[doc = include_str!("../guide/security.md")]
+    mod security {}
+    #[doc = include_str!("../guide/score.md")]
+    mod score {}
+    #[doc = include_str!("../guide/formats.md")]
+    mod formats {}
+    #[doc = include_str!("../guide/settings.md")]
+    mod settings {}
+    #[doc = include_str!("../guide/performance.md")]
+    mod performance {}
+    #[doc = include_str!("../guide/troubleshooting.md")]
+    mod troubleshooting {}
+}
+
+#[cfg(test)]
+#[path = "../../../xtask/src/docs/commands.rs"]
+mod commands;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, path::Path};
+
+    use super::*;
+
+    #[test]
+    fn every_command_of_readme_and_guide_is_understood() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let guide = fs::read_dir(root.join("crates/asyndgan/guide")).expect("the guide").map(|entry| entry.expect("a page").path());
+        let pages = guide.filter(|path| path.extension().is_some_and(|e| e == "md"));
+        let others = ["README.md", "crates/README.md", "data/README.md"].map(|page| root.join(page));
+        let mut understood = 0;
+        for page in pages.chain(others) {
+            let text = fs::read_to_string(&page).expect("a page");
+            for command in commands::commands(&text, "asyndgan") {
+                if let Err(error) = Cli::try_parse_from(&command) {
+                    panic!("{}: {}: {error}", page.display(), command.join(" "));
+                }
+                understood += 1;
+            }
+        }
+        assert!(understood > 20, "only {understood} commands were found");
     }
 }

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use asyndgan_medio::{Format, is_companion, is_other_image};
 
-/// The masks of a folder by their names without ending. Images of formats that are not read are refused, unless a mask of that name is there;
-/// other files are listed as passed over on standard error.
+/// Returns the masks of a folder by file name without extension. Images in unsupported formats are rejected, unless a
+/// mask of the same name exists. Other files are skipped and listed on standard error.
 pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let (mut found, mut others) = (BTreeMap::new(), Vec::new());
     let listed = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
@@ -25,18 +25,18 @@ pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
             continue;
         };
         if let Some(other) = found.insert(case, path.clone()) {
-            bail!("{} and {} are of one name; take one away", path.display(), other.display());
+            bail!("{} and {} differ only in their extension; remove one", path.display(), other.display());
         }
     }
-    // nnU-Net writes probabilities beside their mask.
+    // nnU-Net writes probabilities next to their mask.
     let has_mask = |path: &Path| path.file_stem().is_some_and(|stem| found.contains_key(&*stem.to_string_lossy()));
     if let Some(unread) = others.iter().find(|path| is_other_image(path) && !has_mask(path)) {
-        bail!("{} is of a format that is not read; convert it to one of {}", unread.display(), Format::endings());
+        bail!("{} has an unsupported format; convert it to one of {}", unread.display(), Format::endings());
     }
     if !others.is_empty() {
         let mut names: Vec<_> = others.iter().map(|path| path.file_name().unwrap_or_default().to_string_lossy()).collect();
         names.sort();
-        eprintln!("note: {}: passed over, because they are no masks that are read: {}", folder.display(), names.join(", "));
+        eprintln!("note: {}: skipped files that are not masks in a supported format: {}", folder.display(), names.join(", "));
     }
     Ok(found)
 }

@@ -1,4 +1,4 @@
-//! Networks by themselves: a file with its weights and what it is, as `train` and `evaluate` leave it.
+//! Standalone network files: weights and a description of the network, as written by `train` and `evaluate`.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Run)>
     let run = about(path)?;
     let mut generator =
         Generator::new(&configure::gan(&run, Arm::AsynDgan).generator, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
-    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no generator; a segmenter, perhaps", path.display()))?;
+    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is not a generator (a segmenter?)", path.display()))?;
     Ok((generator, run))
 }
 
@@ -24,12 +24,12 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Run)>
     let run = about(path)?;
     let network = configure::segmenter(&run).network;
     let mut segmenter = Segmenter::new(&network, device, &mut stream(0, Role::Segmenter, 0, 0));
-    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is no segmenter; a generator, perhaps", path.display()))?;
+    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} is not a segmenter (a generator?)", path.display()))?;
     Ok((segmenter, run))
 }
 
-/// What the file says of a network that learnt from so many sites. What does not bear on the network is left out, so that two runs of one
-/// generator write one file.
+/// The description in the file of a network that was trained on `sites` sites. Settings that do not affect the network
+/// are omitted, so that two runs of the same generator write the same file.
 pub(crate) fn describe(run: &Run, sites: u32) -> Result<String> {
     let settings = Settings { sites, phantoms_per_site: 0, phantoms_held_out: 0, ..run.settings.clone() };
     Ok(serde_json::to_string(&Run::phantoms(run.experiment, run.profile, settings))?)
@@ -37,9 +37,9 @@ pub(crate) fn describe(run: &Run, sites: u32) -> Result<String> {
 
 fn about(path: &Path) -> Result<Run> {
     let text = read_about(path)?;
-    let text = text.with_context(|| format!("{} does not say what it is: take one that this version has written", path.display()))?;
-    let run: Run = serde_json::from_str(&text).with_context(|| format!("{} is of another version", path.display()))?;
-    run.settings.check(run.experiment).with_context(|| format!("{} is of a run that cannot be", path.display()))?;
-    ensure!(run.experiment != Experiment::Fig5, "{} makes the toy's values, which are no images", path.display());
+    let text = text.with_context(|| format!("{} does not describe its network: use a file written by this version", path.display()))?;
+    let run: Run = serde_json::from_str(&text).with_context(|| format!("{} was written by a different version", path.display()))?;
+    run.settings.check(run.experiment).with_context(|| format!("{} describes a run with invalid settings", path.display()))?;
+    ensure!(run.experiment != Experiment::Fig5, "{} generates the values of the toy experiment, not images", path.display());
     Ok(run)
 }

@@ -1,4 +1,5 @@
-//! Brings volumes and tiles into the shapes that networks take, one at a time, each into a file of its own in its site's folder.
+//! Converts volumes and tiles into the shapes that the networks expect, one at a time, and writes each to its own file
+//! in the folder of its site.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -32,7 +33,12 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
         Some(path) => {
             let data = RealData::open(path, Selection::default(), recipe)?;
             let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
-            ensure!(wanted == found, "{} holds {found}, {} is of {wanted}; give it another folder", path.display(), run.experiment.name());
+            ensure!(
+                wanted == found,
+                "{} contains {found}, but {} requires {wanted}; choose another folder",
+                path.display(),
+                run.experiment.name()
+            );
             let lists = published_split("the published lists".as_ref(), lists)?;
             real(&place, &data, recipe, &lists, run.settings.sites as usize, Rule::Lists, run.validate)?
         }
@@ -40,8 +46,9 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
     write_json(&folder.proof(Step::Prepare), &prepared)
 }
 
-/// Prepares a folder of real images: `place/site-N` and `place/test`, a file a case. What is there already for the same content and
-/// recipe is kept. To validate, a patient of every site that has two is held out instead of the others.
+/// Prepares a folder of real images: writes `place/site-N` and `place/test`, one file per case. Existing files for the
+/// same content and recipe are kept. With `validate`, one patient of every site with at least two patients is held out
+/// instead of the usual held-out cases.
 pub(crate) fn real(
     place: &Path,
     data: &RealData,
@@ -61,7 +68,7 @@ pub(crate) fn real(
     let items = data.items();
     let nothing: Vec<&str> = items.iter().filter(|item| item.size == 0.0).map(|item| item.case.as_str()).collect();
     if !nothing.is_empty() {
-        eprintln!("note: nothing is labelled in {}: there is nothing to learn from it", nothing.join(", "));
+        eprintln!("note: cases without any label, which add nothing to training: {}", nothing.join(", "));
     }
     let SharedOut { mut sites, mut test } = share_out(lists, items, sites, rule, &data.set.folder)?;
     if validate {
@@ -70,7 +77,11 @@ pub(crate) fn real(
             .zip(&mut sites)
             .flat_map(|(site, (_, of))| drawn_patient(of, patient, &mut stream(0, Role::Validation, site, 0)))
             .collect();
-        ensure!(!test.is_empty(), "{}: no site has two patients, one of which could be held out", data.set.folder.display());
+        ensure!(
+            !test.is_empty(),
+            "{}: validation holds out one patient per site, but no site has two patients; add patients",
+            data.set.folder.display()
+        );
     }
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
     disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
@@ -93,14 +104,14 @@ pub(crate) fn real(
     }
     ensure!(
         !shelf.is_empty() && !held_out.is_empty(),
-        "{}: no training case or no held-out case shows a tumour of {} pixels in any slice; add cases",
+        "{}: no training case or no held-out case has a slice with at least {} tumour pixels; add cases",
         data.set.folder.display(),
         preparation::TUMOUR_PIXELS_MIN
     );
     shelf.finish(data.kind(), held_out)
 }
 
-/// Takes a patient at random out of a site that has others: the last one would have the largest tumour.
+/// Removes a random patient from a site that has others. (The last one would have the largest tumour.)
 fn drawn_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str, rng: &mut Stream) -> Vec<usize> {
     let patients: BTreeSet<&str> = items.iter().map(|&i| patient(i)).collect();
     if patients.len() < 2 {
@@ -112,7 +123,8 @@ fn drawn_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str,
     taken
 }
 
-/// Artificial patients: every site's under its own scanner or stain, the held-out ones under all in turn.
+/// Artificial patients: each site has its own scanner or stain; held-out patients use the scanners or stains of all
+/// sites in turn.
 fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, validate: bool) -> Result<Prepared> {
     let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
     let mut bar = Progress::new("prepare data", (sites * each + held_out) as u64);

@@ -5,7 +5,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Shows how far a step is: a bar with the time left, or lines for the runner that shows the bars.
+/// Shows the progress of a step: a bar with the remaining time, or lines for a runner that draws the bars.
 pub(crate) enum Progress {
     Bar(ProgressBar),
     Lines { total: u64, said: Option<Instant> },
@@ -21,7 +21,7 @@ impl Progress {
         Self::Bar(ProgressBar::new(total).with_style(style).with_message(label.to_owned()))
     }
 
-    /// A line for people, above the bar.
+    /// Prints a line above the bar.
     pub(crate) fn say(&self, text: &str) {
         match self {
             Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),

@@ -1,4 +1,4 @@
-//! Masks put together from several patients', for sites that let no patient's own mask out.
+//! Recombines masks of several patients, for sites that never release a patient's own mask.
 
 use anyhow::{Result, ensure};
 use asyndgan_medio::{prepare, transplant};
@@ -9,20 +9,20 @@ use tch::Tensor;
 
 use crate::synthesize::planes;
 
-/// As many conditions as there are, none of them one patient's: brains get another patient's tumour inside their outline; tissue is
-/// put together from quarters of different patients, and of every patch one quarter leaves with none. Where patches of one tile overlap, a
-/// neighbour may hold what a patch keeps back.
+/// Returns as many conditions as given, none of which belongs to a single patient. Brains keep their outline and get
+/// the tumour of another patient. Tissue is assembled from quarters of different patients, and one quarter of every
+/// patch is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld quarter.
 ///
-/// The stream must be secret: whoever can draw it again knows which part came from where.
+/// The stream must be secret: anyone who can reproduce it knows which part came from which patient.
 ///
 /// # Shapes
-/// Codes (bytes) `[cases, 1, rows, columns]`, with the patient of each, to the same.
+/// Codes (bytes) `[cases, 1, rows, columns]` with the patient of each case; the result has the same shape.
 pub(crate) fn recombined(codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
     let own = planes(codes);
     assert_eq!(own.len(), patients.len(), "a patient for every case");
     ensure!(
         patients.iter().any(|&p| p != patients[0]),
-        "masks of one patient alone cannot be re-combined; let them out as they are, or stay out"
+        "masks of a single patient cannot be recombined: release them unchanged, or do not take part"
     );
     let brains = own.iter().any(|c| c.iter().any(|&code| code == prepare::BRAIN_OUTLINE));
     let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();

@@ -13,6 +13,7 @@ use anyhow::{Context, Result};
 use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
 use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, PerSlice, Row, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
+use time::OffsetDateTime;
 
 pub(crate) use self::quality::Samples;
 use crate::{
@@ -40,7 +41,7 @@ pub(crate) fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
         // The record comes last: it proves the step done.
         write_json(&folder.proof(Step::Report), &table)?;
     }
-    write_text(&out, &page::page(sections)).with_context(|| format!("no report at {}", out.display()))
+    write_text(&out, &page::page(sections)).with_context(|| format!("cannot write the report {}", out.display()))
 }
 
 fn one(folder: &RunFolder) -> Result<Table> {
@@ -123,9 +124,21 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         seconds,
         counted_from_round,
         spent: spent(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
+        dates: dates(folder, arms)?,
         versions: together(&versions),
         configuration: run.clone(),
     })
+}
+
+/// The days on which the arms were scored, in order.
+fn dates(folder: &RunFolder, arms: &[Arm]) -> Result<Vec<String>> {
+    let mut days = BTreeSet::new();
+    for (&seed, &arm) in folder.run.seeds.iter().flat_map(|seed| arms.iter().map(move |arm| (seed, arm))) {
+        let path = folder.proof(Step::Evaluate(arm, seed));
+        let modified = fs::metadata(&path).and_then(|m| m.modified()).with_context(|| format!("cannot read {}", path.display()))?;
+        days.insert(OffsetDateTime::from(modified).date().to_string());
+    }
+    Ok(days.into_iter().collect())
 }
 
 /// What the steps took, by subcommand; lines that say nothing are passed over.

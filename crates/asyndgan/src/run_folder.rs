@@ -13,7 +13,7 @@ use tch::Device;
 
 use crate::{configure, provenance::provenance, shelf};
 
-/// A run's folder: its description, and where everything lies in it.
+/// A run folder: its description and the paths in it.
 pub(crate) struct RunFolder {
     pub(crate) path: PathBuf,
     pub(crate) run: Run,
@@ -23,17 +23,17 @@ pub(crate) struct RunFolder {
 }
 
 impl RunFolder {
-    /// The folder for this process alone.
+    /// Opens the folder for exclusive use by this process.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         Self::locked(path, fs::File::try_lock)
     }
 
-    /// The folder to read what is finished in it; arms' steps may be done beside that.
+    /// Opens the folder to read finished results; other processes may run steps of arms at the same time.
     pub(crate) fn open_to_read(path: &Path) -> Result<Self> {
         Self::locked(path, fs::File::try_lock_shared)
     }
 
-    /// The folder for one arm's steps under a seed; other arms' may be done beside them.
+    /// Opens the folder for the steps of one arm and seed; other arms and seeds may run at the same time.
     pub(crate) fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
         let mut folder = Self::open_to_read(path)?;
         folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
@@ -41,7 +41,7 @@ impl RunFolder {
     }
 
     fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
-        ensure!(path.join("run.json").is_file(), "{} is no run's folder: it holds no run.json", path.display());
+        ensure!(path.join("run.json").is_file(), "{} is not a run folder: it contains no run.json", path.display());
         let run: Run = read_json(&path.join("run.json"))?;
         run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
@@ -58,21 +58,21 @@ impl RunFolder {
         step.proof(&self.path, self.run.experiment)
     }
 
-    /// An arm's folder under a seed, made if need be.
+    /// The folder of an arm and seed, created if it does not exist.
     pub(crate) fn arm(&self, arm: Arm, seed: u64) -> Result<PathBuf> {
         let folder = Step::folder(&self.path, arm, seed);
         fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(folder)
     }
 
-    /// What computes an arm's steps here, for their records.
+    /// The software and hardware that compute an arm's steps, for the records.
     pub(crate) fn provenance(&self, arm: Arm) -> BTreeMap<String, String> {
         let (server, site) = (configure::server_threads(&self.run, arm), self.run.settings.site_threads);
-        let threads = if server == site { format!("{site}") } else { format!("{site} per site, {server} of the server") };
+        let threads = if server == site { format!("{site}") } else { format!("{site} per site, {server} on the server") };
         provenance(self.device, &threads)
     }
 
-    /// The prepared cases of a site, from 1.
+    /// The folder of a site's prepared cases; sites count from 1.
     pub(crate) fn site(&self, site: u32) -> PathBuf {
         shelf::site_folder(&self.path.join("prepared"), site as usize)
     }
@@ -90,7 +90,7 @@ fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>)
     let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
     match take(&lock) {
         Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => bail!("another process works in {}: wait for it, or end it", folder.display()),
+        Err(fs::TryLockError::WouldBlock) => bail!("another process is using {}: wait for it to finish, or stop it", folder.display()),
         Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display())),
     }
 }
@@ -105,26 +105,29 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-/// The device of a name.
+/// The device with this name.
 pub(crate) fn device(name: &str) -> Result<Device> {
     match name {
         "cpu" => Ok(Device::Cpu),
         "auto" => Ok(Device::cuda_if_available()),
         "cuda" if tch::Cuda::is_available() => Ok(Device::Cuda(0)),
         "cuda" => {
-            bail!("this libtorch has no CUDA, or the machine no GPU that it can use: run `cargo xtask setup --cuda`, or take device cpu")
+            bail!("CUDA is not available (libtorch without CUDA, or no usable GPU): run `cargo xtask setup --cuda`, or use device cpu")
         }
-        other => bail!("{other} is no device: take auto, cpu or cuda"),
+        other => bail!("{other} is not a device: use auto, cpu or cuda"),
     }
 }
 
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: do the steps before this one first", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| {
+        let hint = if path.exists() { "" } else { ": run the previous steps first" };
+        format!("cannot read {}{hint}", path.display())
+    })?;
     serde_json::from_str(&text)
-        .with_context(|| format!("{} is not what this version writes: delete it and do its step again", path.display()))
+        .with_context(|| format!("{} was written by a different version or is damaged: delete it and run its step again", path.display()))
 }
 
-/// Writes a text file whole or not at all.
+/// Writes a text file atomically.
 pub(crate) fn write_text(path: &Path, text: &str) -> Result<()> {
     asyndgan_files::write(path, Access::Shared, text.as_bytes()).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -148,7 +151,7 @@ mod tests {
         let held =
             (arm(Arm::SynAll, 0).expect("free"), arm(Arm::AsynDgan, 0).expect("another arm"), arm(Arm::SynAll, 1).expect("another seed"));
         for refused in [arm(Arm::SynAll, 0), RunFolder::open(place.path())] {
-            assert!(refused.is_err_and(|error| error.to_string().contains("another process works in")));
+            assert!(refused.is_err_and(|error| error.to_string().contains("another process is using")));
         }
         drop(held);
         let whole = RunFolder::open(place.path()).expect("free again");

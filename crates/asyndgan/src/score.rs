@@ -1,4 +1,4 @@
-//! `asyndgan score`: anybody's segmentations against their truth.
+//! `asyndgan score`: scores segmentations from any source against the ground truth.
 
 mod pairs;
 mod table;
@@ -20,7 +20,7 @@ use self::{
 };
 use crate::{figures::box_plot, progress::Progress, run_folder::write_text, stdout::print};
 
-/// Classes beyond this are taken for instances by mistake.
+/// More labels than this suggest that they number instances, not classes.
 const CLASSES_MAX: usize = 64;
 
 #[derive(Args)]
@@ -29,29 +29,29 @@ const CLASSES_MAX: usize = 64;
   asyndgan score --truth truth --prediction predicted --instances --out scores.csv
   asyndgan score --truth truth --prediction predicted --convention medpy --tolerance-mm 2
 
-Files match by name (endings aside): NIfTI, NRRD, MetaImage, PNG or TIFF masks. Every label above 0 is a class of its own, or, with
---instances, an instance. Distances are in millimetres; a PNG or TIFF has none, so there they are in pixels (unless nnU-Net's spacing file lies
-beside it). A volume of one slice is scored as a picture.")]
+Files are matched by name without extension; masks may be NIfTI, NRRD, MetaImage, PNG or TIFF. Every label above 0 is a separate
+class or, with --instances, an instance. Distances are in millimetres. PNG and TIFF have no spacing, so their distances are in pixels,
+unless nnU-Net's spacing file is next to the mask. A volume of one slice is scored as a 2D image.")]
 pub(crate) struct ScoreArguments {
-    /// Folder of true masks, or one file.
+    /// Folder of ground-truth masks, or one file.
     #[arg(long)]
     truth: PathBuf,
-    /// Folder of predicted masks, one for each true one; or one file.
+    /// Folder of predicted masks, one per ground-truth mask, or one file.
     #[arg(long)]
     prediction: PathBuf,
-    /// Labels number instances: AJI, AJI+, PQ, SQ, F1 and object Dice.
+    /// Labels are instance numbers: compute AJI, AJI+, PQ, SQ, F1 and object Dice.
     #[arg(long)]
     instances: bool,
-    /// A label of the truth that nobody has judged, as nnU-Net's `ignore`: its voxels count as unmarked in truth and prediction.
+    /// Ignore label of the ground truth, as in nnU-Net: its voxels count as background in truth and prediction.
     #[arg(long, value_name = "LABEL")]
     ignore: Option<u32>,
-    /// What is decided where implementations disagree: standard, paper, monai or medpy.
+    /// Convention where implementations of the metrics disagree: standard, paper, monai or medpy.
     #[arg(long, default_value = "standard")]
     convention: Profile,
-    /// How far surfaces may lie apart and still agree (normalised surface distance).
+    /// Tolerance of the normalised surface distance.
     #[arg(long, default_value_t = 1.0)]
     tolerance_mm: f64,
-    /// Where to write all numbers: .json or .csv.
+    /// Where to write all scores: .json or .csv.
     #[arg(long)]
     out: Option<PathBuf>,
     /// Where to draw a box plot of every metric: .png or .svg.
@@ -66,11 +66,11 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     ensure!(ends(&arguments.out, ["json", "csv"]), "--out must end in .json or .csv");
     ensure!(ends(&arguments.plot, ["png", "svg"]), "--plot must end in .png or .svg");
     ensure!(arguments.tolerance_mm >= 0.0 && arguments.tolerance_mm.is_finite(), "--tolerance-mm must be 0 or more");
-    ensure!(arguments.ignore != Some(0), "--ignore 0 would leave out the background; give the label of voxels that nobody has judged");
+    ensure!(arguments.ignore != Some(0), "--ignore 0 would exclude the background; use the label of voxels that are not annotated");
     let pairs = pairs::find(&arguments.truth, &arguments.prediction)?;
     for path in arguments.out.iter().chain(&arguments.plot) {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        ensure!(folder.is_none_or(std::path::Path::is_dir), "{} lies in no folder that exists; make it first", path.display());
+        ensure!(folder.is_none_or(std::path::Path::is_dir), "{}: its folder does not exist; create it first", path.display());
     }
     let found = check(&pairs, arguments.ignore)?;
     if let Some(warning) = found.disagreement().filter(|_| !arguments.instances) {
@@ -83,7 +83,7 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
     }
     ensure!(
         arguments.instances || classes.len() <= CLASSES_MAX,
-        "{} different labels: if they number instances, say --instances",
+        "{} different labels: if they are instance numbers, use --instances",
         classes.len()
     );
     let convention = Convention::of(arguments.convention, "a file");
@@ -135,7 +135,7 @@ impl Found {
         &self.truth | &self.prediction
     }
 
-    /// What to say where one side never has a label that the other has.
+    /// A warning if one side never has a label that the other has.
     fn disagreement(&self) -> Option<String> {
         let listed = |labels: &BTreeSet<u32>| {
             let all: Vec<String> = labels.iter().map(u32::to_string).collect();
@@ -143,12 +143,12 @@ impl Found {
         };
         (self.truth != self.prediction).then(|| {
             let (truth, prediction) = (listed(&self.truth), listed(&self.prediction));
-            format!("warning: the truth has the labels {truth}, predictions have {prediction}; if they mean the same, convert one")
+            format!("warning: the truth has the labels {truth}, predictions have {prediction}; if they mean the same classes, convert one")
         })
     }
 }
 
-/// Looks at every pair before any is scored.
+/// Checks every pair before any is scored.
 fn check(pairs: &[Pair], ignore: Option<u32>) -> Result<Found> {
     let of_pair = |pair: &Pair| {
         let (truth, prediction) = pair.read(ignore)?;
@@ -173,7 +173,7 @@ fn labels_in(map: &Labels) -> BTreeSet<u32> {
     labels
 }
 
-/// One case's numbers, and what it adds to the pooled ones.
+/// The scores of one case, and its contribution to the pooled scores.
 struct Scored {
     rows: Vec<(String, Scores)>,
     pooled: Pooled,

@@ -8,14 +8,15 @@ use anyhow::{Context, Result};
 use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
 use asyndgan_paper::{DataKind, Prepared, PreparedSite};
 
-/// How the names of prepared files end: no other file is ever removed.
+/// File name suffix of prepared files; no other file is ever removed.
 const ENDING: &str = ".prepared.safetensors";
 
-/// Prepared cases on the disk: a folder a site and one of held-out cases; a file holds all that was made of one volume or tile.
+/// Prepared cases on disk: one folder per site and one for held-out cases. Each file contains all cases made from one
+/// volume or tile.
 pub(crate) struct Shelf {
     place: PathBuf,
     sites: Vec<PreparedSite>,
-    /// What has been put into the folder at hand.
+    /// Files that belong to the current folder.
     kept: BTreeSet<PathBuf>,
 }
 
@@ -38,7 +39,7 @@ impl Shelf {
         self.sites.is_empty()
     }
 
-    /// Puts cases of one patient with the site at hand, unless they lie there already.
+    /// Adds the cases of one patient to the current site, unless they already exist.
     pub(crate) fn put_cases(&mut self, stem: &str, patient: &str, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
         let path = file(&site_folder(&self.place, self.sites.len() + 1), stem)?;
         if !path.exists() {
@@ -52,7 +53,7 @@ impl Shelf {
         Ok(())
     }
 
-    /// Ends a site; one without a case is none.
+    /// Finishes the current site; a site without cases is dropped.
     pub(crate) fn close_site(&mut self, name: String, patients: Vec<String>) -> Result<()> {
         let folder = site_folder(&self.place, self.sites.len() + 1);
         self.clear(&folder)?;
@@ -63,7 +64,7 @@ impl Shelf {
         Ok(())
     }
 
-    /// Puts a held-out case, unless it lies there already; says whether it has anything to score.
+    /// Adds a held-out case, unless it already exists; returns whether it has anything to score.
     pub(crate) fn put_test_case(&mut self, stem: &str, make: impl FnOnce() -> Result<TestCase>) -> Result<bool> {
         let path = file(&test_folder(&self.place), stem)?;
         if !path.exists() {
@@ -77,7 +78,7 @@ impl Shelf {
         Ok(true)
     }
 
-    /// Ends the held-out cases, and all.
+    /// Finishes the held-out cases and the preparation.
     pub(crate) fn finish(mut self, kind: DataKind, test: Vec<String>) -> Result<Prepared> {
         self.clear(&test_folder(&self.place))?;
         // An earlier preparation may have had more sites, with patients who are elsewhere now.
@@ -91,7 +92,7 @@ impl Shelf {
         Ok(Prepared { kind, sites: self.sites, test })
     }
 
-    /// Removes what an earlier preparation of other files left; nothing else.
+    /// Removes outdated files of an earlier preparation; nothing else.
     fn clear(&mut self, folder: &Path) -> Result<()> {
         let (kept, mut removed) = (std::mem::take(&mut self.kept), 0);
         if !folder.is_dir() {
@@ -106,7 +107,7 @@ impl Shelf {
             }
         }
         if removed > 0 {
-            eprintln!("{}: removed what an earlier preparation made, {removed} files", folder.display());
+            eprintln!("{}: removed {removed} files of an earlier preparation", folder.display());
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Who holds which patients.
+//! Assigns patients to sites.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use asyndgan_medio::{Error, PublishedSplit, partition_by_size, partition_dirichlet};
 use asyndgan_protocol::{Role, stream};
 
-/// A case, as far as sharing out goes.
+/// The facts about a case that the split needs.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Item {
     pub(crate) case: String,
@@ -17,14 +17,14 @@ pub(crate) struct Item {
     pub(crate) held_out: bool,
 }
 
-/// By what sites differ.
+/// How patients are split across sites.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Rule {
-    /// By lists; names that they do not know go to sites that would stay empty, then to the smallest.
+    /// By lists; unlisted cases go to sites that would otherwise be empty, then to the smallest site.
     Lists,
     /// Each site holds a range of sizes.
     Size,
-    /// Each site holds its own mixture of the quarters by size.
+    /// Each site holds its own mixture of the size quartiles.
     Dirichlet { alpha: f64, seed: u64 },
 }
 
@@ -42,9 +42,10 @@ struct Patient {
     site: Option<usize>,
 }
 
-/// Shares items out to at most `sites` sites and a held-out set, patient by patient.
+/// Splits items across at most `sites` sites and a held-out set, patient by patient.
 ///
-/// When lists know no training case, all go by size; when nothing is held out, every fifth patient by size is.
+/// If the lists name no training case, all cases are split by size. If nothing is held out, every fifth patient by size
+/// is held out.
 pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, rule: Rule, folder: &Path) -> Result<SharedOut> {
     let (mut patients, mut test) = grouped(lists, items, sites)?;
     patients.sort_by(|a, b| a.size.total_cmp(&b.size).then(a.items.cmp(&b.items)));
@@ -66,13 +67,13 @@ pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, ru
         }
     };
     let shared: Vec<_> = parts.into_iter().filter(|s| !s.1.is_empty()).collect();
-    ensure!(test.len() < items.len(), "{}: all {} cases are held out; leave some to learn from", folder.display(), items.len());
+    ensure!(test.len() < items.len(), "{}: all {} cases are held out; keep some for training", folder.display(), items.len());
     ensure!(!test.is_empty() && !shared.is_empty(), Error::TooFew { path: folder.into(), expected: 3, found: items.len() });
     test.sort_unstable();
     Ok(SharedOut { sites: shared, test })
 }
 
-/// Patients to learn from, with their listed site if they have one, and the held-out items.
+/// Training patients, with their listed site if they have one, and the held-out items.
 fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<Patient>, Vec<usize>)> {
     let place: BTreeMap<&str, usize> =
         lists.sites.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (n.as_str(), i))).collect();
@@ -88,7 +89,7 @@ fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<
         if listed.len() > 1 || held_out > 0 && held_out < of.len() {
             let mut places: Vec<String> = listed.iter().map(|&site| lists.sites[site].0.clone()).collect();
             places.extend((held_out > 0).then(|| "the held-out set".to_owned()));
-            places.extend((places.len() < 2).then(|| "no list at all".to_owned()));
+            places.extend((places.len() < 2).then(|| "the unlisted cases".to_owned()));
             return Err(Error::Twice { name: format!("patient {name}"), places }.into());
         }
         if held_out > 0 {
@@ -172,6 +173,6 @@ mod tests {
             );
         }
         let parted = share_out(&split("a = [\"p/1\"]\nb = [\"p/2\"]"), &all, 3, Rule::Lists, Path::new(""));
-        assert!(parted.is_err_and(|e| e.to_string().contains("patient p stands in a and in b")));
+        assert!(parted.is_err_and(|e| e.to_string().contains("patient p appears in a and in b")));
     }
 }

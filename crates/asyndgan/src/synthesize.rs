@@ -1,4 +1,4 @@
-//! Makes an arm's synthetic images from its generator and the masks that the server was given.
+//! Makes an arm's synthetic images from its generator and the masks that the server received.
 
 use std::{
     fs,
@@ -21,9 +21,9 @@ use crate::{
     run_folder::{RunFolder, remove_folder, write_json},
 };
 
-/// Images that go through the generator at once, where they leave each other alone.
+/// Images per pass through the generator, if they do not affect each other (no batch norm).
 const TOGETHER: u32 = 16;
-/// Images that are in memory and in one file, about.
+/// Approximate number of images in memory and per file.
 pub(crate) const A_FILE: u32 = 256;
 
 pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
@@ -49,22 +49,23 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     };
     let proof = folder.proof(Step::Synthesize(arm, seed));
     write_json(&beside.join(proof.file_name().context("a proof has a name")?), &serde_json::json!({ "images": count }))?;
-    // What is half removed must not pass for whole.
+    // A partly removed folder must not pass for a complete one.
     if proof.exists() {
         fs::remove_file(&proof).with_context(|| format!("cannot remove {}", proof.display()))?;
     }
     remove_folder(&out)?;
-    fs::rename(&beside, &out).with_context(|| format!("cannot make {}", out.display()))
+    fs::rename(&beside, &out).with_context(|| format!("cannot create {}", out.display()))
 }
 
-/// The file of the toy's values in the folder of what was made.
+/// The file with the values of the toy experiment, in the folder of synthetic images.
 pub(crate) const TOY: &str = "values.safetensors";
 
 /// The folder of an arm's synthetic images, if they are there.
 pub(crate) fn made(folder: &RunFolder, arm: Arm, seed: u64) -> Result<PathBuf> {
     ensure!(
         folder.proof(Step::Synthesize(arm, seed)).is_file(),
-        "{0} holds no synthetic images of {arm} under seed {seed}; the run has the seeds {1:?}. `asyndgan synthesize --run {0} --arm {arm} --seed {seed}` makes them, once more if an earlier version did",
+        "{0} contains no synthetic images of {arm} with seed {seed} (seeds of the run: {1:?}). Make them with \
+         `asyndgan synthesize --run {0} --arm {arm} --seed {seed}`; images of an earlier version must be made again",
         folder.path.display(),
         folder.run.seeds
     );
@@ -82,20 +83,20 @@ pub(crate) fn load(folder: &RunFolder, path: &Path) -> Result<Generator> {
 /// A mask, and the number of its site from 0.
 pub(crate) type SiteMask = (u32, Array2<u8>);
 
-/// The masks that an arm's server was given.
+/// The masks that an arm's server received.
 pub(crate) fn conditions(place: &Path) -> Result<Vec<SiteMask>> {
     let path = place.join("conditions.safetensors");
     let mut masks = Vec::new();
     for (name, codes) in read_tensors(&path)? {
         let number = name.strip_prefix("site-").and_then(|n| n.parse::<u32>().ok()).and_then(|n| n.checked_sub(1));
-        let site = number.with_context(|| format!("{} has masks of {name}, which is no site", path.display()))?;
+        let site = number.with_context(|| format!("{} has masks of {name}, which is not a site", path.display()))?;
         masks.extend(planes(&codes).into_iter().map(|mask| (site, mask)));
     }
     Ok(masks)
 }
 
-/// What an arm's generator makes images of: each condition once as it is, in the middle; then crops at random, of brains with another
-/// slice's tumour. Each is worked out when its turn comes.
+/// The masks from which an arm's generator makes images: first a centre crop of each condition, then random crops; for
+/// brains, these have the tumour of another slice. Each mask is computed when it is needed.
 pub(crate) struct Chosen<'a> {
     pub(crate) folder: &'a RunFolder,
     pub(crate) conditions: Vec<SiteMask>,
@@ -126,7 +127,8 @@ impl Chosen<'_> {
         (*site, window(condition.view(), top, left, crop).to_owned())
     }
 
-    /// Makes the images into a folder that is made anew, about so many to a file: of a whole data set they need not fit into memory.
+    /// Writes the images to a new folder, about `a_file` images per file, so that a whole data set need not fit into
+    /// memory. An existing folder is removed first.
     pub(crate) fn images(&self, generator: &Generator, out: &Path, a_file: u32, mut progress: impl FnMut(u64)) -> Result<()> {
         let settings = &self.folder.run.settings;
         let together = if settings.batch_norm { settings.batch } else { TOGETHER };
@@ -156,7 +158,7 @@ impl Chosen<'_> {
     }
 }
 
-/// Conditions in the mixture's shares; an arm of one site knows its own only.
+/// Conditions in the proportions of the mixture; an arm of one site knows its own condition only.
 fn toy_codes(count: usize, arm: Arm) -> Tensor {
     let code = |i: usize| match arm {
         Arm::SynSubset(site) => site as u8,

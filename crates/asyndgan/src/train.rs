@@ -1,4 +1,5 @@
-//! Trains an arm's generator: the server and every site are the protocol's machines, joined in memory, each site on its own thread.
+//! Trains an arm's generator. The server and the sites are the protocol's state machines, connected in memory; each
+//! site runs on its own thread.
 
 use std::{
     collections::BTreeMap,
@@ -24,11 +25,11 @@ use crate::{
     run_folder::{RunFolder, remove_folder, write_json},
 };
 
-/// A site that does not answer for so long is taken for lost; a round of the paper's size on a slow CPU takes minutes. One that
-/// is gone never comes back: its thread has ended.
+/// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
+/// CPU. A lost site never returns: its thread has ended.
 const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
 
-/// Where one site finds its own data, and nothing else.
+/// The data of one site, and nothing else.
 enum Source {
     Folders(Vec<PathBuf>),
     /// Values of some of the toy's sites; each has its own condition, or all the first.
@@ -115,7 +116,7 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     write_json(&folder.proof(Step::Train(arm, seed)), &record)
 }
 
-/// What a trained arm leaves besides its losses: the generator, and the masks that it may be given.
+/// Writes the results of a trained arm, except its losses: the generator, and the masks that the server received.
 pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTrainer) -> Result<()> {
     write_described(
         &place.join("generator.safetensors"),
@@ -126,7 +127,7 @@ pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTra
     Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)
 }
 
-/// Keeps the generator after some rounds, for those who ask how it came along.
+/// Keeps the generator after some rounds, so that its progress can be scored later.
 fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTrainer) -> Result<()> {
     // Only these are scored: of one arm, under the first seed.
     let scored = arm == Arm::AsynDgan && seed == folder.run.seeds[0];
@@ -136,7 +137,7 @@ fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTra
     Ok(())
 }
 
-/// Plays server and sites to the end of the run.
+/// Runs server and sites to the end of the run.
 fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNews, &ServerTrainer)) -> Result<(ServerTrainer, Ledger)> {
     let sites = sources.len() as u32;
     let (mut link, site_links) = in_memory(sites);
@@ -155,7 +156,7 @@ fn play(job: &Job, sources: Vec<Source>, mut progress: impl FnMut(u64, &ServerNe
             _ => {}
         });
         drop(link);
-        // What a site says of itself tells more than that it is gone.
+        // A site's own error is more informative than the fact that it left.
         let mut site_errors = BTreeMap::new();
         for (i, thread) in threads.into_iter().enumerate() {
             let ended = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked")));
@@ -191,7 +192,7 @@ pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteT
     all
 }
 
-/// What an estimate leaves behind.
+/// The record of an estimate.
 #[derive(serde::Serialize)]
 struct Estimate {
     seconds_per_round: f64,
@@ -199,7 +200,7 @@ struct Estimate {
     hours: f64,
 }
 
-/// Tries the first rounds and steps at full size and says how long the whole will take.
+/// Runs the first rounds and steps at full size and estimates the total time.
 pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     const ROUNDS: u64 = 3;
     let sites = folder.prepared()?.sites.len() as u32;
@@ -226,7 +227,8 @@ pub(crate) fn estimate(folder: &RunFolder) -> Result<()> {
     let segmenting = folder.run.settings.segmenter_steps as f64 * whole * seconds_per_step;
     let hours = (training + segmenting) / 3600.0;
     eprintln!(
-        "estimate: {hours:.1} hours for the whole: {seconds_per_round:.1} s a round of {generators} generators, {seconds_per_step:.2} s a step of {segmenters} segmenters"
+        "estimate: {hours:.1} hours in total ({generators} generators at {seconds_per_round:.1} s per round, {segmenters} segmenters at \
+         {seconds_per_step:.2} s per step)"
     );
     write_json(&folder.proof(Step::Estimate), &Estimate { seconds_per_round, seconds_per_segmenter_step: seconds_per_step, hours })
 }

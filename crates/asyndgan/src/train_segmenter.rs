@@ -1,4 +1,4 @@
-//! Trains a segmenter on cases, synthetic or a hospital's own.
+//! Trains a segmenter on synthetic cases or a hospital's own cases.
 
 use std::path::{Path, PathBuf};
 
@@ -18,14 +18,14 @@ pub(crate) struct SegmenterJob<'a> {
     pub(crate) experiment: Experiment,
     pub(crate) profile: Profile,
     pub(crate) set: &'a [(String, serde_json::Value)],
-    /// By what the pictures of tissue were shrunk.
+    /// The factor by which tissue images were shrunk.
     pub(crate) shrink: Option<usize>,
     pub(crate) seed: u64,
     pub(crate) out: &'a Path,
     pub(crate) device: Device,
 }
 
-/// Trains on all cases of some files and folders and writes the segmenter, with its loss beside it as it falls.
+/// Trains on all cases of the given files and folders; writes the segmenter and, next to it, its loss curve.
 pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device } = *job;
     let images = CaseSet::open(cases)?;
@@ -34,23 +34,23 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let [channels, rows, columns] = images
         .image_shape()
-        .with_context(|| format!("{shown}: there is no case; of what synthesize made of masks, name the folder cases"))?;
+        .with_context(|| format!("{shown}: no case found; for the output of `synthesize --generator`, use its subfolder cases"))?;
     let wanted = configure::image_channels(experiment) as usize;
-    ensure!(channels == wanted, "{shown}: images have {channels} channels, a segmenter of these has {wanted}; is --images right?");
+    ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --images right?");
     let crop = settings.crop;
-    ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels, at least {crop} a side are needed");
-    // Whoever segments with it brings images to the scale of these.
+    ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels; at least {crop} per side are needed");
+    // Segmentation scales images to the size of these.
     settings.size = rows;
     if experiment == Experiment::Table2 {
         settings.shrink = shrink.context(
-            "say with --shrink by what the pictures were shrunk: 2 for those of a desk run, for your own what `data prepare` was told (1 unless told otherwise)",
+            "--shrink is required for tissue: 2 for images of a desk run, or the value of `data prepare --shrink` (default 1) for your own",
         )?;
     }
     settings.check(experiment)?;
     let run = Run::phantoms(experiment, profile, settings);
     asyndgan_models::set_threads(run.settings.server_threads);
     let training = configure::segmenter(&run);
-    ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: name it with the ending .safetensors", out.display());
+    ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: the file name must end in .safetensors", out.display());
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut bar = Progress::new(&format!("segmenter on {} images", images.len()), training.steps);
@@ -59,7 +59,7 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     Ok(())
 }
 
-/// Trains a run's segmenter on cases into `NAME.safetensors`, with its loss beside it as it falls.
+/// Trains a run's segmenter on cases; writes `NAME.safetensors` and, next to it, its loss curve.
 pub(crate) fn train_into(
     folder: &Path,
     name: &str,

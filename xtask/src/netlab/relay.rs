@@ -13,18 +13,18 @@ use crate::steps::now;
 
 #[derive(Args)]
 pub(crate) struct RelayArguments {
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long)]
     listen: SocketAddr,
-    /// Where to pass on to.
+    /// Address to forward to.
     #[arg(long)]
     to: SocketAddr,
-    /// How long everything takes on its way.
+    /// Delay of all data, in milliseconds.
     #[arg(long)]
     delay_ms: u64,
 }
 
-/// Passes connections on, everything a while later: what netem would do.
+/// Forwards connections with a delay, as netem would.
 pub(crate) fn relay(arguments: &RelayArguments) -> Result<()> {
     let delay = Duration::from_millis(arguments.delay_ms);
     for client in TcpListener::bind(arguments.listen)?.incoming() {

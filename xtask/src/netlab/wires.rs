@@ -19,17 +19,17 @@ pub(super) fn hospital(h: u32) -> String {
 /// What happens to the network on the way.
 #[derive(Clone, Copy)]
 pub(super) enum Trouble {
-    /// A hospital's cable is pulled, and put back after so many seconds.
+    /// A hospital's cable is unplugged for the given number of seconds.
     Unplugged(u32, u64),
     /// A hospital's connections are reset.
     Reset(u32),
-    /// A firewall swallows all of a hospital's packets for so many seconds.
+    /// A firewall drops all packets of a hospital for the given number of seconds.
     Swallowed(u32, u64),
     /// All cables at once.
     Dark(u64),
 }
 
-/// From which round on what happens.
+/// The network faults, with the rounds at which they start.
 pub(super) const TROUBLES: [(u64, Trouble); 6] = [
     (20, Trouble::Unplugged(1, 6)),
     (50, Trouble::Reset(2)),
@@ -42,10 +42,10 @@ pub(super) const TROUBLES: [(u64, Trouble); 6] = [
 impl Trouble {
     pub(super) fn words(self) -> String {
         match self {
-            Trouble::Unplugged(h, s) => format!("the cable of hospital-{h} is pulled for {s} s"),
+            Trouble::Unplugged(h, s) => format!("the cable of hospital-{h} is unplugged for {s} s"),
             Trouble::Reset(h) => format!("the connections of hospital-{h} are reset"),
-            Trouble::Swallowed(h, s) => format!("a firewall swallows everything of hospital-{h} for {s} s"),
-            Trouble::Dark(s) => format!("all cables are pulled for {s} s"),
+            Trouble::Swallowed(h, s) => format!("a firewall drops all packets of hospital-{h} for {s} s"),
+            Trouble::Dark(s) => format!("all cables are unplugged for {s} s"),
         }
     }
 }
@@ -68,7 +68,7 @@ fn inside(namespace: &str, words: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether namespaces, traffic control and filters can be had.
+/// Checks that namespaces, traffic control and packet filters are available.
 pub(super) fn available() -> Result<()> {
     run("nft", &["--version"])?;
     run("tc", &["-V"])?;
@@ -113,7 +113,7 @@ impl Wires {
     }
 }
 
-/// From now on so many of a hundred packets to a hospital are lost.
+/// From now on, the given percentage of packets to a hospital is lost.
 pub(super) fn lose_packets(h: u32, percent: u32) -> Result<()> {
     inside(&hospital(h), &format!("nft add rule inet lab in iifname eth0 numgen random mod 100 < {percent} drop")).map(drop)
 }
@@ -156,15 +156,15 @@ pub(super) fn traffic() -> Result<(u64, u64)> {
     Ok((bytes, packets * HEADER_BYTES))
 }
 
-/// Bytes that TCP sent again, at all ends.
+/// Bytes that TCP retransmitted, at all ends.
 pub(super) fn resent() -> Result<u64> {
     let mut segments = 0;
     for namespace in (1..=HOSPITALS).map(hospital).chain([HUB.to_owned()]) {
         let text = inside(&namespace, "cat /proc/net/snmp")?;
         let mut rows = text.lines().filter(|l| l.starts_with("Tcp:"));
-        let (names, values) = rows.next().zip(rows.next()).context("no counters of TCP")?;
-        let at = names.split(' ').position(|n| n == "RetransSegs").context("no counter of segments sent again")?;
-        segments += values.split(' ').nth(at).context("no value")?.parse::<u64>()?;
+        let (names, values) = rows.next().zip(rows.next()).context("no TCP counters in /proc/net/snmp")?;
+        let at = names.split(' ').position(|n| n == "RetransSegs").context("no counter RetransSegs in /proc/net/snmp")?;
+        segments += values.split(' ').nth(at).context("no value of RetransSegs in /proc/net/snmp")?.parse::<u64>()?;
     }
     Ok(segments * SEGMENT_BYTES)
 }

@@ -1,4 +1,4 @@
-//! What is asked of Python: downloading pinned wheels, unpacking them, finding an installed torch.
+//! Tasks that are done with Python: downloading pinned wheels, unpacking them, finding an installed torch.
 
 use std::{
     fs,
@@ -34,8 +34,8 @@ pub(super) fn download(flavour: Flavour, folder: &Path) -> Result<()> {
     let wheels = folder.join("wheels");
     fs::create_dir_all(&wheels).with_context(|| format!("cannot create {}", wheels.display()))?;
     let (pins, size) = match flavour {
-        Flavour::Cpu => (include_str!("cpu.txt"), "0.5 GB to download, 0.5 GB to keep"),
-        Flavour::Cuda => (include_str!("cuda.txt"), "2 GB to download, 5 GB to keep"),
+        Flavour::Cpu => (include_str!("cpu.txt"), "0.5 GB download, 0.5 GB on disk"),
+        Flavour::Cuda => (include_str!("cuda.txt"), "2 GB download, 5 GB on disk"),
     };
     let requirements = folder.join("requirements.txt");
     fs::write(&requirements, pins).with_context(|| format!("cannot write {}", requirements.display()))?;
@@ -56,26 +56,26 @@ pub(super) fn download(flavour: Flavour, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Turns what pip or the unpacking complained about into the one fact and the way out.
+/// Turns an error of pip or of the unpacking into one fact and a way out.
 fn explain(output: Output) -> Result<()> {
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let said = text.lines().rev().map(str::trim).find(|l| l.starts_with("ERROR") || l.contains("Error")).unwrap_or("it said nothing");
+    let said = text.lines().rev().map(str::trim).find(|l| l.starts_with("ERROR") || l.contains("Error")).unwrap_or("no error message");
     let fact = if text.contains("No space left") {
-        "the disk is full: free 2 GB, or set XDG_CACHE_HOME to a folder on a larger disk"
+        "the disk is full: free 2 GB (8 GB with --cuda), or set XDG_CACHE_HOME to a folder on a larger disk"
     } else if text.contains("DO NOT MATCH") {
-        "a downloaded wheel has not the pinned hash: a mirror or proxy changes files; nothing of it was kept. Try another index, or set LIBTORCH"
+        "a downloaded wheel does not match the pinned hash: a mirror or proxy changes files. The download was discarded. Try another index, or set LIBTORCH"
     } else if text.contains("NewConnectionError") || text.contains("No matching distribution") || text.contains("timed out") {
         "the package index cannot be reached or lacks the wheels: check the network and pip's index settings, or set LIBTORCH to a libtorch 2.11.0"
     } else {
-        "pip failed: set LIBTORCH to a libtorch 2.11.0, or mend what it says"
+        "pip failed: fix the error below, or set LIBTORCH to a libtorch 2.11.0"
     };
     bail!("{fact}\n  pip: {said}")
 }
 
-/// The folder of the torch that python3 imports, which must be the version tch is made for.
+/// The folder of the torch that python3 imports, which must be the version that tch requires.
 pub(super) fn installed_torch(version: &str) -> Result<PathBuf> {
     let python = if std::env::var_os("VIRTUAL_ENV").is_some() { "python" } else { "python3" };
     let script = "import torch, os; print(torch.__version__.split('+')[0]); print(os.path.dirname(torch.__file__))";

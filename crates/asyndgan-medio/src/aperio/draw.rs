@@ -7,7 +7,7 @@ use ndarray::Array2;
 use super::xml::{Region, Shape};
 use crate::Error;
 
-/// Edges of one region that cross rows, each counted for each row, beyond this are refused: 16 bytes each are needed.
+/// Maximum number of crossings between the edges of one region and pixel rows. Each needs 16 bytes of memory.
 const CROSSINGS_MAX: usize = 1 << 24;
 /// Edges that an ellipse is drawn with.
 const ELLIPSE_EDGES: usize = 720;
@@ -23,7 +23,7 @@ impl Region {
             (_, vertices) => vertices.to_vec(),
         };
         if crossings(&polygon, rows) > CROSSINGS_MAX {
-            let fact = format!("region {} goes up and down more than {CROSSINGS_MAX} rows; draw it anew", self.number);
+            let fact = format!("region {} has edges that cross more than {CROSSINGS_MAX} rows in total; draw it again", self.number);
             return Err(Error::unsupported(path, fact));
         }
         Ok(polygon)
@@ -51,7 +51,7 @@ fn ellipse(a: (f64, f64), b: (f64, f64), c: (f64, f64)) -> Vec<(f64, f64)> {
     (0..ELLIPSE_EDGES).map(at).collect()
 }
 
-/// Renumbers labels so that those without a pixel leave no gap; says how many are left.
+/// Renumbers labels so that labels without pixels leave no gap. Returns how many labels are left.
 pub(super) fn close_gaps(labels: &mut Array2<u32>, drawn: u32) -> u32 {
     let mut number = vec![0; drawn as usize + 1];
     labels.iter().for_each(|&l| number[l as usize] = 1);
@@ -75,7 +75,8 @@ fn crossings(polygon: &[(f64, f64)], rows: usize) -> usize {
     polygon.iter().zip(polygon.iter().cycle().skip(1)).map(|(a, b)| row(a.1).abs_diff(row(b.1)) + 1).sum()
 }
 
-/// Fills a polygon by scan lines through pixel centres; says how many pixels it covers, and how many it took from others.
+/// Fills a polygon by scan lines through pixel centres. Returns how many pixels it covers, and how many of them it
+/// overwrote.
 pub(super) fn fill(labels: &mut Array2<u32>, polygon: &[(f64, f64)], label: u32) -> (usize, usize) {
     let (rows, columns) = labels.dim();
     let (mut covered, mut taken) = (0, 0);

@@ -63,7 +63,7 @@ fn decoded(path: &Path, bytes: &[u8]) -> Result<String, Error> {
     if is_damaged {
         return Err(Error::unsupported(
             path,
-            format!("its characters are not {}, as it should be; declare its encoding, or write it as UTF-8", encoding.name()),
+            format!("its characters are not valid {}; declare its encoding, or write it as UTF-8", encoding.name()),
         ));
     }
     Ok(text.into_owned())
@@ -72,7 +72,7 @@ fn decoded(path: &Path, bytes: &[u8]) -> Result<String, Error> {
 /// All layers with their regions.
 pub(super) fn layers(path: &Path, bytes: &[u8]) -> Result<Vec<Layer>, Error> {
     if bytes.len() > BYTES_MAX {
-        return Err(Error::unsupported(path, format!("it has {} bytes, at most {BYTES_MAX} are read; split it", bytes.len())));
+        return Err(Error::unsupported(path, format!("it has {} bytes; the limit is {BYTES_MAX}, so split it", bytes.len())));
     }
     let text = decoded(path, bytes)?;
     let mut reader = Reader::from_str(&text);
@@ -82,7 +82,7 @@ pub(super) fn layers(path: &Path, bytes: &[u8]) -> Result<Vec<Layer>, Error> {
     let mut open: Option<Region> = None;
     loop {
         match reader.read_event().map_err(|e| Error::unreadable(path, e))? {
-            Event::DocType(_) => return Err(Error::unreadable(path, "it has a DTD, whose entities could expand without end")),
+            Event::DocType(_) => return Err(Error::unreadable(path, "it has a DTD, and entities in a DTD could expand without limit")),
             Event::Start(tag) => {
                 depth += 1;
                 let text = |name| tag.try_get_attribute(name).ok().flatten().map(|a| a.value.trim().to_owned()).unwrap_or_default();
@@ -103,7 +103,7 @@ pub(super) fn layers(path: &Path, bytes: &[u8]) -> Result<Vec<Layer>, Error> {
                             vertices: Vec::new(),
                         };
                         if open.replace(region).is_some() {
-                            return Err(Error::unreadable(path, format!("region {number} lies within another")));
+                            return Err(Error::unreadable(path, format!("region {number} is nested within another")));
                         }
                     }
                     "Vertex" => {
@@ -111,7 +111,7 @@ pub(super) fn layers(path: &Path, bytes: &[u8]) -> Result<Vec<Layer>, Error> {
                             let fact = |odd| {
                                 Error::unsupported(
                                     path,
-                                    format!("a vertex of region {number} has {odd}; X and Y are numbers, with a point"),
+                                    format!("a vertex of region {number} has {odd}; X and Y must be numbers with a decimal point"),
                                 )
                             };
                             region.vertices.push(vertex(&tag).map_err(fact)?);

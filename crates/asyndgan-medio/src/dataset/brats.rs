@@ -108,7 +108,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
                 let case = parts.entry(case).or_default();
                 let taken = place.map_or(&mut case.labels, |k| &mut case.images[k]);
                 if let Some(first) = taken {
-                    found.passed_over.push(PassedOver::problem(path, format!("{} is the same of that case", first.display())));
+                    found.passed_over.push(PassedOver::problem(path, format!("{} is the same part of that case", first.display())));
                 } else {
                     *taken = Some(path.clone());
                 }
@@ -116,7 +116,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
             None if !path.is_dir() && is_companion(path, &entries) => {}
             None if !path.is_dir() => others.push(path.clone()),
             None if depth > 0 => enter(path, depth - 1, seen, found)?,
-            None => found.passed_over.push(PassedOver::note(path, format!("it lies deeper than {DEPTH_MAX} folders"))),
+            None => found.passed_over.push(PassedOver::note(path, format!("it is more than {DEPTH_MAX} folders deep"))),
         }
     }
     let is_single = parts.len() == 1;
@@ -127,7 +127,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
         let odd: Vec<usize> = (0..others.len()).filter(|&n| may_be_segmentation(&others[n])).collect();
         if let [n] = odd[..] {
             let labels = others.remove(n);
-            found.passed_over.push(PassedOver::note(&labels, "its name is unusual, and it is used as the case's segmentation"));
+            found.passed_over.push(PassedOver::note(&labels, "its name is unusual, but it is used as the case's segmentation"));
             only.labels = Some(labels);
         }
     }
@@ -138,9 +138,9 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
     found.passed_over.extend(others.iter().map(|path| {
         let is_volume = Format::of(path).is_some_and(Format::is_volume);
         if is_volume && of_case {
-            return PassedOver::note(path, "its name is of no modality and no segmentation of BraTS");
+            return PassedOver::note(path, "its name is neither that of a BraTS modality nor that of a BraTS segmentation");
         }
-        PassedOver::unused(path, "its name ends in no modality and no segmentation of BraTS, as _t2 or -t2w")
+        PassedOver::unused(path, "its name does not end in a BraTS modality or segmentation, such as _t2 or -t2w")
     }));
     Ok(())
 }

@@ -6,8 +6,8 @@ use super::CaseFiles;
 use crate::{Error, files, format::companions};
 
 impl CaseFiles {
-    /// Half of the SHA-256 of the case's labels and of one channel's files, with `about` (how it is to be prepared) in front: 32
-    /// hexadecimal digits that change when anything does that decides what is made of the case.
+    /// The first half of a SHA-256 over `about` (the preparation settings), one channel's files and the case's labels:
+    /// 32 hexadecimal digits that change if any input of the prepared case changes.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -11,20 +11,20 @@ use serde_json::Value;
 use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
 use crate::{Error, Format, files};
 
-/// `dataset.json`, as far as it matters here.
+/// The fields of `dataset.json` that this crate uses.
 ///
 /// # Reference
-/// nnU-Net version 2, `documentation/dataset_format.md`; field names are theirs.
+/// nnU-Net version 2, `documentation/dataset_format.md`; the field names are nnU-Net's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// Channel number to name.
     pub channel_names: BTreeMap<String, String>,
-    /// Name to label; a region of several labels is a list.
+    /// Name to label; a region that consists of several labels is a list.
     pub labels: BTreeMap<String, serde_json::Value>,
     /// Cases in `imagesTr`.
     #[serde(rename = "numTraining")]
     pub num_training: usize,
-    /// How image and label files end.
+    /// File extension of images and labels.
     pub file_ending: String,
 }
 
@@ -40,7 +40,7 @@ impl Description {
     fn read(path: &Path) -> Result<Self, Error> {
         let mut value: Value = files::json(path)?;
         if value.get("channel_names").is_none() && value.get("modality").is_some() {
-            let fact = "it is of nnU-Net version 1 (\"modality\"); convert the folder with nnUNetv2_convert_old_nnUNet_dataset";
+            let fact = "it was written for nnU-Net version 1 (\"modality\"); convert the folder with nnUNetv2_convert_old_nnUNet_dataset";
             return Err(Error::unsupported(path, fact));
         }
         // Some programs write the number as text.
@@ -49,7 +49,7 @@ impl Description {
             object.insert("numTraining".into(), number.into());
         }
         serde_json::from_value(value)
-            .map_err(|e| Error::unsupported(path, format!("{e}; correct it as nnU-Net version 2 documents dataset.json")))
+            .map_err(|e| Error::unsupported(path, format!("{e}; correct it as documented for dataset.json of nnU-Net version 2")))
     }
 
     /// Names of the channels by their numbers.
@@ -57,13 +57,13 @@ impl Description {
         let mut channels: Vec<(usize, String)> = Vec::new();
         for (number, name) in &self.channel_names {
             let number = number.parse().map_err(|_| {
-                Error::unsupported(path, format!("channel_names has the key {number}, which is no number; number channels from 0"))
+                Error::unsupported(path, format!("channel_names has the key {number}, which is not a number; number channels from 0"))
             })?;
             channels.push((number, name.clone()));
         }
         channels.sort();
         if channels.is_empty() {
-            return Err(Error::unsupported(path, "its channel_names are empty; name the channels"));
+            return Err(Error::unsupported(path, "its channel_names is empty; name the channels"));
         }
         Ok(channels.into_iter().map(|c| c.1).collect())
     }
@@ -75,7 +75,7 @@ impl Description {
             // A region is a list of labels.
             for label in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
                 let fact = || {
-                    let fact = format!("its label {name} is {label}; labels are names with whole numbers from 0, as \"background\": 0");
+                    let fact = format!("its label {name} is {label}; labels must be integers of at least 0, such as \"background\": 0");
                     Error::unsupported(path, fact)
                 };
                 let label = label.as_u64().and_then(|l| u32::try_from(l).ok()).ok_or_else(fact)?;
@@ -96,7 +96,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let description = Description::read(&path)?;
     let channels = description.channels(&path)?;
     if !description.file_ending.starts_with('.') {
-        let fact = format!("its file_ending is {:?}; write it with a point, as \".nii.gz\"", description.file_ending);
+        let fact = format!("its file_ending is {:?}; write it with a leading dot, such as \".nii.gz\"", description.file_ending);
         return Err(Error::unsupported(&path, fact));
     }
     let (labels, ignore) = description.labels(&path)?;
@@ -106,19 +106,19 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             let part = Part { folder, ending: &description.file_ending, channels: channels.len(), images, labels, split };
             part.find(&mut cases, &mut passed_over)?;
         } else if folder.join(labels).is_dir() {
-            passed_over.push(PassedOver::problem(&folder.join(labels), format!("its images are missing: there is no {images}")));
+            passed_over.push(PassedOver::problem(&folder.join(labels), format!("its image folder {images} does not exist")));
         }
     }
     let trained = cases.iter().filter(|c| c.split == Split::Train).count();
     if trained != description.num_training && trained > 0 {
-        let fact = format!("numTraining is {}, imagesTr has {trained} cases; correct one", description.num_training);
+        let fact = format!("numTraining is {}, but imagesTr has {trained} cases; correct one of them", description.num_training);
         passed_over.push(PassedOver::problem(&path, fact));
     }
     let known = PARTS.map(|(images, labels, _)| [images, labels]).concat();
     for path in files::entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name != "dataset.json" && !(path.is_dir() && known.contains(&name.as_str())) {
-            passed_over.push(PassedOver::note(&path, "it is no part of nnU-Net's layout that holds cases"));
+            passed_over.push(PassedOver::note(&path, "it is not a part of nnU-Net's layout that contains cases"));
         }
     }
     Ok(DataSet { channels, labels, ignore, passed_over, ..DataSet::new(folder, Layout::NnUnet, cases) })
@@ -152,9 +152,9 @@ impl Part<'_> {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let reason = match name.strip_suffix(self.ending) {
                     Some(case) if by_case.contains_key(case) => continue,
-                    Some(_) => format!("it has no image of the same name in {}", self.images),
+                    Some(_) => format!("there is no image with the same name in {}", self.images),
                     None if is_companion(path, &entries) => continue,
-                    None => format!("it does not end in {}, which dataset.json gives as file_ending", self.ending),
+                    None => format!("its name does not end in {}, the file_ending in dataset.json", self.ending),
                 };
                 passed_over.push(PassedOver::unused(path, reason));
             }
@@ -168,14 +168,14 @@ impl Part<'_> {
         let name = image.file_name().unwrap_or_default().to_string_lossy();
         let stem = name
             .strip_suffix(self.ending)
-            .ok_or_else(|| format!("it does not end in {}, which dataset.json gives as file_ending; correct one", self.ending))?;
+            .ok_or_else(|| format!("its name does not end in {}, the file_ending in dataset.json; correct one of them", self.ending))?;
         let (case, channel) = stem.rsplit_once('_').unwrap_or((stem, ""));
         if channel.len() != 4 || !channel.bytes().all(|b| b.is_ascii_digit()) {
-            return Err(format!("its name has no channel; rename it to {stem}_0000{}", self.ending));
+            return Err(format!("its name has no channel number; rename it to {stem}_0000{}", self.ending));
         }
         match channel.parse::<usize>() {
             Ok(number) if number < self.channels => Ok(case.into()),
-            _ => Err(format!("channel {channel} is not among the {} channels that dataset.json names", self.channels)),
+            _ => Err(format!("channel {channel} is not one of the {} channels in dataset.json", self.channels)),
         }
     }
 

@@ -1,14 +1,14 @@
-//! Any folder of images and any of masks, matched by name, described by a `pairs.toml`:
+//! A folder of images and a folder of masks, matched by name and described by a `pairs.toml`:
 //!
 //! ```toml
 //! images = "images"       # NAME.nii.gz, NAME.nrrd, NAME.mha, NAME.png, NAME.tif, or a folder NAME with a DICOM series
 //! masks = "masks"         # NAME with any of those endings, NAME.dcm (DICOM-SEG) or NAME.xml (ImageScope)
 //! channels = ["T2"]
 //!
-//! [labels]                # leave out if labels count instances
+//! [labels]                # omit this table if labels number instances
 //! tumour = 1
 //!
-//! [patients]              # where the name does not tell whose image it is: cases of one patient stay together
+//! [patients]              # if case names do not identify patients: cases of one patient stay together
 //! scan_17 = "patient 4"
 //! ```
 
@@ -44,15 +44,15 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let description: Description = toml::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|e| Error::unsupported(&path, format!("{}; correct it", e.to_string().trim())))?;
     if description.channels.is_empty() {
-        return Err(Error::unsupported(&path, "its channels are empty; name the image's channel, or red, green and blue"));
+        return Err(Error::unsupported(&path, "its channels list is empty; name the image's channel, or red, green and blue"));
     }
     let names = description.patients.iter().flat_map(|(case, patient)| [case, patient]);
     if let Some(odd) = names.into_iter().find(|name| name.chars().any(char::is_control)) {
-        return Err(Error::unsupported(&path, format!("the name {odd:?} in [patients] has control characters; leave them out")));
+        return Err(Error::unsupported(&path, format!("the name {odd:?} in [patients] contains control characters; remove them")));
     }
     let (images, masks) = (folder.join(&description.images), folder.join(&description.masks));
     if images == masks {
-        return Err(Error::unsupported(&path, "its images and masks are one folder; give two"));
+        return Err(Error::unsupported(&path, "images and masks are the same folder; use two different folders"));
     }
     let (found_images, found_masks) = (files::entries(&images)?, files::entries(&masks)?);
     let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
@@ -88,11 +88,11 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             missing,
         });
     }
-    let reason = format!("it has no image of the same name in {}", description.images);
+    let reason = format!("there is no image with the same name in {}", description.images);
     passed_over.extend(masks_by_stem.into_values().flatten().map(|mask| PassedOver::problem(&mask, &reason)));
     for beside in files::entries(folder)? {
         if beside != path && !images.starts_with(&beside) && !masks.starts_with(&beside) {
-            passed_over.push(PassedOver::note(&beside, "pairs.toml does not name it"));
+            passed_over.push(PassedOver::note(&beside, "pairs.toml does not mention it"));
         }
     }
     let labels = description.labels.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();

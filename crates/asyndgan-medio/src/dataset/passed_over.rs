@@ -10,7 +10,7 @@ pub struct PassedOver {
     pub path: PathBuf,
     /// Why it is not used.
     pub reason: String,
-    /// Whether it looks like an image, a mask or a case, so that something may be missing.
+    /// Whether it looks like an image, a mask or a case, so that data may be missing.
     pub is_problem: bool,
 }
 
@@ -29,28 +29,28 @@ impl PassedOver {
         Self { path: path.into(), reason: reason.into(), is_problem: true }
     }
 
-    /// A file that is not used: with the reason given if it is of a format that is read.
+    /// A file that is not used. `reason` applies if its format is supported.
     pub(super) fn unused(path: &Path, reason: impl Into<String>) -> Self {
         match Format::of(path) {
             Some(_) => Self::problem(path, reason),
             None if files::ends(path, &[".img", ".img.gz"]) => {
-                Self::problem(path, "it holds the voxels of a pair, and its .hdr file is missing")
+                Self::problem(path, "it contains the voxels of a .hdr/.img pair, but its .hdr file is missing")
             }
             None if is_other_image(path) => {
-                Self::problem(path, format!("images of this format are not read; convert it to one of {}", Format::endings()))
+                Self::problem(path, format!("this image format is not supported; convert it to one of {}", Format::endings()))
             }
-            None => Self::note(path, "it is no image"),
+            None => Self::note(path, "it is not an image"),
         }
     }
 }
 
-/// Whether a file is an image of a format that is not read, by its name.
+/// Whether a file's name shows that it is an image in an unsupported format.
 pub fn is_other_image(path: &Path) -> bool {
     files::ends(path, &OTHER_IMAGES)
 }
 
-/// Whether a file holds the voxels of a header, the spacing of a stack, or the description of a volume, which is among `entries`: it belongs to
-/// that file.
+/// Whether a file is a companion of another file in `entries`: the voxels for a header, the spacing of a stack, or the
+/// description of a volume.
 pub fn is_companion(path: &Path, entries: &[PathBuf]) -> bool {
     const HEADERS: [(&str, &[&str]); 9] = [
         (".img", &[".hdr"]),

@@ -19,21 +19,21 @@ pub enum Subject {
     Volume {
         /// Intensities.
         image: Volume,
-        /// Labels; none where the folder has none.
+        /// Labels, if the data set has any.
         labels: Option<Volume<u32>>,
     },
-    /// A coloured or grey picture.
+    /// A colour or greyscale picture.
     Picture {
         /// Red, green, blue in 0..=255, `[3, rows, columns]`.
         rgb: Array3<f32>,
-        /// Labels, `[rows, columns]`; none where the folder has none.
+        /// Labels, `[rows, columns]`, if the data set has any.
         labels: Option<ndarray::Array2<u32>>,
     },
 }
 
 impl DataSet {
-    /// Reads one case; of a volume with several channels the one at `channel`. Labels that are stored in another order of the axes are brought
-    /// to the image's.
+    /// Reads one case; for a volume with several channels, the one at index `channel`. Labels with a different axis
+    /// order are reordered to match the image.
     ///
     /// # Errors
     /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Unsupported`], [`Error::Shape`] and [`Error::Geometry`] for labels or channels
@@ -52,7 +52,7 @@ impl DataSet {
             return self.volume(case, image);
         }
         if case.images.len() > 1 {
-            return Err(Error::unsupported(image, "it is one of several pictures of a case; join them into one picture of three channels"));
+            return Err(Error::unsupported(image, "it is one of several pictures of a case; join them into one picture with 3 channels"));
         }
         self.picture(case, image)
     }
@@ -75,7 +75,7 @@ impl DataSet {
 
     fn volume(&self, case: &CaseFiles, path: &Path) -> Result<Subject, Error> {
         if case.images.len() < self.channels.len() {
-            let fact = format!("it is one channel, {} are described; name the one it is", self.channels.len());
+            let fact = format!("it has one channel, but {} are described; name only the channel that it contains", self.channels.len());
             return Err(Error::unsupported(path, fact));
         }
         one_grid(case)?;
@@ -86,7 +86,7 @@ impl DataSet {
         } else {
             let found = dicom::read_segmentation(labels_path, &image)?;
             if found.overlapping > 0 {
-                let fact = format!("{} of its voxels belong to several segments; write segments that do not overlap", found.overlapping);
+                let fact = format!("{} of its voxels belong to several segments; segments must not overlap", found.overlapping);
                 return Err(Error::unsupported(labels_path, fact));
             }
             found.labels
@@ -95,7 +95,7 @@ impl DataSet {
         if self.layout == Layout::Brats && four_is_enhancing(case) {
             let has = |label: u32| labels.voxels.iter().any(|&l| l == label);
             if has(4) && has(3) {
-                let fact = "it holds the labels 3 and 4, which BraTS 2018 to 2021 do not have together; convert it to one year's labels";
+                let fact = "it contains labels 3 and 4, which BraTS 2018 to 2021 do not use together; convert it to the labels of one year";
                 return Err(Error::unsupported(labels_path, fact));
             }
             labels.voxels.mapv_inplace(|l| if l == 4 { 3 } else { l });
@@ -109,7 +109,7 @@ impl DataSet {
         self.layout == Layout::Monuseg || self.layout == Layout::Pairs && self.labels.is_empty()
     }
 
-    /// Where labels are classes, each must be described.
+    /// If labels are classes, each must be described.
     fn known(&self, path: &Path, labels: impl Iterator<Item = u32>) -> Result<(), Error> {
         let known = |l: &u32| *l == 0 || self.counts_instances() || self.labels.contains_key(l) || self.ignore == Some(*l);
         let mut odd = labels.filter(|l| !known(l));
@@ -146,17 +146,17 @@ fn off_grid(off: OffGrid, path: &Path, reference: &Path, grid: &Grid) -> Error {
 }
 
 impl Subject {
-    /// The subject as a brain with labels 1 to 3, and [`IGNORED`] where the mask has the label to ignore.
+    /// Converts the subject to a brain with labels 1 to 3, and [`IGNORED`] where the mask has the label `ignore`.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming `path` for a picture, one without labels, a label above 3, or negative intensities (see
-    /// [`check_intensities`](crate::prepare::check_intensities)).
+    /// [`Error::Unsupported`] with `path` for a picture, a volume without labels, a label above 3, or negative
+    /// intensities (see [`check_intensities`](crate::prepare::check_intensities)).
     pub fn into_brain(self, id: &str, path: &Path, ignore: Option<u32>) -> Result<Brain, Error> {
         let wrong = |fact: &str| Error::unsupported(path, fact);
-        let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is no volume with labels; leave it out")) };
+        let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is not a volume with labels; remove it")) };
         if let Some(label) = labels.voxels.iter().find(|&&l| l > 3 && ignore != Some(l)) {
             return Err(wrong(&format!(
-                "its mask has label {label}; conditions hold the labels 1 to 3, so join labels, or set it to 0, in a copy of the mask"
+                "its mask has label {label}, but only labels 1 to 3 are supported; in a copy of the mask, merge labels or set it to 0"
             )));
         }
         check_intensities(path, image.voxels.view())?;
@@ -169,20 +169,20 @@ impl Subject {
         })
     }
 
-    /// The subject as a tile with instances.
+    /// Converts the subject to a tile with instances.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] naming `path` for a volume, one without labels, or a picture that is not stained with haematoxylin and eosin
-    /// (see [`check_stain`](crate::prepare::check_stain)).
+    /// [`Error::Unsupported`] with `path` for a volume, a picture without labels, or a picture that is not stained with
+    /// haematoxylin and eosin (see [`check_stain`](crate::prepare::check_stain)).
     pub fn into_tile(self, id: &str, path: &Path) -> Result<Tile, Error> {
         let Self::Picture { rgb, labels: Some(instances) } = self else {
-            return Err(Error::unsupported(path, "it is no picture with labels; leave it out"));
+            return Err(Error::unsupported(path, "it is not a picture with labels; remove it"));
         };
         check_stain(path, rgb.view())?;
         Ok(Tile { id: id.into(), rgb, instances })
     }
 
-    /// How much is labelled, without the label to ignore: cubic millimetres of a volume, pixels of a picture.
+    /// The labelled size, without the label `ignore`: cubic millimetres for a volume, pixels for a picture.
     pub fn labelled(&self, ignore: Option<u32>) -> f64 {
         match self {
             Self::Volume { labels: Some(labels), .. } => {
@@ -193,7 +193,7 @@ impl Subject {
         }
     }
 
-    /// For looking at: the picture, or the slice that shows most of what is labelled, in 0..=255, with its labels.
+    /// A preview: the picture, or the slice with the largest labelled area, in 0..=255, with its labels.
     pub fn shown(&self) -> (Array3<u8>, Option<ndarray::Array2<u32>>) {
         match self {
             Self::Picture { rgb, labels } => (rgb.mapv(|v| v as u8), labels.clone()),

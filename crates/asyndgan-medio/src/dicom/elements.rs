@@ -1,8 +1,7 @@
-//! The elements of a file that are of use here, and no others: what names a patient, a physician or an
-//! institution is passed over.
+//! Parses only the elements that are needed. Elements that name a patient, a physician or an institution are skipped.
 //!
-//! `dicom-object`'s own parser makes room for what an element declares before it reads it; here nothing may declare more than the file
-//! has left.
+//! The parser of `dicom-object` allocates the size that an element declares before it reads the element. Here, an
+//! element must not declare more bytes than the file has left.
 
 use std::io::{Cursor, Read as _};
 
@@ -109,7 +108,7 @@ fn inflate(bytes: &[u8]) -> Result<Vec<u8>, String> {
     let read = DeflateDecoder::new(bytes).take(most + 1).read_to_end(&mut content);
     read.map_err(|e| format!("its deflated elements are damaged ({e})"))?;
     if content.len() as u64 > most {
-        return Err(format!("its deflated elements have more than {most} bytes"));
+        return Err(format!("its deflated elements decompress to more than {most} bytes"));
     }
     Ok(content)
 }
@@ -128,7 +127,7 @@ impl Elements<'_> {
     /// The elements up to the end of the file, or, inside of a sequence, of the item.
     fn object(&mut self, depth: u32) -> Result<InMemDicomObject, String> {
         if depth > DEPTH_MAX {
-            return Err(format!("its sequences nest deeper than {DEPTH_MAX}"));
+            return Err(format!("its sequences are nested more than {DEPTH_MAX} levels deep"));
         }
         let mut kept = Vec::new();
         loop {
@@ -198,7 +197,7 @@ impl Elements<'_> {
 }
 
 fn less(left: usize, declared: u32) -> Result<usize, String> {
-    left.checked_sub(declared as usize).ok_or_else(|| format!("an element declares {declared} bytes, the file has at most {left} more"))
+    left.checked_sub(declared as usize).ok_or_else(|| format!("an element declares {declared} bytes, but the file has at most {left} more"))
 }
 
 /// The transfer syntax that the file's first group names, and where the group ends.
@@ -216,7 +215,7 @@ fn transfer_syntax(bytes: &[u8]) -> Result<(String, usize), String> {
         match (header.tag(), end) {
             // The group's length counts from behind the element that holds it.
             (Tag(2, 0), None) => {
-                let length = <[u8; 4]>::try_from(value).map_err(|_| "its first group's length is no number")?;
+                let length = <[u8; 4]>::try_from(value).map_err(|_| "its first group's length is not a number")?;
                 end = Some(source.position() + u64::from(u32::from_le_bytes(length)));
             }
             (_, None) => return Err("its first group has no length".into()),
@@ -224,5 +223,5 @@ fn transfer_syntax(bytes: &[u8]) -> Result<(String, usize), String> {
             _ => {}
         }
     }
-    Ok((syntax.ok_or("it names no transfer syntax")?, 132 + source.position() as usize))
+    Ok((syntax.ok_or("it does not specify a transfer syntax")?, 132 + source.position() as usize))
 }

@@ -25,12 +25,12 @@ pub(super) enum Kind {
     Other(&'static str),
 }
 
-/// Whether a file is to be read as DICOM: it has the format's mark, or a name that promises it (none, numbers, `.dcm`, `.ima` and the like), so that a
-/// damaged slice is an error and notes lying beside are none.
+/// Whether to read a file as DICOM: it has the DICM prefix, or a typical name (no extension, a numeric one, `.dcm`,
+/// `.ima` and the like). A damaged slice is thus an error, but a text file in the same folder is not.
 pub(super) fn kind(path: &Path) -> Result<Kind, Error> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     if name == "dicomdir" {
-        return Ok(Kind::Other("it is a table of contents"));
+        return Ok(Kind::Other("it is a DICOMDIR index file"));
     }
     let mut start = Vec::new();
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
@@ -45,7 +45,7 @@ pub(super) fn kind(path: &Path) -> Result<Kind, Error> {
     let is_text = !start.is_empty() && start.iter().all(|b| b.is_ascii_graphic() || b.is_ascii_whitespace() || *b >= 0x80);
     Ok(match ending.as_deref() {
         Some("dcm" | "dicom" | "dic" | "ima" | "img" | "mr" | "ct") => Kind::Dicom,
-        Some(ending) if !ending.bytes().all(|b| b.is_ascii_digit()) => Kind::Other("it is no DICOM file"),
+        Some(ending) if !ending.bytes().all(|b| b.is_ascii_digit()) => Kind::Other("it is not a DICOM file"),
         _ if is_text => Kind::Other("it is text"),
         _ => Kind::Dicom,
     })
@@ -66,11 +66,11 @@ impl Object {
         if bytes.get(128..132) != Some(MARK) {
             // A data set alone begins with an element of its first groups.
             if matches!(bytes, [2 | 8, 0, _, 0, ..]) {
-                let fact = "it has no DICOM preamble; write it as a file, for example with pydicom: dcmread(path, force=True), then \
-                            save_as(path, enforce_file_format=True)";
+                let fact = "it has no DICOM preamble; rewrite it in the DICOM file format, for example with pydicom: \
+                            dcmread(path, force=True), then save_as(path, enforce_file_format=True)";
                 return Err(Error::unsupported(path, fact));
             }
-            return Err(Error::unreadable(path, "it is no DICOM file: the mark DICM after the preamble is missing"));
+            return Err(Error::unreadable(path, "it is not a DICOM file: the prefix DICM after the preamble is missing"));
         }
         let inner = elements::parse(bytes).map_err(|e| match e {
             elements::Wrong::Damaged(fact) => Error::unreadable(path, fact),
@@ -103,14 +103,14 @@ impl Object {
     }
 
     pub(super) fn count(&self, tag: Tag, name: &str) -> Result<usize, Error> {
-        count(&self.inner, tag).ok_or_else(|| self.unsupported(format!("its {name} is missing or no count")))
+        count(&self.inner, tag).ok_or_else(|| self.unsupported(format!("its {name} is missing or not a valid count")))
     }
 
     /// Rows and columns, checked before anything of that size is made.
     pub(super) fn grid(&self) -> Result<(usize, usize), Error> {
         let grid = (self.count(tags::ROWS, "Rows")?, self.count(tags::COLUMNS, "Columns")?);
         if grid.0 == 0 || grid.1 == 0 || grid.0 * grid.1 > 1 << 26 {
-            return Err(self.unsupported(format!("it has {} x {} pixels; supported are 1 to {} in all", grid.0, grid.1, 1 << 26)));
+            return Err(self.unsupported(format!("it has {} x {} pixels; 1 to {} in total are supported", grid.0, grid.1, 1 << 26)));
         }
         Ok(grid)
     }

@@ -1,4 +1,5 @@
-//! The stored values of one frame, whatever its transfer syntax. What a header declares is held against the data before room is made.
+//! The stored values of one frame, for any supported transfer syntax. The sizes in a header are checked against the
+//! data before memory is allocated.
 
 use std::{borrow::Cow, panic::catch_unwind};
 
@@ -37,17 +38,17 @@ impl Pixels {
         let samples = object.count(tags::SAMPLES_PER_PIXEL, "SamplesPerPixel")?;
         let bits = object.count(tags::BITS_ALLOCATED, "BitsAllocated")?;
         if samples != 1 || ![8, 16, 32].contains(&bits) {
-            return Err(object.unsupported(format!("it has {samples} samples a pixel of {bits} bits; one of 8, 16 or 32 bits is read")));
+            return Err(object.unsupported(format!("it has {samples} samples per pixel of {bits} bits; one of 8, 16 or 32 is supported")));
         }
         let photometric = super::object::text(&object.inner, tags::PHOTOMETRIC_INTERPRETATION).unwrap_or_default();
         if photometric == "PALETTE COLOR" && !object.is_segmentation() {
-            return Err(object.unsupported("its pixels are indices of colours (PALETTE COLOR); grey values are read"));
+            return Err(object.unsupported("its pixels are palette indices (PALETTE COLOR); only greyscale is supported"));
         }
         let number = |tag| super::object::count(&object.inner, tag).and_then(|n| u32::try_from(n).ok());
         let bits_stored = number(tags::BITS_STORED).unwrap_or(bits as u32);
         let high_bit = number(tags::HIGH_BIT).unwrap_or(bits_stored.saturating_sub(1));
         if bits_stored == 0 || bits_stored > bits as u32 || high_bit >= bits as u32 || high_bit + 1 < bits_stored {
-            let fact = format!("it has BitsStored {bits_stored} and HighBit {high_bit}, which do not fit BitsAllocated {bits}");
+            let fact = format!("it has BitsStored {bits_stored} and HighBit {high_bit}, which are inconsistent with BitsAllocated {bits}");
             return Err(object.unsupported(fact));
         }
         let is_signed = number(tags::PIXEL_REPRESENTATION) == Some(1);
@@ -79,7 +80,8 @@ impl Pixels {
                     _ if self.frames == 1 => Cow::Owned(fragments.concat()),
                     n => {
                         let fact = format!(
-                            "its {} frames are in {n} fragments; one a frame is read, so convert it, for example with gdcmconv --raw",
+                            "its {} frames are in {n} fragments; only one fragment per frame is supported, so convert it, for example \
+                             with gdcmconv --raw",
                             self.frames
                         );
                         return Err(object.unsupported(fact));
@@ -90,13 +92,13 @@ impl Pixels {
                 }
                 self.compressed(object, syntax, &data, frame)
             }
-            Value::Sequence(_) => Err(object.wrong("its pixel data are a sequence")),
+            Value::Sequence(_) => Err(object.wrong("its pixel data is a sequence of items")),
         }
     }
 
     fn ends_early(&self, object: &Object) -> Error {
         let Self { rows, columns, frames, bytes, .. } = self;
-        object.wrong(format!("its pixels end early: {frames} frames of {rows} x {columns} pixels of {bytes} bytes are declared"))
+        object.wrong(format!("its pixel data is truncated: {frames} frames of {rows} x {columns} pixels of {bytes} bytes are declared"))
     }
 
     fn compressed(&self, object: &Object, syntax: &str, data: &[u8], frame: usize) -> Result<Vec<f64>, Error> {
@@ -104,8 +106,7 @@ impl Pixels {
         match syntax {
             uids::RLE_LOSSLESS => {
                 let samples = super::rle::decode(data, self.count(), self.bytes);
-                let samples =
-                    samples.ok_or_else(|| object.wrong("its run-length encoded pixels end early, or are of another number of bytes"))?;
+                let samples = samples.ok_or_else(|| object.wrong("its run-length encoded pixels end early or have a different size"))?;
                 Ok(self.words(&samples, |b| b).map(|word| self.value(word >> shift)).collect())
             }
             uids::JPEGLS_LOSSLESS | uids::JPEGLS_NEAR_LOSSLESS => {
@@ -149,7 +150,7 @@ impl Pixels {
         if found == self.count() {
             Ok(values)
         } else {
-            Err(object.wrong(format!("it has {found} pixels, {rows} rows of {columns} were promised")))
+            Err(object.wrong(format!("it has {found} pixels, but {rows} rows of {columns} are declared")))
         }
     }
 
@@ -160,7 +161,7 @@ impl Pixels {
         if found.is_some_and(|(r, c, precision, components)| (r, c, components) == (rows, columns, 1) && fits(precision)) {
             return Ok(());
         }
-        Err(object.wrong(format!("its JPEG picture is not the {rows} x {columns} pixels of {bits} bits that its header declares")))
+        Err(object.wrong(format!("its JPEG picture is not {rows} x {columns} pixels with {bits} bits, as its DICOM header declares")))
     }
 
     /// Little-endian samples as words.

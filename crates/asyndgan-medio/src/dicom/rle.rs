@@ -1,6 +1,7 @@
 //! Run-length encoding, PS3.5 annex G; the registry's decoder trusts segments to be as long as they should.
 
-/// Decodes one grey frame into little-endian samples of so many bytes; none if its segments are not that many, or too short.
+/// Decodes one grey frame into little-endian samples of `bytes` bytes each; none if the number of segments differs from
+/// `bytes` or a segment is too short.
 pub(super) fn decode(frame: &[u8], pixels: usize, bytes: usize) -> Option<Vec<u8>> {
     let word = |k: usize| Some(u32::from_le_bytes(frame.get(4 * k..4 * k + 4)?.try_into().ok()?) as usize);
     if word(0)? != bytes {

@@ -22,42 +22,45 @@ const FRAMES_MAX: usize = 1 << 16;
 const OFF_GRID_MAX: f64 = 0.05;
 const OFF_SLICE_MAX: f64 = 0.1;
 
-/// A DICOM-SEG object on the grid of the series that it was drawn on.
+/// A DICOM-SEG object on the grid of the series that it segments.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segmentation {
-    /// Segment numbers, 0 is none; where segments overlap the higher number stands.
+    /// Segment numbers, 0 is background. Where segments overlap, the higher number is kept.
     pub labels: Volume<u32>,
-    /// What each segment number stands for.
+    /// The name of each segment number.
     pub names: BTreeMap<u32, String>,
-    /// Voxels that more than one segment claims.
+    /// Number of voxels that belong to more than one segment.
     pub overlapping: usize,
 }
 
-/// Reads a binary or label-map DICOM-SEG object onto the grid of its series, which may be stored in another order of its axes.
+/// Reads a binary or label-map DICOM-SEG object onto the grid of its series, whose axes may be stored in a different
+/// order.
 ///
-/// Only where its frames lie is compared, not whose series it says it is of: another patient's series on the very same grid would be taken.
+/// Only the positions of the frames are compared, not the referenced series: another patient's series with exactly the
+/// same grid would be accepted.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for another kind of object, fractional segments, and a frame that does not lie on a slice of the series;
-/// [`Error::Shape`] for another number of rows or columns; [`Error::Unreadable`] for more pixels than the file holds.
+/// [`Error::Unsupported`] for a different kind of object, for fractional segments, and for a frame that is not on a
+/// slice of the series; [`Error::Shape`] for a different number of rows or columns; [`Error::Unreadable`] for a file
+/// with too few pixels.
 pub fn read_segmentation(path: &Path, series: &Volume) -> Result<Segmentation, Error> {
     parse_segmentation(path, &files::read(path)?, series)
 }
 
-/// Reads a segmentation from the bytes of a file; `path` only names it in errors.
+/// Reads a segmentation from the bytes of a file; `path` is only used in error messages.
 ///
 /// # Errors
 /// As [`read_segmentation`].
 pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<Segmentation, Error> {
     let object = Object::parse(path, bytes)?;
     if !object.is_segmentation() {
-        return Err(object.unsupported("it is no DICOM-SEG object; give one"));
+        return Err(object.unsupported("it is not a DICOM-SEG object; provide one"));
     }
     let kind = object.text(tags::SEGMENTATION_TYPE, "SegmentationType")?;
     let of_one_segment = match kind.as_str() {
         "BINARY" => true,
         "LABELMAP" => false,
-        _ => return Err(object.unsupported(format!("its SegmentationType is {kind}; BINARY and LABELMAP are read"))),
+        _ => return Err(object.unsupported(format!("its SegmentationType is {kind}; only BINARY and LABELMAP are supported"))),
     };
     let (names, frames, image) = (names(&object)?, frames(&object, of_one_segment)?, series.grid());
     // The image may be stored in another order of its axes than the frames.
@@ -68,7 +71,7 @@ pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<
     }
     let slices = frames.iter().enumerate().map(|(f, frame)| {
         frame.slice_of(&grid).map_err(|mm| {
-            let fact = format!("frame {} lies {mm:.3} mm off the nearest slice of the image; give the series that it was drawn on", f + 1);
+            let fact = format!("frame {} is {mm:.3} mm off the nearest slice of the image; use the series that it was drawn on", f + 1);
             object.unsupported(fact)
         })
     });
@@ -80,7 +83,7 @@ pub fn parse_segmentation(path: &Path, bytes: &[u8], series: &Volume) -> Result<
     } else {
         segmentation.fill_label_map(&object, &slices)?;
     }
-    let labels = segmentation.labels.on_grid(&image).map_err(|_| object.unsupported("its frames do not lie along the image's axes"))?;
+    let labels = segmentation.labels.on_grid(&image).map_err(|_| object.unsupported("its frames are not parallel to the image's axes"))?;
     Ok(Segmentation { labels, ..segmentation })
 }
 
@@ -95,14 +98,14 @@ impl Segmentation {
         let needed = (frames.len() * rows * columns).div_ceil(8);
         if pixels.len() < needed {
             return Err(object.wrong(format!(
-                "its pixels end early: {} frames need {needed} bytes, it has {}",
+                "its pixel data is truncated: {} frames need {needed} bytes, but it has {}",
                 frames.len(),
                 pixels.len()
             )));
         }
         for (f, (&slice, &Frame { segment, .. })) in slices.iter().zip(frames).enumerate() {
             if !self.names.contains_key(&segment) {
-                return Err(object.unsupported(format!("frame {} is of segment {segment}, which it does not describe", f + 1)));
+                return Err(object.unsupported(format!("frame {} belongs to segment {segment}, which the file does not describe", f + 1)));
             }
             for (n, label) in self.labels.voxels.index_axis_mut(Axis(0), slice).iter_mut().enumerate() {
                 // Frames follow each other without padding, the first pixel in the lowest bit.
@@ -120,17 +123,18 @@ impl Segmentation {
     fn fill_label_map(&mut self, object: &Object, slices: &[usize]) -> Result<(), Error> {
         let (pixels, mut seen) = (Pixels::of(object)?, BTreeSet::new());
         if pixels.frames != slices.len() {
-            return Err(object.wrong(format!("it describes {} frames and has {}", slices.len(), pixels.frames)));
+            return Err(object.wrong(format!("it describes {} frames but has {}", slices.len(), pixels.frames)));
         }
         for (f, &slice) in slices.iter().enumerate() {
             if !seen.insert(slice) {
-                return Err(object.unsupported(format!("frame {} lies on the slice of another; a label map has one frame a slice", f + 1)));
+                return Err(object
+                    .unsupported(format!("frame {} is on the same slice as another frame; a label map has one frame per slice", f + 1)));
             }
             let values = pixels.frame(object, f)?;
             for (label, value) in self.labels.voxels.index_axis_mut(Axis(0), slice).iter_mut().zip(values) {
                 let segment = value as u32;
                 if value < 0.0 || segment > 0 && !self.names.contains_key(&segment) {
-                    return Err(object.unsupported(format!("frame {} holds segment {value}, which it does not describe", f + 1)));
+                    return Err(object.unsupported(format!("frame {} contains segment {value}, which the file does not describe", f + 1)));
                 }
                 *label = segment;
             }
@@ -161,7 +165,7 @@ struct Frame {
 /// All frames in the order of their pixels.
 fn frames(object: &Object, of_one_segment: bool) -> Result<Vec<Frame>, Error> {
     let sequence = object.inner.element_opt(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).ok().flatten().and_then(|e| e.items());
-    let sequence = sequence.filter(|s| s.len() <= FRAMES_MAX).ok_or_else(|| object.wrong("it describes no frames, or too many"))?;
+    let sequence = sequence.filter(|s| s.len() <= FRAMES_MAX).ok_or_else(|| object.wrong("it describes no frames or too many frames"))?;
     let shared = item(&object.inner, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE);
     let describe = |frame: &InMemDicomObject| {
         let place = |sequence: Tag| item(frame, sequence).or_else(|| item(shared?, sequence)).cloned();

@@ -31,19 +31,21 @@ const ENHANCED: [&str; 4] = [
     uids::LEGACY_CONVERTED_ENHANCED_MR_IMAGE_STORAGE,
 ];
 
-/// Reads a folder that holds one CT or MR series: its slices in any order and under any names, or one file of many frames. Tables of contents,
-/// text, and objects without pixels are passed over; [`passed_over`] lists them.
+/// Reads a folder with one CT or MR series: slices in any order and with any file names, or one multi-frame file.
+/// DICOMDIR files, text, and objects without pixels are skipped; [`passed_over`] lists them.
 ///
 /// # Shapes
-/// `[slices, rows, columns]`: slices by their position along the normal, against which nothing in names or numbers counts.
+/// `[slices, rows, columns]`. Slices are sorted by their position along the normal; file names and instance numbers are
+/// ignored.
 ///
 /// # Units
-/// Voxels after rescaling: Hounsfield units in CT. The affine is in RAS+ millimetres (DICOM itself counts to the left and back).
+/// Voxels after rescaling: Hounsfield units in CT. The affine is in RAS+ millimetres (DICOM itself uses LPS+).
 ///
 /// # Errors
-/// [`Error::Empty`]; [`Error::Unreadable`] naming the file that is broken; [`Error::Unsupported`] naming the file that is of another series,
-/// orientation, spacing or size than most, at the same place as another, off the line of the others, or after a gap, for other images than CT
-/// and MR, and for a transfer syntax that is not read.
+/// [`Error::Empty`]; [`Error::Unreadable`] with the name of a damaged file; [`Error::Unsupported`] with the name of a
+/// file whose series, orientation, spacing or size differs from most others, or that is at the same position as
+/// another, off the line of the others, or after a gap; also for images other than CT and MR, and for an unsupported
+/// transfer syntax.
 pub fn read_series(folder: &Path) -> Result<Volume, Error> {
     let Files { mut slices, folders, .. } = Files::of(folder)?;
     if slices.is_empty() {
@@ -51,14 +53,14 @@ pub fn read_series(folder: &Path) -> Result<Volume, Error> {
         return Err(folders.first().map_or(Error::Empty { path: folder.into(), looked_for }, |inside| {
             Error::unsupported(
                 folder,
-                format!("it holds no DICOM file, only folders, as {}; give the folder with the slices", inside.display()),
+                format!("it contains no DICOM file, only folders, such as {}; choose the folder with the slices", inside.display()),
             )
         }));
     }
     one_series(&slices)?;
     let (rows, columns) = slices[0].grid;
     if (rows * columns * slices.len()) as u64 > VOXELS_MAX {
-        return Err(slices[0].object.unsupported(format!("with the others it makes more than {VOXELS_MAX} voxels")));
+        return Err(slices[0].object.unsupported(format!("together with the other slices it has more than {VOXELS_MAX} voxels")));
     }
     let normal = slices[0].normal();
     slices.sort_by(|a, b| dot(a.position, normal).total_cmp(&dot(b.position, normal)));
@@ -69,18 +71,18 @@ pub fn read_series(folder: &Path) -> Result<Volume, Error> {
     }
     let affine = slices[0].affine(step);
     if !affine.is_usable() {
-        return Err(slices[0].object.unsupported(format!("its geometry is unusable: affine {:?}", affine.0)));
+        return Err(slices[0].object.unsupported(format!("its geometry is invalid: affine {:?}", affine.0)));
     }
     Ok(Volume { voxels, affine })
 }
 
-/// The files and folders beside the slices of a series, with the reason why they are not read.
+/// The skipped files and folders next to the slices of a series, each with the reason.
 ///
 /// # Errors
-/// As [`read_series`], as far as files are looked at.
+/// As [`read_series`], for the files that have to be inspected.
 pub fn passed_over(folder: &Path) -> Result<Vec<PassedOver>, Error> {
     let Files { mut passed_over, folders, .. } = Files::of(folder)?;
-    passed_over.extend(folders.iter().map(|path| PassedOver::note(path, "a series lies in one folder, without others in it")));
+    passed_over.extend(folders.iter().map(|path| PassedOver::note(path, "subfolders of a series folder are not read")));
     Ok(passed_over)
 }
 
@@ -126,7 +128,7 @@ fn one_series(slices: &[Slice]) -> Result<(), Error> {
         if let Some(what) = slice.differs_from(usual) {
             let other = usual.object.path.display();
             return Err(slice.object.unsupported(format!(
-                "its {what} differs from that of most others, as {other}; a folder holds one series, so move it out"
+                "its {what} differs from that of most others, such as {other}; a folder must contain only one series, so move it out"
             )));
         }
     }
@@ -143,7 +145,7 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
     let distances: Vec<f64> = slices.windows(2).map(|pair| along(&pair[1]) - along(&pair[0])).collect();
     if let Some(at) = distances.iter().position(|&d| d < SAME_PLACE_MM) {
         let other = slices[at].object.path.display();
-        return Err(slices[at + 1].object.unsupported(format!("it lies at the same place as {other}; a series has each place once")));
+        return Err(slices[at + 1].object.unsupported(format!("it is at the same place as {other}; remove one of them")));
     }
     let mut sorted = distances.clone();
     sorted.sort_by(f64::total_cmp);
@@ -152,7 +154,7 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
     if let Some(at) = distances.iter().position(|d| (d - usual).abs() > slack) {
         let (before, found) = (slices[at].object.path.display(), distances[at]);
         let fact = format!(
-            "it lies {found:.3} mm after {before}, the others lie {usual:.3} mm apart: slices are missing, or there are two series"
+            "it is {found:.3} mm after {before}, but the others are {usual:.3} mm apart: slices are missing, or there are two series"
         );
         return Err(slices[at + 1].object.unsupported(fact));
     }
@@ -161,7 +163,7 @@ fn step(slices: &[Slice], normal: [f64; 3]) -> Result<[f64; 3], Error> {
     for (n, slice) in slices.iter().enumerate() {
         let off: [f64; 3] = std::array::from_fn(|k| slice.position[k] - slices[0].position[k] - n as f64 * step[k]);
         if dot(off, off).sqrt() > slack {
-            return Err(slice.object.unsupported(format!("it lies {:.3} mm off the line of the others", dot(off, off).sqrt())));
+            return Err(slice.object.unsupported(format!("it is {:.3} mm off the line of the other slices", dot(off, off).sqrt())));
         }
     }
     Ok(step)
@@ -197,7 +199,7 @@ impl Described<'_> {
 
     fn numbers<const N: usize>(&self, sequence: Tag, tag: Tag, name: &str) -> Result<[f64; N], Error> {
         let found = self.place(sequence).and_then(|place| numbers(place, tag));
-        found.ok_or_else(|| self.object.unsupported(format!("its {name} is missing or not {N} finite numbers")))
+        found.ok_or_else(|| self.object.unsupported(format!("its {name} is missing or does not consist of {N} finite numbers")))
     }
 
     /// None where the element is not there or empty.
@@ -214,26 +216,26 @@ impl Slice {
     pub(super) fn all_of(object: Object) -> Result<Vec<Self>, Error> {
         let class = object.text(tags::SOP_CLASS_UID, "SOPClassUID")?;
         if !SINGLE.contains(&class.as_str()) && !ENHANCED.contains(&class.as_str()) {
-            return Err(object.unsupported("it is no CT or MR image; move it out of the folder"));
+            return Err(object.unsupported("it is not a CT or MR image; move it out of the folder"));
         }
         if object.inner.element(tags::MODALITY_LUT_SEQUENCE).is_ok() {
-            return Err(object.unsupported("its values are rescaled by a table (ModalityLUTSequence); a slope and intercept are read"));
+            return Err(
+                object.unsupported("its values are rescaled by a table (ModalityLUTSequence); only slope and intercept are supported")
+            );
         }
         let object = Rc::new(object);
         let frames = super::object::count(&object.inner, tags::NUMBER_OF_FRAMES).unwrap_or(1);
         let groups = object.inner.element_opt(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE).ok().flatten().and_then(|e| e.items());
         if SINGLE.contains(&class.as_str()) && groups.is_none() {
             if frames != 1 {
-                return Err(
-                    object.unsupported(format!("it has {frames} frames and does not describe where they lie; one slice a file is read"))
-                );
+                return Err(object.unsupported(format!("it has {frames} frames but no positions for them; write one slice per file")));
             }
             let described = Described { object: &object, frame: None, shared: None };
             return Ok(vec![Self::of(&object, &described, 0)?]);
         }
         let shared = item(&object.inner, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE);
         let groups = groups.filter(|g| g.len() == frames);
-        let groups = groups.ok_or_else(|| object.unsupported(format!("it does not describe where its {frames} frames lie")))?;
+        let groups = groups.ok_or_else(|| object.unsupported(format!("it does not describe the positions of its {frames} frames")))?;
         (0..).zip(groups).map(|(n, frame)| Self::of(&object, &Described { object: &object, frame: Some(frame), shared }, n)).collect()
     }
 
@@ -263,7 +265,7 @@ impl Slice {
         if off.iter().any(|v| v.abs() > SKEW_MAX) {
             return Err(slice
                 .object
-                .unsupported(format!("its ImageOrientationPatient {:?} is no pair of orthogonal unit vectors", slice.orientation)));
+                .unsupported(format!("its ImageOrientationPatient {:?} is not a pair of orthogonal unit vectors", slice.orientation)));
         }
         Ok(slice)
     }

@@ -150,10 +150,10 @@ impl Header {
                 )
             })?,
             Some(540 | 0x1c02_0000) if start.len() >= 540 => {
-                numbers.version_2().ok_or_else(|| wrong("its NIfTI-2 header has another magic number".into()))?
+                numbers.version_2().ok_or_else(|| wrong("its NIfTI-2 header has a wrong magic number".into()))?
             }
             _ if crate::files::ends(path, &[".img", ".img.gz"]) => {
-                return Err(other("it holds the voxels of a pair, and no .hdr file of its name is beside it; put it there".into()));
+                return Err(other("it has the voxels of a .hdr/.img pair, but its .hdr file is missing; put it in the same folder".into()));
             }
             _ => {
                 return Err(wrong(format!(
@@ -181,16 +181,16 @@ impl Fields {
         let wrong = |fact: String| Error::unreadable(path, fact);
         let other = |fact: String| Error::unsupported(path, fact);
         let axes = usize::try_from(self.dim[0]).ok().filter(|n| (1..=7).contains(n));
-        let axes = axes.ok_or_else(|| wrong(format!("its header declares {} dimensions, 1 to 7 are possible", self.dim[0])))?;
+        let axes = axes.ok_or_else(|| wrong(format!("its header declares {} dimensions, but only 1 to 7 are valid", self.dim[0])))?;
         let dim = &self.dim[1..=axes];
         let count = dim.iter().try_fold(1_u64, |n, &d| n.checked_mul(u64::try_from(d).ok()?)).unwrap_or(u64::MAX);
         if count == 0 || count > VOXELS_MAX {
             return Err(other(format!(
-                "its header declares {dim:?} voxels, supported are 1 to {VOXELS_MAX} in all; crop it, or correct the header"
+                "its header declares {dim:?} voxels, but only 1 to {VOXELS_MAX} in total are supported; crop it, or correct the header"
             )));
         }
         if axes < 2 || dim.iter().skip(3).any(|&d| d > 1) {
-            return Err(other(format!("it has shape {dim:?}; one image of two or three dimensions is needed, so split it")));
+            return Err(other(format!("it has shape {dim:?}; only one image with two or three dimensions is supported, so split it")));
         }
         let shape = std::array::from_fn(|axis| dim.get(axis).map_or(1, |&d| d as usize));
         let kind = kind(self.datatype).map_err(|kind| {
@@ -202,7 +202,7 @@ impl Fields {
         }
         let affine = self.affine(shape, axes).map_err(wrong)?;
         if !affine.is_usable() {
-            let fact = format!("its geometry is unusable: spacing {:?} mm, affine {:?}; correct its header", affine.spacing_mm(), affine.0);
+            let fact = format!("its geometry is invalid: spacing {:?} mm, affine {:?}; correct its header", affine.spacing_mm(), affine.0);
             return Err(other(fact));
         }
         // Behind the header stand 4 bytes that declare extensions.
@@ -210,13 +210,13 @@ impl Fields {
         // Zero means right there.
         let offset = if self.offset == 0.0 { header_bytes as f64 } else { self.offset };
         if !(offset >= header_bytes as f64 && offset <= f64::from(1 << 24)) {
-            return Err(wrong(format!("its voxels begin at byte {offset}, expected {header_bytes} or more")));
+            return Err(wrong(format!("its voxels begin at byte {offset}; expected {header_bytes} or more")));
         }
         let (slope, intercept) = self.scaling;
         // A slope of 0, and one that is no number, mean "not scaled".
         let scaled = slope != 0.0 && slope.is_finite();
         if scaled && !intercept.is_finite() {
-            return Err(other(format!("its scaling is {slope} times the voxel plus {intercept}; correct scl_inter in its header")));
+            return Err(other(format!("its scaling is {slope} * voxel + {intercept}; correct scl_inter in its header")));
         }
         let scaling = Some((slope, intercept)).filter(|s| scaled && *s != (1.0, 0.0));
         let storage = Storage { kind, little: self.little, scaling };

@@ -5,15 +5,15 @@ use nifti::{NiftiHeader, writer::WriterOptions};
 
 use crate::{Error, Volume};
 
-/// Writes a `.nii` or `.nii.gz` volume, as the name ends, whole or not at all.
+/// Writes a volume atomically as `.nii` or `.nii.gz`, depending on the extension.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Unwritable`] for an axis beyond 32,767.
+/// [`Error::Io`], or [`Error::Unwritable`] for an axis with more than 32,767 voxels.
 pub fn write_volume(path: &Path, volume: &Volume) -> Result<(), Error> {
     write(path, volume)
 }
 
-/// Writes labels as 16-bit integers if they fit, as 32-bit integers else; whole or not at all.
+/// Writes labels atomically, as 16-bit integers if they fit, otherwise as 32-bit integers.
 ///
 /// # Errors
 /// As [`write_volume`].
@@ -27,7 +27,7 @@ pub fn write_labels(path: &Path, labels: &Volume<u32>) -> Result<(), Error> {
 fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>) -> Result<(), Error> {
     let (slices, rows, columns) = volume.voxels.dim();
     if slices.max(rows).max(columns) > i16::MAX as usize {
-        return Err(Error::unwritable(path, format!("NIfTI-1 has axes of at most 32767 voxels, this has {:?}", volume.voxels.dim())));
+        return Err(Error::unwritable(path, format!("NIfTI-1 axes have at most 32767 voxels; this volume has {:?}", volume.voxels.dim())));
     }
     let [k, j, i] = volume.spacing_mm();
     let [srow_x, srow_y, srow_z] = volume.affine.0.map(|row| row.map(|v| v as f32));

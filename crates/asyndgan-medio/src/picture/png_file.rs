@@ -21,7 +21,7 @@ pub(super) fn labels(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> {
         (info.width, info.height, info.bit_depth as u8, info.color_type)
     };
     if !matches!(colour, ColorType::Grayscale | ColorType::Indexed) {
-        return Err(Error::unsupported(path, format!("its pixels are {colour:?}; labels are one grey channel, or indices of a palette")));
+        return Err(Error::unsupported(path, format!("its pixels are {colour:?}; labels must have one grey channel or palette indices")));
     }
     let row_bytes = (u64::from(width) * u64::from(bits)).div_ceil(8);
     let decoded = row_bytes.saturating_mul(height.into());
@@ -38,7 +38,7 @@ pub(super) fn labels(path: &Path, bytes: &[u8]) -> Result<Array2<u32>, Error> {
     Array2::from_shape_vec((rows, columns), labels).map_err(|e| Error::unreadable(path, e))
 }
 
-/// The length of a palette that is no whole number of colours, on which the decoder would panic.
+/// The length of a palette if it is not a multiple of 3, which would make the decoder panic.
 pub(super) fn broken_palette(bytes: &[u8]) -> Option<u32> {
     let mut rest = bytes.strip_prefix(b"\x89PNG\r\n\x1a\n")?;
     loop {

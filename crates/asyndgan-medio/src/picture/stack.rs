@@ -32,7 +32,7 @@ pub(super) fn spacing_file(path: &Path) -> Option<PathBuf> {
 pub(super) fn read_spacing(path: &Path) -> Result<[f64; 3], Error> {
     let read: Spacing = files::json(path)?;
     if !read.spacing.iter().all(|s| s.is_finite() && *s > 0.0) {
-        return Err(Error::unsupported(path, format!("its spacing is {:?}; give three lengths above 0 in mm", read.spacing)));
+        return Err(Error::unsupported(path, format!("its spacing is {:?}; specify three lengths above 0 in mm", read.spacing)));
     }
     Ok(read.spacing)
 }

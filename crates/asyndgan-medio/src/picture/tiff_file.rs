@@ -66,7 +66,7 @@ impl<'a> Tiff<'a> {
                 break;
             }
             if page >= PAGES_MAX {
-                return Err(Error::unsupported(path, format!("it has more than {PAGES_MAX} pages; split it")));
+                return Err(Error::unsupported(path, format!("it has more than {PAGES_MAX} pages, so split it")));
             }
         }
         Ok(Self { path, bytes, decoder, pages })
@@ -91,7 +91,7 @@ impl<'a> Tiff<'a> {
             return Ok(match [channels.max(1).div_ceil(samples), slices.max(1), times.max(1)] {
                 [1, 1, 1] if pages == 1 => Pages::One,
                 [1, slices, 1] if pages == slices => Pages::Slices,
-                _ => Pages::Other(format!("{pages} pages of {channels} channels, {slices} slices and {times} times")),
+                _ => Pages::Other(format!("{pages} pages of {channels} channels, {slices} slices and {times} time points")),
             });
         }
         if let Some(depth) = self.number(Tag::Unknown(IMAGE_DEPTH)).filter(|depth| *depth > 1) {
@@ -102,7 +102,7 @@ impl<'a> Tiff<'a> {
             let (rows, columns, kind) = self.page()?;
             let declared = shape.iter().try_fold(1_usize, |n, &d| n.checked_mul(d));
             if declared != Some(pages * rows * columns * usize::from(kind.num_samples())) {
-                return Ok(Pages::Other(format!("{pages} pages, and describes an array of shape {shape:?}")));
+                return Ok(Pages::Other(format!("{pages} pages, but describes an array of shape {shape:?}")));
             }
         }
         if pages == 1 {
@@ -112,7 +112,7 @@ impl<'a> Tiff<'a> {
         Ok(if shaped.is_some_and(is_stack) {
             Pages::Slices
         } else {
-            Pages::Other(format!("{pages} pages, of which nothing says that they are slices"))
+            Pages::Other(format!("{pages} pages without metadata that marks them as slices"))
         })
     }
 
@@ -122,7 +122,7 @@ impl<'a> Tiff<'a> {
     }
 
     fn go_to(&mut self, page: usize) -> Result<(), Error> {
-        let number = self.pages.get(page).copied().ok_or_else(|| self.wrong("each of its pages is a smaller copy of another"))?;
+        let number = self.pages.get(page).copied().ok_or_else(|| self.wrong("all of its pages are reduced copies of other pages"))?;
         self.decoder.seek_to_image(number).map_err(|e| wrong_tiff(self.path, &e))
     }
 
@@ -131,10 +131,10 @@ impl<'a> Tiff<'a> {
         match self.described()? {
             Pages::One => self.go_to(0),
             Pages::Slices => {
-                Err(self.unsupported(format!("it is a volume of {} slices, a picture of one page is needed", self.pages.len())))
+                Err(self.unsupported(format!("it is a volume of {} slices, but a picture with one page is needed", self.pages.len())))
             }
             Pages::Other(fact) => Err(self.unsupported(format!(
-                "it has {fact}; write one page a file, or a volume as NIfTI, as an ImageJ stack of slices, or with nnU-Net's spacing file"
+                "it has {fact}; write one page per file, or a volume as NIfTI, as an ImageJ stack of slices, or with nnU-Net's spacing file"
             ))),
         }
     }
@@ -179,9 +179,7 @@ impl<'a> Tiff<'a> {
                 (unpacked(&v, rows, columns, bits).map(|v| f32::from(v) * 255.0 / top).collect(), bits)
             }
             _ => {
-                return Err(
-                    self.unsupported(format!("its pixels are {kind:?} of signed or floating numbers; write pictures with 8 or 16 bits"))
-                );
+                return Err(self.unsupported(format!("its pixels are signed or floating-point {kind:?}; write pictures with 8 or 16 bits")));
             }
         };
         let samples = usize::from(kind.num_samples());
@@ -198,11 +196,11 @@ impl<'a> Tiff<'a> {
             ColorType::RGB(_) | ColorType::RGBA(_) => |[r, g, b, _]| [r, g, b],
             ColorType::CMYK(8) => |[c, m, y, k]| [c, m, y].map(|v| ((255.0 - v) * (255.0 - k) / 255.0).round()),
             ColorType::YCbCr(8) => from_ycbcr,
-            _ => return Err(self.unsupported(format!("its pixels are {kind:?}; write it as grey or RGB"))),
+            _ => return Err(self.unsupported(format!("its pixels are {kind:?}; write it as greyscale or RGB"))),
         };
         if matches!(kind, ColorType::YCbCr(_)) && self.decoder.find_tag(Tag::Unknown(532)).ok().flatten().is_some_and(|v| !is_full_range(v))
         {
-            return Err(self.unsupported("its YCbCr values do not span 0 to 255; write it as RGB"));
+            return Err(self.unsupported("its YCbCr values do not have the full range from 0 to 255; write it as RGB"));
         }
         let rgb = Array3::from_shape_fn((3, rows, columns), |(k, r, c)| {
             colour(std::array::from_fn(|s| if s < samples { at(s, r, c) } else { 0.0 }))[k]
@@ -223,11 +221,11 @@ impl<'a> Tiff<'a> {
     fn grey(&mut self) -> Result<(usize, usize, Vec<f64>), Error> {
         let (rows, columns, kind) = self.page()?;
         let ColorType::Gray(bits) = kind else {
-            return Err(self.unsupported(format!("its pixels are {kind:?}; labels and volumes have one grey channel")));
+            return Err(self.unsupported(format!("its pixels are {kind:?}; labels and volumes must have one grey channel")));
         };
         let inverted = self.number(Tag::PhotometricInterpretation) == Some(PhotometricInterpretation::WhiteIsZero.to_u16());
         if self.number(Tag::Compression).is_some_and(|c| LOSSY.contains(&c)) {
-            return Err(self.unsupported("it is compressed as JPEG, which changes labels and voxels; write it without loss"));
+            return Err(self.unsupported("it has JPEG compression, which changes labels and voxels; use lossless compression"));
         }
         let decoded = self.decoder.read_image().map_err(|e| self.wrong_tiff(&e))?;
         // The decoder turns white-is-zero around.
@@ -264,13 +262,13 @@ impl<'a> Tiff<'a> {
         let spacing = match spacing_file(self.path) {
             Some(path) => read_spacing(&path)?,
             None if matches!(self.described()?, Pages::Slices) => [1.0; 3],
-            None => return self.go_to_only().and(Err(self.unsupported("it has one page, a volume has more"))),
+            None => return self.go_to_only().and(Err(self.unsupported("it has one page, but a volume needs several"))),
         };
         self.go_to(0)?;
         let (rows, columns, kind) = self.page()?;
         let count = self.pages.len() * rows * columns;
         if count as u64 > VOXELS_MAX {
-            return Err(self.unsupported(format!("its pages have {count} voxels, at most {VOXELS_MAX} are read; crop it")));
+            return Err(self.unsupported(format!("its pages have {count} voxels; the limit is {VOXELS_MAX}, so crop it")));
         }
         // Pages may share their strips: together they hold no more than the file can.
         if count as u64 * u64::from(kind.bit_depth()) / 8 / RATIO_MAX > self.bytes.len() as u64 {
@@ -285,7 +283,7 @@ impl<'a> Tiff<'a> {
             self.go_to(page)?;
             let found = self.grey()?;
             if (found.0, found.1) != (rows, columns) {
-                let fact = format!("page {} has {} x {} pixels, the first {rows} x {columns}", page + 1, found.0, found.1);
+                let fact = format!("page {} has {} x {} pixels, but the first has {rows} x {columns}", page + 1, found.0, found.1);
                 return Err(self.unsupported(fact));
             }
             voxels.extend(found.2.into_iter().map(&value));
@@ -300,7 +298,7 @@ impl<'a> Tiff<'a> {
 fn wrong_tiff(path: &Path, error: &tiff::TiffError) -> Error {
     match error {
         tiff::TiffError::UnsupportedError(cause) => {
-            Error::unsupported(path, format!("{cause}; write it as grey or RGB, without compression"))
+            Error::unsupported(path, format!("{cause}; write it as greyscale or RGB, without compression"))
         }
         // The decoder's LZW gives up on the edges of small tiles.
         tiff::TiffError::IoError(cause) if cause.to_string().contains("lzw") => {

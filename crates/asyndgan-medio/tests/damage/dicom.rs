@@ -118,7 +118,7 @@ fn series_say_what_is_wrong_with_them() {
     let place = folder.path().join("nothing");
     fs::create_dir(&place).expect("made");
     fs::write(place.join("notes.txt"), "no image").expect("written");
-    assert!(complaint(read_series(&place)).contains("holds no case"));
+    assert!(complaint(read_series(&place)).contains("contains no case"));
 }
 
 /// Found by fuzzing: elements within a sequence and within the first group that declare gigabytes, and pixels that end early.

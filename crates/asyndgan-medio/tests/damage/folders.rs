@@ -14,7 +14,7 @@ fn tensors_of_no_elements_reserve_nothing() {
     let header = format!(r#"{{"__metadata__":{{"ids":"a"}},{shapes}}}"#);
     fs::write(folder.path().join("a.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
         .expect("written");
-    assert!(complaint(TestSet::open(folder.path()).expect("listed").read(0)).contains("holds 0 of images"));
+    assert!(complaint(TestSet::open(folder.path()).expect("listed").read(0)).contains("contains 0 of images"));
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_mask_of_another_shape_or_place_and_an_unknown_label_are_refused() {
 #[test]
 fn folders_that_hold_nothing_or_too_much_or_themselves() {
     let folder = tempfile::tempdir().expect("a folder");
-    assert!(complaint(DataSet::find(folder.path())).contains("holds no case"));
+    assert!(complaint(DataSet::find(folder.path())).contains("contains no case"));
     assert!(complaint(DataSet::find(&folder.path().join("absent"))).contains("absent"));
 
     let patient = folder.path().join("HGG/P");
@@ -51,7 +51,7 @@ fn folders_that_hold_nothing_or_too_much_or_themselves() {
     #[cfg(unix)]
     std::os::unix::fs::symlink(folder.path(), folder.path().join("HGG/round")).expect("linked");
     assert_eq!(DataSet::complete(folder.path()).expect("found").cases.len(), 1);
-    assert!(complaint(read_volume(&patient)).contains("no regular file"));
+    assert!(complaint(read_volume(&patient)).contains("not a regular file"));
 
     fs::create_dir_all(folder.path().join("Tissue Images")).expect("made");
     let said = complaint(DataSet::find(folder.path()));
@@ -73,11 +73,11 @@ fn descriptions_that_describe_nothing_are_refused() {
     fs::copy(golden().join("labels16.png"), folder.path().join("labelsTr/a.png")).expect("copied");
     assert!(complaint(write("{}", "{}")).contains("name the channels"));
     assert!(complaint(write(r#"{"0": "a"}"#, r#"{"x": 4294967297}"#)).contains("label x is 4294967297"));
-    assert!(complaint(write(r#"{"x": "a"}"#, "{}")).contains("no number"));
+    assert!(complaint(write(r#"{"x": "a"}"#, "{}")).contains("not a number"));
     let regions = write(r#"{"0": "a"}"#, r#"{"background": 0, "whole": [1, 2], "core": [2]}"#).expect("found");
     assert_eq!(regions.labels.into_iter().collect::<Vec<_>>(), [(1, "whole".to_owned()), (2, "core, whole".to_owned())]);
     let classes = write(r#"{"0": "a"}"#, r#"{"background": 0}"#).expect("found");
-    assert!(complaint(classes.read(&classes.cases[0], 0)).contains("described are []"));
+    assert!(complaint(classes.read(&classes.cases[0], 0)).contains("described labels are []"));
     fs::copy(golden().join("labels16.png"), folder.path().join("imagesTr/a_0001.png")).expect("copied");
     let several = write(r#"{"0": "a", "1": "b"}"#, r#"{"background": 0}"#).expect("found");
     assert!(complaint(several.read(&several.cases[0], 1)).contains("join them into one picture"));

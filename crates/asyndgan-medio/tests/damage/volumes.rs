@@ -23,7 +23,7 @@ fn volumes_say_what_is_wrong_with_them() {
         (Vec::new(), "it is empty"),
         (b"not a volume".to_vec(), "\"not a volume\""),
         (patched(0, &540_i32.to_le_bytes()), "does not begin with a NIfTI header"),
-        (patched(344, b"ni1\0"), ".img file is not beside it"),
+        (patched(344, b"ni1\0"), ".img file is not in the same folder"),
         (patched(344, b"\0\0\0\0"), "Analyze 7.5"),
         (patched(40, &shorts(&[3, i16::MAX, i16::MAX, i16::MAX])), "declares [32767, 32767, 32767] voxels"),
         (patched(40, &shorts(&[3, 512, 512, 512])), "ends early"),
@@ -34,7 +34,7 @@ fn volumes_say_what_is_wrong_with_them() {
         (patched(70, &shorts(&[32, 64])), "complex numbers (data type 32)"),
         (patched(70, &shorts(&[999])), "data type 999"),
         (patched(123, &[3]), "in micrometres"),
-        (patched(80, &f32::NAN.to_le_bytes()), "geometry is unusable"),
+        (patched(80, &f32::NAN.to_le_bytes()), "geometry is invalid"),
         (patched(108, &f32::INFINITY.to_le_bytes()), "begin at byte"),
         (patched(108, &348.0_f32.to_le_bytes()), "expected 352 or more"),
         (gz[..gz.len() - 9].to_vec(), "gzip stream is damaged"),
@@ -64,7 +64,7 @@ fn voxels_must_be_finite_and_labels_whole() {
         assert!(complaint(parse_volume(Path::new("v"), &write(value))).contains("NaN or infinite"));
     }
     for value in [f32::NAN, -1.0, 0.5, 1e12] {
-        assert!(complaint(parse_labels(Path::new("v"), &write(value))).contains("holds the label"));
+        assert!(complaint(parse_labels(Path::new("v"), &write(value))).contains("contains the label"));
     }
 }
 
@@ -143,7 +143,7 @@ fn what_a_text_header_can_say_in_several_ways_is_read_or_refused() {
         assert_eq!(read(&format!("BinaryDataByteOrderMSB = {no}\n"), &[3, 0, 0, 1]).expect("read"), [3, 256]);
     }
     assert!(complaint(read("CompressedData = perhaps\n", &[0; 4])).contains("expected True or False"));
-    assert!(complaint(read("", &[0; 6])).contains("6 bytes, its header declares 4"));
+    assert!(complaint(read("", &[0; 6])).contains("6 bytes, but its header declares 4"));
     assert!(complaint(read("ElementNumberOfChannels = 3\n", &[0; 4])).contains("ElementNumberOfChannels is 3"));
     let nrrd = |fields: &str| {
         let header = format!("NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 1 1\nencoding: raw\nspacings: 1 1 1\n{fields}\n");

@@ -1,13 +1,14 @@
-//! Holds each site's feedback against the others' and its own past: one site must not decide alone where the generator goes.
+//! Compares each site's feedback with that of the other sites and with its own past, so that a single site cannot
+//! dominate the generator's updates.
 
 use std::collections::VecDeque;
 
 use super::ServerPolicy;
 use crate::SiteId;
 
-/// Rounds of a site's own past that its feedback is compared with.
+/// Number of past rounds of a site with which its feedback is compared.
 pub const FEEDBACK_ROUNDS_KEPT: usize = 64;
-/// With fewer, its past says nothing yet.
+/// With fewer past rounds, a site's feedback is not compared with its own past.
 const PAST_ROUNDS_MIN: usize = 16;
 /// Rounds in which strikes are counted.
 const STRIKE_ROUNDS: usize = 100;
@@ -24,17 +25,18 @@ struct Past {
     strikes: VecDeque<bool>,
 }
 
-/// What becomes of one site's feedback.
+/// The decision about one site's feedback.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Verdict {
     /// The factor on its feedback, at most 1.
     pub(super) scale: f64,
-    /// It was too large in too many rounds: the site is dismissed.
+    /// Whether the site is dismissed because its feedback was too large in too many rounds.
     pub(super) dismissed: bool,
 }
 
 impl FeedbackMonitor {
-    /// `past` has, for every one of the last rounds, the norm of each site, not finite where it did not contribute.
+    /// `past` holds, for each of the last rounds, the norm of every site's feedback; not finite if the site did not
+    /// contribute.
     pub(super) fn new(sites: usize, past: &[Vec<f32>]) -> Self {
         let mut monitor = Self { sites: vec![Past::default(); sites] };
         for row in past {
@@ -45,7 +47,7 @@ impl FeedbackMonitor {
         monitor
     }
 
-    /// Judges the norms of one round, and keeps them.
+    /// Judges the norms of one round and records them.
     pub(super) fn judge(&mut self, policy: &ServerPolicy, norms: &[(SiteId, f64)]) -> Vec<Verdict> {
         let verdict = |&(site, norm): &(SiteId, f64)| {
             let others: Vec<f64> = norms.iter().filter(|other| other.0 != site).map(|other| other.1).collect();

@@ -1,4 +1,4 @@
-//! Whom a server takes for lost, and when it gives the run up.
+//! When a server considers a site lost, and when it ends the run.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Server {
-    /// When a site that was asked something is taken for lost.
+    /// When a site with a pending request is considered lost.
     pub(super) fn answer_due(&self, seat: &Seat) -> Option<Duration> {
         let since = match (seat.presence, &seat.task) {
             (Presence::Asked { since }, _) => Some(since),

@@ -5,50 +5,51 @@ use serde::{Deserialize, Serialize};
 /// How long a server waits for sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// For the answer of a site that is connected; then it is taken for lost.
+    /// Timeout for the answer of a connected site, after which it is considered lost.
     pub answer: Duration,
-    /// For a site that was lost and without which the run cannot go on; then the run ends. Zero: at once.
+    /// Timeout for the return of a lost site that the run needs, after which the run ends. Zero means at once.
     pub absence: Duration,
 }
 
-/// What a server does when a site comes back without the checkpoint from which the run goes on: its disk failed, it was started in another
-/// folder, or it pretends so.
+/// What a server does when a site comes back without the checkpoint from which the run resumes. Its disk may have
+/// failed, it may have been started in another folder, or it may be pretending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LostState {
-    /// The site goes on with its own nearest checkpoint, or with a fresh discriminator. Nobody else is set back.
+    /// The site continues with its own nearest checkpoint, or with a fresh discriminator. No other site is rolled back.
     Fresh,
-    /// The site is sent away until its folder is restored.
+    /// The site is rejected until its folder is restored.
     Wait,
-    /// Everybody goes back to the latest checkpoint that all hold, the beginning if need be.
+    /// All sites roll back to the latest checkpoint that all of them hold, or to the beginning if there is none.
     GoBack,
 }
 
-/// What the operator of a server allows sites to do to the run.
+/// The limits that the operator of a server sets for sites.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct ServerPolicy {
     /// How long it waits for sites.
     pub patience: Patience,
-    /// Cases that one site may claim.
+    /// Maximum number of cases that one site may claim.
     pub cases_max: u32,
-    /// Bytes of one site's masks after inflation.
+    /// Maximum bytes of one site's masks after decompression.
     pub condition_bytes_max: u64,
-    /// A site's weight is at most so many times the (lower) median of all weights. Infinity: as the counts say.
+    /// Maximum ratio of a site's weight to the (lower) median of all weights. Infinity disables the limit.
     pub weight_ratio_max: f64,
-    /// Feedback whose norm is more than so many times the median of the others', or of the site's own past, is scaled down to that median.
-    /// Infinity: it is taken as it is.
+    /// Maximum ratio of a feedback's norm to the median of the other sites, or of the site's own past. Larger feedback
+    /// is scaled down to that median. Infinity disables the limit.
     pub feedback_ratio_max: f64,
-    /// A site that exceeds that ratio in more than so many of 100 rounds is dismissed.
+    /// A site that exceeds that ratio in more than this many of 100 rounds is dismissed.
     pub feedback_strikes_max: u32,
     /// What happens when a site has lost its state.
     pub lost_state: LostState,
-    /// How often one site may set everybody back by restarting from its checkpoint; after that it goes on alone from there.
+    /// How often one site may force a rollback of all sites by restarting from its checkpoint. After that, only this
+    /// site continues from its checkpoint.
     pub set_backs_max: u32,
 }
 
 impl ServerPolicy {
-    /// The bounds for a run across hospitals.
+    /// The default limits for a run across hospitals.
     pub fn new(patience: Patience) -> Self {
         Self {
             patience,

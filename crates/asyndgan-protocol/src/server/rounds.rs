@@ -1,4 +1,4 @@
-//! How a run goes on from round to round.
+//! How a run advances from round to round.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Server {
-    /// Whatever the present state was waiting for may have come.
+    /// Moves to the next state if its conditions are met.
     pub(super) fn advance(&mut self, now: Duration) {
         match self.state {
             State::Gathering => {
@@ -26,7 +26,7 @@ impl Server {
         }
     }
 
-    /// Whether those who are idle are asked in the midst of a round.
+    /// Whether idle sites are added to a round that is already running.
     fn asks_latecomers(&self, now: Duration) -> bool {
         match self.run.waiting {
             Waiting::All => false,
@@ -54,7 +54,7 @@ impl Server {
         self.seats.iter().any(Seat::is_idle)
     }
 
-    /// When there may be something to do although nobody said anything.
+    /// When the server must act even if no message arrives.
     pub(super) fn deadline_due(&self) -> Option<Duration> {
         let awaited = self.has_quorum() || self.state == State::Collecting && self.somebody_is_idle();
         self.since.filter(|_| awaited).zip(self.deadline()).map(|(since, deadline)| since + deadline)
@@ -99,7 +99,8 @@ impl Server {
         self.has_quorum() && (all_answered || matches!(self.run.waiting, Waiting::Quorum { .. }) && self.is_past_deadline(now))
     }
 
-    /// Everybody goes on from the server's latest checkpoint, a site that lacks it from its own nearest; or as the operator wants it.
+    /// All sites resume from the server's latest checkpoint. A site that lacks it is handled according to
+    /// [`ServerPolicy::lost_state`](super::ServerPolicy::lost_state).
     fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
         let all_hold = |round: &u64| self.seats.iter().all(|s| s.holds(*round));
@@ -232,7 +233,8 @@ impl Server {
     }
 }
 
-/// Weights of which none is more than so many times their lower median; they still sum to 1. Of two sites, neither is the measure of the other.
+/// Limits each weight to a multiple of the lower median of all weights; the result still sums to 1. With fewer than
+/// three sites there is no meaningful median, and the weights stay as they are.
 fn capped(mut weights: Vec<f64>, ratio_max: f64) -> Vec<f64> {
     if weights.len() < 3 {
         return weights;

@@ -1,4 +1,4 @@
-//! What sites say, and what the server makes of it.
+//! How the server handles messages from sites.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::{
     seat::{Answer, Presence},
 };
 
-/// How often a site may send masks that are not those of its summary: each time they are inflated and hashed.
+/// How often a site may send masks that do not match its summary. Each time they are decompressed and hashed.
 const CONDITION_FAULTS_MAX: u32 = 3;
-/// Answers that nobody asked for, which a lost connection explains now and then.
+/// Maximum number of unsolicited answers. A lost connection can cause a few of them.
 const ECHOES_MAX: u32 = 1_000;
 
 impl Server {
@@ -56,9 +56,8 @@ impl Server {
         }
         self.check_summary(site, &summary)?;
         if self.seat(site).condition_faults >= CONDITION_FAULTS_MAX {
-            let fact = format!(
-                "masks that were not those of its summary {CONDITION_FAULTS_MAX} times; start the server again to let it try once more"
-            );
+            let fact =
+                format!("masks that did not match its summary, {CONDITION_FAULTS_MAX} times; restart the server to let the site try again");
             return Err(Error::Frame { site, round: self.round, fact });
         }
         let run = self.run.clone();
@@ -97,7 +96,7 @@ impl Server {
         let (round, seat) = (self.round, self.seat(site));
         let summary = seat.summary.clone().expect("joined before accepting");
         if standing.checkpoints.len() > CHECKPOINTS_NAMED_MAX {
-            let fact = format!("{} checkpoints, at most {CHECKPOINTS_NAMED_MAX} are believed", standing.checkpoints.len());
+            let fact = format!("a list of {} checkpoints; the limit is {CHECKPOINTS_NAMED_MAX}", standing.checkpoints.len());
             return Err(Error::Frame { site, round, fact });
         }
         match conditions {
@@ -107,12 +106,12 @@ impl Server {
                 self.actions.push_back(ServerAction::Keep { site, summary, conditions });
             }
             None if seat.conditions => self.admit(now, site, standing)?,
-            _ => return Err(Error::Frame { site, round, fact: "masks twice, or none at all".into() }),
+            _ => return Err(Error::Frame { site, round, fact: "unrequested masks, or no masks although they were requested".into() }),
         }
         Ok(())
     }
 
-    /// Its conditions are kept, or were not those of its summary.
+    /// Its conditions are stored, or did not match its summary.
     pub(super) fn kept(&mut self, now: Duration, site: SiteId, fault: Option<String>) -> Result<(), Error> {
         if let Some(fact) = fault {
             self.seat_mut(site).condition_faults += 1;
@@ -139,12 +138,12 @@ impl Server {
         Ok(())
     }
 
-    /// The checkpoint from which the run would go on, 0 for its beginning.
+    /// The checkpoint from which the run would resume, or 0 for its beginning.
     pub(super) fn latest_checkpoint(&self) -> u64 {
         self.checkpoints.iter().copied().filter(|&c| c <= self.round).max().unwrap_or(0)
     }
 
-    /// A site comes to a run that is under way. Says whether it can take part.
+    /// Admits a site to a run that is already running. Returns whether the site can take part.
     fn readmit(&mut self, now: Duration, site: SiteId, in_memory: Option<u64>) -> bool {
         let (round, seat) = (self.round, self.seat(site));
         if self.run.waiting == Waiting::All {
@@ -192,7 +191,7 @@ impl Server {
         true
     }
 
-    /// Everybody gathers anew, to go on from a checkpoint that all hold.
+    /// Rolls the run back: all sites gather again and resume from a checkpoint.
     fn set_back(&mut self) {
         self.attempt += 1;
         self.begun = false;
@@ -215,7 +214,7 @@ impl Server {
             seat.echoes += 1;
             if seat.echoes > ECHOES_MAX {
                 seat.echoes = 0;
-                let fact = format!("more than {ECHOES_MAX} answers that nobody asked for");
+                let fact = format!("more than {ECHOES_MAX} unsolicited answers");
                 return Err(Error::Frame { site, round: answer.round, fact });
             }
             return Ok(());
@@ -231,12 +230,12 @@ impl Server {
         let feedback = feedback.unpacked().map_err(|error| Error::Frame { site, round, fact: error.to_string() })?;
         let absurd = |fact: String| Err(Error::Absurd { site, round, fact });
         if losses.is_some_and(|losses| !(losses.discriminator.is_finite() && losses.generator.is_finite())) {
-            return absurd("with losses that are not finite".into());
+            return absurd("its losses are not finite".into());
         }
         match feedback.magnitude() {
-            None => return absurd("not finite".into()),
+            None => return absurd("its values are not finite".into()),
             Some(found) if found > FEEDBACK_MAGNITUDE_MAX => {
-                return absurd(format!("as large as {found}, at most {FEEDBACK_MAGNITUDE_MAX} is taken"));
+                return absurd(format!("its largest value is {found}, and the limit is {FEEDBACK_MAGNITUDE_MAX}"));
             }
             Some(_) => {}
         }
@@ -251,7 +250,7 @@ impl Server {
         Ok(())
     }
 
-    /// A site's fault or loss: it is away, and nothing of the others' is lost.
+    /// Handles a site's fault or loss. The site is marked as disconnected; the other sites lose nothing.
     pub(super) fn dismiss(&mut self, now: Duration, site: SiteId, error: Error) {
         let paper_policy = self.run.waiting == Waiting::All;
         let Some(seat) = self.seats.get_mut(site.0 as usize) else { return };
@@ -268,7 +267,7 @@ impl Server {
         }
         seat.presence = Presence::Away { since: now };
         if !paper_policy {
-            // Its images are made anew when it comes back, for another round.
+            // Its images are generated again when it comes back, for another round.
             seat.task = None;
         }
         seat.fault = Some(error.clone());
@@ -276,7 +275,7 @@ impl Server {
     }
 }
 
-/// Images have a code for every pixel; other data one for every case.
+/// Images have one code per pixel; other data have one code per case.
 fn condition_dims(summary: &SiteSummary) -> Vec<u32> {
     let mut dims = summary.image_dims.clone();
     if let Some(first) = dims.first_mut() {
@@ -285,7 +284,7 @@ fn condition_dims(summary: &SiteSummary) -> Vec<u32> {
     dims
 }
 
-/// Whether a payload has the expected form; nothing is unpacked.
+/// Checks a payload's dimensions, type and size without decompressing it.
 fn check_form(site: SiteId, round: u64, payload: &Payload, dims: &[u32], dtype: Dtype) -> Result<(), Error> {
     if payload.dims != dims || payload.dtype != dtype {
         let words = |dtype: Dtype, dims: &[u32]| format!("{dims:?} {dtype}");

@@ -1,24 +1,24 @@
 use crate::{Learning, Losses, Message, Payload, RoundDraw, RunDescription, SiteId};
 
-/// What happens to a site.
+/// An event that the driver passes to a site.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SiteEvent {
-    /// There is a connection to the server, for the first time or again: join.
+    /// The site is connected to the server, for the first time or again, and can join.
     Connected,
     /// The server sent something.
     Message(Message),
     /// [`SiteAction::Inspect`] is done: the run's networks can be trained here.
     Inspected {
-        /// What the run asks the site to train.
+        /// The training that the run requests.
         learning: Learning,
     },
-    /// [`SiteAction::Consent`] is done: the hospital takes part.
+    /// [`SiteAction::Consent`] is done: the hospital agrees to take part.
     Consented,
     /// [`SiteAction::Recall`] is done.
     Recalled {
-        /// Rounds of which there is a checkpoint, ascending.
+        /// Rounds with a checkpoint, ascending.
         checkpoints: Vec<u64>,
-        /// Condition codes of every case, if they were wanted.
+        /// Condition codes of every case, if requested.
         conditions: Option<Payload>,
     },
     /// [`SiteAction::Begin`] is done.
@@ -30,7 +30,7 @@ pub enum SiteEvent {
         /// Scalar losses.
         losses: Losses,
     },
-    /// The worker cannot go on.
+    /// The worker failed and cannot continue.
     Failed {
         /// Why, for people.
         reason: String,
@@ -40,16 +40,16 @@ pub enum SiteEvent {
 /// What a site's driver must do, in order.
 #[derive(Debug, Clone, PartialEq)]
 pub enum SiteAction {
-    /// Send to the server.
+    /// Send a message to the server.
     Send(Message),
-    /// The run's form is sound: read what it asks the site to train; then [`SiteEvent::Inspected`].
+    /// The run's description is well-formed: read which training it requests; then [`SiteEvent::Inspected`].
     Inspect {
         /// The site's place in the run.
         site: SiteId,
-        /// The description, which the policy has not allowed yet.
+        /// The description, not yet checked against the policy.
         run: RunDescription,
     },
-    /// The policy allows the run: ask whether the hospital takes part in this very run; then [`SiteEvent::Consented`].
+    /// The policy allows the run: ask for the hospital's consent to this exact run; then [`SiteEvent::Consented`].
     Consent {
         /// The site's place in the run.
         site: SiteId,
@@ -62,10 +62,10 @@ pub enum SiteAction {
         site: SiteId,
         /// The accepted description.
         run: RunDescription,
-        /// Whether the conditions are to be sent.
+        /// Whether the conditions must be sent.
         conditions_wanted: bool,
     },
-    /// Make networks, or restore the checkpoint of `rounds_done`; then [`SiteEvent::Begun`].
+    /// Create the networks, or restore the checkpoint of `rounds_done`; then [`SiteEvent::Begun`].
     Begin {
         /// The site's place in the run.
         site: SiteId,
@@ -74,23 +74,23 @@ pub enum SiteAction {
         /// Rounds already done.
         rounds_done: u64,
     },
-    /// Do what a round asks for before its synthetic images are here.
+    /// Do the work of a round that does not need its synthetic images.
     Prepare {
         /// Which round.
         round: u64,
-        /// What of the site's cases is shown.
+        /// The site's cases in this round.
         draw: RoundDraw,
     },
-    /// Learn from a synthetic batch; then [`SiteEvent::Stepped`].
+    /// Train on a synthetic batch; then [`SiteEvent::Stepped`].
     Step {
         /// Which round.
         round: u64,
-        /// What of the site's cases is shown.
+        /// The site's cases in this round.
         draw: RoundDraw,
         /// The synthetic images.
         synthetic: Payload,
     },
-    /// Keep a checkpoint.
+    /// Write a checkpoint.
     Checkpoint {
         /// Rounds done.
         rounds_done: u64,

@@ -3,9 +3,9 @@ use bytes::BytesMut;
 use super::wire::Chunk;
 use crate::Frame;
 
-/// The largest part of a frame that travels in one piece.
+/// The maximum size of one part of a frame.
 pub const CHUNK_BYTES_MAX: usize = 1 << 20;
-/// The largest frame that is taken: a batch of 48 MiB in 32-bit floats, or a gigabyte of masks, compressed.
+/// The maximum size of a frame: enough for a batch of 48 MiB in 32-bit floats, or a gigabyte of compressed masks.
 pub const FRAME_BYTES_MAX: usize = 64 << 20;
 
 /// A frame in parts that share its bytes.
@@ -22,7 +22,7 @@ pub(super) fn chunks(frame: Frame) -> impl Iterator<Item = Chunk> {
     })
 }
 
-/// Puts the frames of a connection together again, which come in order; holds what has arrived of one frame, never more.
+/// Reassembles the frames of a connection, which arrive in order. Buffers one frame at most.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     number: u64,
@@ -30,16 +30,16 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Takes a part, and gives the frame that it ends.
+    /// Adds a part, and returns the frame if it is complete.
     pub(super) fn take(&mut self, chunk: Chunk) -> Result<Option<Frame>, String> {
         if chunk.frame != self.number {
-            return Err(format!("a part of frame {}, where frame {} was to come", chunk.frame, self.number));
+            return Err(format!("received a part of frame {}, expected frame {}", chunk.frame, self.number));
         }
         if chunk.bytes.len() > CHUNK_BYTES_MAX || self.whole.len() + chunk.bytes.len() > FRAME_BYTES_MAX {
-            return Err(format!("a frame of more than {FRAME_BYTES_MAX} bytes, or a part of more than {CHUNK_BYTES_MAX}"));
+            return Err(format!("a frame exceeds {FRAME_BYTES_MAX} bytes, or a part of it {CHUNK_BYTES_MAX}"));
         }
         if chunk.bytes.len() < CHUNK_BYTES_MAX && !chunk.last {
-            return Err(format!("a part of {} bytes, where only the last may be less than {CHUNK_BYTES_MAX}", chunk.bytes.len()));
+            return Err(format!("received a part of {} bytes; only the last part may be less than {CHUNK_BYTES_MAX}", chunk.bytes.len()));
         }
         let single = chunk.last && self.whole.is_empty();
         if !single {

@@ -1,4 +1,5 @@
-//! How many connections there may be, and which is closed when there are too many: a stranger, or one site, cannot keep the others out.
+//! Limits the number of connections, and decides which one to close above a limit, so that neither unknown clients nor
+//! a single site can block the others.
 
 use std::{
     cmp::Reverse,
@@ -11,13 +12,13 @@ use std::{
 use rlimit::Resource;
 use tokio::sync::oneshot;
 
-/// Connections that have not shown a certificate yet.
+/// Connections that have not presented a certificate yet.
 const STRANGERS_MAX: usize = 256;
-/// Connections with one certificate: the one in use, and some that a broken network has left.
+/// Connections with one certificate: the one in use, and stale ones after network failures.
 const PER_CERTIFICATE_MAX: usize = 8;
 /// File descriptors for checkpoints, records and the dashboard.
 const DESCRIPTORS_RESERVED: u64 = 192;
-/// Requests of one certificate: so many at once, and one more per second.
+/// Requests with one certificate: a burst of this size, and one more per second.
 const REQUESTS_MAX: f64 = 60.0;
 
 /// The table of all connections.
@@ -61,7 +62,8 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    /// A table for a server of so many sites, within the process's limit of file descriptors, which is raised as far as the system allows.
+    /// A table for a server with this many sites. Raises the process's limit of file descriptors as far as possible,
+    /// and stays within it.
     pub(super) fn new(sites: usize) -> Arc<Self> {
         let descriptors = rlimit::increase_nofile_limit(u64::MAX).or_else(|_| Resource::NOFILE.get_soft()).unwrap_or(1024);
         // The listener's own tables count, too.
@@ -75,8 +77,8 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection a place. If there are too many strangers, the oldest of the address that has most of them is closed. The
-    /// receiver ends when this one is closed.
+    /// Adds a new connection. If there are too many without a certificate, closes the oldest one of the address with
+    /// the most of them. The receiver ends when the new connection is closed.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> (Place, oneshot::Receiver<()>) {
         let mut table = self.table();
         let strangers = || table.open.iter().filter(|(_, c)| c.name.is_none());
@@ -97,7 +99,8 @@ impl Connections {
 }
 
 impl Place {
-    /// The connection has shown a certificate. If its name has too many connections, its oldest one that is not in use is closed.
+    /// Records the name in the connection's certificate. If this name has too many connections, closes the oldest one
+    /// that is not in use.
     pub(super) fn identify(&self, name: &str) {
         let mut table = self.connections.table();
         if let Some(connection) = table.open.get_mut(&self.number) {
@@ -111,14 +114,14 @@ impl Place {
         }
     }
 
-    /// Whether the site takes part over it from now on, or no longer.
+    /// Records whether the site takes part in the run over this connection.
     pub(super) fn set_joined(&self, joined: bool) {
         if let Some(connection) = self.connections.table().open.get_mut(&self.number) {
             connection.joined = if joined { connection.joined + 1 } else { connection.joined.saturating_sub(1) };
         }
     }
 
-    /// Closes the connection unless the site takes part over it.
+    /// Closes the connection unless the site takes part in the run over it.
     pub(super) fn close_unless_joined(&self) {
         let mut table = self.connections.table();
         if table.open.get(&self.number).is_some_and(|c| c.joined == 0) {
@@ -126,7 +129,7 @@ impl Place {
         }
     }
 
-    /// Takes one request of the connection's name, if it has not made too many.
+    /// Counts one request of the connection's name; returns whether the rate limit allows it.
     pub(super) fn allows_request(&self, now: Instant) -> bool {
         let mut table = self.connections.table();
         let Some(name) = table.open.get(&self.number).and_then(|c| c.name.clone()) else { return false };

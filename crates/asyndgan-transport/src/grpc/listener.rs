@@ -18,17 +18,17 @@ use tonic::transport::server::Connected;
 use super::connections::{Connections, Place};
 use crate::keys::{CertificateFacts, Tls};
 
-/// How long a connection may take to show a certificate.
+/// How long a connection may take to present a certificate.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
-/// How long one that has shown it may take to join.
+/// How long a connection with a certificate may take to join.
 const JOINING_MAX: Duration = Duration::from_secs(30);
-/// After a refused connection the next ones are only counted for so long.
+/// Minimum time between two messages about refused connections; those in between are only counted.
 const NOTICE_EVERY: Duration = Duration::from_secs(5);
 
-/// Hears of connections that were refused, for people.
+/// Callback for messages about refused connections.
 pub(super) type Notice = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A connection whose other end has shown a certificate of ours.
+/// A connection whose other end has presented a certificate of the consortium's authority.
 pub(super) struct PeerStream {
     stream: TlsStream<TcpStream>,
     peer: Peer,
@@ -77,7 +77,7 @@ impl AsyncWrite for PeerStream {
     }
 }
 
-/// Says of refused connections as much as people can read.
+/// Reports refused connections, with a limited rate.
 struct Refusals {
     notice: Notice,
     unsaid: Mutex<(Option<Instant>, u64)>,
@@ -92,7 +92,7 @@ impl Refusals {
         }
         let more = std::mem::take(&mut unsaid.1);
         unsaid.0 = Some(now());
-        let more = if more > 0 { format!(" ({more} others before)") } else { String::new() };
+        let more = if more > 0 { format!(" (and {more} others since the last message)") } else { String::new() };
         (self.notice)(&format!("refused a connection: {fact}{more}"));
     }
 }
@@ -102,7 +102,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Takes connections for as long as somebody wants them, each through its handshake by itself.
+/// Accepts connections until the receiver of `peers` is dropped; every handshake runs in its own task.
 pub(super) async fn accept(
     listener: TcpListener,
     tls: Arc<Mutex<Tls>>,
@@ -125,7 +125,7 @@ pub(super) async fn accept(
         let config = {
             let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = tls.refresh() {
-                (refusals.notice)(&format!("the list of revoked certificates cannot be read; the last one stays in force: {error}"));
+                (refusals.notice)(&format!("cannot read the list of revoked certificates; the previous one stays in force: {error}"));
             }
             tls.current()
         };
@@ -133,12 +133,12 @@ pub(super) async fn accept(
         tokio::spawn(async move {
             let shaken = tokio::select! {
                 shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake(config, tcp)) => shaken,
-                _ = &mut closed => return refusals.tell(&format!("{address}: too many others have not shown a certificate yet")),
+                _ = &mut closed => return refusals.tell(&format!("{address}: too many connections without a certificate")),
             };
             let (stream, facts, certificate) = match shaken {
                 Ok(Ok(shaken)) => shaken,
                 Ok(Err(fact)) => return refusals.tell(&format!("{address}: {fact}")),
-                Err(_) => return refusals.tell(&format!("{address}: it did not show a certificate in time")),
+                Err(_) => return refusals.tell(&format!("{address}: no certificate within the time limit")),
             };
             place.identify(&facts.name);
             let place = Arc::new(place);

@@ -29,15 +29,15 @@ use super::{
 };
 use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
 
-/// Whole frames of one site that wait for the server; the next one waits in the network.
+/// Complete frames of one site that may wait for the server. Further frames are held back by flow control.
 const FRAMES_WAITING: usize = 2;
-/// How often the list of revoked certificates is looked at for sites that are connected.
+/// How often the certificates of connected sites are checked against the list of revoked certificates.
 const REVOKED_EVERY: Duration = Duration::from_secs(2);
 
-/// Where a server listens, and whom it lets in.
+/// The server's address, and the sites that it accepts.
 #[derive(Debug)]
 pub struct GrpcServer {
-    /// The address; port 0 for any free one.
+    /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
     /// The server's key and certificate.
     pub identity: Identity,
@@ -45,14 +45,14 @@ pub struct GrpcServer {
     pub revoked: PathBuf,
     /// The names of the run's sites, in order.
     pub sites: Vec<String>,
-    /// What those who only look are shown.
+    /// The description of the run, for sites that only ask for it.
     pub run: RunDescription,
-    /// How often a quiet connection is tried; one that does not answer for as long is lost.
+    /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
 }
 
-/// The server's end of the carrier. Memory for what arrives: a site's frame in the making and two whole ones, of at
-/// most [`super::FRAME_BYTES_MAX`] bytes each; before that 256 handshakes.
+/// The server's end of the network transport. Memory for incoming data: per site one incomplete and two complete frames
+/// of at most [`super::FRAME_BYTES_MAX`] bytes each, and in addition 256 handshakes.
 pub struct GrpcServerLink {
     inbox: blocking::Receiver<Arrival>,
     sessions: Vec<Option<Session>>,
@@ -87,10 +87,10 @@ enum What {
 }
 
 impl GrpcServer {
-    /// Listens; `notice` hears of connections that were refused.
+    /// Starts listening. `notice` is called with messages about refused connections.
     ///
     /// # Errors
-    /// [`Error::Listen`], or what is wrong with the keys.
+    /// [`Error::Listen`], or an error about the keys.
     pub fn start(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Result<GrpcServerLink, Error> {
         let listen = |cause| Error::Listen { address: self.listen, cause };
         let socket = TcpListener::bind(self.listen).map_err(listen)?;
@@ -138,7 +138,7 @@ impl GrpcServer {
 }
 
 impl GrpcServerLink {
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -240,7 +240,7 @@ impl Places {
         let mut place = self.of(site);
         if let Some(present) = &place.present {
             if present.instance != instance {
-                return Err(Status::already_exists("another program with this site's certificate is connected; end one of the two"));
+                return Err(Status::already_exists("another process with this site's certificate is connected; stop one of the two"));
             }
             // The same process again: it knows better than we that the old connection is gone.
             present.cut.notify_one();
@@ -261,7 +261,7 @@ impl Places {
     fn cut_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
         let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = tls.refresh() {
-            notice(&format!("the list of revoked certificates cannot be read; the last one stays in force: {error}"));
+            notice(&format!("cannot read the list of revoked certificates; the previous one stays in force: {error}"));
         }
         for place in &self.sites {
             let place = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -293,7 +293,7 @@ impl Service {
             tls.is_revoked(&peer.facts.serial)
         };
         if revoked || peer.facts.not_after < (unix_ms() / 1000) as i64 {
-            return Err(Status::unauthenticated("its certificate was revoked, or has expired"));
+            return Err(Status::unauthenticated("the site's certificate was revoked or has expired"));
         }
         let name = &peer.facts.name;
         let place = self.names.iter().position(|n| n == name);
@@ -319,7 +319,7 @@ impl Carrier for Service {
         tokio::spawn(async move {
             let reason = tokio::select! {
                 reason = receive(request.into_inner(), site, session, waiting, &inbox) => reason,
-                () = cut.notified() => "its certificate was revoked, or it connected anew".into(),
+                () = cut.notified() => "its certificate was revoked, or it reconnected".into(),
             };
             places.leave(site, session);
             peer.place.set_joined(false);
@@ -339,7 +339,7 @@ fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
 }
 
-/// Takes a connection's frames until it ends, and says why it did.
+/// Receives a connection's frames until it ends, and returns the reason for its end.
 async fn receive(
     mut stream: Streaming<Chunk>,
     site: SiteId,
@@ -351,12 +351,12 @@ async fn receive(
     loop {
         let chunk = match stream.next().await {
             Some(Ok(chunk)) => chunk,
-            Some(Err(status)) => return format!("the connection broke: {}", status.message()),
+            Some(Err(status)) => return format!("the connection failed: {}", status.message()),
             None => return "it closed the connection".into(),
         };
         match assembly.take(chunk) {
             Ok(Some(frame)) => {
-                let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else { return "the server ends".into() };
+                let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else { return "the server is shutting down".into() };
                 let _ = inbox.send(Arrival { site, session, what: What::Frame(frame, permit) });
             }
             Ok(None) => {}

@@ -42,38 +42,38 @@ use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
 
 /// How long one attempt to connect may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
-/// The pause after a failed attempt, at first and at most.
+/// The delay after a failed attempt: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
-/// Where a site's server is, and how long it is tried.
+/// The address of a site's server, and how long to try to reach it.
 #[derive(Debug)]
 pub struct GrpcSite {
-    /// Host and port.
+    /// The server's host name and port.
     pub server: String,
     /// The site's key and certificate.
     pub identity: Identity,
-    /// How long a server that is not there is waited for.
+    /// How long to wait for a server that is unreachable.
     pub patience: Duration,
-    /// How often a quiet connection is tried; one that does not answer for as long is lost.
+    /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
-    /// The clock that certificates are looked at by; the machine's own unless given.
+    /// The clock for checking certificates. Default: the system clock.
     pub clock: Option<Arc<dyn TimeProvider>>,
 }
 
-/// What a server tells a site that only looks.
+/// The server's answer to a site that asks for the run without joining it.
 #[derive(Debug)]
 pub struct Look {
-    /// The server's clock, in milliseconds since 1970, when half of `round_trip` was over.
+    /// The server's clock, in milliseconds since the Unix epoch, about half of `round_trip` after the request.
     pub unix_ms: u64,
-    /// What the site would be told on joining.
+    /// The message that the site would receive on joining.
     pub describe: Message,
-    /// How long a question and its answer took.
+    /// The time from a request to its answer.
     pub round_trip: Duration,
-    /// Bytes a second, there and back.
+    /// Throughput in bytes per second, over both directions.
     pub bytes_per_second: f64,
 }
 
-/// A site's end of the carrier: it dials out, and dials again when the connection is gone.
+/// A site's end of the network transport: it connects to the server, and reconnects when the connection is lost.
 #[derive(Debug)]
 pub struct GrpcSiteLink {
     /// There until the link ends.
@@ -85,7 +85,7 @@ pub struct GrpcSiteLink {
 }
 
 impl Drop for GrpcSiteLink {
-    /// What was sent last still leaves, a second at most.
+    /// Waits up to a second for the last frames to be sent.
     fn drop(&mut self) {
         (self.outbox, self.inbox) = (None, None);
         let _ = self.dialling.recv_timeout(Duration::from_secs(1));
@@ -102,10 +102,10 @@ enum Arrival {
 }
 
 impl GrpcSite {
-    /// Begins to dial; what comes of it, the link tells.
+    /// Starts to connect in the background. The link reports the result.
     ///
     /// # Errors
-    /// What is wrong with the keys or the server's name.
+    /// [`Error::Keys`] for unusable keys or an invalid server name, or [`Error::Work`].
     pub fn start(self) -> Result<GrpcSiteLink, Error> {
         let dialler = Dialler::new(self)?;
         let (inbox_of, inbox) = blocking::sync_channel(4);
@@ -123,10 +123,10 @@ impl GrpcSite {
         Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, server_certificate: None, dialling })
     }
 
-    /// Connects once, asks the standard health service whether the server serves, and what joining would bring.
+    /// Connects once, checks the standard gRPC health service, and asks for the message that a joining site receives.
     ///
     /// # Errors
-    /// Why it cannot.
+    /// The reason why the server cannot be reached or rejects the request.
     pub fn look(self) -> Result<Look, Error> {
         let dialler = Dialler::new(self)?;
         runtime()?.block_on(async {
@@ -135,7 +135,7 @@ impl GrpcSite {
             let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service }).await;
             let health = health.map_err(|status| dialler.failure(&status).error())?.into_inner();
             if health.status() != ServingStatus::Serving {
-                return Err(Error::Rejected { server: dialler.site.server.clone(), fact: "it is up, but does not serve".into() });
+                return Err(Error::Rejected { server: dialler.site.server.clone(), fact: "it is running, but not serving".into() });
             }
             let mut client = limited(channel);
             let ask = |probe: usize| Request::new(LookRequest { probe: Bytes::from(vec![0; probe]) });
@@ -271,14 +271,14 @@ impl AsyncWrite for Overheard {
 impl Dialler {
     fn new(site: GrpcSite) -> Result<Self, Error> {
         let host = site.server.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned());
-        let host = host.ok_or_else(|| Error::Keys { fact: format!("{} is no server: say host:port", site.server) })?;
+        let host = host.ok_or_else(|| Error::Keys { fact: format!("{} is not a server address: use host:port", site.server) })?;
         let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
         let config = client_config(&site.identity, clock)?;
         let instance = format!("{:032x}", rand::rng().random::<u128>());
         Ok(Self { site, host, config, instance, heard: Heard::default(), certificate: Mutex::default() })
     }
 
-    /// Connects again and again, and says in the end why no more.
+    /// Connects repeatedly, and finally returns the reason for giving up.
     async fn dial(&self, inbox: &blocking::SyncSender<Arrival>) -> Error {
         let (mut pause, mut last_connected, mut taken_since) = (PAUSES[0], now(), None);
         loop {
@@ -328,7 +328,7 @@ impl Dialler {
     async fn connection(&self, mut client: CarrierClient<Channel>, inbox: &blocking::SyncSender<Arrival>) -> Result<(), Failure> {
         let (outbox, outgoing) = mpsc::unbounded_channel();
         let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
-        let instance = self.instance.parse().map_err(|_| Failure::Passing("no metadata".into()))?;
+        let instance = self.instance.parse().map_err(|_| Failure::Passing("invalid metadata".into()))?;
         request.metadata_mut().insert("asyndgan-instance", instance);
         let mut stream = client.join(request).await.map_err(|status| self.failure(&status))?.into_inner();
         if inbox.send(Arrival::Connected(outbox, self.shown())).is_err() {
@@ -355,7 +355,7 @@ impl Dialler {
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_| {
             let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
-            async move { taken.map(TokioIo::new).ok_or_else(|| io::Error::other("the connection is used up")) }
+            async move { taken.map(TokioIo::new).ok_or_else(|| io::Error::other("the connection was already used")) }
         });
         let endpoint = Endpoint::from_shared(format!("http://{}", self.site.server)).map_err(|e| self.keys(&e))?;
         let endpoint = endpoint

@@ -16,48 +16,48 @@ use time::{Duration, OffsetDateTime};
 
 use crate::Error;
 
-/// Certificates begin in the past, so that a clock that is a day slow does no harm.
+/// Certificates are valid from a time in the past, so that a clock that is a day slow does no harm.
 const BACKDATED: Duration = Duration::days(2);
 const AUTHORITY_DAYS: i64 = 3650;
-/// The common name of a server's certificate; no site can have it.
+/// The common name of a server's certificate, reserved for it.
 pub(crate) const SERVER: &str = "server";
 
 /// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
-    /// For whom.
+    /// The name of the server or site.
     pub name: String,
-    /// Counts from 1.
+    /// The serial number, from 1.
     pub serial: u64,
-    /// Valid until: seconds since 1970.
+    /// End of the validity: seconds since the Unix epoch.
     pub not_after: i64,
-    /// Whether it is no longer valid.
+    /// Whether it was revoked.
     pub revoked: bool,
 }
 
-/// The consortium's small certificate authority: a folder with its key, the server's bundle, the sites' bundles and the list of
-/// what was revoked.
+/// The consortium's certificate authority: a folder with its key, the server's bundle, the sites' bundles and the list
+/// of revoked certificates.
 #[derive(Debug)]
 pub struct Authority {
     folder: PathBuf,
     issued: Vec<Issued>,
-    /// Of the authority's key, where it is encrypted.
+    /// The passphrase of the authority's key, if it is encrypted.
     passphrase: Option<String>,
-    /// One program at a time.
+    /// Only one process may use the folder at a time.
     _lock: fs::File,
 }
 
 impl Authority {
-    /// Makes a new authority with a server's certificate for these host names or addresses. Its key is not encrypted: keep the folder away
-    /// from the server, which needs `server.pem` and `revoked.pem` alone.
+    /// Creates an authority, and a server certificate for these host names or IP addresses. The authority's key is not
+    /// encrypted: keep the folder off the server, which needs only `server.pem` and `revoked.pem`.
     ///
     /// # Errors
-    /// [`Error::Keys`] when there is one already, or [`Error::Record`].
+    /// [`Error::Keys`] if the folder already contains an authority, or [`Error::Record`].
     pub fn init(folder: &Path, server_names: &[String], days: u32) -> Result<Self, Error> {
         Self::make(folder, server_names, days, None)
     }
 
-    /// As [`Authority::init`], with a key that is encrypted with a passphrase (PKCS #8, scrypt and AES-256).
+    /// As [`Authority::init`], but encrypts the key with a passphrase (PKCS #8, scrypt and AES-256).
     ///
     /// # Errors
     /// As [`Authority::init`].
@@ -68,7 +68,7 @@ impl Authority {
     fn make(folder: &Path, server_names: &[String], days: u32, passphrase: Option<String>) -> Result<Self, Error> {
         if folder.join("ca.pem").exists() {
             return Err(Error::Keys {
-                fact: format!("{} holds an authority already: what it issued would be worth nothing", folder.display()),
+                fact: format!("{} already contains an authority: a new one would invalidate its certificates", folder.display()),
             });
         }
         create_private_folder(folder)
@@ -122,42 +122,42 @@ impl Authority {
     /// Renews the server's certificate before it expires.
     ///
     /// # Errors
-    /// [`Error::Keys`] for names that are none, or [`Error::Record`].
+    /// [`Error::Keys`] for an invalid host name, or [`Error::Record`].
     pub fn renew_server(&mut self, server_names: &[String], days: u32) -> Result<(), Error> {
         self.bundle(SERVER, server_names, days, &self.folder.join("server.pem"))
     }
 
-    /// Issues a site's bundle: one file with the site's private key, to be delivered over a secure channel. An earlier certificate of that
-    /// name is revoked.
+    /// Issues a site's bundle: one file that includes the site's private key. Deliver it over a secure channel. An
+    /// earlier certificate of the same name is revoked.
     ///
     /// # Errors
-    /// [`Error::Keys`] for a name that is none, or [`Error::Record`].
+    /// [`Error::Keys`] for an invalid name, or [`Error::Record`].
     pub fn issue(&mut self, site: &str, days: u32) -> Result<PathBuf, Error> {
         let path = self.prepare_for(site)?;
         self.bundle(site, &[site.to_owned()], days, &path)?;
         Ok(path)
     }
 
-    /// Signs the request of a site ([`request`](super::request())): the private key stays at the site. Returns the file to send back, which
-    /// holds no secret. An earlier certificate of that name is revoked.
+    /// Signs a site's request ([`request`](super::request())); the private key stays at the site. Returns the file to
+    /// send back, which contains no secret. An earlier certificate of the same name is revoked.
     ///
     /// # Errors
-    /// [`Error::Keys`] for a request that is none, or is another site's, or [`Error::Record`].
+    /// [`Error::Keys`] for an invalid request or the request of another site, or [`Error::Record`].
     pub fn sign(&mut self, site: &str, request: &Path, days: u32) -> Result<PathBuf, Error> {
         let text = fs::read_to_string(request).map_err(|cause| Error::Record { path: request.into(), cause })?;
-        let broken = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("{} is no signing request: {e}", request.display()) };
+        let broken = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("cannot sign the request {}: {e}", request.display()) };
         let request = CertificateSigningRequestParams::from_pem(&text).map_err(|e| broken(&e))?;
         let name = match request.params.distinguished_name.get(&DnType::CommonName) {
             Some(DnValue::Utf8String(name)) => name.clone(),
             Some(DnValue::PrintableString(name)) => name.as_str().to_owned(),
-            _ => return Err(broken(&"it names no site")),
+            _ => return Err(broken(&"it does not name a site")),
         };
         // Else one hospital could take the name of another.
         if name != site {
-            return Err(broken(&format!("it is of {name:?}, and {site} was to be signed")));
+            return Err(broken(&format!("it is for {name:?}, expected {site}")));
         }
         if request.public_key.algorithm() != &PKCS_ECDSA_P256_SHA256 {
-            return Err(broken(&"its key is not on the curve P-256; make it with `asyndgan keys request`"));
+            return Err(broken(&"its key does not use the curve P-256; create it with `asyndgan keys request`"));
         }
         let path = self.prepare_for(site)?;
         // Nothing but the key is taken from the request.
@@ -170,7 +170,8 @@ impl Authority {
     fn prepare_for(&mut self, site: &str) -> Result<PathBuf, Error> {
         let fits = !site.is_empty() && site.len() <= 63 && site.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         if !fits || site == SERVER {
-            return Err(Error::Keys { fact: format!("{site:?} is no site's name: take letters, digits and hyphens, and not server") });
+            let fact = format!("{site:?} is not a valid site name: use up to 63 letters, digits and hyphens, but not \"server\"");
+            return Err(Error::Keys { fact });
         }
         if self.valid(site).is_some() {
             self.revoke(site)?;
@@ -178,14 +179,14 @@ impl Authority {
         Ok(self.folder.join("sites").join(format!("{site}.pem")))
     }
 
-    /// Revokes a site's certificate: a running server notices within seconds.
+    /// Revokes a site's certificate. A running server applies this within seconds.
     ///
     /// # Errors
-    /// [`Error::Keys`] when there is none that counts, or [`Error::Record`].
+    /// [`Error::Keys`] if the site has no valid certificate, or [`Error::Record`].
     pub fn revoke(&mut self, site: &str) -> Result<(), Error> {
         if site == SERVER {
             return Err(Error::Keys {
-                fact: "sites look at no list of revoked servers; make a new authority, and issue new bundles".into(),
+                fact: "sites do not check whether the server is revoked; create a new authority, and issue new bundles".into(),
             });
         }
         let Some(at) = self.valid(site) else {
@@ -197,7 +198,7 @@ impl Authority {
         self.write_index()
     }
 
-    /// All that was issued, in order.
+    /// All issued certificates, in order.
     pub fn issued(&self) -> &[Issued] {
         &self.issued
     }
@@ -215,7 +216,7 @@ impl Authority {
         let key = match &self.passphrase {
             _ if !text.contains(ENCRYPTED) => KeyPair::from_pem(&text).map_err(failed)?,
             Some(passphrase) => decrypted(&text, passphrase)?,
-            None => return Err(Error::Keys { fact: "the authority's key is encrypted; give its passphrase".into() }),
+            None => return Err(Error::Keys { fact: "the authority's key is encrypted; its passphrase is required".into() }),
         };
         Issuer::from_ca_cert_pem(&read("ca.pem")?, key).map_err(failed)
     }
@@ -328,11 +329,11 @@ fn alternative(host: &str) -> Result<SanType, Error> {
     if let Ok(address) = host.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(address));
     }
-    let name = host.try_into().map_err(|_| Error::Keys { fact: format!("{host:?} is no host's name") })?;
+    let name = host.try_into().map_err(|_| Error::Keys { fact: format!("{host:?} is not a valid host name") })?;
     Ok(SanType::DnsName(name))
 }
 
-/// Writes a file that only its owner may read, whole or not at all.
+/// Atomically writes a file that only its owner can read.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
     asyndgan_files::write(path, Access::Private, text.as_bytes()).map_err(|cause| Error::Record { path: path.into(), cause })
 }

@@ -8,7 +8,10 @@ use ring::{
 };
 use tokio_rustls::rustls::{
     self,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -43,7 +46,8 @@ pub(crate) fn is_issued_by(certificate: &[u8], authority: &[u8]) -> bool {
     certificate.verify_signature(Some(authority.public_key())).is_ok()
 }
 
-/// Who a program is: a private key, its certificate, and the authority's. All three lie in one PEM file, a site's start-up bundle.
+/// The identity of a server or a site: a private key, its certificate and the authority's certificate. A bundle is one
+/// PEM file with all three.
 #[derive(Debug)]
 pub struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
@@ -52,28 +56,28 @@ pub struct Identity {
     facts: CertificateFacts,
 }
 
-/// What stands in a certificate.
+/// The contents of a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFacts {
     /// The common name: a site's name.
     pub name: String,
-    /// Host names and addresses that it is for.
+    /// Host names and IP addresses that it is valid for.
     pub hosts: Vec<String>,
     /// The serial number, in hexadecimal.
     pub serial: String,
-    /// Valid from: seconds since 1970.
+    /// Start of the validity: seconds since the Unix epoch.
     pub not_before: i64,
-    /// Valid until: seconds since 1970.
+    /// End of the validity: seconds since the Unix epoch.
     pub not_after: i64,
 }
 
 impl CertificateFacts {
-    /// What a DER certificate says.
+    /// Parses a DER certificate.
     pub(crate) fn of(der: &[u8]) -> Result<Self, String> {
-        let (_, certificate) = X509Certificate::from_der(der).map_err(|e| format!("no certificate: {e}"))?;
+        let (_, certificate) = X509Certificate::from_der(der).map_err(|e| format!("not a valid certificate: {e}"))?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         Ok(Self {
-            name: name.ok_or("a certificate without a name")?.into(),
+            name: name.ok_or("the certificate has no common name")?.into(),
             hosts: hosts(&certificate),
             serial: hex(certificate.raw_serial()),
             not_before: certificate.validity().not_before.timestamp(),
@@ -83,23 +87,23 @@ impl CertificateFacts {
 }
 
 impl Identity {
-    /// Reads a bundle: private key, certificate, authority, in PEM, in one file.
+    /// Reads a bundle: a PEM file with the private key, the certificate and the authority's certificate.
     ///
     /// # Errors
-    /// [`Error::Record`], [`Error::Bundle`], or [`Error::NotPrivate`] for a file that others can read.
+    /// [`Error::Record`], [`Error::Bundle`], or [`Error::NotPrivate`] for a file that other users can read.
     pub fn read(path: &Path) -> Result<Self, Error> {
         Self::read_parts(path, path)
     }
 
-    /// Reads a certificate with its authority's from one file, and the private key that was made for it from another.
+    /// Reads the certificate and the authority's certificate from one file, and the private key from another.
     ///
     /// # Errors
-    /// As [`Identity::read`], and [`Error::Keys`] when the two do not belong together.
+    /// As [`Identity::read`], and [`Error::Keys`] if the key does not match the certificate.
     pub fn read_with_key(certificates: &Path, key: &Path) -> Result<Self, Error> {
         let identity = Self::read_parts(certificates, key)?;
         let text = b"asyndgan: does this key belong to this certificate";
         if !verify_signature(&identity.certificate, text, &identity.sign(text)?) {
-            let fact = format!("{} is not the key of {}: give the one that was made for it", key.display(), certificates.display());
+            let fact = format!("{} is not the key of {}: use the key of this certificate", key.display(), certificates.display());
             return Err(Error::Keys { fact });
         }
         Ok(identity)
@@ -116,13 +120,16 @@ impl Identity {
         let text = fs::read(path).map_err(io(path))?;
         let broken = |fact: String| Error::Bundle { path: path.into(), fact };
         let key_text = fs::read(key).map_err(io(key))?;
-        let no_key = |e| Error::Bundle { path: key.into(), fact: format!("no private key: {e}") };
+        let no_key = |e: pem::Error| match e {
+            pem::Error::NoItemsFound => Error::NoPrivateKey { path: key.into() },
+            e => Error::Bundle { path: key.into(), fact: format!("cannot read a private key: {e}") },
+        };
         let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(no_key)?;
         let certificates: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| broken(e.to_string()))?;
         let found = certificates.len();
         let [certificate, authority] = <[_; 2]>::try_from(certificates)
-            .map_err(|_| broken(format!("{found} certificates; its own and the authority's are needed")))?;
+            .map_err(|_| broken(format!("found {found} certificates, expected 2: its own and the authority's")))?;
         let facts = CertificateFacts::of(&certificate).map_err(broken)?;
         Ok(Self { key, certificate, authority, facts })
     }
@@ -133,17 +140,17 @@ impl Identity {
     /// [`Error::Keys`] for a key of another kind.
     pub(crate) fn sign(&self, text: &[u8]) -> Result<Vec<u8>, Error> {
         let random = SystemRandom::new();
-        let failed = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the private key does not sign: {e}") };
+        let failed = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("cannot sign with the private key: {e}") };
         let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, self.key.secret_der(), &random).map_err(|e| failed(&e))?;
         Ok(key.sign(&random, text).map_err(|e| failed(&e))?.as_ref().to_vec())
     }
 
-    /// Host names and addresses that its certificate is for.
+    /// Host names and IP addresses that its certificate is valid for.
     pub fn hosts(&self) -> &[String] {
         &self.facts.hosts
     }
 
-    /// TLS for a web page under this certificate; visitors need none.
+    /// The TLS configuration of an HTTPS server with this certificate. Clients need no certificate.
     ///
     /// # Errors
     /// [`Error::Keys`].
@@ -156,7 +163,7 @@ impl Identity {
         &self.certificate
     }
 
-    /// What its own certificate says.
+    /// The contents of its own certificate.
     pub fn facts(&self) -> &CertificateFacts {
         &self.facts
     }

@@ -5,15 +5,15 @@ use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair};
 use super::authority::{failed, write};
 use crate::Error;
 
-/// Makes a site's private key, which never leaves the site, and a request for its certificate, which the operator signs
-/// ([`Authority::sign`](super::Authority::sign)).
+/// Creates a site's private key, which never leaves the site, and a certificate signing request, which the operator
+/// signs ([`Authority::sign`](super::Authority::sign)).
 ///
 /// # Errors
-/// [`Error::Keys`] when the key is there already, or [`Error::Record`].
+/// [`Error::Keys`] if the key file already exists, or [`Error::Record`].
 pub fn request(site: &str, key: &Path, request: &Path) -> Result<(), Error> {
     if key.exists() {
         return Err(Error::Keys {
-            fact: format!("{} is there already: a certificate for it may be in use; choose another name", key.display()),
+            fact: format!("{} already exists, and a certificate for this key may be in use: choose another file", key.display()),
         });
     }
     let pair = KeyPair::generate().map_err(failed)?;

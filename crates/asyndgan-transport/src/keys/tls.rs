@@ -23,8 +23,8 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
-/// What a server asks of whoever connects: TLS 1.3, and a certificate of its authority that was not revoked. The list of revoked
-/// ones is read again when it has changed.
+/// The server's TLS requirements: TLS 1.3, and a client certificate of its authority that is not revoked. The list of
+/// revoked certificates is reloaded when it changes.
 #[derive(Debug)]
 pub(crate) struct Tls {
     identity: Identity,
@@ -41,10 +41,11 @@ impl Tls {
         Ok(Self { identity, revoked: revoked.into(), read_at, config, serials })
     }
 
-    /// Reads the list of revoked certificates again if it has changed. One that cannot be read leaves the last one in force.
+    /// Reloads the list of revoked certificates if it has changed. If it cannot be read, the previous list stays in
+    /// force.
     ///
     /// # Errors
-    /// Why it cannot be read, once per change.
+    /// The reason why it cannot be read, once per change.
     pub(crate) fn refresh(&mut self) -> Result<(), Error> {
         let changed = changed(&self.revoked);
         if changed != self.read_at {
@@ -54,7 +55,7 @@ impl Tls {
         Ok(())
     }
 
-    /// The configuration by the list that was read last.
+    /// The configuration with the list that was loaded last.
     pub(crate) fn current(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.config)
     }
@@ -86,7 +87,7 @@ fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfi
         .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
         .map_err(|e| tls(&e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    // TLS sessions are not resumed: a certificate is looked at at every connection.
+    // TLS sessions are not resumed, so that the certificate is checked at every connection.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok((Arc::new(config), serials))
@@ -105,7 +106,7 @@ pub(super) fn https_config(identity: &Identity) -> Result<Arc<ServerConfig>, Err
     Ok(Arc::new(config))
 }
 
-/// What a site asks of its server: TLS 1.3, and a certificate of the authority for the host's name.
+/// A site's TLS requirements: TLS 1.3, and a server certificate of the authority for the host name.
 pub(crate) fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -> Result<Arc<ClientConfig>, Error> {
     let tls = |e: &dyn std::fmt::Display| Error::Keys { fact: e.to_string() };
     let mut config = ClientConfig::builder_with_details(provider(), clock)
@@ -120,6 +121,6 @@ pub(crate) fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -
 
 fn roots(identity: &Identity) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(identity.authority.clone()).map_err(|e| Error::Keys { fact: format!("the authority's certificate: {e}") })?;
+    roots.add(identity.authority.clone()).map_err(|e| Error::Keys { fact: format!("the authority's certificate is not valid: {e}") })?;
     Ok(roots)
 }

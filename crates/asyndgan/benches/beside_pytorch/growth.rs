@@ -1,4 +1,5 @@
-//! How a round's cost grows with its sites, batch, size and width, beside the processor's peak.
+//! Measures how the cost of a round scales with sites, batch, size and width, compared with the peak rate of the
+//! processor.
 
 use std::{error::Error, fmt::Write as _, path::Path, time::Instant};
 
@@ -17,7 +18,7 @@ struct Curve {
 }
 
 impl Curve {
-    /// The power that the seconds grow with, by least squares of the logarithms.
+    /// The exponent of the growth of the seconds, by least squares of the logarithms.
     fn exponent(&self) -> f64 {
         let logs: Vec<(f64, f64)> = self.points.iter().map(|(x, y)| (x.ln(), y.ln())).collect();
         let n = logs.len() as f64;
@@ -27,7 +28,7 @@ impl Curve {
     }
 }
 
-/// Measures the curves, draws them, and says in Markdown what they are.
+/// Measures the curves, draws them, and describes them in Markdown.
 pub(crate) fn growth(out: &Path) -> Result<String, Box<dyn Error>> {
     let base = || Round { size: 64, width: 16, sites: 10, batch: 1, blocks: 9, rounds: 5, bfloat16: false, device: "cpu".into() };
     let changed: [Change; 4] = [
@@ -37,8 +38,8 @@ pub(crate) fn growth(out: &Path) -> Result<String, Box<dyn Error>> {
         ("width", &[8, 16, 32, 64], |round, n| round.width = i64::from(n)),
     ];
     let peak = peak();
-    let mut text = format!("A product of two matrices of 4096 x 4096, two threads: {peak:.0} GFLOP/s.\n\n");
-    text += "|round of 10 sites, batch 1, 64 x 64, width 16, but|seconds|grows with the power|GFLOP/s|\n|---|---|---:|---|\n";
+    let mut text = format!("Product of two 4096 x 4096 matrices, two threads: {peak:.0} GFLOP/s.\n\n");
+    text += "|round of 10 sites, batch 1, 64 x 64, width 16, except|seconds|exponent|GFLOP/s|\n|---|---|---:|---|\n";
     let mut curves = Vec::new();
     for (name, values, change) in changed {
         let (mut points, mut rates) = (Vec::new(), Vec::new());
@@ -95,12 +96,12 @@ fn draw(curves: &[Curve], out: &Path) -> Result<(), Box<dyn Error>> {
     chart
         .configure_mesh()
         .x_desc("sites, batch, rows and columns, or width")
-        .y_desc("seconds a round")
+        .y_desc("seconds per round")
         .y_label_formatter(&|v| format!("{v:.2}"))
         .draw()?;
     for (i, curve) in curves.iter().enumerate() {
         let colour = Palette99::pick(i).to_rgba();
-        let name = format!("{}: power {:.2}", curve.name, curve.exponent());
+        let name = format!("{}: exponent {:.2}", curve.name, curve.exponent());
         let line = chart.draw_series(LineSeries::new(curve.points.iter().copied(), colour.stroke_width(2)).point_size(3))?;
         line.label(name).legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2)));
     }

@@ -1,4 +1,5 @@
-//! The work that `cargo xtask bench` compares with PyTorch's (`peer.py`): one process a measurement, one JSON line out.
+//! The workloads that `cargo xtask bench` compares with PyTorch (`peer.py`): one process per measurement, one JSON line
+//! of output.
 #![allow(missing_docs, clippy::print_stdout, clippy::disallowed_methods, reason = "a benchmark looks at the clock and prints")]
 
 mod growth;
@@ -29,23 +30,25 @@ use tch::{Device, Kind, Tensor};
 struct Cli {
     #[command(subcommand)]
     work: Option<Work>,
-    /// Said by `cargo bench`.
+    /// Passed by `cargo bench`.
     #[arg(long, hide = true, global = true)]
     bench: bool,
 }
 
 #[derive(Subcommand)]
 enum Work {
-    /// Rounds of the whole protocol: a server and its sites, each on a thread, adversarial only, instance norm, dropout.
+    /// Rounds of the whole protocol: a server and its sites, each on its own thread; adversarial loss only, instance
+    /// norm, dropout.
     Round(Round),
     /// Steps of the desk profile's segmenter on images of brains.
     Segmenter {
         #[arg(long, default_value_t = 60)]
         steps: usize,
     },
-    /// 100 slices of 240 x 240, seen at 72 x 72 through windows of 64, half a window apart.
+    /// Segmentation of 100 slices of 240 x 240, scaled to 72 x 72, in windows of 64 that start at most half a window
+    /// apart.
     Segment,
-    /// How a round's cost grows, as Markdown and a picture.
+    /// How the cost of a round scales: prints Markdown and writes a plot.
     Growth {
         #[arg(long)]
         out: PathBuf,
@@ -143,7 +146,7 @@ fn between(ends: &[Instant]) -> Vec<f64> {
     ends.windows(2).map(|w| (w[1] - w[0]).as_secs_f64()).collect()
 }
 
-/// Rounds that load and warm up.
+/// Warm-up rounds.
 const FIRST: usize = 3;
 
 impl Round {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The work of `main.rs` beside it, as a user of PyTorch would write it: eager, one process, default threads. Prints one JSON line.
+"""The workloads of `main.rs`, as a PyTorch user would write them: eager, one process, default threads. Prints one JSON line.
 
     peer.py round [--size 64] [--width 16] [--sites 10] [--batch 1] [--rounds 10] [--first 3] [--device cpu|cuda]
     peer.py segmenter [--steps 60]
@@ -146,7 +146,7 @@ def segmenter(a):
 
 
 def segment(_):
-    """100 slices of 240 x 240, seen at 72 x 72 through windows of 64, half a window apart."""
+    """Segmentation of 100 slices of 240 x 240, scaled to 72 x 72, in windows of 64 that start at most half a window apart."""
     network = UNet().eval()
     volume = torch.randn(100, 1, 72, 72).tanh()
 

@@ -14,14 +14,14 @@ use asyndgan_transport::{ApprovedRun, Consent, GrpcSite, differences};
 
 use super::{config::SiteConfig, folder::lock, site::trainer};
 
-/// Shows the run that a file or the server describes, and keeps the administrator's answer.
+/// Shows the run that a file or the server describes, and stores the administrator's decision.
 pub(crate) fn approve(config: &Path, description: Option<&Path>, yes: bool) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
     let run = match description {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is no description of a run", path.display()))?
+            serde_json::from_str(&text).with_context(|| format!("{} is not a run description", path.display()))?
         }
         None => ask(&config)?,
     };
@@ -31,10 +31,10 @@ pub(crate) fn approve(config: &Path, description: Option<&Path>, yes: bool) -> R
     for line in compared(&config, &consent, &run)? {
         eprintln!("{line}");
     }
-    checked.context("your policy does not allow this run")?;
+    checked.context("the site's policy does not allow this run")?;
     ensure!(yes || confirmed()?, "not approved");
     consent.approve(&run)?;
-    eprintln!("approved: {} takes part in this run, and in no other, from {}", config.identity()?.facts().name, config.folder.display());
+    eprintln!("approved: {} joins this run, and no other, from the folder {}", config.identity()?.facts().name, config.folder.display());
     Ok(())
 }
 
@@ -44,7 +44,7 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
     let dial = GrpcSite { server, identity, patience: config.absence()?, keep_alive: config.keep_alive()?, clock: None };
     match dial.look()?.describe {
         Message::Describe { run, .. } => Ok(run),
-        _ => bail!("the server shows no run; check that both run the same version"),
+        _ => bail!("the server did not describe a run; check that both ends run the same version"),
     }
 }
 
@@ -63,16 +63,20 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
     let policy = &config.policy;
     eprintln!("run       {:?}", run.name);
     eprintln!("hash      {}", hex(&run.sha256()));
-    eprintln!("images    {} channels, {} x {}, shown in crops of {} x {}", run.channels, run.size, run.size, run.crop, run.crop);
+    eprintln!("images    {} channels, {} x {}, cropped to {} x {}", run.channels, run.size, run.size, run.crop, run.crop);
     let flips = match run.symmetry {
         Symmetry::None => "never flipped",
         Symmetry::Flips => "flipped at random",
-        Symmetry::Turns => "flipped and turned by quarters at random",
+        Symmetry::Turns => "flipped and rotated by multiples of 90 degrees at random",
     };
     let waits = match run.waiting {
         Waiting::All => "every round waits for all sites".to_owned(),
-        Waiting::Quorum { sites, deadline_ms } => format!("a round waits for {sites} sites, and {deadline_ms} ms for the others"),
-        Waiting::Staleness { sites, rounds } => format!("a round waits for {sites} sites, which may be {rounds} rounds late"),
+        Waiting::Quorum { sites, deadline_ms } => {
+            format!("a round needs answers from {sites} sites, and waits up to {deadline_ms} ms for the others")
+        }
+        Waiting::Staleness { sites, rounds } => {
+            format!("a round needs answers from {sites} sites; an answer may be up to {rounds} rounds late")
+        }
     };
     eprintln!("rounds    {}, {} images each, {flips}; {waits}", run.rounds, run.batch);
     eprintln!(
@@ -83,9 +87,9 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
         let Learning { family, width, spectral_norm, learning_rate, augmentation, .. } = learning;
         let norm = if *spectral_norm { "with" } else { "without" };
         eprintln!(
-            "trained   a discriminator of the family {family}, {width} channels wide, {norm} spectral norm, learning rate {learning_rate}, on images"
+            "trained   a {family} discriminator, {width} channels wide, {norm} spectral norm, learning rate {learning_rate}, on images"
         );
-        eprintln!("          changed with strength {augmentation}");
+        eprintln!("          augmented with strength {augmentation}");
     }
     eprintln!();
     eprintln!("what leaves this site:");
@@ -93,13 +97,13 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
         "  masks     {}",
         match policy.conditions {
             ConditionPolicy::All => "all of them, as they are, once",
-            ConditionPolicy::Recombined => "put together from several patients', once",
+            ConditionPolicy::Recombined => "recombined from masks of several patients, once",
         }
     );
     let distinct = policy.patients_per_batch_min;
     let (batch, limit) = (run.batch, policy.feedback_norm_max);
     eprintln!(
-        "  feedback  in each round, one gradient for {batch} images of at least {distinct} patients, of norm {limit} at most per image"
+        "  feedback  one gradient per round for {batch} images of at least {distinct} patients, with a norm of at most {limit} per image"
     );
     eprintln!(
         "  losses    {}",
@@ -112,21 +116,21 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
     if let Some((summary, _)) = checked {
         let shown = run.rounds.saturating_mul(run.batch.into()) / u64::from(summary.cases.max(1));
         eprintln!(
-            "  each of the {} images is shown about {shown} times; counts, sizes and times of answers are visible too",
+            "  each of the {} images is used about {shown} times; the number, size and time of answers are also visible",
             summary.cases
         );
     }
     eprintln!(
-        "what it means: the server cannot choose which patient a round shows, and does not know this site's network. The generator that it"
+        "what it means: the server cannot choose the patients of a round, and does not know the weights of this site's discriminator."
     );
-    eprintln!("trains learns how this site's images look, and may reproduce parts of images that it was shown often.");
+    eprintln!("The generator learns how this site's images look, and may reproduce parts of images that are used often.");
     if run.l1_weight != 0.0 {
-        eprintln!("WARNING: the run has an L1 term: the server can read real images back within a few rounds.");
+        eprintln!("WARNING: the run has an L1 term: the server can reconstruct real images within a few rounds.");
     }
     eprintln!();
 }
 
-/// What differs from the run before: of this folder, or the latest in a folder beside it.
+/// Lists the differences from the previous run: the run of this folder, or the latest one in a sibling folder.
 fn compared(config: &SiteConfig, consent: &Consent, run: &RunDescription) -> Result<Vec<String>> {
     let before = match consent.approved()? {
         Some(before) => Some((config.folder.clone(), before)),
@@ -151,7 +155,7 @@ fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
 }
 
 fn confirmed() -> Result<bool> {
-    ensure!(std::io::stdin().is_terminal(), "nobody can be asked here: look at the run, then repeat the command with --yes");
+    ensure!(std::io::stdin().is_terminal(), "no terminal to ask for confirmation: inspect the run, then repeat the command with --yes");
     eprintln!("Type yes to take part in this run:");
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line)?;

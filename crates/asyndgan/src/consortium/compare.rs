@@ -7,11 +7,11 @@ use tch::Device;
 
 /// Bytes of one value when models or images are exchanged.
 const VALUE_BYTES: f64 = 4.0;
-/// Local steps between two exchanges of models, and epochs between two swaps of discriminators, as the papers took them.
+/// Local steps between two exchanges of models, and epochs between two swaps of discriminators, as in the papers.
 const FEDGAN_STEPS: f64 = 20.0;
 const MDGAN_EPOCHS: f64 = 1.0;
 
-/// What the same work would move if it were done in another way.
+/// The traffic that other methods would cause for the same training.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Alternatives {
     /// Rounds of the whole run.
@@ -32,10 +32,10 @@ pub(crate) struct Alternatives {
     discriminator_values: u64,
 }
 
-/// One way to do the work.
+/// One training method.
 pub(crate) struct Way {
     pub(crate) name: &'static str,
-    /// What it moves, as a formula for people.
+    /// How `bytes` is computed, as text.
     pub(crate) formula: String,
     pub(crate) bytes: f64,
 }
@@ -73,7 +73,7 @@ impl Alternatives {
         })
     }
 
-    /// This way first, then the others.
+    /// This method first, then the others.
     pub(super) fn ways(&self) -> Vec<Way> {
         let Self { rounds, sites, batch_values, round_bytes, batch, cases, image_values, generator_values, discriminator_values } = *self;
         let (rounds, sites) = (rounds as f64, sites as f64);
@@ -111,25 +111,24 @@ impl Alternatives {
         ]
     }
 
-    /// When which is cheaper, in sentences.
+    /// Under which conditions each method is cheaper, as sentences.
     pub(super) fn verdicts(&self) -> Vec<String> {
         let ours = (self.round_bytes.0 + self.round_bytes.1) as f64;
         let models = 2.0 * (self.generator_values + self.discriminator_values) as f64 * VALUE_BYTES;
         let shared = self.cases as f64 * self.image_values as f64 * VALUE_BYTES / self.sites as f64;
         vec![
             format!(
-                "Exchanging models moves less when they are exchanged every {:.1} steps or more seldom (here every {FEDGAN_STEPS}): {}.",
+                "Exchanging models transfers less if they are exchanged at most every {:.1} steps (here every {FEDGAN_STEPS}): {}.",
                 models / ours,
                 if models / FEDGAN_STEPS < ours { "it would be cheaper than this run" } else { "this run is cheaper" }
             ),
             format!(
-                "Sharing the data moves less from {:.0} rounds on (here {}): {}; but then images leave their hospitals.",
+                "Sharing the data transfers less from {:.0} rounds on (here {}): {}; but then images leave their hospitals.",
                 shared / ours,
                 self.rounds,
                 if shared < ours * self.rounds as f64 { "it would be cheaper than this run" } else { "this run is cheaper" }
             ),
-            "MD-GAN sends two synthetic batches and gets one feedback back, and swaps discriminators between hospitals: always more."
-                .into(),
+            "MD-GAN sends two synthetic batches per feedback, and swaps discriminators between hospitals: it always transfers more.".into(),
         ]
     }
 }

@@ -103,16 +103,16 @@ fn thirty() -> f64 {
     30.0
 }
 
-/// Reads a TOML file; its relative paths count from its own folder.
+/// Reads a TOML file, and returns it with its folder, to which its relative paths refer.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf)> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: `asyndgan init` writes one", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: create it with `asyndgan init`", path.display()))?;
     let config = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((config, folder.into()))
 }
 
 fn duration(name: &str, value: f64, unit_s: f64) -> Result<Duration> {
-    ensure!((0.0..=1e6).contains(&value), "{name} is {value}; take a number from 0 to a million");
+    ensure!((0.0..=1e6).contains(&value), "{name} is {value}; use a number from 0 to 1000000");
     Ok(Duration::from_secs_f64(value * unit_s))
 }
 
@@ -122,21 +122,21 @@ impl ServerConfig {
         config.keys = at.join(&config.keys);
         config.folder = at.join(&config.folder);
         let shown = path.display();
-        ensure!(
-            (1..=SITES_MAX).contains(&config.sites.len()),
-            "{shown}: {} sites; from 1 to {SITES_MAX} can take part",
-            config.sites.len()
-        );
+        ensure!((1..=SITES_MAX).contains(&config.sites.len()), "{shown}: {} sites are listed; use 1 to {SITES_MAX}", config.sites.len());
         for (i, site) in config.sites.iter().enumerate() {
             ensure!(!config.sites[..i].contains(site), "{shown}: {site} is listed twice");
         }
         ensure!(
             ![config.synthetic, config.feedback].contains(&Dtype::U8),
-            "{shown}: u8 is for masks; take f32, f16, bf16, or q8 for synthetic"
+            "{shown}: u8 is only for masks; use f32, f16 or bf16 (synthetic also accepts q8)"
         );
-        ensure!(config.feedback != Dtype::Q8, "{shown}: feedback has no fixed range: take f32, f16 or bf16");
+        ensure!(config.feedback != Dtype::Q8, "{shown}: feedback cannot be q8, because it has no fixed range; use f32, f16 or bf16");
         if let Waiting::Quorum { sites, .. } | Waiting::Staleness { sites, .. } = config.waiting {
-            ensure!(sites > 0 && sites as usize <= config.sites.len(), "{shown}: waiting for {sites} of {} sites", config.sites.len());
+            ensure!(
+                sites > 0 && sites as usize <= config.sites.len(),
+                "{shown}: waiting is for {sites} sites; use 1 to {}",
+                config.sites.len()
+            );
         }
         config.policy().with_context(|| shown.to_string())?;
         config.keep_alive()?;
@@ -144,7 +144,7 @@ impl ServerConfig {
         Ok(config)
     }
 
-    /// What sites may do to the run.
+    /// The limits on what sites may do to the run.
     pub(super) fn policy(&self) -> Result<ServerPolicy> {
         let mut policy = ServerPolicy::new(self.patience()?);
         policy.cases_max = self.cases_max.unwrap_or(policy.cases_max);
@@ -154,7 +154,7 @@ impl ServerConfig {
         policy.lost_state = self.lost_state.unwrap_or(policy.lost_state);
         policy.set_backs_max = self.set_backs_max.unwrap_or(policy.set_backs_max);
         for (name, ratio) in [("weight_ratio_max", policy.weight_ratio_max), ("feedback_ratio_max", policy.feedback_ratio_max)] {
-            ensure!(ratio >= 1.0, "{name} is {ratio}; take a number from 1, or inf");
+            ensure!(ratio >= 1.0, "{name} is {ratio}; use a number of at least 1, or inf");
         }
         Ok(policy)
     }
@@ -169,7 +169,7 @@ impl ServerConfig {
         Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
     }
 
-    /// The run as the steps of an experiment know it, so that they can go on with what it leaves.
+    /// The run as the steps of an experiment describe it, so that they can continue with its results.
     pub(super) fn run(&self) -> Result<Run> {
         let experiment = self.images.experiment();
         let mut changes = Vec::new();

@@ -32,10 +32,10 @@ use access::Access;
 
 use crate::progress::now;
 
-/// Points of the curves that the page gets: older ones are thinned.
+/// Maximum number of points per curve; above it, points are thinned out.
 const POINTS_MAX: usize = 512;
 
-/// A page for people and numbers for Prometheus, about one server's run.
+/// The web page and the Prometheus metrics of one server's run.
 #[derive(Clone)]
 pub(super) struct Dashboard {
     status: Arc<Mutex<Status>>,
@@ -94,7 +94,7 @@ impl Dashboard {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
             here: false,
-            note: "not here yet".into(),
+            note: "not connected yet".into(),
             rounds: 0,
             bytes_to: 0,
             bytes_from: 0,
@@ -120,13 +120,13 @@ impl Dashboard {
         Self { status: Arc::new(Mutex::new(status)), picture: picture.into() }
     }
 
-    /// Takes in what has happened.
+    /// Updates the status with an event.
     pub(super) fn hear(&self, news: &ServerNews<'_>, ledger: &Ledger) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         match news {
             ServerNews::Welcome(site) => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.here, site.note) = (true, "takes part".into());
+                (site.here, site.note) = (true, "joined the run".into());
             }
             ServerNews::Dismissed(site, error) => {
                 let site = &mut status.sites[site.0 as usize];
@@ -151,7 +151,7 @@ impl Dashboard {
                     site.feedback_norm = Some(c.norm);
                     if c.scale < 1.0 {
                         site.feedback_scaled += 1;
-                        site.note = format!("feedback of round {} was scaled down by {:.0}", c.round, 1.0 / c.scale);
+                        site.note = format!("feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
                     }
                     if let Some(losses) = c.losses {
                         (site.discriminator_loss, site.generator_loss) = (Some(losses.discriminator), Some(losses.generator));
@@ -194,8 +194,8 @@ impl Dashboard {
         status
     }
 
-    /// Serves in a thread of its own, for as long as the program lives; returns the address for a browser, with its token. Beyond this machine
-    /// it is encrypted with the server's certificate.
+    /// Serves in its own thread until the program ends; returns the URL for a browser, with the token. On addresses
+    /// other than localhost it uses HTTPS with the server's certificate.
     pub(super) fn serve(&self, address: SocketAddr, folder: &Path, identity: &Identity) -> Result<String> {
         let text = |kind: &'static str, text: &'static str| move || async move { ([(header::CONTENT_TYPE, kind)], text) };
         let routes = Router::new()
@@ -208,7 +208,7 @@ impl Dashboard {
             .with_state(self.clone());
         let token = access::token(folder)?;
         let tls = (!address.ip().is_loopback()).then(|| identity.https()).transpose()?;
-        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard at {address}"))?;
+        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?;
         let bound = socket.local_addr()?;
         let access = Access::new(token.clone(), bound, identity.hosts(), tls.is_some());
         let routes = routes.layer(from_fn_with_state(access, access::check));
@@ -244,14 +244,14 @@ struct OfNetwork {
 
 type Float = Gauge<f64, AtomicU64>;
 
-/// The text that Prometheus reads.
+/// The metrics in the text format of Prometheus.
 fn metrics(status: &Status) -> Response {
     let mut registry = Registry::default();
     let (done, all) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     done.set(status.rounds_done as i64);
     all.set(status.rounds as i64);
     registry.register("asyndgan_rounds_done", "Rounds done", done);
-    registry.register("asyndgan_rounds", "Rounds of the whole run", all);
+    registry.register("asyndgan_rounds", "Total number of rounds of the run", all);
     let up = Family::<OfSite, Gauge>::default();
     let bytes = Family::<OfWay, Counter>::default();
     let norms = Family::<OfSite, Float>::default();
@@ -275,12 +275,12 @@ fn metrics(status: &Status) -> Response {
             }
         }
     }
-    registry.register("asyndgan_site_up", "Whether a site takes part", up);
-    registry.register("asyndgan_message_bytes", "Bytes of messages since the run began", bytes);
+    registry.register("asyndgan_site_up", "Whether a site takes part in the run (1) or not (0)", up);
+    registry.register("asyndgan_message_bytes", "Bytes of messages since the start of the run", bytes);
     registry.register("asyndgan_feedback_norm", "Euclidean norm of a site's latest feedback", norms);
     registry.register("asyndgan_feedback_scaled", "Rounds in which a site's feedback was scaled down", scaled);
     registry.register("asyndgan_states_lost", "How often a site came back without its checkpoint", lost);
-    registry.register("asyndgan_loss", "A site's latest losses, as far as it reports them", losses);
+    registry.register("asyndgan_loss", "Latest losses of a site, if it reports them", losses);
     let mut text = String::new();
     match encode(&mut text, &registry) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),

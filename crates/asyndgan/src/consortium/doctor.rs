@@ -12,9 +12,9 @@ use time::OffsetDateTime;
 use super::{config::SiteConfig, site::trainer};
 use crate::{progress::now, stdout::print};
 
-/// Clocks that differ by more make certificates look too young or too old before long.
+/// If clocks differ by more than this, certificates soon look not yet valid or expired.
 const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
-/// A certificate that ends earlier than this after the run may end within it.
+/// A certificate with fewer days left may expire during the run.
 const DAYS_LEFT_MIN: i64 = 14;
 const DISK_MIN: u64 = 2 << 30;
 
@@ -33,7 +33,7 @@ fn unix_s() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }
 
-/// Checks one after the other, each told at once; what the later ones need of a failed one is left out.
+/// Runs checks in order and prints each result at once. Checks that depend on a failed one are skipped.
 struct Checks {
     failed: u32,
 }
@@ -54,11 +54,11 @@ impl Checks {
     }
 }
 
-/// Checks a site before the day.
+/// Checks a site before a run.
 pub(crate) fn doctor(path: &Path) -> Result<()> {
     let mut checks = Checks { failed: 0 };
     let config = checks.check("configuration", SiteConfig::read(path).map(|c| (path.display().to_string(), c)));
-    let config = config.context("without its configuration nothing else can be checked")?;
+    let config = config.context("nothing else can be checked without a valid configuration")?;
     checks.check("certificate", certificate(&config));
     let trainer = checks.check("data and libtorch", data(&config));
     checks.check("disk", disk(&config));
@@ -73,11 +73,11 @@ pub(crate) fn doctor(path: &Path) -> Result<()> {
         }
     }
     std::fs::remove_dir_all(scratch(&config)).ok();
-    ensure!(checks.failed == 0, "failed: {} of the checks; fix what they name, and run this again", checks.failed);
+    ensure!(checks.failed == 0, "checks failed: {}; fix the problems listed above, and run this command again", checks.failed);
     Ok(())
 }
 
-/// Where an estimate may leave something: no checkpoint of a run is touched.
+/// A folder for the files of an estimate, separate from the checkpoints of a run.
 fn scratch(config: &SiteConfig) -> PathBuf {
     config.folder.join("doctor")
 }
@@ -86,26 +86,33 @@ fn certificate(config: &SiteConfig) -> Result<(String, ())> {
     let identity = config.identity()?;
     let facts = identity.facts();
     let left = (facts.not_after as f64 - unix_s()) / 86_400.0;
-    ensure!(left > 0.0, "{} ended on {}; have it issued again", facts.name, date(facts.not_after));
-    ensure!(facts.not_before as f64 <= unix_s(), "{} begins on {}; is this machine's clock right", facts.name, date(facts.not_before));
-    ensure!(left > DAYS_LEFT_MIN as f64, "{} ends on {}, in {left:.0} days; have it issued again", facts.name, date(facts.not_after));
-    Ok((format!("{}, until {}", facts.name, date(facts.not_after)), ()))
+    let (name, from, until) = (&facts.name, date(facts.not_before), date(facts.not_after));
+    ensure!(left > 0.0, "the certificate of {name} expired on {until}; ask the server's operator for a new one");
+    ensure!(
+        facts.not_before as f64 <= unix_s(),
+        "the certificate of {name} is not valid before {from}; check that this machine's clock is right"
+    );
+    ensure!(
+        left > DAYS_LEFT_MIN as f64,
+        "the certificate of {name} expires on {until}, in {left:.0} days; ask the server's operator for a new one"
+    );
+    Ok((format!("{name}, valid until {until}"), ()))
 }
 
 fn data(config: &SiteConfig) -> Result<(String, SiteTrainer)> {
     let trainer = trainer(config, &scratch(config))?;
     let SiteSummary { cases, image_dims, .. } = trainer.data();
-    Ok((format!("{cases} cases of {image_dims:?} in {}", config.data.display()), trainer))
+    Ok((format!("{cases} cases of shape {image_dims:?} in {}", config.data.display()), trainer))
 }
 
 fn disk(config: &SiteConfig) -> Result<(String, ())> {
     std::fs::create_dir_all(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
     let probe = config.folder.join("doctor.probe");
-    std::fs::write(&probe, b"probe").with_context(|| format!("cannot write into {}", config.folder.display()))?;
+    std::fs::write(&probe, b"probe").with_context(|| format!("cannot write to {}", config.folder.display()))?;
     std::fs::remove_file(&probe)?;
     let free = fs4::available_space(&config.folder)?;
     let shown = format!("{:.1} GB free in {}", free as f64 / 1e9, config.folder.display());
-    ensure!(free >= DISK_MIN, "{shown}; checkpoints need some: take a larger disk");
+    ensure!(free >= DISK_MIN, "{shown}, which is too little for checkpoints: free some space, or use a larger disk");
     Ok((shown, ()))
 }
 
@@ -117,34 +124,39 @@ fn look(config: &SiteConfig) -> Result<(String, Look)> {
         keep_alive: config.keep_alive()?,
         clock: None,
     };
-    let look =
-        dial.look().with_context(|| format!("{}: is it up, and does the firewall let this machine dial out to it", config.server))?;
+    let look = dial
+        .look()
+        .with_context(|| format!("{}: check that it is running, and that the firewall allows outgoing connections", config.server))?;
     let (ms, rate) = (look.round_trip.as_secs_f64() * 1e3, look.bytes_per_second * 8.0 / 1e6);
     Ok((format!("{} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), look))
 }
 
 fn clock(look: &Look) -> Result<(String, ())> {
     let off = unix_s() - look.round_trip.as_secs_f64() / 2.0 - look.unix_ms as f64 / 1e3;
-    ensure!(off.abs() < CLOCK_OFF_MAX_S, "it is {:.1} hours from the server's; set it, certificates are read by it", off / 3600.0);
-    Ok((format!("{off:+.1} s from the server's"), ()))
+    ensure!(
+        off.abs() < CLOCK_OFF_MAX_S,
+        "it differs from the server's clock by {:.1} hours; set it, because the validity of certificates depends on it",
+        off / 3600.0
+    );
+    Ok((format!("{off:+.1} s relative to the server's clock"), ()))
 }
 
 fn allowed(config: &SiteConfig, look: &Look, trainer: &mut SiteTrainer) -> Result<(String, (SiteId, RunDescription))> {
     let Message::Describe { site, run, .. } = &look.describe else {
-        bail!("the server shows no run; check that both run the same version")
+        bail!("the server did not describe a run; check that both ends run the same version")
     };
     run.check(*site, trainer.data())?;
     let learning = trainer.inspect(*site, run)?;
     let patients = trainer.patients();
     config.policy.check(run, &learning, trainer.data(), &patients)?;
-    let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server read real images back" };
+    let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server reconstruct real images" };
     Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
 }
 
-/// What was prepared here is what the run trains on: an estimate would only repeat what is wrong.
+/// Checks that the prepared data fits the run; without that, an estimate would be meaningless.
 fn fits(trainer: &SiteTrainer, site: SiteId, run: &RunDescription) -> Result<(String, ())> {
     run.check(site, trainer.data())?;
-    Ok((format!("images of the size and channels of {:?}", run.name), ()))
+    Ok((format!("image size and channels match {:?}", run.name), ()))
 }
 
 /// Bytes and hours of the whole run, from a few rounds of this site's own work.
@@ -168,7 +180,8 @@ fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look:
     let gigabytes = |bytes: u64| (bytes * run.rounds) as f64 / 1e9;
     Ok((
         format!(
-            "{:.2} GB come and {:.2} GB leave in {} rounds; {hours:.1} hours if this site is the slowest ({:.2} s computing and {:.2} s on the way a round, the server's part not counted)",
+            "{:.2} GB received and {:.2} GB sent in {} rounds; {hours:.1} hours if this site is the slowest \
+             (per round {:.2} s of computing and {:.2} s of transfer, without the server's own work)",
             gigabytes(to),
             gigabytes(from),
             run.rounds,

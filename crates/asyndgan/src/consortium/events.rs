@@ -1,4 +1,4 @@
-//! What happened to a server's run, a line per event, kept over restarts.
+//! The event log of a server's run: one line per event, kept across restarts.
 
 use std::{
     fs::{self, File},
@@ -17,9 +17,9 @@ pub(super) struct Event {
     /// When: milliseconds since 1970, by the server's clock.
     unix_ms: u64,
     kind: Kind,
-    /// Whom it is about.
+    /// The site that it is about.
     site: String,
-    /// For people.
+    /// A human-readable description.
     fact: String,
 }
 
@@ -28,7 +28,7 @@ pub(super) struct Event {
 pub(super) enum Kind {
     /// A site takes part.
     Joined,
-    /// A site was sent away, or is gone.
+    /// A site was dismissed or disconnected.
     Left,
     /// A site came back without its checkpoint.
     StateLost,
@@ -54,7 +54,7 @@ impl Events {
         self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// What changed the run's result, over all starts of the server.
+    /// The events that changed the run's result, across all starts of the server.
     pub(super) fn that_count(&self) -> Result<Vec<String>> {
         let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
@@ -65,7 +65,7 @@ impl Events {
 /// What happened to a site that came back without its checkpoint.
 pub(super) fn lost_state(round: u64, restored: u64) -> String {
     let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
-    format!("came back without its checkpoint, and goes on from round {round} with {with}")
+    format!("came back without its checkpoint, and resumes after round {round} with {with}")
 }
 
 /// How a run begins here: with its first round, or where it was.

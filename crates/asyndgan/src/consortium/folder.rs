@@ -6,15 +6,15 @@ use asyndgan_paper::Run;
 
 use crate::run_folder::write_json;
 
-/// Holds a folder for one process.
+/// Locks a folder for this process.
 pub(super) fn lock(folder: &Path) -> Result<fs::File> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let lock = append_private(&folder.join("site.lock")).with_context(|| format!("cannot write into {}", folder.display()))?;
-    lock.try_lock().with_context(|| format!("another process works in {}: wait for it, or end it", folder.display()))?;
+    let lock = append_private(&folder.join("site.lock")).with_context(|| format!("cannot write to {}", folder.display()))?;
+    lock.try_lock().with_context(|| format!("another process is using {}: wait until it ends, or stop it", folder.display()))?;
     Ok(lock)
 }
 
-/// Makes a run's folder with its description, or checks that it has the same one already.
+/// Creates the run folder with its description, or checks that an existing one describes the same run.
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {
@@ -23,7 +23,7 @@ pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
     }
     let before: Run = crate::run_folder::read_json(&path)?;
     if before != *run {
-        bail!("{} describes a run with other settings: choose another folder, or delete that one", path.display());
+        bail!("{} describes a run with different settings: choose another folder, or delete this one", path.display());
     }
     Ok(())
 }

@@ -14,82 +14,82 @@ use crate::stdout::print;
 
 #[derive(Args)]
 pub(crate) struct KeysFolder {
-    /// The authority's folder. Everybody who can read its key can issue certificates: encrypt it, or keep the folder on another machine than
-    /// the server, which needs server.pem and revoked.pem alone.
+    /// Folder of the certificate authority. Anyone who can read its key can issue certificates: encrypt the key, or
+    /// keep the folder off the server, which needs only server.pem and revoked.pem.
     #[arg(long, default_value = "keys")]
     keys: PathBuf,
-    /// A file whose first line is the passphrase of the authority's key; asked for on the terminal unless given.
+    /// File with the passphrase of the authority's key in its first line. Default: prompt on the terminal.
     #[arg(long)]
     passphrase_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
 pub(crate) enum KeysCommand {
-    /// Make the consortium's authority, and the server's certificate.
+    /// Create the consortium's certificate authority and the server's certificate.
     Init {
         #[command(flatten)]
         at: KeysFolder,
-        /// Host names or addresses that sites will dial.
+        /// Host names or IP addresses at which sites will reach the server.
         #[arg(long, required = true, num_args = 1..)]
         server: Vec<String>,
-        /// How long the server's certificate is valid.
+        /// Validity of the server's certificate, in days.
         #[arg(long, default_value_t = 400)]
         days: u32,
         /// Encrypt the authority's key with a passphrase.
         #[arg(long)]
         encrypt: bool,
     },
-    /// Renew the server's certificate before it expires; the server uses it when it is started again.
+    /// Renew the server's certificate before it expires. The server uses the new one after a restart.
     Renew {
         #[command(flatten)]
         at: KeysFolder,
-        /// Host names or addresses that sites dial.
+        /// Host names or IP addresses at which sites reach the server.
         #[arg(long, required = true, num_args = 1..)]
         server: Vec<String>,
-        /// How long it is valid.
+        /// Validity of the certificate, in days.
         #[arg(long, default_value_t = 400)]
         days: u32,
     },
-    /// At a hospital: make a private key, which stays there, and a signing request for the operator.
+    /// At a hospital: create a private key, which stays there, and a signing request (CSR) for the operator.
     Request {
         /// The site's name, as in run.toml.
         site: String,
-        /// Where both go: SITE-key.pem and SITE.csr.
+        /// Output folder for SITE-key.pem and SITE.csr.
         #[arg(long, default_value = ".")]
         out: PathBuf,
     },
-    /// At the operator: sign a hospital's request. The certificate, which holds no secret, goes back to the hospital. An earlier certificate of
-    /// that name is revoked.
+    /// At the operator: sign a hospital's request. Send the certificate back to the hospital; it contains no secret. An
+    /// earlier certificate of the same name is revoked.
     Sign {
-        /// The site's name, as in run.toml: the request must be of that name.
+        /// The site's name, as in run.toml. The request must be for this name.
         site: String,
-        /// The request that the hospital sent: SITE.csr.
+        /// The hospital's signing request: SITE.csr.
         request: PathBuf,
         #[command(flatten)]
         at: KeysFolder,
-        /// How long it is valid.
+        /// Validity of the certificate, in days.
         #[arg(long, default_value_t = 400)]
         days: u32,
     },
-    /// Issue a site's bundle with a private key in it, for a first try; deliver it over a secure channel. An earlier certificate of that name is
-    /// revoked.
+    /// Issue a site's bundle that includes a private key, for a first test. Deliver it over a secure channel. An
+    /// earlier certificate of the same name is revoked.
     Issue {
         /// The site's name, as in run.toml.
         site: String,
         #[command(flatten)]
         at: KeysFolder,
-        /// How long it is valid.
+        /// Validity of the certificate, in days.
         #[arg(long, default_value_t = 400)]
         days: u32,
     },
-    /// Revoke a site's certificate; a running server notices within seconds.
+    /// Revoke a site's certificate. A running server applies this within seconds.
     Revoke {
         /// The site's name.
         site: String,
         #[command(flatten)]
         at: KeysFolder,
     },
-    /// List what was issued.
+    /// List the issued certificates.
     Show {
         #[command(flatten)]
         at: KeysFolder,
@@ -106,21 +106,21 @@ pub(crate) fn keys(command: KeysCommand) -> Result<()> {
         KeysCommand::Request { site, out } => {
             let (key, csr) = (out.join(format!("{site}-key.pem")), out.join(format!("{site}.csr")));
             request(&site, &key, &csr)?;
-            eprintln!("made {}: it stays here; name it as `key` in site.toml", key.display());
-            eprintln!("made {}: send it to the operator, who signs it with `asyndgan keys sign`", csr.display());
+            eprintln!("created {}: keep it here, and set it as `key` in site.toml", key.display());
+            eprintln!("created {}: send it to the operator, who signs it with `asyndgan keys sign`", csr.display());
         }
         KeysCommand::Sign { site, request, at, days } => {
             let path = open(&at)?.sign(&site, &request, days)?;
-            eprintln!("signed {} for {site}: send it to the hospital, which names it as `bundle` in site.toml", path.display());
+            eprintln!("signed {} for {site}: send it to the hospital, which sets it as `bundle` in site.toml", path.display());
         }
         KeysCommand::Issue { site, at, days } => {
             let mut authority = open(&at)?;
             let earlier = authority.issued().iter().any(|issued| issued.name == site && !issued.revoked);
             let path = authority.issue(&site, days)?;
             if earlier {
-                eprintln!("revoked the bundle that {site} had before: a site that runs with it is shut out");
+                eprintln!("revoked the earlier certificate of {site}: a site that still uses it is disconnected");
             }
-            eprintln!("issued {}: it holds a private key; deliver it to {site} over a secure channel", path.display());
+            eprintln!("issued {}: it contains a private key; deliver it to {site} over a secure channel", path.display());
         }
         KeysCommand::Revoke { site, at } => {
             open(&at)?.revoke(&site)?;
@@ -137,12 +137,12 @@ fn init(at: &KeysFolder, server: &[String], days: u32, encrypt: bool) -> Result<
         let passphrase = passphrase(at, true)?;
         ensure!(!passphrase.is_empty(), "the passphrase is empty");
         Authority::init_encrypted(&at.keys, server, days, passphrase)?;
-        eprintln!("made {shown}, with an encrypted key");
+        eprintln!("created {shown} with an encrypted key");
     } else {
         Authority::init(&at.keys, server, days)?;
-        eprintln!("made {shown}: its key is not encrypted (--encrypt); keep the folder to the operator");
+        eprintln!("created {shown}: its key is not encrypted (see --encrypt); give only the operator access to this folder");
     }
-    eprintln!("the server needs server.pem and revoked.pem of it alone: ca-key.pem can lie on another machine");
+    eprintln!("the server needs only server.pem and revoked.pem from this folder: ca-key.pem can be kept on another machine");
     Ok(())
 }
 
@@ -156,9 +156,9 @@ fn passphrase(at: &KeysFolder, is_new: bool) -> Result<String> {
     if let Some(path) = &at.passphrase_file {
         return first_line(path);
     }
-    ensure!(std::io::stdin().is_terminal(), "nobody can be asked for the passphrase here: give --passphrase-file");
+    ensure!(std::io::stdin().is_terminal(), "no terminal to prompt for the passphrase: use --passphrase-file");
     let passphrase = rpassword::prompt_password("Passphrase of the authority's key: ")?;
-    ensure!(!is_new || rpassword::prompt_password("Once more: ")? == passphrase, "the two differ");
+    ensure!(!is_new || rpassword::prompt_password("Repeat the passphrase: ")? == passphrase, "the passphrases do not match");
     Ok(passphrase)
 }
 
@@ -168,7 +168,7 @@ fn first_line(path: &Path) -> Result<String> {
 }
 
 fn show(authority: &Authority) -> Result<()> {
-    let mut text = format!("{:>6}  {:24}  {:10}  state\n", "serial", "name", "until");
+    let mut text = format!("{:>6}  {:24}  {:10}  state\n", "serial", "name", "expires");
     for issued in authority.issued() {
         let state = if issued.revoked { "revoked" } else { "valid" };
         writeln!(text, "{:>6}  {:24}  {:10}  {state}", issued.serial, issued.name, date(issued.not_after))?;

@@ -12,7 +12,7 @@ use clap::Subcommand;
 use super::server::alternatives;
 use crate::{figures::bars, stdout::print};
 
-/// Prints what travelled, and what other ways would have moved.
+/// Prints the traffic of a run, and the traffic that other methods would have caused.
 pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
     let lines = Ledger::lines(&folder.join("ledger.csv"))?;
     let mut totals = BTreeMap::<(SiteId, MessageKind), Traffic>::new();
@@ -26,10 +26,10 @@ pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
     let mut text = String::new();
     writeln!(text, "{:10} {:10} {:>10} {:>14} {:>12}", "site", "message", "count", "bytes", "bytes each")?;
     for ((site, kind), t) in &totals {
-        let way = if kind.leaves_a_site() { "out" } else { "in" };
+        let way = if kind.leaves_a_site() { "from" } else { "to" };
         writeln!(
             text,
-            "{:10} {kind:10} {:>10} {:>14} {:>12}  {way} of the site",
+            "{:10} {kind:10} {:>10} {:>14} {:>12}  {way} the site",
             site.to_string(),
             t.messages,
             t.bytes,
@@ -37,10 +37,10 @@ pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
         )?;
     }
     let all: u64 = totals.values().map(|t| t.bytes).sum();
-    writeln!(text, "all: {all} bytes in {} messages, {rounds} rounds begun\n", lines.len())?;
+    writeln!(text, "total: {all} bytes in {} messages, {rounds} rounds started\n", lines.len())?;
 
     let alternatives = alternatives(folder)?;
-    writeln!(text, "the same work in other ways, by formula (values of 4 bytes):")?;
+    writeln!(text, "the same training with other methods, estimated by formula (4 bytes per value):")?;
     let ways = alternatives.ways();
     for way in &ways {
         writeln!(text, "{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula)?;
@@ -54,7 +54,7 @@ pub(crate) fn ledger(folder: &Path, plot: Option<&Path>) -> Result<()> {
         ensure!(path.extension().is_some_and(|e| e == "png" || e == "svg"), "{} must end in .png or .svg", path.display());
         let mut rows = vec![("measured".to_owned(), all as f64 / 1e6)];
         rows.extend(ways.iter().map(|way| (way.name.to_owned(), way.bytes / 1e6)));
-        bars(path, "megabytes moved for the same work", &rows)?;
+        bars(path, "megabytes transferred for the same training", &rows)?;
     }
     Ok(())
 }
@@ -65,23 +65,23 @@ fn megabytes(bytes: f64) -> String {
 
 #[derive(Subcommand)]
 pub(crate) enum JournalCommand {
-    /// Check the chain and the server's confirmations: prints which entry was changed or is missing, and up to which round the server has
-    /// confirmed the journal.
+    /// Check the hash chain and the server's receipts. Prints the entry that was changed or is missing, or up
+    /// to which round the server has confirmed the journal.
     Verify {
-        /// The journal: journal.jsonl in a site's folder.
+        /// Journal file: journal.jsonl in a site's folder.
         file: PathBuf,
-        /// The receipts, for example the server's copy; those beside the journal unless given.
+        /// Receipts file, for example the server's copy. Default: the file next to the journal.
         #[arg(long)]
         receipts: Option<PathBuf>,
-        /// The site's bundle: certificates in the receipts must be of its authority.
+        /// The site's bundle. Certificates in the receipts must be issued by its authority.
         #[arg(long)]
         bundle: Option<PathBuf>,
     },
     /// Print the latest entries.
     Show {
-        /// The journal.
+        /// Journal file.
         file: PathBuf,
-        /// How many.
+        /// Number of entries.
         #[arg(long, default_value_t = 20)]
         last: usize,
     },
@@ -116,12 +116,12 @@ pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     }
     let head = Journal::head_path(file);
     if !head.is_file() {
-        writeln!(text, "{} is missing: entries cut off at the end show by the receipts only", head.display())?;
+        writeln!(text, "{} is missing: entries cut off at the end can only be detected with the receipts", head.display())?;
     }
     print(&text)
 }
 
-/// How far the server has confirmed a journal.
+/// Describes how many entries of a journal the server has confirmed.
 fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<String> {
     let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
     if !path.is_file() {
@@ -134,15 +134,15 @@ fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, 
     Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
         Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(
-            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); its certificate \
-             is {server}",
+            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); the SHA-256 of \
+             its certificate is {server}",
             entries.len(),
             // A checkpoint is signed before its round's answer leaves.
             rounds_done.saturating_sub(1),
             if identity.is_some() {
-                ", certificates of the consortium's authority"
+                ", certificates issued by the consortium's authority"
             } else {
-                "; without --bundle it is not checked whose they are"
+                "; use --bundle to check who signed them"
             }
         ),
     })

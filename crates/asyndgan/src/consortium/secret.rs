@@ -1,4 +1,4 @@
-//! The secret from which a site's own random numbers follow.
+//! The secret seed of a site's own random numbers.
 
 use std::{fs, path::Path};
 
@@ -7,18 +7,18 @@ use asyndgan_files::{Access, create_private_folder, is_private, write};
 use asyndgan_protocol::SiteSecret;
 use rand::Rng as _;
 
-/// Reads the secret in a site's folder; one that has no checkpoints yet gets a new one.
+/// Reads the secret in a site's folder, or creates one if the folder has no checkpoints yet.
 pub(super) fn secret(folder: &Path) -> Result<SiteSecret> {
     let path = folder.join("site.secret");
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if !path.exists() {
         let used = fs::read_dir(folder.join("checkpoints")).is_ok_and(|mut runs| runs.next().is_some());
-        ensure!(!used, "{} is missing, and the checkpoints beside it need it: restore it, or begin in a new folder", path.display());
+        ensure!(!used, "{} is missing, but the checkpoints next to it need it: restore it, or use a new folder", path.display());
         let bytes: [u8; 32] = rand::rng().random();
         write(&path, Access::Private, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
     }
-    ensure!(is_private(&path)?, "{} can be read by others on this machine: run chmod 600 on it", path.display());
+    ensure!(is_private(&path)?, "{} can be read by other users of this machine: run chmod 600 on it", path.display());
     let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let bytes = bytes.try_into().map_err(|_| anyhow!("{} is damaged: restore it, or begin in a new folder", path.display()))?;
+    let bytes = bytes.try_into().map_err(|_| anyhow!("{} is damaged: restore it, or use a new folder", path.display()))?;
     Ok(SiteSecret::new(bytes))
 }

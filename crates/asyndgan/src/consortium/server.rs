@@ -26,7 +26,7 @@ use crate::{
 /// How often the picture of the latest synthetic images is drawn.
 const PICTURE_EVERY: Duration = Duration::from_secs(10);
 
-/// Plays the server's part of a run over the network, to its end.
+/// Runs the server over the network until the run is finished.
 pub(crate) fn server(config: &Path) -> Result<()> {
     let config = ServerConfig::read(config)?;
     let (run, description) = (config.run()?, config.description()?);
@@ -52,7 +52,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let mut link = listener.start(|fact| eprintln!("{fact}"))?;
     let picture = config.folder.join("latest.png");
     let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture);
-    eprintln!("listening at {} for {}", link.address(), config.sites.join(", "));
+    eprintln!("listening on {} for {}", link.address(), config.sites.join(", "));
     if let Some(address) = config.dashboard {
         eprintln!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
     }
@@ -65,10 +65,10 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
         dashboard.hear(&news, ledger);
         if let Err(error) = curves.hear(&news, trainer) {
-            bar.say(&format!("no learning curves: {error:#}"));
+            bar.say(&format!("cannot update the learning curves: {error:#}"));
         }
         let event = match &news {
-            ServerNews::Welcome(site) => Some((Kind::Joined, site, "takes part".to_owned())),
+            ServerNews::Welcome(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
             ServerNews::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
             ServerNews::StateLost { site, round, restored } => Some((Kind::StateLost, site, super::events::lost_state(*round, *restored))),
             _ => None,
@@ -76,10 +76,10 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         if let Some((kind, site, fact)) = event
             && let Err(error) = events.add(kind, &names[site.0 as usize], &fact)
         {
-            bar.say(&format!("an event is not recorded: {error:#}"));
+            bar.say(&format!("cannot record an event: {error:#}"));
         }
         match news {
-            ServerNews::Welcome(site) => bar.say(&format!("{}: takes part", names[site.0 as usize])),
+            ServerNews::Welcome(site) => bar.say(&format!("{}: joined the run", names[site.0 as usize])),
             ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
             ServerNews::StateLost { site, round, restored } => {
                 bar.say(&format!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored)));
@@ -87,13 +87,13 @@ pub(crate) fn server(config: &Path) -> Result<()> {
             ServerNews::Notice(fact) => bar.say(fact),
             ServerNews::Begun { rounds_done } => {
                 for path in trainer.damaged() {
-                    bar.say(&format!("{} is damaged: the checkpoint before it is used", path.display()));
+                    bar.say(&format!("{} is damaged: using the previous checkpoint", path.display()));
                 }
                 first.get_or_insert(rounds_done);
                 let written =
                     Alternatives::of(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
                 if let Err(error) = written {
-                    bar.say(&format!("no comparison with alternatives: {error:#}"));
+                    bar.say(&format!("cannot compare with other methods: {error:#}"));
                 }
                 bar.set(rounds_done);
                 bar.say(&super::events::starting(rounds_done));
@@ -101,14 +101,14 @@ pub(crate) fn server(config: &Path) -> Result<()> {
             ServerNews::Round { rounds_done, contributions } => {
                 for c in contributions.iter().filter(|c| c.scale < 1.0) {
                     let name = &names[c.draw.site.0 as usize];
-                    bar.say(&format!("{name}: its feedback of round {} was scaled down by {:.0}", c.round, 1.0 / c.scale));
+                    bar.say(&format!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale));
                 }
                 bar.set(rounds_done);
                 if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
                     drawn = Some(now());
                     if let Err(error) = latest(&picture, names, trainer) {
                         // A picture is for people; the run goes on without.
-                        bar.say(&format!("no picture: {error:#}"));
+                        bar.say(&format!("cannot draw latest.png: {error:#}"));
                     }
                 }
             }
@@ -138,15 +138,18 @@ fn records(config: &ServerConfig, description: &RunDescription) -> Result<Server
     Ok(ServerRecords { ledger, receipts: Some((identity, receipts)) })
 }
 
-/// An error that says "site 2" also says how the consortium calls it.
+/// Adds the configured names of the sites that an error mentions by number.
 fn named(error: anyhow::Error, names: &[String]) -> anyhow::Error {
     let text = error.to_string();
-    let mentioned = |i: &usize| text.contains(&format!("{} ", SiteId(*i as u32))) || text.contains(&format!("SiteId({i})"));
+    let mentioned = |i: &usize| {
+        let site = SiteId(*i as u32).to_string();
+        text.match_indices(&site).any(|(at, _)| !text[at + site.len()..].starts_with(|c: char| c.is_ascii_digit()))
+    };
     let known: Vec<String> = (0..names.len()).rev().filter(mentioned).map(|i| format!("{} is {}", SiteId(i as u32), names[i])).collect();
     if known.is_empty() { error } else { error.context(known.join(", ")) }
 }
 
-/// The folder of a server's run, for whoever asks later.
+/// Reads the comparison with other methods from a run folder.
 pub(super) fn alternatives(folder: &Path) -> Result<Alternatives> {
-    crate::run_folder::read_json(&folder.join("alternatives.json")).context("the comparison needs what the run leaves at its beginning")
+    crate::run_folder::read_json(&folder.join("alternatives.json")).context("the comparison needs alternatives.json of a started run")
 }

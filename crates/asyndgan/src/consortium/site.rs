@@ -12,7 +12,7 @@ use tch::Tensor;
 use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
 use crate::{progress::Progress, recombine::recombined, run_folder::device};
 
-/// Plays a site's part of a run over the network, to its end.
+/// Runs a site over the network until the run is finished.
 pub(crate) fn site(config: &Path) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
@@ -24,7 +24,7 @@ pub(crate) fn site(config: &Path) -> Result<()> {
     let consent = Consent::kept_in(&config.folder, config.approval);
     ensure!(
         journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
-        "{} is missing, and this site has taken part in a run: restore it, or begin in a new folder",
+        "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",
         journal.display()
     );
     let history = Journal::history(&journal, trainer.patients())?;
@@ -50,21 +50,21 @@ pub(crate) fn site(config: &Path) -> Result<()> {
             }
             SiteNews::Lost(reason) if said != reason => {
                 said = reason.into();
-                tell(&bar, &format!("{name}: no connection ({reason}); trying again"));
+                tell(&bar, &format!("{name}: no connection ({reason}); retrying"));
             }
             SiteNews::Accepted(run) if bar.is_none() => {
-                tell(&bar, &format!("{name}: takes part in {:?} ({}), {} rounds", run.name, run.id(), run.rounds));
+                tell(&bar, &format!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds));
                 bar = Some(Progress::new(&name, run.rounds));
                 let written = Alternatives::at_site(run, trainer)
                     .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
                 if let Err(error) = written {
-                    tell(&bar, &format!("{name}: no comparison with alternatives: {error:#}"));
+                    tell(&bar, &format!("{name}: cannot compare with other methods: {error:#}"));
                 }
             }
             SiteNews::Notice(fact) => tell(&bar, &format!("{name}: {fact}")),
             SiteNews::Begun { rounds_done } => {
                 for path in trainer.damaged() {
-                    tell(&bar, &format!("{} is damaged: the checkpoint before it is used", path.display()));
+                    tell(&bar, &format!("{} is damaged: using the previous checkpoint", path.display()));
                 }
                 tell(&bar, &format!("{name}: {}", super::events::starting(rounds_done)));
                 if let Some(bar) = &mut bar {
@@ -80,11 +80,11 @@ pub(crate) fn site(config: &Path) -> Result<()> {
         }
     });
     played.with_context(|| name.clone())?;
-    eprintln!("{name}: finished; what left this site is listed in {}", config.folder.join("journal.jsonl").display());
+    eprintln!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
     Ok(())
 }
 
-/// The site's data and networks, with the masks that its policy lets out, and checkpoints in a folder.
+/// The site's data and networks, with the masks that its policy allows it to share, and a folder for checkpoints.
 pub(super) fn trainer(config: &SiteConfig, checkpoints: &Path) -> Result<SiteTrainer> {
     let device = device(&config.device)?;
     set_threads(1);
@@ -98,12 +98,13 @@ pub(super) fn trainer(config: &SiteConfig, checkpoints: &Path) -> Result<SiteTra
     Ok(SiteTrainer::new(pairs, options, checkpoints, device))
 }
 
-/// Masks put together from several patients', the same at every start, by a secret that stays here.
+/// Masks recombined from those of several patients. A local secret makes them the same after every restart.
 fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Tensor> {
     let cases = CaseSet::open(std::slice::from_ref(&config.data))?;
     let patients: Option<Vec<&str>> = (0..cases.len()).map(|case| cases.patient(case)).collect();
     let patients = patients.with_context(|| {
-        format!("{} does not say whose every case is, so its masks cannot be re-combined: prepare it again", config.data.display())
+        let data = config.data.display();
+        format!("{data} does not name the patient of every case, so its masks cannot be recombined: run asyndgan data prepare again")
     })?;
     // The same for every run: another combination for each run would reveal the parts.
     recombined(pairs.codes(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))

@@ -8,7 +8,7 @@ use plotters::{
     style::{BLACK, Color, IntoFont, RGBColor, WHITE},
 };
 
-/// Named amounts as bars, on a scale of tens.
+/// Named values as bars, on a logarithmic scale.
 pub(crate) fn bars(path: &Path, title: &str, rows: &[(String, f64)]) -> Result<()> {
     super::with_font()?;
     let size = (900, 60 * rows.len() as u32 + 110);

@@ -15,7 +15,8 @@ const FILL: RGBColor = RGBColor(70, 120, 180);
 const SIDE: u32 = 300;
 const ACROSS: usize = 4;
 
-/// Draws a box plot for every metric, with a box for every class: quartiles, median and the range of all values; by the ending a PNG or an SVG.
+/// Draws a box plot for every metric, with a box for every class: quartiles, median and the range of all values.
+/// The extension of `path` selects PNG or SVG.
 pub(crate) fn box_plot(metrics: &BTreeMap<String, BTreeMap<String, Vec<f64>>>, path: &Path) -> Result<()> {
     super::with_font()?;
     let rows = metrics.len().div_ceil(ACROSS).max(1);

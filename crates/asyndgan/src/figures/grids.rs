@@ -41,7 +41,7 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     canvas.save(&folder.path.join("synthetic.png"))
 }
 
-/// Synthetic images of each arm, and beside each the crop of all real training images whose features are nearest.
+/// Synthetic images of each arm, each next to the crop of all real training images with the nearest features.
 pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
     let headings = samples.synthetic.iter().flat_map(|(arm, _)| [arm.to_string(), "nearest real".to_owned()]).collect();
     let mut canvas = Canvas::new(headings, ROWS);
@@ -93,7 +93,7 @@ fn labels(tensor: &Tensor) -> Array2<u32> {
     Array2::from_shape_fn((size[0] as usize, size[1] as usize), |(r, c)| values[r * size[1] as usize + c] as u32)
 }
 
-/// The part of a tile that can be looked at: its upper left third; brains are shown whole.
+/// The visible part of a picture: the upper left third of a tile, or a whole brain slice.
 fn part<A, D: ndarray::Dimension>(task: Experiment, picture: ndarray::ArrayView<'_, A, D>) -> ndarray::ArrayView<'_, A, D> {
     let n = picture.ndim();
     let side = picture.shape()[n - 1].min(picture.shape()[n - 2]);

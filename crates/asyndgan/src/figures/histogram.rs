@@ -1,4 +1,4 @@
-//! Figure 5: what each arm's generator draws, against the true mixture.
+//! Figure 5: the samples of each arm's generator, compared with the true mixture.
 
 use std::fmt::Display;
 
@@ -24,7 +24,7 @@ const SIZE: (u32, u32) = (1500, 320);
 struct Panel {
     title: String,
     density: Vec<f64>,
-    /// What theory says where it is not the mixture.
+    /// The density that theory predicts, if it is not the mixture.
     predicted: Option<Vec<f64>>,
 }
 

@@ -8,7 +8,7 @@ use crate::synthesize::image;
 
 const ROWS: usize = 3;
 
-/// The latest synthetic images of every site, a column a site.
+/// The latest synthetic images of every site, one column per site.
 pub(crate) fn latest(path: &Path, names: &[String], trainer: &ServerTrainer) -> Result<()> {
     let rows = trainer.latest().map(|(_, images)| images.size()[0] as usize).max().unwrap_or(0).min(ROWS);
     let mut canvas = Canvas::new(names.to_vec(), rows);

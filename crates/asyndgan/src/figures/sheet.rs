@@ -8,7 +8,7 @@ use super::canvas::{Canvas, of_labels};
 /// Cases on a contact sheet.
 pub(crate) const SHEET_ROWS: usize = 12;
 
-/// Draws pictures, each beside its labels.
+/// Draws pictures, each next to its labels.
 pub(crate) fn contact_sheet(cases: &[(Array3<u8>, Option<Array2<u32>>)], path: &Path) -> Result<()> {
     let pairs = cases.len().div_ceil(3);
     let headings = ["image", "labels"].repeat(cases.len().min(3)).into_iter().map(str::to_owned).collect();

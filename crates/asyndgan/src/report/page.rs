@@ -1,4 +1,4 @@
-//! A run as one page of HTML that needs nothing besides itself.
+//! A run as one self-contained HTML page.
 
 use std::{collections::BTreeMap, fs};
 
@@ -13,10 +13,10 @@ use crate::{
     run_folder::{RunFolder, read_json},
 };
 
-/// Points of a curve that are drawn, at most; more are averaged.
+/// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
 const POINTS_MAX: usize = 200;
 
-/// The page of some runs' sections.
+/// Builds the page from the sections of the runs.
 pub(super) fn page(sections: Vec<Markup>) -> String {
     html! {
         (DOCTYPE)
@@ -36,16 +36,22 @@ pub(super) fn page(sections: Vec<Markup>) -> String {
     .into_string()
 }
 
-/// A run's part of the page.
+/// Builds the section of one run.
 pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
     let phantom = table.data.kind == DataKind::Phantom;
     Ok(html! {
         section {
             h1 { (table.title()) }
             @if phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
-            @if table.configuration.data.is_some() { p.warning { "Shows images of real patients and the names of their files: it stays where the data may be." } }
-            @if table.configuration.settings.l1_weight > 0.0 { p.warning { "Trained with an L1 term: across hospitals its gradients would give real images away." } }
-            @if table.validation { p.warning { "Scored on patients of the training sites that were left out of training, to choose settings by." } }
+            @if table.configuration.data.is_some() {
+                p.warning { "This page shows images of real patients and their file names: keep it only where the data may be kept." }
+            }
+            @if table.configuration.settings.l1_weight > 0.0 {
+                p.warning { "Trained with an L1 term: in a run across hospitals, its gradients would reveal real images." }
+            }
+            @if table.validation {
+                p.warning { "Validation: scored on patients of the training sites that were excluded from training, to choose settings." }
+            }
             (provenance(table))
             h2 { "Table" } (rows(table.experiment, &table.rows))
             @if table.experiment != Experiment::Fig5 {
@@ -58,9 +64,9 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
             h2 { "Pictures" } (pictures(folder)?)
-            @if !table.image_quality.is_empty() { h2 { "Images" } (quality(&table.image_quality)) }
+            @if !table.image_quality.is_empty() { h2 { "Image quality" } (quality(&table.image_quality)) }
             h2 { "Losses" } (losses(folder, table)?)
-            h2 { "What travelled" } (traffic(table))
+            h2 { "Network traffic" } (traffic(table))
             h2 { "How it was computed" } (configuration(table))
         }
     })
@@ -71,11 +77,12 @@ fn provenance(table: &Table) -> Markup {
     html! {
         p {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
-            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil())) " min of computing"
-            @if table.counted_from_round.values().any(|&round| round > 0) { ", what ran before a training was interrupted not counted" } "."
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil()))
+            " min of compute time"
+            @if table.counted_from_round.values().any(|&round| round > 0) { " (without the time before an interruption of training)" } "."
         }
         @let changed = table.changed_settings();
-        @if !changed.is_empty() { p { "Settings other than the profile's: " (changed.join(", ")) } }
+        @if !changed.is_empty() { p { "Settings that differ from the profile: " (changed.join(", ")) } }
     }
 }
 
@@ -140,7 +147,7 @@ fn against_rounds(table: &Table) -> Result<Markup> {
     let (metric, _) = table.experiment.metrics()[0];
     let points = table.curve.iter().filter_map(|&(round, value)| Some((round as f64, value?))).collect();
     let line = Line { name: "AsynDgan".into(), points };
-    let drawn = lines(&format!("{} of segmenters trained with half the steps", heading(metric)), "rounds of the generator", &[line])?;
+    let drawn = lines(&format!("{} of segmenters trained with half the steps", heading(metric)), "generator rounds", &[line])?;
     Ok(html! { figure { (PreEscaped(drawn)) } })
 }
 
@@ -159,21 +166,19 @@ fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
     }
     Ok(html! {
         @for drawn in &figures { figure.wide { (PreEscaped(drawn)) } }
-        p.small { "A value a case and seed: quartiles, median, and the range of all." }
+        p.small { "One value per case and seed: quartiles, median, and the full range." }
     })
 }
 
 fn pictures(folder: &RunFolder) -> Result<Markup> {
     let known = [
-        ("synthetic.png", "Conditions, what each generator makes of them, and the real image of the same condition."),
-        ("predictions.png", "Held-out images, their truth, and what each arm's segmenter finds."),
-        (
-            "neighbours.png",
-            "Synthetic images, and beside each what is nearest to it in all real training images: has the generator copied?",
-        ),
+        ("synthetic.png", "Conditions, the image that each generator makes from them, and the real image with the same condition."),
+        ("predictions.png", "Held-out images, their ground truth, and the prediction of each arm's segmenter."),
+        ("neighbours.png", "Synthetic images, each next to its nearest neighbour among all real training images, to check for copies."),
         (
             "fig5.png",
-            "What each arm's generator draws (blue), against the true mixture (red); under overlapping conditions theory predicts the barycentre (black).",
+            "Samples of each arm's generator (blue) and the true mixture (red). \
+             For overlapping conditions, theory predicts the barycentre (black).",
         ),
     ];
     let mut found = Vec::new();
@@ -197,7 +202,7 @@ fn quality(rows: &[ImageQuality]) -> Markup {
         div.wide { table {
             thead { tr {
                 th { "images of" } th.number { "images" } th.number { "FID ↓" } th.number { "KID ↓" }
-                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "nearest real: 5 %" } th.number { "median" }
+                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "nearest real: 5th percentile" } th.number { "median" }
             } }
             tbody { @for row in rows { tr {
                 th { (name(row)) }
@@ -207,12 +212,14 @@ fn quality(rows: &[ImageQuality]) -> Markup {
                 td.number { (number(row.nearest_real.map(|n| n[0]))) } td.number { (number(row.nearest_real.map(|n| n[1]))) }
             } } }
         } }
-        @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": no " (measure) ", " (why) } } }
+        @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": " (measure) " is undefined: " (why) } } }
         p.small {
-            "Crops, each kind against as many of real training images, in the space of the features at the bottom of the segmenter that learnt from all real images, "
-            "averaged over a crop; the nearest real one is looked for among crops that cover every real training image. These numbers are not those of an "
-            "Inception network, and compare only within this table; the first row shows what real images of other patients score. Precision and recall take 3 neighbours. Synthetic images that lie much nearer to real training images than held-out real ones do "
-            "hint at copies; that they do not is no proof that nothing was copied."
+            "Each row compares crops with the same number of crops of real training images. The features are those of the lowest level of "
+            "the segmenter that was trained on all real images, averaged over a crop. The nearest real image is searched for among crops "
+            "that cover every real training image. The features are not those of an Inception network, so compare these numbers only "
+            "within this table. The first row shows the scores of real images of other patients. Precision and recall use 3 neighbours. "
+            "If synthetic images are much closer to real training images than held-out real images are, this suggests copies. If they are "
+            "not, this does not prove that nothing was copied."
         }
     }
 }
@@ -229,7 +236,7 @@ fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
                 Line { name: name.rsplit('/').next().unwrap_or(name).to_owned(), points: averaged(&points) }
             };
             let of_side: Vec<Line> = names.iter().enumerate().filter(|(_, n)| n.starts_with(side)).map(line).collect();
-            drawn.push(lines(&format!("{}: {side}'s loss", row.arm), "round", &of_side)?);
+            drawn.push(lines(&format!("{}: {side} loss", row.arm), "round", &of_side)?);
         }
     }
     let mut segmenters = Vec::new();
@@ -242,7 +249,7 @@ fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
         }
     }
     if !segmenters.is_empty() {
-        drawn.push(lines("Segmenters' loss on their training images", "step", &segmenters)?);
+        drawn.push(lines("Segmenter loss on training images", "step", &segmenters)?);
     }
     Ok(html! { @for svg in &drawn { figure { (PreEscaped(svg)) } } })
 }
@@ -268,19 +275,19 @@ fn traffic(table: &Table) -> Markup {
                 } }
                 td { (site) }
                 td.number { (format!("{:.1}", megabytes(kinds))) }
-                td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages) "; " } }
+                td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages)
+                    " messages; " } }
             } } } }
         } }
-        p.small { "Masks and run description once; synthetic images out and gradients back every round. No real image and no discriminator ever travels." }
+        p.small {
+            "Masks and the run description are sent once. Synthetic images go out and gradients come back in every round. Real images and "
+            "discriminators never leave their site."
+        }
     }
 }
 
 fn configuration(table: &Table) -> Markup {
-    // By way of text, in which a 32-bit float is as short as it was written.
-    let text = serde_json::to_string(&table.configuration.settings).unwrap_or_default();
-    let settings: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
-    let settings: Vec<(String, String)> =
-        settings.as_object().map_or_else(Vec::new, |all| all.iter().map(|(k, v)| (k.clone(), v.to_string())).collect());
+    let settings: Vec<(String, String)> = table.configuration.settings.plain().into_iter().map(|(k, v)| (k, v.to_string())).collect();
     html! {
         details {
             summary { "Sites and patients" }
@@ -309,14 +316,16 @@ fn how_to_read() -> Markup {
         section {
             h2 { "How to read this" }
             p {
-                "In the tables every arm trains the same segmenter with the same steps; only the images differ that it learns from. RealAll has the real images of all sites, which no "
-                "hospital could have; RealSubset-n those of one site, which it has; SynAll the images of one regular GAN on all data; AsynDgan those of the generator that "
-                "learnt from the sites' discriminators, without a real image leaving its site. All are scored on the same held-out patients."
+                "In the tables, every arm trains the same segmenter for the same number of steps; only the training images differ. "
+                "RealAll uses the real images of all sites, which no single hospital has. RealSubset-n uses the real images of one site. "
+                "SynAll uses synthetic images of one standard GAN that was trained on all data. AsynDgan uses synthetic images of the "
+                "generator that was trained against the discriminators of the sites, without any real image leaving its site. All arms "
+                "are scored on the same held-out patients."
             }
             p {
-                "The paper claims that RealAll is best, that AsynDgan is above every RealSubset, and that it comes close to SynAll. The claims are held against the means here, "
-                "whichever way they fall; an interval that includes zero says that these cases cannot tell. The best RealSubset is picked by the very cases that it is scored on, "
-                "which favours it."
+                "The paper claims that RealAll is best, that AsynDgan is better than every RealSubset, and that it comes close to SynAll. "
+                "The claims are judged by the intervals of the paired differences, whatever the outcome. A claim that is not shown is not "
+                "decided by these cases. The best RealSubset is selected on the same cases that it is scored on, which favours it."
             }
         }
     }

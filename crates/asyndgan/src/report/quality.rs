@@ -1,4 +1,4 @@
-//! Synthetic images beside real ones, in the space of what the segmenter that learnt from all real images finds in them.
+//! Compares synthetic images with real ones, in the feature space of the segmenter that was trained on all real images.
 
 use std::collections::BTreeMap;
 
@@ -14,9 +14,9 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{network_file, progress::Progress, run_folder::RunFolder, synthesize::made};
 
-/// Images of each kind that are compared, at most; of every kind as many, for the measures depend on it.
+/// Maximum number of images of each kind. All kinds have the same number, because the measures depend on it.
 const IMAGES_MAX: usize = 500;
-/// Neighbours that a ball reaches to, for precision and recall.
+/// Number of nearest neighbours for precision and recall.
 const NEIGHBOURS: usize = 3;
 
 /// The features of some images, and the images.
@@ -25,11 +25,11 @@ pub(crate) struct Sample {
     pub(crate) features: Array2<f64>,
 }
 
-/// Every real training image by its features, in crops that cover it: a copy may be of any of them.
+/// The features of every real training image, in crops that cover it: a synthetic image may be a copy of any of them.
 pub(crate) struct Training {
     cases: CaseSet,
     crop: usize,
-    /// Of each crop the case, and its first row and column.
+    /// The case, first row and first column of each crop.
     places: Vec<(usize, usize, usize)>,
     features: Array2<f64>,
 }
@@ -52,7 +52,7 @@ impl Training {
         Ok(Self { cases, crop, places, features })
     }
 
-    /// The crop whose features are nearest to these; none of no images.
+    /// The crop with the nearest features; `None` if there are no images.
     pub(crate) fn nearest(&self, from: ArrayView1<f64>) -> Result<Option<Array3<f32>>> {
         let distance = |to: ArrayView1<f64>| to.iter().zip(from).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
         let distances = self.features.rows().into_iter().map(distance).zip(&self.places);
@@ -70,7 +70,7 @@ pub(crate) struct Samples {
 }
 
 impl Samples {
-    /// Reads them; none without the segmenter of all real images.
+    /// Reads the samples; `None` without the segmenter that was trained on all real images.
     pub(crate) fn of(folder: &RunFolder, arms: &[Arm]) -> Result<Option<Self>> {
         let seed = folder.run.seeds[0];
         let weights = Step::folder(&folder.path, Arm::RealAll, seed).join("segmenter.safetensors");
@@ -98,7 +98,8 @@ impl Samples {
         Ok(Some(Self { training, real, held_out, synthetic }))
     }
 
-    /// The comparisons; first the held-out real images, which say what numbers real images of other patients have.
+    /// The comparisons. The first is of held-out real images, as a reference: the scores of real images of other
+    /// patients.
     pub(crate) fn compare(&self) -> Vec<ImageQuality> {
         let one = |arm, sample: &Sample| {
             let (synthetic, real) = (sample.features.view(), self.real.features.view());

@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayD, Axis};
 
 use crate::mask_files::masks;
 
-/// A true mask and the prediction for it.
+/// A ground-truth mask and its prediction.
 pub(super) struct Pair {
     pub(super) case: String,
     pub(super) truth: PathBuf,
@@ -26,9 +26,9 @@ enum Mask {
 }
 
 impl Pair {
-    /// Both masks on the truth's grid: a prediction that is stored in another order of the axes is brought to it.
+    /// Reads both masks on the grid of the truth; a prediction with another axis order is reoriented.
     ///
-    /// What the truth marks with the label to ignore is unmarked in both.
+    /// Voxels that have the ignore label in the truth become background in both.
     pub(super) fn read(&self, ignore: Option<u32>) -> Result<(Labels, Labels)> {
         let shown = self.prediction.display();
         let (mut truth, mut prediction) = match (read(&self.truth)?, read(&self.prediction)?) {
@@ -36,21 +36,21 @@ impl Pair {
                 let grid = truth.grid();
                 let prediction = prediction.on_grid(&grid).map_err(|off| match off {
                     OffGrid::Shape { found } => {
-                        anyhow::anyhow!("{shown} has shape {found:?}, its truth {:?}; both must be of one grid", grid.shape)
+                        anyhow::anyhow!("{shown} has shape {found:?}, its ground truth {:?}; both must have the same grid", grid.shape)
                     }
                     OffGrid::Elsewhere(distance) => anyhow::anyhow!(
-                        "{shown} lies up to {distance} away from its truth {}; bring it to that grid, for example with SimpleITK.Resample, \
-                         or correct its header",
+                        "{shown} lies up to {distance} away from its ground truth {}; resample it to that grid, for example with \
+                         SimpleITK.Resample, or correct its header",
                         self.truth.display()
                     ),
-                    other => anyhow::anyhow!("{shown} is not on its truth's grid: {other:?}"),
+                    other => anyhow::anyhow!("{shown} is not on the grid of its ground truth: {other:?}"),
                 })?;
                 (of_volume(&self.truth, truth)?, of_volume(&self.prediction, prediction)?)
             }
             (truth, prediction) => (plain(&self.truth, truth)?, plain(&self.prediction, prediction)?),
         };
         let (expected, found) = (truth.voxels.shape(), prediction.voxels.shape());
-        ensure!(expected == found, "{shown} has shape {found:?}, its truth {expected:?}; both must be of one grid");
+        ensure!(expected == found, "{shown} has shape {found:?}, its ground truth {expected:?}; both must have the same grid");
         if let Some(ignore) = ignore {
             prediction.voxels.zip_mut_with(&truth.voxels, |label, &judged| *label = if judged == ignore { 0 } else { *label });
             truth.voxels.mapv_inplace(|label| if label == ignore { 0 } else { label });
@@ -59,14 +59,14 @@ impl Pair {
     }
 }
 
-/// Matches the masks of two folders by their names, or takes one file each.
+/// Matches the masks of two folders by name, or pairs two single files.
 pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
     if truth.is_file() && prediction.is_file() {
-        let case = Format::stem(truth).with_context(|| format!("{} is of a format that is not read", truth.display()))?;
+        let case = Format::stem(truth).with_context(|| format!("{} has an unsupported format", truth.display()))?;
         return Ok(vec![Pair { case, truth: truth.into(), prediction: prediction.into() }]);
     }
     let (truths, mut predictions) = (masks(truth)?, masks(prediction)?);
-    ensure!(!truths.is_empty(), "{} holds no mask: looked for {}", truth.display(), Format::endings());
+    ensure!(!truths.is_empty(), "{} contains no mask; supported formats: {}", truth.display(), Format::endings());
     let mut pairs = Vec::new();
     let mut alone: Vec<String> = Vec::new();
     for (case, truth) in truths {
@@ -77,7 +77,7 @@ pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
     }
     alone.extend(predictions.values().map(|p| p.display().to_string()));
     if !alone.is_empty() {
-        bail!("without a partner of the same name: {}; add it, or take the file away", alone.join(", "));
+        bail!("no counterpart of the same name for {}; add it, or remove the file", alone.join(", "));
     }
     Ok(pairs)
 }

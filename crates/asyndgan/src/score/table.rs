@@ -35,7 +35,7 @@ struct SummaryRow {
     pooled: Option<f64>,
 }
 
-/// All numbers, and by what decisions they came about.
+/// All scores, and the convention behind them.
 #[derive(Serialize)]
 pub(super) struct Report {
     cases: Vec<CaseRow>,
@@ -145,7 +145,11 @@ impl Report {
         }
         let _ = writeln!(out, "\nconvention {}", self.convention.name);
         if names.iter().any(|name| *name == "nsd") {
-            let _ = writeln!(out, "normalised surface distance (nsd) at {} mm, in pictures pixels", self.tolerance_mm);
+            let _ = writeln!(
+                out,
+                "normalised surface distance (nsd) with a tolerance of {} mm (pixels for masks without spacing)",
+                self.tolerance_mm
+            );
         }
         out
     }

@@ -1,4 +1,4 @@
-//! Who may look at the dashboard: people and scrapers that have the token, and only under the server's own names.
+//! Access control of the dashboard: clients need the token, and must use one of the server's own host names.
 
 use std::{fs, net::SocketAddr, path::Path};
 
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::listen::Admitted;
 
-/// The token of a run's dashboard, the same at every start: a scraper keeps it.
+/// The token of a run's dashboard. It is the same after a restart, so that a scraper can store it.
 pub(super) fn token(folder: &Path) -> Result<String> {
     let path = folder.join("dashboard.token");
     if let Ok(token) = fs::read_to_string(&path) {
@@ -29,13 +29,13 @@ pub(super) fn token(folder: &Path) -> Result<String> {
     Ok(token)
 }
 
-/// What a request must bring.
+/// What a request must provide.
 #[derive(Debug, Clone)]
 pub(super) struct Access {
     token: String,
-    /// Of this port alone: cookies do not know ports.
+    /// The name contains the port, because cookies are shared by all ports of a host.
     cookie: String,
-    /// Ends the cookie's line: whether it travels encrypted only.
+    /// Suffix of the cookie: `Secure` if it may only be sent over HTTPS.
     secure: &'static str,
     hosts: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl Access {
         Self { token, cookie, secure, hosts: own.into_iter().chain([bound]).chain(certificate_hosts.iter().cloned()).collect() }
     }
 
-    /// A page elsewhere whose name was made to point here is not let in.
+    /// Protects against DNS rebinding: a page whose host name was pointed at this server is rejected.
     fn names_this_host(&self, headers: &HeaderMap) -> bool {
         let host = headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let name = match host.rsplit_once(':') {
@@ -61,7 +61,7 @@ impl Access {
         self.hosts.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
 
-    /// Compared by digest, so that the time tells nothing.
+    /// Compares digests, so that the timing reveals nothing about the token.
     fn is_token(&self, given: &str) -> bool {
         Sha256::digest(given) == Sha256::digest(&self.token)
     }
@@ -74,7 +74,7 @@ impl Access {
     }
 }
 
-/// Lets a request through, or says what it lacks. The token comes once in the address, and stays as a cookie.
+/// Lets a request through, or answers with the reason. The token comes once in the URL, and is then kept as a cookie.
 pub(super) async fn check(State(access): State<Access>, request: Request, next: Next) -> Response {
     let query = request.uri().query().unwrap_or_default();
     let given = query.split('&').find_map(|part| part.strip_prefix("token="));
@@ -90,8 +90,8 @@ pub(super) async fn check(State(access): State<Access>, request: Request, next: 
         }
         next.run(request).await
     } else {
-        let fact = "open the address that the server printed at its start: it holds an access token; a scraper sends it as \
-                    `Authorization: Bearer TOKEN`, from dashboard.token in the run's folder\n";
+        let fact = "an access token is required: open the address that the server printed at startup; a scraper sends the token \
+                    in dashboard.token of the run folder as `Authorization: Bearer TOKEN`\n";
         (StatusCode::UNAUTHORIZED, fact).into_response()
     };
     for (name, value) in [

@@ -25,7 +25,7 @@ async function refresh() {
     const s = await (await fetch("status.json")).json();
     $("name").textContent = s.name; document.title = `${s.rounds_done}/${s.rounds} ${s.name}`;
     $("bar").max = s.rounds; $("bar").value = s.rounds_done;
-    $("line").textContent = s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, ${time(s.seconds_left)} left`;
+    $("line").textContent = s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}`;
     $("sites").replaceChildren();
     for (const site of s.sites) {
       const row = $("sites").insertRow();

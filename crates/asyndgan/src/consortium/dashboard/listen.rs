@@ -26,7 +26,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower::ServiceExt as _;
 
-/// Open connections; beyond, the oldest without the access token is closed for a new one, or else the oldest.
+/// Open connections. Above this limit, a new one closes the oldest without the access token, or else the oldest.
 const CONNECTIONS_MAX: usize = 32;
 /// How long a request's head may take, and a TLS handshake.
 const HEAD_MAX: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Admitted {
     }
 }
 
-/// Serves in a thread of its own, for as long as the program lives.
+/// Serves in its own thread until the program ends.
 pub(super) fn serve(socket: TcpListener, routes: Router, tls: Option<Arc<ServerConfig>>) -> Result<()> {
     socket.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

@@ -1,0 +1,194 @@
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, Table, render::heading};
+
+/// The published record of a run: without paths of the machine and without names of real patients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Published {
+    /// The command that reproduces it.
+    pub command: String,
+    /// Pictures that are published with it: file names and captions.
+    pub pictures: Vec<(String, String)>,
+    /// The run's record.
+    pub table: Table,
+}
+
+impl Published {
+    /// The record of a run, with the pictures that are published with it.
+    pub fn new(table: Table, pictures: Vec<(String, String)>) -> Self {
+        let command = table.configuration.command();
+        Self { command, pictures, table: without_identities(table) }
+    }
+
+    /// The page of the run, as Markdown.
+    pub fn page(&self) -> String {
+        let table = &self.table;
+        let mut out = table.markdown();
+        for (file, caption) in &self.pictures {
+            let _ = writeln!(out, "\n![{caption}]({file})\n\n{caption}");
+        }
+        self.write_images(&mut out);
+        self.write_curve(&mut out);
+        self.write_traffic(&mut out);
+        let _ = writeln!(out, "\n## How it was computed\n\n```\n{}\n```\n", self.command);
+        let minutes = table.spent.values().sum::<f64>() / 60.0;
+        let seconds = table.spent.iter().map(|(step, seconds)| format!("{step} {seconds:.0}"));
+        let _ = writeln!(out, "- date: {}", table.dates.join(", "));
+        if minutes > 0.0 {
+            let seconds = seconds.collect::<Vec<_>>().join(", ");
+            let _ = writeln!(out, "- time: {minutes:.0} min over all steps, some of which ran in parallel; seconds by step: {seconds}");
+        }
+        for (name, fact) in &table.versions {
+            let _ = writeln!(out, "- {name}: {fact}");
+        }
+        out
+    }
+
+    fn write_images(&self, out: &mut String) {
+        let images = &self.table.image_quality;
+        if images.is_empty() {
+            return;
+        }
+        let number = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| format!("{v:.3}"));
+        let _ = writeln!(out, "\n## Images\n\nIn the feature space of the RealAll segmenter, with the first seed.\n");
+        let _ = writeln!(out, "|images of|FID ↓|KID ↓|precision ↑|recall ↑|nearest real, 5 %|median|\n|---|---:|---:|---:|---:|---:|---:|");
+        for row in images {
+            let name = row.arm.map_or_else(|| "held-out cases (real)".into(), |arm| arm.to_string());
+            let [near, median] = [0, 1].map(|i| number(row.nearest_real.map(|n| n[i])));
+            let cells = [row.fid, row.kid, row.precision, row.recall].map(number).join("|");
+            let _ = writeln!(out, "|{name}|{cells}|{near}|{median}|");
+        }
+    }
+
+    fn write_curve(&self, out: &mut String) {
+        if self.table.curve.is_empty() {
+            return;
+        }
+        let metric = heading(self.table.experiment.metrics()[0].0);
+        let point = |(round, value): &(u64, Option<f64>)| format!("{round}: {}", value.map_or_else(|| "–".into(), |v| format!("{v:.3}")));
+        let points = self.table.curve.iter().map(point).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(
+            out,
+            "\n## {metric} against rounds\n\nAsynDgan with the first seed; segmenters with half the steps. Round and {metric}: {points}."
+        );
+    }
+
+    fn write_traffic(&self, out: &mut String) {
+        // All seeds move the same number of bytes: the first one's are shown.
+        let Some(seed) = self.table.seeds.first() else { return };
+        let runs: Vec<_> =
+            self.table.bytes.iter().filter_map(|(key, of)| Some((key.strip_prefix(&format!("seed-{seed}/"))?, of))).collect();
+        if runs.is_empty() {
+            return;
+        }
+        let _ = writeln!(out, "\n## Bytes\n\nWith the first seed.\n\n|arm|sites|MB per site (mean)|\n|---|---:|---:|");
+        for (arm, sites) in runs {
+            let all: u64 = sites.values().flat_map(BTreeMap::values).map(|kind| kind.bytes).sum();
+            let _ = writeln!(out, "|{arm}|{}|{:.1}|", sites.len(), all as f64 / 1e6 / sites.len().max(1) as f64);
+        }
+    }
+
+    /// The rows of this run in the table of all results: the claims with verdict, difference and interval.
+    fn rows(&self, link: &str, out: &mut String) {
+        for claim in &self.table.claims {
+            let [_, difference, interval, _, _] = claim.cells();
+            let other = claim.comparisons.first().filter(|c| c.other != c.arm).map_or_else(|| "–".into(), |c| c.other.to_string());
+            let _ = writeln!(out, "|[{}]({link})|{}|{}|{other}|{difference}|{interval}|", self.subject(), claim.claim, claim.verdict);
+        }
+    }
+
+    /// Experiment and data, in a few words.
+    pub fn subject(&self) -> String {
+        let table = &self.table;
+        let data = match table.data.kind {
+            DataKind::Phantom => "phantoms",
+            DataKind::Brats => "BraTS",
+            DataKind::Monuseg => "MoNuSeg",
+            DataKind::Volumes => "volumes",
+            DataKind::Pictures => "pictures",
+            DataKind::Toy => "Gaussians",
+        };
+        format!("{}, {data}", table.experiment.name())
+    }
+}
+
+/// The table of all published results: one row per claim. `folder` is the path of the pages, relative to the file with the table.
+pub fn results_table(published: &[(String, Published)], folder: &str) -> String {
+    let mut out = String::from("|run|claim|verdict|nearest|difference|95 % interval|\n|---|---|---|---|---:|---|\n");
+    for (name, run) in published {
+        run.rows(&format!("{folder}{name}.md"), &mut out);
+    }
+    out
+}
+
+/// Numbers of cases are kept; paths and names of real images are removed.
+fn without_identities(mut table: Table) -> Table {
+    if let Some(data) = &mut table.configuration.data {
+        *data = PathBuf::from("DIR");
+        for site in &mut table.data.sites {
+            site.patients.clear();
+        }
+    }
+    table
+}
+
+impl Run {
+    /// The command that reproduces this run, with `DIR` for the folder of real data.
+    pub fn command(&self) -> String {
+        let mut command = format!("cargo xtask reproduce {}", self.experiment.name());
+        if self.profile != Profile::Desk {
+            let _ = write!(command, " --profile {}", self.profile.name());
+        }
+        if self.data.is_some() {
+            command += " --data DIR";
+        }
+        if self.seeds.len() > 1 {
+            let _ = write!(command, " --seeds {}", self.seeds.len());
+        }
+        if self.device != "auto" {
+            let _ = write!(command, " --device {}", self.device);
+        }
+        if self.validate {
+            command += " --validate";
+        }
+        if let Some(arms) = &self.arms {
+            let _ = write!(command, " --arms {}", arms.iter().map(Arm::to_string).collect::<Vec<_>>().join(","));
+        }
+        for changed in changed_settings(self.experiment, self.profile, &self.settings) {
+            let _ = write!(command, " --set {}", changed.replace('"', ""));
+        }
+        command
+    }
+}
+
+/// Settings that differ from those of the profile, as NAME=VALUE.
+pub(crate) fn changed_settings(experiment: Experiment, profile: Profile, settings: &Settings) -> Vec<String> {
+    let of_profile = Settings::new(experiment, profile).plain();
+    let changed = settings.plain().into_iter().filter(|(name, value)| of_profile.get(name) != Some(value));
+    changed.map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_of_a_run_makes_that_run() {
+        let settings = Settings::new(Experiment::Table2, Profile::Desk);
+        let changes = ["bfloat16=true", "gan_loss=hinge"].map(|change| Settings::change(change).expect("NAME=VALUE"));
+        let settings = settings.with(Experiment::Table2, changes.iter().map(|(n, v)| (n.as_str(), v.clone()))).expect("settings");
+        let run = Run {
+            data: Some(PathBuf::from("/secret/place")),
+            seeds: vec![0, 1, 2],
+            device: "auto".into(),
+            arms: Some(vec![Arm::RealAll, Arm::RealSubset(2)]),
+            ..Run::phantoms(Experiment::Table2, Profile::Desk, settings)
+        };
+        assert_eq!(
+            run.command(),
+            "cargo xtask reproduce table2 --data DIR --seeds 3 --arms RealAll,RealSubset-2 --set bfloat16=true --set gan_loss=hinge"
+        );
+    }
+}
