@@ -5,7 +5,7 @@ mod digest;
 mod monuseg;
 mod nnunet;
 mod pairs;
-mod passed_over;
+mod skipped;
 mod subject;
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 };
 
 pub use nnunet::Description;
-pub use passed_over::{PassedOver, is_companion, is_other_image};
+pub use skipped::{SkippedFile, is_companion, is_other_image};
 pub use subject::Subject;
 
 use crate::{Error, files};
@@ -81,7 +81,7 @@ pub struct DataSet {
     /// The cases, sorted by name.
     pub cases: Vec<CaseFiles>,
     /// Files and folders that no case uses, sorted by name.
-    pub passed_over: Vec<PassedOver>,
+    pub skipped: Vec<SkippedFile>,
 }
 
 impl fmt::Display for Layout {
@@ -130,7 +130,7 @@ impl DataSet {
             [Layout::Pairs] => pairs::find(folder)?,
             [] => {
                 return Err(match brats::unused_volume(folder)? {
-                    Some(PassedOver { path, reason, .. }) => {
+                    Some(SkippedFile { path, reason, .. }) => {
                         Error::unsupported(&path, format!("{reason}; {} contains no case; expected {LOOKED_FOR}", folder.display()))
                     }
                     None => Error::Empty { path: folder.into(), looked_for: LOOKED_FOR },
@@ -141,10 +141,10 @@ impl DataSet {
                 return Err(Error::Ambiguous { path: folder.into(), candidates });
             }
         };
-        found.passed_over.sort_by(|a, b| a.path.cmp(&b.path));
+        found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         found.cases.sort_by(|a, b| a.id.cmp(&b.id));
         if found.cases.is_empty() {
-            let problem = found.passed_over.iter().find(|p| p.is_problem);
+            let problem = found.skipped.iter().find(|p| p.is_problem);
             return Err(problem.map_or(Error::Empty { path: folder.into(), looked_for: LOOKED_FOR }, |problem| {
                 Error::unsupported(&problem.path, format!("{}; {} contains no case", problem.reason, folder.display()))
             }));
@@ -156,15 +156,15 @@ impl DataSet {
     }
 
     fn new(folder: &Path, layout: Layout, cases: Vec<CaseFiles>) -> Self {
-        let (channels, labels, passed_over) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { folder: folder.into(), layout, channels, labels, ignore: None, layer: None, cases, passed_over }
+        let (channels, labels, skipped) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Self { folder: folder.into(), layout, channels, labels, ignore: None, layer: None, cases, skipped }
     }
 
     /// Like [`DataSet::find`], but requires that no file is missing, that every training case has labels, and that
     /// nothing that looks like a case is skipped.
     ///
     /// # Errors
-    /// As [`DataSet::find`], [`Error::Incomplete`], and [`Error::PassedOver`].
+    /// As [`DataSet::find`], [`Error::Incomplete`], and [`Error::SkippedFile`].
     pub fn complete(folder: &Path) -> Result<Self, Error> {
         let found = Self::find(folder)?;
         for case in &found.cases {
@@ -172,15 +172,15 @@ impl DataSet {
                 return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
             }
         }
-        let problem = found.passed_over.iter().find(|p| p.is_problem).cloned();
-        problem.map_or(Ok(found), |PassedOver { path, reason, .. }| Err(Error::PassedOver { path, reason }))
+        let problem = found.skipped.iter().find(|p| p.is_problem).cloned();
+        problem.map_or(Ok(found), |SkippedFile { path, reason, .. }| Err(Error::SkippedFile { path, reason }))
     }
 
     /// Problems in human-readable form: missing files, and skipped files that look like a case or a part of one.
     pub fn unusable(&self) -> Vec<String> {
         let missing =
             self.cases.iter().flat_map(|case| case.missing.iter().map(|path| format!("{}: {} is missing", case.id, path.display())));
-        let problems = self.passed_over.iter().filter(|p| p.is_problem);
+        let problems = self.skipped.iter().filter(|p| p.is_problem);
         missing.chain(problems.map(|p| format!("{} is not used: {}", p.path.display(), p.reason))).collect()
     }
 

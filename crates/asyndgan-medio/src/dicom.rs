@@ -12,7 +12,7 @@ mod segmentation;
 mod series;
 
 pub use segmentation::{Segmentation, parse_segmentation, read_segmentation};
-pub use series::{passed_over, read_series};
+pub use series::{read_series, skipped};
 
 /// Reads one object from the bytes of a file and returns the voxels of its first frame; `path` is only used in error
 /// messages.

@@ -111,7 +111,7 @@ pub enum Error {
     },
     /// A file or folder in a data set looks like a case or a part of one, but cannot be used.
     #[error("{path} is not used: {reason}; fix it, move it away, or skip unusable files")]
-    PassedOver {
+    SkippedFile {
         /// The file or folder.
         path: PathBuf,
         /// Why not.

@@ -56,7 +56,7 @@ mod windows;
 pub use affine::{Affine, Distance, Orientation};
 pub use aperio::{Annotations, parse_annotations, read_annotations};
 pub use case::{Brain, Case, TestCase, Tile};
-pub use dataset::{CaseFiles, DataSet, Description, Layout, PassedOver, Split, Subject, is_companion, is_other_image};
+pub use dataset::{CaseFiles, DataSet, Description, Layout, SkippedFile, Split, Subject, is_companion, is_other_image};
 pub use error::Error;
 pub use export::Export;
 pub use format::{Format, is_volume, parse_labels, parse_volume, read_labels, read_volume};

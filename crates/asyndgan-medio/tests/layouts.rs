@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path};
 
-use asyndgan_medio::{Affine, DataSet, Layout, Orientation, PassedOver, Subject, Volume, write_labels, write_rgb, write_volume};
+use asyndgan_medio::{Affine, DataSet, Layout, Orientation, SkippedFile, Subject, Volume, write_labels, write_rgb, write_volume};
 use ndarray::Array3;
 
 /// A volume of a bright block, with the axes' directions of [`Orientation::LPS`].
@@ -47,7 +47,7 @@ fn read_labels_of(set: &DataSet, case: usize, channel: usize) -> Result<Vec<u32>
 }
 
 fn problems(set: &DataSet) -> Vec<String> {
-    set.passed_over.iter().filter(|p| p.is_problem).map(|PassedOver { path, reason, .. }| format!("{}: {reason}", path.display())).collect()
+    set.skipped.iter().filter(|p| p.is_problem).map(|SkippedFile { path, reason, .. }| format!("{}: {reason}", path.display())).collect()
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn brats_cases_are_named_by_their_files_and_label_4_means_what_its_year_says() {
     assert_eq!(read_labels_of(&DataSet::find(folder_2024.path()).expect("found"), 0, 0), Ok(vec![1, 2, 4, 0]));
     put_labels(&at("P_1 (copy)/P_1_seg.nii.gz"), &labels([1, 3, 4, 0]));
     assert!(read_labels_of(&set, 1, 0).expect_err("both").contains("labels 3 and 4"));
-    assert_eq!(set.passed_over.len(), 4, "{:?}", set.passed_over);
+    assert_eq!(set.skipped.len(), 4, "{:?}", set.skipped);
     let problems = problems(&set).join("\n");
     assert!(problems.contains("P_1_t1.npy: this image format is not supported"), "{problems}");
     assert!(
@@ -162,7 +162,7 @@ fn whatever_nnu_net_would_not_use_is_a_problem_with_its_reason() {
     ] {
         assert!(all.contains(fact), "{fact} is not in {all}");
     }
-    assert_eq!((problems(&set).len(), set.passed_over.len()), (5, 6));
+    assert_eq!((problems(&set).len(), set.skipped.len()), (5, 6));
     assert!(DataSet::complete(folder.path()).expect_err("problems").to_string().contains("is not used"));
 
     fs::remove_file(at("imagesTr/c_0000.nii.gz")).expect("removed");
@@ -191,7 +191,7 @@ fn pictures_and_annotations_are_found_in_one_folder_and_under_any_case() {
         }
         put(&folder.path().join(annotation).with_file_name("b.xml"), "<Annotations/>");
         let mut set = DataSet::find(folder.path()).expect("found");
-        assert_eq!((set.layout, set.cases.len(), problems(&set).len()), (Layout::Monuseg, 1, 1), "{:?}", set.passed_over);
+        assert_eq!((set.layout, set.cases.len(), problems(&set).len()), (Layout::Monuseg, 1, 1), "{:?}", set.skipped);
         assert!(read_labels_of(&set, 0, 0).expect("readable").contains(&1));
         // Several layers are never merged.
         let two = format!("<Annotations>{}{}</Annotations>", layer("nuclei", 1, 3), layer("region", 2, 10));
@@ -225,7 +225,7 @@ fn every_file_of_a_folder_of_pairs_is_a_part_of_a_case_or_listed() {
     put_image(&at("i/11.hdr.nii"));
     put(&at("spare/d.nii.gz"), "");
     let set = DataSet::find(folder.path()).expect("found");
-    let listed: Vec<_> = set.passed_over.iter().map(|p| (p.path.strip_prefix(folder.path()).expect("inside"), p.is_problem)).collect();
+    let listed: Vec<_> = set.skipped.iter().map(|p| (p.path.strip_prefix(folder.path()).expect("inside"), p.is_problem)).collect();
     assert_eq!(
         listed,
         [

@@ -33,8 +33,8 @@ impl Published {
         self.write_curve(&mut out);
         self.write_traffic(&mut out);
         let _ = writeln!(out, "\n## How it was computed\n\n```\n{}\n```\n", self.command);
-        let minutes = table.spent.values().sum::<f64>() / 60.0;
-        let seconds = table.spent.iter().map(|(step, seconds)| format!("{step} {seconds:.0}"));
+        let minutes = table.seconds_by_step.values().sum::<f64>() / 60.0;
+        let seconds = table.seconds_by_step.iter().map(|(step, seconds)| format!("{step} {seconds:.0}"));
         let _ = writeln!(out, "- date: {}", table.dates.join(", "));
         if minutes > 0.0 {
             let seconds = seconds.collect::<Vec<_>>().join(", ");

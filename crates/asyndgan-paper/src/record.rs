@@ -77,7 +77,8 @@ pub struct TrainRecord {
     pub seconds: f64,
     /// The round that the last part began with: 0 unless the run was interrupted; seconds count from there, and bytes unless a ledger was
     /// kept, as a consortium's is.
-    pub counted_from_round: u64,
+    #[serde(alias = "counted_from_round")]
+    pub resumed_from_round: u64,
     /// What travelled, by site from 1.
     pub bytes: BTreeMap<String, SiteTraffic>,
     /// Versions of what computed the last part, and the device; empty of what was computed before they were written down.
@@ -264,9 +265,11 @@ pub struct Table {
     /// Wall seconds by seed and arm, training and evaluation together.
     pub seconds: BTreeMap<String, f64>,
     /// Rounds from which bytes and seconds of interrupted trainings count, by seed and arm; 0 unless interrupted.
-    pub counted_from_round: BTreeMap<String, u64>,
+    #[serde(alias = "counted_from_round")]
+    pub resumed_from_round: BTreeMap<String, u64>,
     /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
-    pub spent: BTreeMap<String, f64>,
+    #[serde(alias = "spent")]
+    pub seconds_by_step: BTreeMap<String, f64>,
     /// Days on which its scores were computed, in order.
     pub dates: Vec<String>,
     /// Versions of what computed it, and the device; several where they changed on the way, "unknown" where a part does not say.

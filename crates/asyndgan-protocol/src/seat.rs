@@ -23,7 +23,7 @@ pub(crate) struct Seat {
     /// Whether its conditions were held before it joined last: it has taken part before.
     pub(crate) returned: bool,
     /// How often it has forced a rollback of all sites.
-    pub(crate) set_backs: u32,
+    pub(crate) rollbacks: u32,
     /// Number of unsolicited feedback messages.
     pub(crate) echoes: u32,
     /// How often its conditions did not match its summary.
@@ -71,7 +71,7 @@ impl Seat {
             told: false,
             standing: None,
             returned: false,
-            set_backs: 0,
+            rollbacks: 0,
             echoes: 0,
             condition_faults: 0,
             fault: None,

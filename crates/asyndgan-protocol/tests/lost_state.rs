@@ -11,7 +11,7 @@ const ROUNDS: u64 = 40;
 fn world(lost_state: LostState) -> World {
     let mut world = World::new(RunDescription { checkpoint_every: 5, ..run(ROUNDS, Waiting::All) }, &[2, 2, 2]);
     world.policy.lost_state = lost_state;
-    world.policy.set_backs_max = 3;
+    world.policy.rollbacks_max = 3;
     // Where state is lost, rounds are done again with other images.
     world.strict = false;
     world.kill_server();
@@ -98,7 +98,7 @@ fn the_operator_may_wait_for_the_site_or_go_back_instead() {
     waits.play(1, 0);
     assert_eq!(waits.generator, Some(undisturbed(&waits.run, &[2, 2, 2])));
 
-    let mut goes_back = world(LostState::GoBack);
+    let mut goes_back = world(LostState::RollBack);
     until(&mut goes_back, 23);
     goes_back.lose_disk(1);
     // Later checkpoints stay until the run is past them.
@@ -110,7 +110,7 @@ fn the_operator_may_wait_for_the_site_or_go_back_instead() {
 
 #[test]
 fn going_back_deletes_no_later_checkpoint_before_the_run_is_past_it() {
-    let mut world = world(LostState::GoBack);
+    let mut world = world(LostState::RollBack);
     until(&mut world, 23);
     assert_eq!(world.server_checkpoints(), [15, 20]);
     world.lose_disk(1);

@@ -106,8 +106,8 @@ impl RealData {
         let mut set = DataSet::find(folder)?;
         set.layer = layer.map(str::to_owned);
         let mut unusable = set.unusable();
-        for passed_over in set.passed_over.iter().filter(|p| !p.is_problem) {
-            eprintln!("note: {} is skipped: {}", passed_over.path.display(), passed_over.reason);
+        for skipped in set.skipped.iter().filter(|p| !p.is_problem) {
+            eprintln!("note: {} is skipped: {}", skipped.path.display(), skipped.reason);
         }
         // Held-out images without labels are of no use here.
         let (cases, unlabelled): (Vec<CaseFiles>, Vec<CaseFiles>) =
@@ -123,8 +123,8 @@ impl RealData {
         for (n, case) in cases.into_iter().enumerate() {
             for folder in case.images.iter().filter(|path| path.is_dir()) {
                 // What cannot be read is an error of the case.
-                for passed_over in dicom::passed_over(folder).unwrap_or_default() {
-                    bar.say(&format!("note: {} is skipped: {}", passed_over.path.display(), passed_over.reason));
+                for skipped in dicom::skipped(folder).unwrap_or_default() {
+                    bar.say(&format!("note: {} is skipped: {}", skipped.path.display(), skipped.reason));
                 }
             }
             match data.item(&case, recipe) {

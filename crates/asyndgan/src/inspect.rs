@@ -33,14 +33,14 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
     if let Some(ignore) = set.ignore {
         writeln!(out, "label {ignore} is the ignore label: its voxels are not annotated")?;
     }
-    let (mut problems, mut shown, mut passed_over) = (set.unusable(), Vec::new(), Vec::new());
+    let (mut problems, mut shown, mut skipped) = (set.unusable(), Vec::new(), Vec::new());
     let mut not_prepared = Vec::new();
-    passed_over.extend(set.passed_over.iter().filter(|p| !p.is_problem).cloned());
+    skipped.extend(set.skipped.iter().filter(|p| !p.is_problem).cloned());
     let mut bar = Progress::new("inspect cases", set.cases.len() as u64);
     for (i, case) in set.cases.iter().enumerate() {
         for folder in case.images.iter().filter(|path| path.is_dir()) {
             // What cannot be read is an error of the case.
-            passed_over.extend(dicom::passed_over(folder).unwrap_or_default());
+            skipped.extend(dicom::skipped(folder).unwrap_or_default());
         }
         match look(&set, case) {
             Ok(Look { line, first, refused }) => {
@@ -56,9 +56,9 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
         bar.set(i as u64 + 1);
     }
     drop(bar);
-    if !passed_over.is_empty() {
+    if !skipped.is_empty() {
         writeln!(out, "skipped files:")?;
-        for one in &passed_over {
+        for one in &skipped {
             writeln!(out, "  {}: {}", one.path.display(), one.reason)?;
         }
     }

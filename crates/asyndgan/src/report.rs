@@ -75,7 +75,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
-    let (mut counted_from_round, mut versions) = (BTreeMap::new(), Vec::new());
+    let (mut resumed_from_round, mut versions) = (BTreeMap::new(), Vec::new());
     for &seed in &run.seeds {
         for &arm in arms {
             let key = format!("seed-{seed}/{arm}");
@@ -84,7 +84,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
             if arm.is_synthetic() {
                 let train: TrainRecord = read_json(&folder.proof(Step::Train(arm, seed)))?;
                 spent += train.seconds;
-                counted_from_round.insert(key.clone(), train.counted_from_round);
+                resumed_from_round.insert(key.clone(), train.resumed_from_round);
                 bytes.insert(key.clone(), train.bytes);
                 versions.push(train.versions);
             }
@@ -122,8 +122,8 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         convention: convention(run.experiment)?,
         bytes,
         seconds,
-        counted_from_round,
-        spent: spent(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
+        resumed_from_round,
+        seconds_by_step: seconds_by_step(&fs::read_to_string(folder.path.join(SPENT)).unwrap_or_default()),
         dates: dates(folder, arms)?,
         versions: together(&versions),
         configuration: run.clone(),
@@ -142,7 +142,7 @@ fn dates(folder: &RunFolder, arms: &[Arm]) -> Result<Vec<String>> {
 }
 
 /// What the steps took, by subcommand; lines that say nothing are passed over.
-fn spent(text: &str) -> BTreeMap<String, f64> {
+fn seconds_by_step(text: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in text.lines() {
         let parts: Vec<&str> = line.split(',').collect();
@@ -291,6 +291,6 @@ mod tests {
     #[test]
     fn seconds_are_added_up_by_kind_of_step() {
         let text = "evaluate,RealAll: evaluate (seed 0),1.5\ntrain,SynAll: train generator (seed 0),4.0\nevaluate,SynAll: evaluate (seed 0),2.0\neval";
-        assert_eq!(spent(text), [("evaluate".to_owned(), 3.5), ("train".to_owned(), 4.0)].into());
+        assert_eq!(seconds_by_step(text), [("evaluate".to_owned(), 3.5), ("train".to_owned(), 4.0)].into());
     }
 }

@@ -108,7 +108,7 @@ pub(crate) fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     write_results(folder, &place, &server)?;
     let record = TrainRecord {
         seconds: started.elapsed().as_secs_f64(),
-        counted_from_round: first.unwrap_or(0),
+        resumed_from_round: first.unwrap_or(0),
         bytes: traffic(&ledger),
         versions: folder.provenance(arm),
         events: Vec::new(),

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
 use crate::{Error, Format, files};
 
 /// Modality, and how the names of its files end: until 2021, and later.
@@ -19,7 +19,7 @@ const DEPTH_MAX: usize = 3;
 #[derive(Default)]
 struct Found {
     cases: Vec<CaseFiles>,
-    passed_over: Vec<PassedOver>,
+    skipped: Vec<SkippedFile>,
 }
 
 /// One case's files in a folder.
@@ -35,13 +35,13 @@ pub(super) fn fits(folder: &Path) -> Result<bool, Error> {
 }
 
 /// A volume that no case uses, in a folder without any case.
-pub(super) fn unused_volume(folder: &Path) -> Result<Option<PassedOver>, Error> {
-    let is_volume = |p: &PassedOver| p.is_problem && Format::of(&p.path).is_some_and(Format::is_volume);
-    Ok(look(folder)?.passed_over.into_iter().find(is_volume))
+pub(super) fn unused_volume(folder: &Path) -> Result<Option<SkippedFile>, Error> {
+    let is_volume = |p: &SkippedFile| p.is_problem && Format::of(&p.path).is_some_and(Format::is_volume);
+    Ok(look(folder)?.skipped.into_iter().find(is_volume))
 }
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
-    let Found { cases, passed_over } = look(folder)?;
+    let Found { cases, skipped } = look(folder)?;
     // A modality that no case has is one that this download left out; one that some have is missing in the others.
     let has = |k: usize| cases.iter().any(|c| c.images[k].symlink_metadata().is_ok());
     let kept: Vec<usize> = (0..MODALITIES.len()).filter(|&k| has(k)).collect();
@@ -56,7 +56,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     Ok(DataSet {
         channels: kept.iter().map(|&k| MODALITIES[k].0.to_owned()).collect(),
         labels: labels(&cases),
-        passed_over,
+        skipped,
         ..DataSet::new(folder, Layout::Brats, cases)
     })
 }
@@ -99,7 +99,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
     }
     let entries = files::entries(folder)?;
     if entries.is_empty() {
-        found.passed_over.push(PassedOver::note(folder, "it is empty"));
+        found.skipped.push(SkippedFile::note(folder, "it is empty"));
     }
     let (mut parts, mut others) = (BTreeMap::<String, Parts>::new(), Vec::new());
     for path in &entries {
@@ -108,7 +108,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
                 let case = parts.entry(case).or_default();
                 let taken = place.map_or(&mut case.labels, |k| &mut case.images[k]);
                 if let Some(first) = taken {
-                    found.passed_over.push(PassedOver::problem(path, format!("{} is the same part of that case", first.display())));
+                    found.skipped.push(SkippedFile::problem(path, format!("{} is the same part of that case", first.display())));
                 } else {
                     *taken = Some(path.clone());
                 }
@@ -116,7 +116,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
             None if !path.is_dir() && is_companion(path, &entries) => {}
             None if !path.is_dir() => others.push(path.clone()),
             None if depth > 0 => enter(path, depth - 1, seen, found)?,
-            None => found.passed_over.push(PassedOver::note(path, format!("it is more than {DEPTH_MAX} folders deep"))),
+            None => found.skipped.push(SkippedFile::note(path, format!("it is more than {DEPTH_MAX} folders deep"))),
         }
     }
     let is_single = parts.len() == 1;
@@ -127,7 +127,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
         let odd: Vec<usize> = (0..others.len()).filter(|&n| may_be_segmentation(&others[n])).collect();
         if let [n] = odd[..] {
             let labels = others.remove(n);
-            found.passed_over.push(PassedOver::note(&labels, "its name is unusual, but it is used as the case's segmentation"));
+            found.skipped.push(SkippedFile::note(&labels, "its name is unusual, but it is used as the case's segmentation"));
             only.labels = Some(labels);
         }
     }
@@ -135,12 +135,12 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
     for (id, parts) in parts {
         found.cases.push(parts.case(folder, id));
     }
-    found.passed_over.extend(others.iter().map(|path| {
+    found.skipped.extend(others.iter().map(|path| {
         let is_volume = Format::of(path).is_some_and(Format::is_volume);
         if is_volume && of_case {
-            return PassedOver::note(path, "its name is neither that of a BraTS modality nor that of a BraTS segmentation");
+            return SkippedFile::note(path, "its name is neither that of a BraTS modality nor that of a BraTS segmentation");
         }
-        PassedOver::unused(path, "its name does not end in a BraTS modality or segmentation, such as _t2 or -t2w")
+        SkippedFile::unused(path, "its name does not end in a BraTS modality or segmentation, such as _t2 or -t2w")
     }));
     Ok(())
 }

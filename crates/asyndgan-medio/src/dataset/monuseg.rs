@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CaseFiles, DataSet, Layout, PassedOver, Split};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split};
 use crate::{Error, Format, files};
 
 /// A folder in the data set, by its name in capital or small letters.
@@ -43,10 +43,10 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
     } else {
         folder_named(entries, "annotations").cloned().unwrap_or_else(|| folder.join("Annotations"))
     };
-    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     for image in &images {
         if !is_picture(image) {
-            passed_over.push(PassedOver::unused(image, "it is not a PNG or TIFF picture"));
+            skipped.push(SkippedFile::unused(image, "it is not a PNG or TIFF picture"));
             continue;
         }
         let id = stem(image);
@@ -65,19 +65,19 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
     }
     for path in annotations.iter().chain(&maps).filter(|path| cases.iter().all(|case| case.labels.as_ref() != Some(path))) {
         let has_picture = cases.iter().any(|case| case.id == stem(path));
-        passed_over.push(match (has_picture, is_picture(path) || is_annotation(path)) {
-            (true, true) => PassedOver::note(path, "the case's instance map is used instead"),
-            (false, true) => PassedOver::problem(path, "there is no picture with the same name"),
-            (_, false) => PassedOver::unused(path, "it is neither a picture nor an annotation"),
+        skipped.push(match (has_picture, is_picture(path) || is_annotation(path)) {
+            (true, true) => SkippedFile::note(path, "the case's instance map is used instead"),
+            (false, true) => SkippedFile::problem(path, "there is no picture with the same name"),
+            (_, false) => SkippedFile::unused(path, "it is neither a picture nor an annotation"),
         });
     }
     let known = ["tissue images", "annotations", "instance labels"];
     for path in entries {
         let is_known = path.file_name().is_some_and(|n| known.iter().any(|k| n.eq_ignore_ascii_case(k)));
         if (path.is_dir() && !is_known) || (path.is_file() && !images.contains(path) && !annotations.contains(path)) {
-            passed_over.push(PassedOver::note(path, "it is not part of MoNuSeg's layout"));
+            skipped.push(SkippedFile::note(path, "it is not part of MoNuSeg's layout"));
         }
     }
     let channels = ["red", "green", "blue"].map(str::to_owned).to_vec();
-    Ok(DataSet { channels, passed_over, ..DataSet::new(folder, Layout::Monuseg, cases) })
+    Ok(DataSet { channels, skipped, ..DataSet::new(folder, Layout::Monuseg, cases) })
 }

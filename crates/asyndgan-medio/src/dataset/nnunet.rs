@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
 use crate::{Error, Format, files};
 
 /// The fields of `dataset.json` that this crate uses.
@@ -100,28 +100,28 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         return Err(Error::unsupported(&path, fact));
     }
     let (labels, ignore) = description.labels(&path)?;
-    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     for (images, labels, split) in PARTS {
         if folder.join(images).is_dir() {
             let part = Part { folder, ending: &description.file_ending, channels: channels.len(), images, labels, split };
-            part.find(&mut cases, &mut passed_over)?;
+            part.find(&mut cases, &mut skipped)?;
         } else if folder.join(labels).is_dir() {
-            passed_over.push(PassedOver::problem(&folder.join(labels), format!("its image folder {images} does not exist")));
+            skipped.push(SkippedFile::problem(&folder.join(labels), format!("its image folder {images} does not exist")));
         }
     }
     let trained = cases.iter().filter(|c| c.split == Split::Train).count();
     if trained != description.num_training && trained > 0 {
         let fact = format!("numTraining is {}, but imagesTr has {trained} cases; correct one of them", description.num_training);
-        passed_over.push(PassedOver::problem(&path, fact));
+        skipped.push(SkippedFile::problem(&path, fact));
     }
     let known = PARTS.map(|(images, labels, _)| [images, labels]).concat();
     for path in files::entries(folder)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name != "dataset.json" && !(path.is_dir() && known.contains(&name.as_str())) {
-            passed_over.push(PassedOver::note(&path, "it is not a part of nnU-Net's layout that contains cases"));
+            skipped.push(SkippedFile::note(&path, "it is not a part of nnU-Net's layout that contains cases"));
         }
     }
-    Ok(DataSet { channels, labels, ignore, passed_over, ..DataSet::new(folder, Layout::NnUnet, cases) })
+    Ok(DataSet { channels, labels, ignore, skipped, ..DataSet::new(folder, Layout::NnUnet, cases) })
 }
 
 /// Images and their labels in two folders.
@@ -135,14 +135,14 @@ struct Part<'a> {
 }
 
 impl Part<'_> {
-    fn find(&self, cases: &mut Vec<CaseFiles>, passed_over: &mut Vec<PassedOver>) -> Result<(), Error> {
+    fn find(&self, cases: &mut Vec<CaseFiles>, skipped: &mut Vec<SkippedFile>) -> Result<(), Error> {
         let mut by_case: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let entries = files::entries(&self.folder.join(self.images))?;
         for image in &entries {
             match self.case_of(image) {
                 Ok(case) => by_case.entry(case).or_default().push(image.clone()),
                 Err(_) if is_companion(image, &entries) => {}
-                Err(reason) => passed_over.push(PassedOver::unused(image, reason)),
+                Err(reason) => skipped.push(SkippedFile::unused(image, reason)),
             }
         }
         let truths = self.folder.join(self.labels);
@@ -156,7 +156,7 @@ impl Part<'_> {
                     None if is_companion(path, &entries) => continue,
                     None => format!("its name does not end in {}, the file_ending in dataset.json", self.ending),
                 };
-                passed_over.push(PassedOver::unused(path, reason));
+                skipped.push(SkippedFile::unused(path, reason));
             }
         }
         cases.extend(by_case.into_iter().map(|(id, found)| self.case(id, &found)));

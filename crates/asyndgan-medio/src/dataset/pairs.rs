@@ -19,7 +19,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CaseFiles, DataSet, Layout, PassedOver, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
 use crate::{Error, Format, files};
 
 #[derive(Deserialize)]
@@ -55,13 +55,13 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         return Err(Error::unsupported(&path, "images and masks are the same folder; use two different folders"));
     }
     let (found_images, found_masks) = (files::entries(&images)?, files::entries(&masks)?);
-    let (mut cases, mut passed_over) = (Vec::new(), Vec::new());
+    let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     let mut masks_by_stem = BTreeMap::<String, Vec<PathBuf>>::new();
     for mask in &found_masks {
         match mask_stem(mask) {
             Some(stem) => masks_by_stem.entry(stem).or_default().push(mask.clone()),
             None if is_companion(mask, &found_masks) => {}
-            None => passed_over.push(PassedOver::unused(mask, "")),
+            None => skipped.push(SkippedFile::unused(mask, "")),
         }
     }
     for image in &found_images {
@@ -69,7 +69,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         let id = if image.is_dir() { Some(name(image)) } else { Format::stem(image) };
         let Some(id) = id else {
             if !is_companion(image, &found_images) {
-                passed_over.push(PassedOver::unused(image, ""));
+                skipped.push(SkippedFile::unused(image, ""));
             }
             continue;
         };
@@ -89,14 +89,14 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         });
     }
     let reason = format!("there is no image with the same name in {}", description.images);
-    passed_over.extend(masks_by_stem.into_values().flatten().map(|mask| PassedOver::problem(&mask, &reason)));
+    skipped.extend(masks_by_stem.into_values().flatten().map(|mask| SkippedFile::problem(&mask, &reason)));
     for beside in files::entries(folder)? {
         if beside != path && !images.starts_with(&beside) && !masks.starts_with(&beside) {
-            passed_over.push(PassedOver::note(&beside, "pairs.toml does not mention it"));
+            skipped.push(SkippedFile::note(&beside, "pairs.toml does not mention it"));
         }
     }
     let labels = description.labels.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
-    Ok(DataSet { channels: description.channels, labels, passed_over, ..DataSet::new(folder, Layout::Pairs, cases) })
+    Ok(DataSet { channels: description.channels, labels, skipped, ..DataSet::new(folder, Layout::Pairs, cases) })
 }
 
 fn name(path: &Path) -> String {

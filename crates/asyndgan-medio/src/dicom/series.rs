@@ -13,7 +13,7 @@ use super::{
     object::{Kind, Object, item, kind, numbers},
     pixels::Pixels,
 };
-use crate::{Affine, Error, PassedOver, Volume, files, voxels::VOXELS_MAX};
+use crate::{Affine, Error, SkippedFile, Volume, files, voxels::VOXELS_MAX};
 
 /// Slices closer than this lie at the same place.
 const SAME_PLACE_MM: f64 = 1e-3;
@@ -32,7 +32,7 @@ const ENHANCED: [&str; 4] = [
 ];
 
 /// Reads a folder with one CT or MR series: slices in any order and with any file names, or one multi-frame file.
-/// DICOMDIR files, text, and objects without pixels are skipped; [`passed_over`] lists them.
+/// DICOMDIR files, text, and objects without pixels are skipped; [`skipped`] lists them.
 ///
 /// # Shapes
 /// `[slices, rows, columns]`. Slices are sorted by their position along the normal; file names and instance numbers are
@@ -80,17 +80,17 @@ pub fn read_series(folder: &Path) -> Result<Volume, Error> {
 ///
 /// # Errors
 /// As [`read_series`], for the files that have to be inspected.
-pub fn passed_over(folder: &Path) -> Result<Vec<PassedOver>, Error> {
-    let Files { mut passed_over, folders, .. } = Files::of(folder)?;
-    passed_over.extend(folders.iter().map(|path| PassedOver::note(path, "subfolders of a series folder are not read")));
-    Ok(passed_over)
+pub fn skipped(folder: &Path) -> Result<Vec<SkippedFile>, Error> {
+    let Files { mut skipped, folders, .. } = Files::of(folder)?;
+    skipped.extend(folders.iter().map(|path| SkippedFile::note(path, "subfolders of a series folder are not read")));
+    Ok(skipped)
 }
 
 /// What a series' folder holds.
 #[derive(Default)]
 struct Files {
     slices: Vec<Slice>,
-    passed_over: Vec<PassedOver>,
+    skipped: Vec<SkippedFile>,
     folders: Vec<PathBuf>,
 }
 
@@ -103,11 +103,11 @@ impl Files {
                 continue;
             }
             match kind(&path)? {
-                Kind::Other(reason) => found.passed_over.push(PassedOver::note(&path, reason)),
+                Kind::Other(reason) => found.skipped.push(SkippedFile::note(&path, reason)),
                 Kind::Dicom => {
                     let object = Object::read(&path)?;
                     if object.inner.element(tags::ROWS).is_err() && object.inner.element(tags::PIXEL_DATA).is_err() {
-                        found.passed_over.push(PassedOver::note(&path, "it is a DICOM object without pixels"));
+                        found.skipped.push(SkippedFile::note(&path, "it is a DICOM object without pixels"));
                     } else {
                         found.slices.extend(Slice::all_of(object)?);
                     }

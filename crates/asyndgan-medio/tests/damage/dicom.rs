@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use asyndgan_medio::dicom::{parse_slice, passed_over, read_segmentation, read_series};
+use asyndgan_medio::dicom::{parse_slice, read_segmentation, read_series, skipped};
 
 use crate::{complaint, copy_series, golden};
 
@@ -45,7 +45,7 @@ fn slices_with_a_wrong_scale_or_place_are_refused() {
 }
 
 #[test]
-fn a_slice_that_is_damaged_is_not_passed_over() {
+fn a_slice_that_is_damaged_is_not_skipped() {
     let folder = tempfile::tempdir().expect("a folder");
     for cut in [0, 100, 140] {
         copy_series(folder.path());
@@ -172,7 +172,7 @@ fn a_segmentation_that_ends_early_is_refused() {
 }
 
 #[test]
-fn what_lies_beside_the_slices_is_passed_over_and_listed() {
+fn what_lies_beside_the_slices_is_skipped_and_listed() {
     let folder = tempfile::tempdir().expect("a folder");
     copy_series(folder.path());
     for (name, content) in [("README", "how to view these images\n"), ("dicomdir", "DICM"), ("Thumbs.db", "\0\x01"), ("report.pdf", "%PDF")]
@@ -181,7 +181,7 @@ fn what_lies_beside_the_slices_is_passed_over_and_listed() {
     }
     fs::create_dir(folder.path().join("other")).expect("made");
     assert_eq!(read_series(folder.path()).expect("read").voxels.dim().0, 4);
-    let listed = passed_over(folder.path()).expect("listed");
+    let listed = skipped(folder.path()).expect("listed");
     let names: Vec<_> = listed.iter().filter_map(|p| p.path.file_name()?.to_str()).collect();
     assert_eq!(names, ["README", "Thumbs.db", "dicomdir", "report.pdf", "other"]);
     assert!(listed.iter().all(|p| !p.is_problem && !p.reason.is_empty()));

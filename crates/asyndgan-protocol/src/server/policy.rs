@@ -21,7 +21,8 @@ pub enum LostState {
     /// The site is rejected until its folder is restored.
     Wait,
     /// All sites roll back to the latest checkpoint that all of them hold, or to the beginning if there is none.
-    GoBack,
+    #[serde(alias = "go_back")]
+    RollBack,
 }
 
 /// The limits that the operator of a server sets for sites.
@@ -45,7 +46,7 @@ pub struct ServerPolicy {
     pub lost_state: LostState,
     /// How often one site may force a rollback of all sites by restarting from its checkpoint. After that, only this
     /// site continues from its checkpoint.
-    pub set_backs_max: u32,
+    pub rollbacks_max: u32,
 }
 
 impl ServerPolicy {
@@ -59,7 +60,7 @@ impl ServerPolicy {
             feedback_ratio_max: 10.0,
             feedback_strikes_max: 20,
             lost_state: LostState::Fresh,
-            set_backs_max: 10,
+            rollbacks_max: 10,
         }
     }
 
@@ -70,7 +71,7 @@ impl ServerPolicy {
             condition_bytes_max: u64::MAX,
             weight_ratio_max: f64::INFINITY,
             feedback_ratio_max: f64::INFINITY,
-            set_backs_max: u32::MAX,
+            rollbacks_max: u32::MAX,
             ..Self::new(patience)
         }
     }

@@ -106,7 +106,7 @@ impl Server {
         let all_hold = |round: &u64| self.seats.iter().all(|s| s.holds(*round));
         let latest = self.checkpoints.last().copied().unwrap_or(0);
         self.round = match self.policy.lost_state {
-            LostState::GoBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
+            LostState::RollBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
             _ => latest,
         };
         let round = self.round;

@@ -150,11 +150,11 @@ impl Server {
             let answered = seat.answer.is_some();
             let fits = in_memory == Some(round + 1) || !answered && in_memory == Some(round);
             let latest = self.latest_checkpoint();
-            let go_back = self.policy.lost_state == LostState::GoBack;
+            let go_back = self.policy.lost_state == LostState::RollBack;
             let mut restore = None;
             if !fits {
-                if seat.holds(latest) && seat.set_backs < self.policy.set_backs_max || go_back {
-                    self.seat_mut(site).set_backs += 1;
+                if seat.holds(latest) && seat.rollbacks < self.policy.rollbacks_max || go_back {
+                    self.seat_mut(site).rollbacks += 1;
                     self.set_back();
                     return true;
                 }

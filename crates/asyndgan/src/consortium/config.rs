@@ -40,10 +40,10 @@ pub(super) struct ServerConfig {
     synthetic: Dtype,
     #[serde(default = "f32s")]
     feedback: Dtype,
-    #[serde(default = "an_hour")]
-    answer_minutes: f64,
-    #[serde(default = "a_day")]
-    absence_hours: f64,
+    #[serde(default = "an_hour", alias = "answer_minutes")]
+    response_timeout_minutes: f64,
+    #[serde(default = "a_day", alias = "absence_hours")]
+    reconnect_timeout_hours: f64,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
     cases_max: Option<u32>,
@@ -51,7 +51,8 @@ pub(super) struct ServerConfig {
     weight_ratio_max: Option<f64>,
     feedback_ratio_max: Option<f64>,
     lost_state: Option<LostState>,
-    set_backs_max: Option<u32>,
+    #[serde(alias = "set_backs_max")]
+    rollbacks_max: Option<u32>,
     #[serde(default)]
     settings: toml::Table,
 }
@@ -68,8 +69,8 @@ pub(super) struct SiteConfig {
     pub(super) folder: PathBuf,
     #[serde(default = "auto")]
     pub(super) device: String,
-    #[serde(default = "a_day")]
-    absence_hours: f64,
+    #[serde(default = "a_day", alias = "absence_hours")]
+    reconnect_timeout_hours: f64,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
     #[serde(default)]
@@ -152,7 +153,7 @@ impl ServerConfig {
         policy.weight_ratio_max = self.weight_ratio_max.unwrap_or(policy.weight_ratio_max);
         policy.feedback_ratio_max = self.feedback_ratio_max.unwrap_or(policy.feedback_ratio_max);
         policy.lost_state = self.lost_state.unwrap_or(policy.lost_state);
-        policy.set_backs_max = self.set_backs_max.unwrap_or(policy.set_backs_max);
+        policy.rollbacks_max = self.rollbacks_max.unwrap_or(policy.rollbacks_max);
         for (name, ratio) in [("weight_ratio_max", policy.weight_ratio_max), ("feedback_ratio_max", policy.feedback_ratio_max)] {
             ensure!(ratio >= 1.0, "{name} is {ratio}; use a number of at least 1, or inf");
         }
@@ -160,8 +161,8 @@ impl ServerConfig {
     }
 
     fn patience(&self) -> Result<Patience> {
-        let answer = duration("answer_minutes", self.answer_minutes, 60.0)?;
-        let absence = duration("absence_hours", self.absence_hours, 3600.0)?.max(Duration::from_secs(1));
+        let answer = duration("response_timeout_minutes", self.response_timeout_minutes, 60.0)?;
+        let absence = duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)?.max(Duration::from_secs(1));
         Ok(Patience { answer, absence })
     }
 
@@ -212,10 +213,35 @@ impl SiteConfig {
     }
 
     pub(super) fn absence(&self) -> Result<Duration> {
-        duration("absence_hours", self.absence_hours, 3600.0)
+        duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)
     }
 
     pub(super) fn keep_alive(&self) -> Result<Duration> {
         Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_under_their_former_names() {
+        let server = r#"
+            name = "trial"
+            sites = ["north"]
+            images = "brain"
+            keys = "keys"
+            folder = "run"
+        "#;
+        let former = "answer_minutes = 7\nabsence_hours = 3\nset_backs_max = 5\nlost_state = \"go_back\"\n";
+        let current = "response_timeout_minutes = 7\nreconnect_timeout_hours = 3\nrollbacks_max = 5\nlost_state = \"roll_back\"\n";
+        for fields in [former, current] {
+            let config: ServerConfig = toml::from_str(&format!("{server}{fields}")).expect("a server's configuration");
+            let patience = config.patience().expect("durations in range");
+            assert_eq!((patience.answer.as_secs(), patience.absence.as_secs()), (7 * 60, 3 * 3600));
+            let policy = config.policy().expect("limits in range");
+            assert_eq!((policy.rollbacks_max, policy.lost_state), (5, LostState::RollBack));
+        }
     }
 }

@@ -31,8 +31,8 @@ synthetic = "f32"
 feedback = "f32"
 
 device = "auto"                 # device of the generator: auto (a GPU if available), cpu or cuda
-answer_minutes = 60             # a connected site that does not answer for this long is considered lost
-absence_hours = 24              # if a required site is away for this long, the server stops; restart it to resume the run
+response_timeout_minutes = 60   # a connected site that does not answer for this long is considered lost
+reconnect_timeout_hours = 24    # if a required site is away for this long, the server stops; restart it to resume the run
 
 # Limits on what a site may do to the run.
 cases_max = 100000              # cases that one site may claim
@@ -41,9 +41,9 @@ weight_ratio_max = 10.0         # a site's weight is at most this many times the
 feedback_ratio_max = 10.0       # feedback is scaled down if its norm is more than this many times the median of the other
                                 # sites, or of the site's own earlier feedback
 lost_state = "fresh"            # if a site comes back without its checkpoint: fresh (it resumes with a fresh discriminator or its
-                                # nearest checkpoint), wait (until its folder is restored), go_back (all sites go back to a
+                                # nearest checkpoint), wait (until its folder is restored), roll_back (all sites go back to a
                                 # common checkpoint)
-set_backs_max = 10              # how often one site may set all others back by restarting from its checkpoint
+rollbacks_max = 10              # how often one site may set all others back by restarting from its checkpoint
 
 [settings]                      # overrides any setting of the profile
 # rounds = 3000
@@ -61,7 +61,7 @@ bundle = "north.pem"            # certificates from the server's operator; if th
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
-absence_hours = 24              # how long to wait for a server that does not answer
+reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
 approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
                                 # administrator: join only a run that the administrator has approved
 

@@ -118,7 +118,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     write_results(&folder, &place, &trainer)?;
     let record = TrainRecord {
         seconds: started.elapsed().as_secs_f64(),
-        counted_from_round: first.unwrap_or(0),
+        resumed_from_round: first.unwrap_or(0),
         bytes: traffic(&records.ledger),
         versions: folder.provenance(Arm::AsynDgan),
         events: events.that_count()?,

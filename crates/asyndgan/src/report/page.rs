@@ -79,7 +79,7 @@ fn provenance(table: &Table) -> Markup {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
             (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil()))
             " min of compute time"
-            @if table.counted_from_round.values().any(|&round| round > 0) { " (without the time before an interruption of training)" } "."
+            @if table.resumed_from_round.values().any(|&round| round > 0) { " (without the time before an interruption of training)" } "."
         }
         @let changed = table.changed_settings();
         @if !changed.is_empty() { p { "Settings that differ from the profile: " (changed.join(", ")) } }
@@ -270,7 +270,7 @@ fn traffic(table: &Table) -> Markup {
         div.wide { table {
             thead { tr { th { "run" } th { "site" } th.number { "MB" } th { "by kind of message" } } }
             tbody { @for (run, sites) in &table.bytes { @for (site, kinds) in sites { tr {
-                td { (run) @if let Some(round) = table.counted_from_round.get(run).filter(|&&round| round > 0) {
+                td { (run) @if let Some(round) = table.resumed_from_round.get(run).filter(|&&round| round > 0) {
                     br; span.small { "counted from round " (round) " only: training was interrupted there" }
                 } }
                 td { (site) }
@@ -301,10 +301,10 @@ fn configuration(table: &Table) -> Markup {
             summary { "Metrics" }
             dl { @for (name, value) in &table.convention { dt { (name) } dd { (value) } } }
         }
-        @let all: f64 = table.spent.values().sum();
+        @let all: f64 = table.seconds_by_step.values().sum();
         details open[all > 0.0] {
             summary { "Seconds" }
-            dl { @for (name, value) in &table.spent { dt { (name) } dd { (format!("{value:.0} s, {:.0} %", 100.0 * value / all)) } } }
+            dl { @for (name, value) in &table.seconds_by_step { dt { (name) } dd { (format!("{value:.0} s, {:.0} %", 100.0 * value / all)) } } }
             dl { @for (name, value) in &table.seconds { dt { (name) } dd { (format!("{value:.0}")) } } }
         }
         p.small { @for (name, version) in &table.versions { (name) " " (version) "; " } }

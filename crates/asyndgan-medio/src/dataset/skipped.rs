@@ -5,7 +5,7 @@ use crate::{Format, files};
 /// A file or folder in a data set that no case uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct PassedOver {
+pub struct SkippedFile {
     /// Where it is.
     pub path: PathBuf,
     /// Why it is not used.
@@ -20,7 +20,7 @@ const OTHER_IMAGES: [&str; 17] = [
     ".mgz",
 ];
 
-impl PassedOver {
+impl SkippedFile {
     pub(crate) fn note(path: &Path, reason: impl Into<String>) -> Self {
         Self { path: path.into(), reason: reason.into(), is_problem: false }
     }
