@@ -23,7 +23,7 @@ pub enum DataKind {
 }
 
 impl DataKind {
-    /// How tables and banners call it.
+    /// Its name in tables and reports.
     pub fn label(self) -> &'static str {
         match self {
             DataKind::Phantom => "PHANTOM DATA, artificial patients: not a medical result",
@@ -43,11 +43,11 @@ pub struct PreparedSite {
     pub name: String,
     /// Volumes or tiles, by name: two visits of one patient are two.
     pub patients: Vec<String>,
-    /// Slices or patches made of them.
+    /// Slices or patches cut from them.
     pub cases: usize,
 }
 
-/// What preparation made.
+/// The result of preparing data.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
     /// Where the images come from.
@@ -67,10 +67,10 @@ pub struct KindTraffic {
     pub bytes: u64,
 }
 
-/// What travelled between the server and one site, by kind of message.
+/// Traffic between the server and one site, by kind of message.
 pub type SiteTraffic = BTreeMap<String, KindTraffic>;
 
-/// What training an arm's generator left behind, besides the generator.
+/// The record of training an arm's generator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TrainRecord {
     /// Wall seconds of the last part.
@@ -79,12 +79,12 @@ pub struct TrainRecord {
     /// kept, as a consortium's is.
     #[serde(alias = "counted_from_round")]
     pub resumed_from_round: u64,
-    /// What travelled, by site from 1.
+    /// Traffic by site, from 1.
     pub bytes: BTreeMap<String, SiteTraffic>,
-    /// Versions of what computed the last part, and the device; empty of what was computed before they were written down.
+    /// Versions of the software that computed the last part, and the device; empty in records that predate this field.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
-    /// What happened that changes the result: sites that lost their state, or were dismissed.
+    /// Events that change the result: sites that lost their state or were dismissed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
 }
@@ -98,7 +98,7 @@ pub struct CaseScores {
     pub metrics: BTreeMap<String, Option<f64>>,
     /// Why a metric has no value.
     pub undefined: BTreeMap<String, String>,
-    /// Every slice's metrics by itself; empty of what is no volume, or was scored before slices were.
+    /// Metrics per slice; empty for pictures, and in records that predate this field.
     #[serde(default)]
     pub slices: Vec<BTreeMap<String, Option<f64>>>,
 }
@@ -110,13 +110,13 @@ pub struct ArmScores {
     pub arm: Arm,
     /// The seed.
     pub seed: u64,
-    /// Images the segmenter learnt from.
+    /// Number of images that the segmenter learned from.
     pub training_images: usize,
     /// Every held-out case.
     pub cases: Vec<CaseScores>,
     /// Wall seconds of segmenter and scoring.
     pub seconds: f64,
-    /// Versions of what computed it, and the device; empty of what was computed before they were written down.
+    /// Versions of the software that computed it, and the device; empty in records that predate this field.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,
 }
@@ -132,7 +132,7 @@ pub struct MetricSummary {
     pub interval: Option<[f64; 2]>,
     /// Cases with a value.
     pub n: usize,
-    /// Cases without.
+    /// Cases without a value.
     pub undefined: usize,
     /// Slices with and without a value, where a case's value is the mean over its slices.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,7 +148,7 @@ pub struct Row {
     pub metrics: BTreeMap<String, MetricSummary>,
 }
 
-/// What a run's intervals say about a claim.
+/// The verdict on a claim, from the intervals of its comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -182,9 +182,9 @@ pub struct Comparison {
 /// A claim of the paper, compared with the run's scores.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Claim {
-    /// What is claimed.
+    /// The claim in words.
     pub claim: String,
-    /// What the intervals say about it.
+    /// The joint verdict of its comparisons.
     pub verdict: Verdict,
     /// The comparisons that it consists of; the one that supports it least comes first.
     pub comparisons: Vec<Comparison>,
@@ -201,7 +201,7 @@ pub struct PerSlice {
     pub convention: BTreeMap<String, String>,
 }
 
-/// Which data a table is about.
+/// The data of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
     /// Where the images come from.
@@ -225,7 +225,7 @@ pub struct ImageQuality {
     pub fid: Option<f64>,
     /// Kernel distance.
     pub kid: Option<f64>,
-    /// Share of them that are like real ones.
+    /// Share of them that resemble real images.
     pub precision: Option<f64>,
     /// Share of the real ones that they cover.
     pub recall: Option<f64>,
@@ -238,13 +238,13 @@ pub struct ImageQuality {
 /// The record of a whole run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Table {
-    /// Which experiment.
+    /// The experiment.
     pub experiment: Experiment,
-    /// Under which profile.
+    /// Its profile.
     pub profile: Profile,
-    /// On which data.
+    /// The data.
     pub data: Data,
-    /// Whether it was scored on patients of the training sites, to choose settings by.
+    /// Whether it was scored on patients of the training sites, which serves to choose settings.
     pub validation: bool,
     /// Seeds of the run.
     pub seeds: Vec<u64>,
@@ -252,27 +252,28 @@ pub struct Table {
     pub rows: Vec<Row>,
     /// The claims.
     pub claims: Vec<Claim>,
-    /// The same of every slice by itself; none of what is no volume.
+    /// The same per slice; `None` for pictures.
     pub per_slice: Option<PerSlice>,
-    /// The synthetic images beside real ones, under the first seed; empty without the arm of all real images.
+    /// Synthetic images compared with real ones, for the first seed; empty without the arm RealAll.
     pub image_quality: Vec<ImageQuality>,
     /// Mean of the first metric by rounds of the generator, under the first seed.
     pub curve: Vec<(u64, Option<f64>)>,
     /// The metrics' convention.
     pub convention: BTreeMap<String, String>,
-    /// What travelled, by seed, arm, site and kind of message.
+    /// Traffic by seed and arm, site, and kind of message.
     pub bytes: BTreeMap<String, BTreeMap<String, SiteTraffic>>,
     /// Wall seconds by seed and arm, training and evaluation together.
     pub seconds: BTreeMap<String, f64>,
     /// Rounds from which bytes and seconds of interrupted trainings count, by seed and arm; 0 unless interrupted.
     #[serde(alias = "counted_from_round")]
     pub resumed_from_round: BTreeMap<String, u64>,
-    /// Wall seconds by subcommand, of all arms and seeds; empty when no runner has written them down.
+    /// Wall seconds by subcommand, over all arms and seeds; empty if no runner recorded them.
     #[serde(alias = "spent")]
     pub seconds_by_step: BTreeMap<String, f64>,
-    /// Days on which its scores were computed, in order.
+    /// Days on which the scores were computed, in order.
     pub dates: Vec<String>,
-    /// Versions of what computed it, and the device; several where they changed on the way, "unknown" where a part does not say.
+    /// Versions of the software that computed it, and the device; several values if they changed during the run, "unknown" for
+    /// parts without a record.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,

@@ -3,7 +3,7 @@ use std::fmt::{self, Write as _};
 use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Table, Verdict, published::changed_settings};
 
 impl Table {
-    /// The table's title; phantom data are called so.
+    /// The table's title, which labels phantom data.
     pub fn title(&self) -> String {
         let what = match self.experiment {
             Experiment::Fig5 => "Figure 5: a mixture of Gaussians from sites that hold one each",
@@ -14,12 +14,12 @@ impl Table {
         format!("{what} ({}, {} profile{validation})", self.data.kind.label(), self.profile.name())
     }
 
-    /// Settings that differ from those of the profile, as people write them.
+    /// Settings that differ from those of the profile, as NAME=VALUE.
     pub fn changed_settings(&self) -> Vec<String> {
         changed_settings(self.experiment, self.profile, &self.configuration.settings)
     }
 
-    /// The table as Markdown, with its claims and where it comes from.
+    /// The table as Markdown, with its claims, data and settings.
     pub fn markdown(&self) -> String {
         let mut out = format!("# {}\n\n", self.title());
         self.write_rows(&mut out, &self.rows);
@@ -98,10 +98,10 @@ impl Table {
     }
 }
 
-/// What the rows per slice are.
-pub const PER_SLICE: &str = "Every slice of these volumes by itself, HD95 in its plane, each averaged over seeds. Cells: mean (standard deviation) \
-                             over held-out cases, each averaged over its slices that have a value; slices without one, of no tumour or with none \
-                             found under a seed, are left out and counted. n and undefined count cases.";
+/// Explains the per-slice rows.
+pub const PER_SLICE: &str = "Every slice is scored by itself, with HD95 in its plane, and averaged over seeds. Cells: mean (standard deviation) \
+                             over held-out cases, each the mean over its slices that have a value. Slices without a value (no tumour in the truth \
+                             or none predicted) are left out and counted. n and undefined count cases.";
 
 /// How to read the claims.
 const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, contradicted if one \
@@ -126,7 +126,7 @@ fn write_claims(out: &mut String, claims: &[Claim]) {
     }
 }
 
-/// How people call a metric.
+/// A metric's name in the headings of tables.
 pub fn heading(metric: &str) -> &str {
     match metric {
         "dice" => "Dice",
@@ -141,7 +141,7 @@ pub fn heading(metric: &str) -> &str {
 }
 
 impl MetricSummary {
-    /// Mean and standard deviation as people read them.
+    /// Mean and standard deviation as text.
     pub fn cell(&self) -> String {
         match (self.mean, self.sd) {
             (Some(mean), Some(sd)) => format!("{mean:.4} ({sd:.4})"),
@@ -150,7 +150,7 @@ impl MetricSummary {
         }
     }
 
-    /// How many slices have no value, as people read it, if there are any.
+    /// The number of slices without a value as text, if there are any.
     pub fn undefined_slices(&self) -> Option<String> {
         let [n, undefined] = self.slices.filter(|[_, undefined]| *undefined > 0)?;
         Some(format!("{undefined} of {} slices undefined", n + undefined))
@@ -169,7 +169,7 @@ impl fmt::Display for Verdict {
 }
 
 impl Comparison {
-    /// Both arms, the difference, its interval, p and the number of cases, as people read them.
+    /// Both arms, the difference, its interval, p and the number of cases, as text.
     pub fn cells(&self) -> [String; 5] {
         let interval = self.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
         let p = self.p.map_or_else(|| "–".into(), |p| format!("{p:.3}"));
@@ -178,7 +178,7 @@ impl Comparison {
 }
 
 impl Claim {
-    /// The comparison that supports it least, as people read it.
+    /// The cells of the comparison that supports the claim least.
     pub fn cells(&self) -> [String; 5] {
         self.comparisons.first().map_or_else(|| [const { String::new() }; 5].map(|_| "–".into()), Comparison::cells)
     }

@@ -1,4 +1,4 @@
-//! The paper's claims, held against a run's scores.
+//! The paper's claims, compared with a run's scores.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,18 @@ use asyndgan_metrics::{bootstrap_difference, holm, wilcoxon};
 use asyndgan_paper::{Arm, Claim, Comparison, Experiment, Verdict};
 use asyndgan_protocol::{Role, stream};
 
-/// Every held-out case's value of one metric by arm, averaged over seeds; none where undefined under some seed. Per slice a case's value is
-/// the mean over its slices that have one, which for two arms may be other slices.
+/// The value of one metric per arm and held-out case, averaged over seeds; `None` if it is undefined under any seed. In the per-slice
+/// table a case's value is the mean over its slices with a value, which may be different slices for two arms.
 pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
-/// How far from `SynAll` still counts as about the same, in Dice.
+/// The largest difference from `SynAll` that counts as about the same, in Dice.
 const MARGIN: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 
-/// The three claims of a table by Dice; the three that the toy's figure makes by Wasserstein-1 distance.
+/// The three claims of a table by Dice, or the three claims of the toy's figure by Wasserstein-1 distance.
 ///
-/// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable while an arm of `all`
-/// that it is about was not computed.
+/// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if it is about
+/// an arm of `all` that was not computed.
 pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>, all: &[Arm]) -> Vec<Claim> {
     let values = &by_metric[experiment.metrics()[0].0];
     let others = |among: fn(&Arm) -> bool| all.iter().copied().filter(among).collect::<Vec<Arm>>();
@@ -33,7 +33,7 @@ pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>,
             toy("AsynDgan's distance at most 1.2 x SynAll's", ratios(Arm::AsynDgan, &[Arm::SynAll], |ratio| ratio <= 1.2)),
             toy("every SynSubset's distance at least 3 x AsynDgan's", ratios(Arm::AsynDgan, &subsets, |ratio| ratio <= 1.0 / 3.0)),
             toy(
-                "where conditions overlap, nearer to the barycentre than to the mixture",
+                "overlapping conditions: nearer to the barycentre",
                 vec![by_seed(overlapping, overlapping, to_barycentre, distances(overlapping), |barycentre, mixture| barycentre < mixture)],
             ),
         ];
@@ -65,7 +65,7 @@ fn verdict(supported: bool, excluded: bool) -> Verdict {
     }
 }
 
-/// The claim with the verdict of all its comparisons, those first that support it least.
+/// The claim with the joint verdict of its comparisons; the comparison that supports it least comes first.
 fn judged(
     claim: String,
     mut comparisons: Vec<Comparison>,
@@ -79,12 +79,12 @@ fn judged(
     Claim { claim, verdict, comparisons }
 }
 
-/// Shown if all are, contradicted if one is.
+/// Shown if all comparisons are, contradicted if one is.
 fn together(verdicts: &[Verdict]) -> Verdict {
     verdict(verdicts.iter().all(|v| *v == Verdict::Shown), verdicts.contains(&Verdict::Contradicted))
 }
 
-/// An arm against each of some others, over the cases that have a value in both.
+/// Compares an arm with each of some others, over the cases that have a value in both.
 fn compare(values: &Values, arm: Arm, others: &[Arm]) -> Vec<Comparison> {
     let of_other = |&other: &Arm| {
         let (of_arm, of_other) = (values.get(&arm)?, values.get(&other)?);

@@ -1,4 +1,4 @@
-//! Makes the table, its record, the pictures and the report from what the steps left.
+//! Makes the table, its record, the pictures and the report from the results of the steps.
 
 mod page;
 mod quality;
@@ -26,19 +26,19 @@ use crate::{
 /// Resamples behind an interval.
 const RESAMPLES: usize = 2000;
 
-/// Makes each run's table and pictures anew, and one page of all.
+/// Makes the table and pictures of each run, and one page with all runs.
 pub(crate) fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
     let out = match (out, runs) {
         (Some(out), _) => out,
         (None, [run]) => run.join("report.html"),
-        _ => anyhow::bail!("several runs go into one report: say where with --out"),
+        _ => anyhow::bail!("several runs make one report: give its path with --out"),
     };
     let mut sections = Vec::new();
     for run in runs {
         let folder = RunFolder::open(run)?;
         let table = one(&folder)?;
         sections.push(page::section(&folder, &table)?);
-        // The record comes last: it proves the step done.
+        // The record is written last: its existence means that the step is done.
         write_json(&folder.proof(Step::Report), &table)?;
     }
     write_text(&out, &page::page(sections)).with_context(|| format!("cannot write the report {}", out.display()))
@@ -63,7 +63,7 @@ fn one(folder: &RunFolder) -> Result<Table> {
     Ok(table)
 }
 
-/// Dice against rounds, as the curve's step left it.
+/// Dice against rounds, from the file of the curve's step.
 fn curve(folder: &RunFolder) -> Vec<(u64, Option<f64>)> {
     let path: &Path = &folder.proof(Step::Curve(Arm::AsynDgan, folder.run.seeds[0]));
     let rows = read_csv(path).map_or_else(|_| Vec::new(), |recorded| recorded.rows);
@@ -95,7 +95,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
     }
     let metrics = run.experiment.metrics();
     let by_metric = by_metric_of(run.experiment, |name| arms.iter().map(|arm| (*arm, over_seeds(&scores[arm], name))).collect());
-    // The toy has no cases: what varies is the seed.
+    // The toy has no cases: seeds take their place.
     let compared = match run.experiment {
         Experiment::Fig5 => by_metric_of(run.experiment, |name| arms.iter().map(|arm| (*arm, of_seeds(&scores[arm], name))).collect()),
         _ => by_metric.clone(),
@@ -141,7 +141,7 @@ fn dates(folder: &RunFolder, arms: &[Arm]) -> Result<Vec<String>> {
     Ok(days.into_iter().collect())
 }
 
-/// What the steps took, by subcommand; lines that say nothing are passed over.
+/// Seconds per subcommand; the header and incomplete lines are ignored.
 fn seconds_by_step(text: &str) -> BTreeMap<String, f64> {
     let mut sums = BTreeMap::new();
     for line in text.lines() {
@@ -155,7 +155,7 @@ fn seconds_by_step(text: &str) -> BTreeMap<String, f64> {
     sums
 }
 
-/// What computed trainings and scores; where they differ, all that took part.
+/// The versions that computed trainings and scores; all values where they differ.
 fn together(parts: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
     let names: BTreeSet<&str> = parts.iter().flatten().map(|(name, _)| name.as_str()).collect();
     let mut found = BTreeMap::<&str, BTreeSet<&str>>::new();
@@ -169,18 +169,18 @@ fn by_metric_of(experiment: Experiment, values: impl Fn(&str) -> Values) -> BTre
     experiment.metrics().iter().map(|(name, _)| (*name, values(name))).collect()
 }
 
-/// Every case's mean over seeds; a case that is undefined under a seed stays undefined, and is counted.
+/// The mean over seeds of every case; a case that is undefined under a seed is undefined.
 fn over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Option<f64>> {
     let cases = scores.first().map_or(0, |s| s.cases.len());
     (0..cases).map(|case| mean(scores.iter().map(|s| s.cases.get(case)?.metrics.get(metric).copied().flatten()))).collect()
 }
 
-/// Every seed's mean over cases.
+/// The mean over cases of every seed.
 fn of_seeds(scores: &[ArmScores], metric: &str) -> Vec<Option<f64>> {
     scores.iter().map(|of_seed| mean(of_seed.cases.iter().map(|case| case.metrics.get(metric).copied().flatten()))).collect()
 }
 
-/// Every case's slices, each its mean over seeds; a slice that is undefined under a seed stays undefined, and is counted.
+/// The mean over seeds of every slice, by case; a slice that is undefined under a seed is undefined.
 fn slices_over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Vec<Option<f64>>> {
     let slice = |case: usize, i: usize| mean(scores.iter().map(|s| s.cases.get(case)?.slices.get(i)?.get(metric).copied().flatten()));
     let cases = scores.first().map_or(&[][..], |s| &s.cases);
@@ -193,7 +193,7 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-/// Rows and claims by slices, if all cases have them.
+/// Rows and claims per slice, if all cases have slices.
 fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Result<Option<PerSlice>> {
     let slices = |arm: &Arm, name: &str| slices_over_seeds(&scores[arm], name);
     let of_cases = |slices: &[Vec<Option<f64>>]| -> Vec<Option<f64>> {
