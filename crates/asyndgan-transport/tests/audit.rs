@@ -217,6 +217,14 @@ fn keys_that_others_can_read_are_refused() {
     fs::set_permissions(&bundle, fs::Permissions::from_mode(0o640)).expect("set");
     let error = Identity::read(&bundle).expect_err("others can read it");
     assert!(matches!(error, Error::NotPrivate { .. }) && error.to_string().contains("chmod 600"), "{error}");
+    // A bundle of certificates alone is no secret: what it lacks is the key.
+    let text = fs::read_to_string(&bundle).expect("a bundle");
+    let (before, rest) = text.split_once("-----BEGIN PRIVATE KEY-----").expect("a key");
+    let (_, after) = rest.split_once("-----END PRIVATE KEY-----").expect("the key's end");
+    let without = format!("{before}{after}");
+    assert_eq!(without.matches("BEGIN CERTIFICATE").count(), 2);
+    fs::write(&bundle, without).expect("written");
+    assert!(matches!(Identity::read(&bundle), Err(Error::NoPrivateKey { .. })));
 }
 
 #[test]

@@ -114,9 +114,6 @@ impl Identity {
             let path = path.to_owned();
             move |cause| Error::Record { path, cause }
         };
-        if !is_private(key).map_err(io(key))? {
-            return Err(Error::NotPrivate { path: key.into() });
-        }
         let text = fs::read(path).map_err(io(path))?;
         let broken = |fact: String| Error::Bundle { path: path.into(), fact };
         let key_text = fs::read(key).map_err(io(key))?;
@@ -124,14 +121,18 @@ impl Identity {
             pem::Error::NoItemsFound => Error::NoPrivateKey { path: key.into() },
             e => Error::Bundle { path: key.into(), fact: format!("cannot read a private key: {e}") },
         };
-        let key = PrivateKeyDer::from_pem_slice(&key_text).map_err(no_key)?;
+        let private = PrivateKeyDer::from_pem_slice(&key_text).map_err(no_key)?;
+        // After the key was found: a bundle without one may be readable for all.
+        if !is_private(key).map_err(io(key))? {
+            return Err(Error::NotPrivate { path: key.into() });
+        }
         let certificates: Vec<CertificateDer<'static>> =
             CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| broken(e.to_string()))?;
         let found = certificates.len();
         let [certificate, authority] = <[_; 2]>::try_from(certificates)
             .map_err(|_| broken(format!("found {found} certificates, expected 2: its own and the authority's")))?;
         let facts = CertificateFacts::of(&certificate).map_err(broken)?;
-        Ok(Self { key, certificate, authority, facts })
+        Ok(Self { key: private, certificate, authority, facts })
     }
 
     /// Signs a text with the private key: ECDSA on P-256 with SHA-256, as ASN.1.
