@@ -36,9 +36,14 @@ fn commit(root: &Path) -> Option<String> {
     Some(if changed.is_empty() { commit } else { format!("{commit} with uncommitted changes") })
 }
 
-/// The newest version of a crate in a lock file, which lists them in order.
+/// The version of a crate that ours depend on, from a lock file. Where the lock file has several versions of a crate,
+/// dependencies name theirs.
 fn version<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
-    let lines: Vec<&str> = lock.lines().collect();
-    let found = lines.windows(2).rev().find(|pair| pair[0] == format!("name = \"{name}\""))?;
-    found[1].strip_prefix("version = \"")?.strip_suffix('"')
+    let packages = || lock.split("[[package]]\n").skip(1);
+    let ours = packages().filter(|package| package.starts_with("name = \"asyndgan"));
+    let named = ours.flat_map(str::lines).find_map(|line| line.trim().strip_prefix(&format!("\"{name} "))?.strip_suffix("\","));
+    named.or_else(|| {
+        let package = packages().find(|package| package.starts_with(&format!("name = \"{name}\"\n")))?;
+        package.lines().nth(1)?.strip_prefix("version = \"")?.strip_suffix('"')
+    })
 }

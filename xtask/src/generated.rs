@@ -67,8 +67,12 @@ fn example(published: &[(String, Published)]) -> Result<String> {
     let found = published.iter().find(|(name, _)| name == EXAMPLE);
     let (_, run) = found.with_context(|| format!("README shows {RESULTS}/{EXAMPLE}.json, which does not exist"))?;
     let picture = run.pictures.iter().find(|(file, _)| file.ends_with("synthetic.png"));
-    let (file, caption) = picture.with_context(|| format!("{EXAMPLE} was published without its synthetic images"))?;
-    Ok(format!("{}\n\n{}\n![{caption}]({RESULTS}/{file})\n", run.table.title(), run.table.rows_as_markdown()))
+    let (file, _) = picture.with_context(|| format!("{EXAMPLE} was published without its synthetic images"))?;
+    Ok(format!(
+        "{}\n\n{}\n\n![Synthetic and real images of the same conditions]({RESULTS}/{file})\n",
+        run.table.title(),
+        run.table.rows_as_markdown()
+    ))
 }
 
 fn replaced(old: &str, marker: &str, text: &str) -> Result<String> {

@@ -91,11 +91,11 @@ impl Published {
     }
 
     /// The rows of this run in the table of all results: the claims with verdict, difference and interval.
-    fn rows(&self, link: &str, out: &mut String) {
+    fn rows(&self, number: usize, out: &mut String) {
         for claim in &self.table.claims {
             let [_, difference, interval, _, _] = claim.cells();
             let other = claim.comparisons.first().filter(|c| c.other != c.arm).map_or_else(|| "–".into(), |c| c.other.to_string());
-            let _ = writeln!(out, "|[{}]({link})|{}|{}|{other}|{difference}|{interval}|", self.subject(), claim.claim, claim.verdict);
+            let _ = writeln!(out, "|[{}][run{number}]|{}|{}|{other}|{difference}|{interval}|", self.subject(), claim.claim, claim.verdict);
         }
     }
 
@@ -114,11 +114,16 @@ impl Published {
     }
 }
 
-/// The table of all published results: one row per claim. `folder` is the path of the pages, relative to the file with the table.
+/// The table of all published results: one row per claim, with reference links. `folder` is the path of the pages, relative to the file
+/// with the table.
 pub fn results_table(published: &[(String, Published)], folder: &str) -> String {
     let mut out = String::from("|run|claim|verdict|nearest|difference|95 % interval|\n|---|---|---|---|---:|---|\n");
-    for (name, run) in published {
-        run.rows(&format!("{folder}{name}.md"), &mut out);
+    for (number, (_, run)) in (1..).zip(published) {
+        run.rows(number, &mut out);
+    }
+    out.push('\n');
+    for (number, (name, _)) in (1..).zip(published) {
+        let _ = writeln!(out, "[run{number}]: {folder}{name}.md");
     }
     out
 }
