@@ -69,7 +69,7 @@ fn example(published: &[(String, Published)]) -> Result<String> {
     let picture = run.pictures.iter().find(|(file, _)| file.ends_with("synthetic.png"));
     let (file, _) = picture.with_context(|| format!("{EXAMPLE} was published without its synthetic images"))?;
     Ok(format!(
-        "{}\n\n{}\n\n![Synthetic and real images of the same conditions]({RESULTS}/{file})\n",
+        "{}\n\n{}\n\n<img src=\"{RESULTS}/{file}\" width=\"420\" alt=\"Synthetic images beside real ones\">\n",
         run.table.title(),
         run.table.rows_as_markdown()
     ))

@@ -134,8 +134,8 @@ fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, 
     Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
         Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(
-            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); the SHA-256 of \
-             its certificate is {server}",
+            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); later entries are \
+             confirmed at the next checkpoint, the last ones of a finished run never; the SHA-256 of its certificate is {server}",
             entries.len(),
             // A checkpoint is signed before its round's answer leaves.
             rounds_done.saturating_sub(1),
