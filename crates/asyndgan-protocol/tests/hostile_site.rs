@@ -153,7 +153,7 @@ fn each_fault_has_its_own_error() {
     );
     let enormous = SiteSummary { cases: u32::MAX, ..summary(0, 2) };
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: enormous }, |e| {
-        matches!(e, Error::TooMany { .. })
+        matches!(e, Error::TooManyCases { .. })
     });
     let grey = SiteSummary { image_dims: vec![2, 3, 3], ..summary(0, 2) };
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: grey }, |e| matches!(e, Error::ImageDims { .. }));
