@@ -60,6 +60,6 @@ fn killed_and_continued_is_the_same_to_the_byte() {
     done(killed.path(), &TRAIN);
     let record = fs::read_to_string(arm(killed.path()).join("train.json")).expect("a record");
     let record: TrainRecord = serde_json::from_str(&record).expect("a train record");
-    assert!(record.resumed_from_round >= 10, "it began anew");
+    assert!(record.resumed_from_round >= 10, "it started over instead of resuming");
     assert_eq!(generator(alone.path()), generator(killed.path()));
 }

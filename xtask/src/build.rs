@@ -29,15 +29,15 @@ pub(crate) fn build_program() -> Result<PathBuf> {
     }
     let began = now();
     let mut child = command.spawn().context("cannot start cargo")?;
-    let mut told = 0;
+    let mut reported = 0;
     let status = loop {
         if let Some(status) = child.try_wait().context("cannot wait for cargo")? {
             break status;
         }
         thread::sleep(Duration::from_millis(100));
         let minutes = began.elapsed().as_secs() / EVERY.as_secs();
-        if !terminal && minutes > told {
-            told = minutes;
+        if !terminal && minutes > reported {
+            reported = minutes;
             eprintln!("building asyndgan: {minutes} min");
         }
     };

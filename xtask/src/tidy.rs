@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::{cargo, docs, generated, root};
 
-/// Which of our crates each may import, tests included; whatever is absent is forbidden.
+/// Which of our crates each may import, tests included; all others are forbidden.
 const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("asyndgan-files", &[]),
     ("asyndgan-medio", &["asyndgan-files"]),

@@ -2,7 +2,7 @@
 //!
 //! A file appears under its name with all of its bytes or not at all: it is written to a temporary file in the same
 //! folder, synchronised, and renamed. Then the folder is synchronised, so that a power failure does not undo the
-//! rename. Private files have mode 0600 and private folders mode 0700, whatever the umask. The crate is independent of
+//! rename. Private files have mode 0600 and private folders mode 0700, under any umask. The crate is independent of
 //! file formats.
 //!
 //! ```

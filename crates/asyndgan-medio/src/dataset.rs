@@ -119,7 +119,7 @@ impl DataSet {
                 candidates.push(layout);
             }
         }
-        // A description decides, whatever names the files have.
+        // A description takes precedence over file names.
         if !matches!(candidates[..], [Layout::NnUnet | Layout::Pairs, ..]) && brats::fits(folder)? {
             candidates.push(Layout::Brats);
         }

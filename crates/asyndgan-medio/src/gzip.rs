@@ -60,7 +60,7 @@ fn room(path: &Path, bytes: &[u8], length: usize) -> Result<Vec<u8>, Error> {
 }
 
 /// The contents of gzip members one after the other. Zeros between and behind them are skipped, as tapes and archives leave them, and
-/// whatever else stands behind the last one.
+/// any other data after the last one.
 struct Members<'a> {
     rest: &'a [u8],
     member: Option<GzDecoder<&'a [u8]>>,

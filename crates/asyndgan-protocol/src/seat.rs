@@ -16,7 +16,7 @@ pub(crate) struct Seat {
     pub(crate) task: Option<Task>,
     /// Its answer that no generator step has used yet.
     pub(crate) answer: Option<Answer>,
-    /// Whether it has been told that the run is over.
+    /// Whether the end of the run was sent to it.
     pub(crate) told: bool,
     /// The checkpoints that it listed on joining, until its conditions are stored.
     pub(crate) standing: Option<Standing>,

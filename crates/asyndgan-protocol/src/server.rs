@@ -251,7 +251,7 @@ impl Server {
         self.round
     }
 
-    /// Whether every site has been told that the run is over, and has disconnected.
+    /// Whether the end of the run was sent to every site, and all have disconnected.
     pub fn everybody_knows(&self) -> bool {
         self.seats.iter().all(|s| s.told && !s.is_connected())
     }

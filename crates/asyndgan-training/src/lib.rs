@@ -11,7 +11,7 @@
 //! ```
 //!
 //! **Invariant:** a site's trainer holds only that site's cases, and returns only masks, feedback and losses.
-//! **Invariant:** on a CPU, the same seed gives the same generator bytes, whatever the order in which sites answer, and whether the run was
+//! **Invariant:** on a CPU, the same seed gives the same generator bytes, for any order in which sites answer, and whether the run was
 //! interrupted or not.
 
 mod augment;

@@ -36,7 +36,7 @@ pub(crate) fn recombined(codes: &Tensor, patients: &[&str], rng: &mut Stream) ->
 
 fn brain(own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {
     let mut with = |pixels_min| transplant(own[i].view(), own[*others.choose(rng)?].view(), pixels_min);
-    // Some tumours lie outside of some outlines: a few tries, then whatever is inside.
+    // Some tumours lie outside of some outlines: a few tries, then any part that is inside.
     (0..20).find_map(|_| with(prepare::TUMOUR_PIXELS_MIN)).or_else(|| with(0)).unwrap_or_else(|| Array2::zeros(own[i].dim()))
 }
 

@@ -136,7 +136,7 @@ pub(super) fn suffer(trouble: Trouble) -> Result<()> {
     }
 }
 
-/// A rule for whatever a hospital sends, for a while.
+/// A rule for all traffic that a hospital sends, for a limited time.
 fn filtered(h: u32, rule: &str, seconds: u64) -> Result<()> {
     inside(&hospital(h), &format!("nft add rule inet lab out oifname eth0 {rule}"))?;
     thread::sleep(Duration::from_secs(seconds));
