@@ -102,9 +102,12 @@ fn outside_of_code(text: &str) -> String {
     kept.collect()
 }
 
-/// Targets of links and pictures. A link's text may go over two lines, its target not.
+/// Targets of links, reference definitions and pictures. A link's text may go over two lines, its target not.
 fn links(text: &str) -> Vec<&str> {
-    text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target)).collect()
+    let inline = text.split("](").skip(1).filter_map(|rest| rest.split_once(')').map(|(target, _)| target));
+    let references = text.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split_once("]: ").map(|(_, target)| target));
+    let pictures = text.split("src=\"").skip(1).filter_map(|rest| rest.split_once('"').map(|(target, _)| target));
+    inline.chain(references).chain(pictures).collect()
 }
 
 fn code_spans(text: &str) -> Vec<String> {
@@ -155,10 +158,12 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_page_is_found() {
         let page = root().join("README.md");
-        let good = "# A b\n[x](Cargo.toml) [y](#a-b) `data/golden` `data/brats2018/x`\n```\ncargo xtask tidy   # fine\n[z](no)\n```\n";
+        let good = "# A b\n[r]: clippy.toml\n<img src=\"LICENSE\">\n[x](Cargo.toml) [y](#a-b) `data/golden` `data/brats2018/x`\n```\ncargo xtask tidy   # fine\n[z](no)\n```\n";
         checked(&page, &good.replace("[z](no)\n", "")).expect("all there");
         let wrong = |from: &str, to: &str| checked(&page, &good.replace("[z](no)\n", "").replace(from, to)).is_err();
         assert!(wrong("Cargo.toml", "Cargo.yaml"));
+        assert!(wrong("clippy.toml", "clippy.yaml"));
+        assert!(wrong("LICENSE", "LICENCE"));
         assert!(wrong("#a-b", "#b-a"));
         assert!(wrong("data/golden", "data/silver"));
         assert!(wrong("cargo xtask tidy", "cargo xtask untidy"));

@@ -38,7 +38,10 @@ impl Published {
         let _ = writeln!(out, "- date: {}", table.dates.join(", "));
         if minutes > 0.0 {
             let seconds = seconds.collect::<Vec<_>>().join(", ");
-            let _ = writeln!(out, "- time: {minutes:.0} min over all steps, some of which ran in parallel; seconds by step: {seconds}");
+            let interrupted = table.resumed_from_round.values().any(|&round| round > 0);
+            let note = if interrupted { "; training was interrupted, and the time before is not counted" } else { "" };
+            let _ =
+                writeln!(out, "- time: {minutes:.0} min over all steps, some of which ran in parallel{note}; seconds by step: {seconds}");
         }
         for (name, fact) in &table.versions {
             let _ = writeln!(out, "- {name}: {fact}");
