@@ -34,7 +34,7 @@ fn golden(name: &str) -> PathBuf {
 fn a_segmenter_of_a_hospitals_own_cases_gives_masks_in_the_images_own_geometry() {
     let folder = prepared(Experiment::Table1);
     let [cases, segmenter, found, truth] = ["prepared/site-1", "segmenter.safetensors", "found", "truth"].map(|n| folder.path().join(n));
-    let trained = run(&["train-segmenter", "--images", "brain", "--profile", "smoke"], &[("--cases", &cases), ("--out", &segmenter)]);
+    let trained = run(&["train-segmenter", "--task", "brain", "--profile", "smoke"], &[("--cases", &cases), ("--out", &segmenter)]);
     assert!(trained.status.success(), "{}", words(&trained));
     assert!(fs::read_to_string(folder.path().join("segmenter.csv")).is_ok_and(|csv| csv.starts_with("step,segmenter/loss\n0,")));
     // One lies straight, one turned in the patient; both have labels of their own, which score holds against the grid of the masks.
@@ -74,10 +74,10 @@ fn a_generator_makes_images_of_anyones_masks() {
 
     // The tile is smaller than what a segmenter looks at: said before anything is trained.
     let [cases, segmenter] = [out.join("cases"), folder.path().join("segmenter.safetensors")];
-    let refused = run(&["train-segmenter", "--images", "tissue", "--shrink", "2"], &[("--cases", &cases), ("--out", &segmenter)]);
+    let refused = run(&["train-segmenter", "--task", "tissue", "--downsampling", "2"], &[("--cases", &cases), ("--out", &segmenter)]);
     assert!(!refused.status.success() && words(&refused).contains("at least 64 per side"), "{}", words(&refused));
-    let refused = run(&["train-segmenter", "--images", "brain"], &[("--cases", &cases), ("--out", &segmenter)]);
-    assert!(words(&refused).contains("is --images right?"), "{}", words(&refused));
+    let refused = run(&["train-segmenter", "--task", "brain"], &[("--cases", &cases), ("--out", &segmenter)]);
+    assert!(words(&refused).contains("the cases are not those of --task"), "{}", words(&refused));
     // A file that says nothing of itself, and masks of the wrong kind.
     let silent = root().join("data/golden/networks.safetensors");
     let refused = run(&["synthesize"], &[("--generator", &silent), ("--conditions", &masks), ("--out", &segmenter)]);

@@ -10,17 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use asyndgan_paper::STEP_ENVIRONMENT;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    build::build_program,
-    cargo,
-    reproduce::show,
-    root, setup,
-    steps::{ENVIRONMENT, now},
-    succeed, target,
-};
+use crate::{build::build_program, cargo, now, root, setup, succeed, target};
 
 #[derive(Args)]
 #[command(after_help = "Examples:
@@ -175,6 +169,11 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+#[allow(clippy::print_stdout, reason = "the table is what was asked for")]
+fn show(table: &str) {
+    println!("{table}");
+}
+
 fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
@@ -182,7 +181,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
 /// Our work, as the runner would start it.
 fn work(arguments: &[&str]) -> Command {
     let mut command = cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--"]);
-    command.args(arguments).envs(ENVIRONMENT);
+    command.args(arguments).envs(STEP_ENVIRONMENT);
     command
 }
 

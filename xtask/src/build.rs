@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, setup, steps::now, target};
+use crate::{cargo, now, setup, target};
 
 /// Interval of progress lines if the output is not a terminal.
 const EVERY: Duration = Duration::from_mins(1);

@@ -1,6 +1,5 @@
 //! The task runner: `cargo xtask COMMAND`. Compiles in seconds and never links libtorch.
 
-mod ablate;
 mod bench;
 mod build;
 mod check;
@@ -8,15 +7,14 @@ mod docs;
 mod generated;
 mod netlab;
 mod publish;
-mod reproduce;
-mod run_json;
 mod setup;
-mod steps;
 mod tidy;
 
 use std::{
+    ffi::OsString,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
+    time::Instant,
 };
 
 use anyhow::{Context, Result, bail};
@@ -31,6 +29,17 @@ const EXAMPLES: &str = "Examples:
   cargo xtask publish target/reproduce/fig5-desk
   cargo xtask test                                             all tests; sets up libtorch first";
 
+const OPTIONS: &str = "Options of the program's command, as `asyndgan reproduce --help` explains them:
+  --profile smoke|desk|paper   a minute, an hour per seed, or days on a GPU
+  --data DIR                   real images; without them, phantoms
+  --seeds N                    seeds 0 to N - 1
+  --set NAME=VALUE             change a setting of the profile; repeatable
+  --arms ARM,ARM               compute only these rows of the table
+  --validate                   score validation patients
+  --device auto|cpu|cuda
+  --jobs N                     steps that run in parallel
+  --out DIR                    the run folder";
+
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", about = "Set up libtorch, reproduce the paper's tables, test and check", after_help = EXAMPLES)]
 struct Cli {
@@ -40,10 +49,12 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Compute a figure or table of the paper; resumes if started again.
-    Reproduce(reproduce::Arguments),
-    /// Remove each choice of a table's recipe, one at a time, and report the effect on AsynDgan, on validation patients.
-    Ablate(reproduce::Arguments),
+    /// Build the program, and compute a figure or table of the paper with `asyndgan reproduce`; resumes if started again.
+    #[command(after_help = OPTIONS)]
+    Reproduce(ProgramArguments),
+    /// Build the program, and measure the effect of each choice of a table's recipe with `asyndgan ablate`.
+    #[command(after_help = OPTIONS)]
+    Ablate(ProgramArguments),
     /// Combine the reports of several runs into one page.
     Report {
         /// Run folders.
@@ -81,13 +92,36 @@ enum Task {
     NetlabRelay(netlab::RelayArguments),
 }
 
+#[derive(clap::Args)]
+struct ProgramArguments {
+    /// fig5, table1 or table2, and options.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Builds the program and runs one of its commands, with default folders in the workspace.
+fn program(command: &str, arguments: &[OsString]) -> Result<()> {
+    let mut program = Command::new(build::build_program()?);
+    program.arg(command).args(arguments).arg("--workspace").arg(root());
+    succeed(program)
+}
+
+/// Joins the reports of several runs.
+fn report(runs: &[PathBuf], out: &Path) -> Result<()> {
+    let mut program = Command::new(build::build_program()?);
+    program.arg("report").arg("--run").args(runs).arg("--out").arg(out);
+    succeed(program)?;
+    eprintln!("{}", out.display());
+    Ok(())
+}
+
 fn main() -> ExitCode {
     // Before anything is recorded anew.
     let _ = setup::users_libtorch();
     let done = match Cli::parse().command {
-        Task::Reproduce(arguments) => reproduce::reproduce(&arguments),
-        Task::Ablate(arguments) => ablate::ablate(&arguments),
-        Task::Report { runs, out } => reproduce::report(&runs, &out),
+        Task::Reproduce(of) => program("reproduce", &of.arguments),
+        Task::Ablate(of) => program("ablate", &of.arguments),
+        Task::Report { runs, out } => report(&runs, &out),
         Task::Publish(arguments) => publish::publish(&arguments),
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
@@ -106,6 +140,11 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the task runner may look at the clock")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// Cargo's target folder.

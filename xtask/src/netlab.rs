@@ -19,7 +19,7 @@ use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings, Step};
 pub(crate) use relay::{RelayArguments, relay};
 use wires::{HOSPITALS, SERVER, Wires};
 
-use crate::{build::build_program, root, steps::now, succeed};
+use crate::{build::build_program, now, root, succeed};
 
 const ROUNDS: u64 = 200;
 const PORT: u16 = 7443;

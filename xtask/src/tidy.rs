@@ -7,19 +7,22 @@ use anyhow::{Context, Result, ensure};
 use crate::{cargo, docs, generated, root};
 
 /// Which of our crates each may import, tests included; all others are forbidden.
-const MAY_IMPORT: [(&str, &[&str]); 12] = [
+const MAY_IMPORT: [(&str, &[&str]); 14] = [
     ("asyndgan-files", &[]),
     ("asyndgan-medio", &["asyndgan-files"]),
     ("asyndgan-metrics", &[]),
     ("asyndgan-protocol", &[]),
-    ("asyndgan-paper", &[]),
+    ("asyndgan-task", &[]),
+    ("asyndgan-data", &["asyndgan-files", "asyndgan-medio", "asyndgan-task"]),
+    ("asyndgan-paper", &["asyndgan-task"]),
     ("asyndgan-models", &["asyndgan-files"]),
     ("asyndgan-transport", &["asyndgan-files", "asyndgan-protocol"]),
-    ("asyndgan-training", &["asyndgan-files", "asyndgan-medio", "asyndgan-models", "asyndgan-protocol"]),
-    ("asyndgan-evaluator", &["asyndgan-medio", "asyndgan-metrics", "asyndgan-models"]),
+    ("asyndgan-training", &["asyndgan-data", "asyndgan-files", "asyndgan-models", "asyndgan-protocol", "asyndgan-task"]),
+    ("asyndgan-evaluator", &["asyndgan-data", "asyndgan-metrics", "asyndgan-models", "asyndgan-task"]),
     (
         "asyndgan",
         &[
+            "asyndgan-data",
             "asyndgan-evaluator",
             "asyndgan-files",
             "asyndgan-medio",
@@ -27,6 +30,7 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
             "asyndgan-models",
             "asyndgan-paper",
             "asyndgan-protocol",
+            "asyndgan-task",
             "asyndgan-training",
             "asyndgan-transport",
         ],
@@ -35,7 +39,8 @@ const MAY_IMPORT: [(&str, &[&str]); 12] = [
     ("xtask", &["asyndgan-paper"]),
 ];
 /// Crates that must never reach libtorch, a socket library or an async runtime, at any depth.
-const PURE: [&str; 5] = ["asyndgan-files", "asyndgan-medio", "asyndgan-metrics", "asyndgan-protocol", "asyndgan-paper"];
+const PURE: [&str; 7] =
+    ["asyndgan-files", "asyndgan-task", "asyndgan-medio", "asyndgan-data", "asyndgan-metrics", "asyndgan-protocol", "asyndgan-paper"];
 const IMPURE: [&str; 5] = ["torch-sys", "tch", "tokio", "tonic", "rustls"];
 /// What the top level shows, besides dotfiles.
 const TOP: [&str; 11] =

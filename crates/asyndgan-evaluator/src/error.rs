@@ -7,7 +7,7 @@ pub enum Error {
     NoCases,
     /// A prepared case cannot be read.
     #[error(transparent)]
-    Medio(#[from] asyndgan_medio::Error),
+    Data(#[from] asyndgan_data::Error),
     /// The loss is not finite.
     #[error("the segmenter's loss at step {step} is not finite; lower the learning rate")]
     Diverged {

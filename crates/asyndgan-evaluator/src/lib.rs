@@ -4,9 +4,18 @@
 //! [`train_segmenter`], [`predict`] and [`score`].
 //!
 //! ```
-//! use asyndgan_evaluator::Task;
-//! // Nuclei have an inside and a boundary class, so that touching nuclei are separated.
-//! assert_eq!((Task::Tumour.classes(), Task::Nuclei.classes()), (2, 3));
+//! use asyndgan_evaluator::segmenter_classes;
+//! use asyndgan_task::Task;
+//! let nuclei = r#"
+//!     name = "nuclei"
+//!     images = "pictures"
+//!     labels = "instances"
+//!     channels = [{ name = "grey", normalisation = "rgb" }]
+//!     classes = [{ name = "nucleus" }]
+//! "#;
+//! // Instances have an inside and a boundary class, so that touching ones are separated.
+//! assert_eq!(segmenter_classes(&Task::parse(nuclei)?), 3);
+//! # Ok::<(), asyndgan_task::TaskError>(())
 //! ```
 //!
 //! **Invariant:** the segmenter sees held-out cases only after its last training step.
@@ -21,6 +30,6 @@ mod train;
 
 pub use error::Error;
 pub use predict::predict;
-pub use score::{score, score_slices};
-pub use target::Task;
+pub use score::{TaskScores, score, score_slices};
+pub use target::{segmenter_classes, target};
 pub use train::{SegmenterTraining, train_segmenter};

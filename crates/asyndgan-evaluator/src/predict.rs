@@ -1,18 +1,20 @@
-use asyndgan_medio::{TestCase, Windows, bilinear, mask, window};
+use asyndgan_data::{TestCase, Windows, bilinear, mask, window};
 use asyndgan_models::Segmenter;
+use asyndgan_task::{LabelKind, Task};
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Task, touching::parted};
+use crate::{segmenter_classes, touching::parted};
 
 /// Windows that go through the segmenter at once.
 const TOGETHER: usize = 32;
-/// A nucleus smaller than this is dropped.
-const NUCLEUS_PIXELS_MIN: usize = 20;
-/// Nuclei grow by this many pixels: the boundary class was taken off.
-const NUCLEUS_GROWTH: usize = 2;
+/// An instance smaller than this is dropped.
+const INSTANCE_PIXELS_MIN: usize = 20;
+/// Instances grow by this many pixels: the boundary class was taken off.
+const INSTANCE_GROWTH: usize = 2;
 
-/// Segments a held-out case, on the grid of the truth: 1 for tumour, or instance labels of nuclei.
+/// Segments a held-out case, on the grid of the truth: the label of each pixel's class, or numbers of instances. Classes that the
+/// task's regions do not distinguish have the label of the first of them.
 ///
 /// The class probabilities of overlapping windows are averaged, resampled to the grid of the truth, and then turned into labels.
 ///
@@ -24,32 +26,38 @@ const NUCLEUS_GROWTH: usize = 2;
 ///
 /// # Reference
 /// Section 4.2.
-pub fn predict(segmenter: &Segmenter, task: Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
+pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
     let (_, rows, columns) = case.truth.dim();
     let slices: Vec<Array2<u32>> = case
         .images
         .axis_iter(Axis(0))
         .map(|image| {
-            let probability = probabilities(segmenter, image, window, task.classes(), device);
-            let probability = bilinear(probability.view(), rows, columns);
+            let probability = probabilities(segmenter, image, window, segmenter_classes(task), device);
+            let probability = bilinear(case.content.of(probability.view()), rows, columns);
             decide(task, probability.view())
         })
         .collect();
     ndarray::stack(Axis(0), &slices.iter().map(Array2::view).collect::<Vec<_>>()).expect("slices of one shape")
 }
 
-fn decide(task: Task, probability: ArrayView3<f32>) -> Array2<u32> {
-    let class = |k: usize| probability.index_axis(Axis(0), k);
-    match task {
-        Task::Tumour => class(1).mapv(|p| u32::from(p > 0.5)),
-        Task::Nuclei => {
+fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
+    match task.labels {
+        LabelKind::Classes => {
+            let labels: Vec<u32> = std::iter::once(0).chain(task.targets().iter().map(|t| task.label_of(t.classes[0]))).collect();
+            let likeliest = |p: ndarray::ArrayView1<f32>| (0..p.len()).reduce(|best, k| if p[k] > p[best] { k } else { best });
+            let classes: Vec<u32> = probability.lanes(Axis(0)).into_iter().map(|p| labels[likeliest(p).unwrap_or(0)]).collect();
+            let (_, rows, columns) = probability.dim();
+            Array2::from_shape_vec((rows, columns), classes).expect("a class for every pixel")
+        }
+        LabelKind::Instances => {
+            let class = |k: usize| probability.index_axis(Axis(0), k);
             let (inside, outside, boundary) = (class(1), class(0), class(2));
             let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
             let mut labels = parted(found.view());
             let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
-            labels.mapv_inplace(|l| if size[l as usize] < NUCLEUS_PIXELS_MIN { 0 } else { l });
-            mask::dilated_labels(labels.view(), NUCLEUS_GROWTH)
+            labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN { 0 } else { l });
+            mask::dilated_labels(labels.view(), INSTANCE_GROWTH)
         }
     }
 }

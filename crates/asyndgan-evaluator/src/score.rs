@@ -1,72 +1,135 @@
 use std::collections::BTreeMap;
 
-use asyndgan_medio::TestCase;
-use asyndgan_metrics::{Confusion, Scores, aji, hd95};
-use ndarray::{Array3, ArrayView, Axis, Dimension};
+use asyndgan_data::TestCase;
+use asyndgan_metrics::{Confusion, Undefined, aji, hd95};
+use asyndgan_task::{Column, IGNORED, ImageKind, LabelKind, Metric, Task};
+use ndarray::{Array, Array3, ArrayView, Axis, Dimension};
 
-use crate::Task;
+/// The scores of one case by column of the task's table: the value, or the reason why there is none.
+pub type TaskScores = BTreeMap<String, Result<f64, Undefined>>;
 
-/// Scores a prediction: for a tumour dice, sensitivity, specificity and hd95 (millimetres), over all slices of the case; for nuclei
-/// dice and aji.
+/// Scores a prediction over all slices of the case, in the columns of the task. Pixels that were not annotated count as
+/// background in both.
 ///
 /// # Shapes
 /// The prediction has the shape of the case's truth.
 ///
 /// # Panics
 /// If the shapes differ.
-pub fn score(task: Task, case: &TestCase, prediction: &Array3<u32>) -> Scores {
-    let (truth_mask, prediction_mask) = (case.truth.mapv(|l| l > 0), prediction.mapv(|l| l > 0));
-    match task {
-        Task::Tumour => tumour(truth_mask.view(), prediction_mask.view(), &case.spacing_mm),
-        Task::Nuclei => {
-            let (truth, prediction) = (case.truth.index_axis(Axis(0), 0), prediction.index_axis(Axis(0), 0));
-            BTreeMap::from([("dice", Confusion::of(truth_mask.view(), prediction_mask.view()).dice()), ("aji", aji(truth, prediction))])
+pub fn score(task: &Task, case: &TestCase, prediction: &Array3<u32>) -> TaskScores {
+    if task.images == ImageKind::Pictures {
+        return columns(task, case.truth.index_axis(Axis(0), 0), prediction.index_axis(Axis(0), 0), &case.spacing_mm[1..]);
+    }
+    columns(task, case.truth.view(), prediction.view(), &case.spacing_mm)
+}
+
+/// Scores the prediction of a volume for each slice separately, with the columns of [`score`]; empty for pictures.
+///
+/// # Shapes
+/// The prediction has the shape of the case's truth.
+///
+/// # Panics
+/// If the shapes differ.
+pub fn score_slices(task: &Task, case: &TestCase, prediction: &Array3<u32>) -> Vec<TaskScores> {
+    assert_eq!(case.truth.dim(), prediction.dim(), "truth and prediction differ in shape");
+    if task.images == ImageKind::Pictures {
+        return Vec::new();
+    }
+    let slices = case.truth.outer_iter().zip(prediction.outer_iter());
+    slices.map(|(truth, prediction)| columns(task, truth, prediction, &case.spacing_mm[1..])).collect()
+}
+
+fn columns<D: Dimension>(task: &Task, truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>, spacing_mm: &[f64]) -> TaskScores {
+    assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
+    let ignored = truth.mapv(|label| task.code_of(label) == Some(IGNORED));
+    let without = |labels: ArrayView<u32, D>| {
+        let mut kept = labels.to_owned();
+        kept.zip_mut_with(&ignored, |label, &off| {
+            if off {
+                *label = 0;
+            }
+        });
+        kept
+    };
+    let (truth, prediction) = (without(truth), without(prediction));
+    let mut scores = TaskScores::new();
+    for (region, _) in task.region_names().iter().enumerate() {
+        let [of_truth, of_prediction] = [&truth, &prediction].map(|labels| in_region(task, labels, region));
+        let overlap = Confusion::of(of_truth.view(), of_prediction.view());
+        for Column { name, metric, .. } in task.columns().into_iter().filter(|c| c.region == Some(region)) {
+            let value = match metric {
+                Metric::Sensitivity => overlap.sensitivity(),
+                Metric::Specificity => overlap.specificity(),
+                Metric::Hd95 => hd95(of_truth.view(), of_prediction.view(), spacing_mm),
+                Metric::Aji => aji(truth.view(), prediction.view()),
+                _ => overlap.dice(),
+            };
+            scores.insert(name, value);
         }
     }
+    if let Some(mean) = task.columns().into_iter().find(|c| c.region.is_none()) {
+        let is_mean_of = |c: &Column| c.metric == mean.metric && c.region.is_some();
+        let values: Vec<f64> = task.columns().iter().filter(|c| is_mean_of(c)).filter_map(|c| scores[&c.name].ok()).collect();
+        let value = if values.is_empty() { Err(Undefined::BothEmpty) } else { Ok(values.iter().sum::<f64>() / values.len() as f64) };
+        scores.insert(mean.name, value);
+    }
+    scores
 }
 
-/// Scores the prediction of a tumour for each slice separately, with the metrics of [`score`].
-///
-/// # Shapes
-/// The prediction has the shape of the case's truth.
-///
-/// # Panics
-/// If the shapes differ.
-pub fn score_slices(case: &TestCase, prediction: &Array3<u32>) -> Vec<Scores> {
-    let (truth_mask, prediction_mask) = (case.truth.mapv(|l| l > 0), prediction.mapv(|l| l > 0));
-    assert_eq!(truth_mask.dim(), prediction_mask.dim(), "truth and prediction differ in shape");
-    let slices = truth_mask.outer_iter().zip(prediction_mask.outer_iter());
-    slices.map(|(truth, prediction)| tumour(truth, prediction, &case.spacing_mm[1..])).collect()
-}
-
-fn tumour<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Scores {
-    let overlap = Confusion::of(truth.view(), prediction.view());
-    BTreeMap::from([
-        ("dice", overlap.dice()),
-        ("sensitivity", overlap.sensitivity()),
-        ("specificity", overlap.specificity()),
-        ("hd95", hd95(truth, prediction, spacing_mm)),
-    ])
+fn in_region<D: Dimension>(task: &Task, labels: &Array<u32, D>, region: usize) -> Array<bool, D> {
+    match task.labels {
+        LabelKind::Instances => labels.mapv(|label| label > 0),
+        LabelKind::Classes => labels.mapv(|label| task.code_of(label).is_some_and(|code| task.is_in_region(code, region))),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use asyndgan_metrics::Undefined;
+    use asyndgan_data::Placement;
     use ndarray::{Array4, array};
 
     use super::*;
 
+    fn task(regions: &str) -> Task {
+        let text = r#"
+            name = "t"
+            images = "volumes"
+            ignore = 9
+            channels = [{ name = "a", normalisation = "z_score" }]
+            classes = [{ name = "a", labels = [1] }, { name = "b", labels = [2] }]
+        "#;
+        Task::parse(&format!("{text}\n{regions}")).expect("a task")
+    }
+
+    fn case(truth: Array3<u32>) -> TestCase {
+        let images = Array4::zeros((truth.len_of(Axis(0)), 1, 2, 3));
+        TestCase { id: "a".into(), images, content: Placement::whole(2, 3), truth, spacing_mm: [9.0, 1.0, 0.5] }
+    }
+
     #[test]
     fn a_slice_is_scored_by_itself_and_one_without_tumour_has_no_dice() {
-        let truth = array![[[1, 1, 0], [0, 0, 0]], [[2, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]];
+        let whole = task("regions = [{ name = 'whole', classes = ['a', 'b'] }]");
+        let case = case(array![[[1, 1, 0], [0, 0, 0]], [[2, 0, 0], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]]);
         let prediction = array![[[1, 1, 0], [0, 0, 0]], [[0, 0, 1], [0, 0, 0]], [[0, 0, 0], [0, 0, 0]]];
-        let case = TestCase { id: "a".into(), images: Array4::zeros((3, 1, 2, 3)), truth, spacing_mm: [9.0, 1.0, 0.5] };
-        let slices = score_slices(&case, &prediction);
+        let slices = score_slices(&whole, &case, &prediction);
         assert_eq!((slices[0]["dice"], slices[0]["hd95"]), (Ok(1.0), Ok(0.0)));
         // Two pixels of half a millimetre away, and no slice of 9 mm.
         assert_eq!((slices[1]["dice"], slices[1]["sensitivity"], slices[1]["hd95"]), (Ok(0.0), Ok(0.0), Ok(1.0)));
         assert!(matches!(slices[2]["dice"], Err(Undefined::BothEmpty)), "{:?}", slices[2]);
         assert_eq!(slices[2]["specificity"], Ok(1.0));
-        assert_eq!(score(Task::Tumour, &case, &prediction)["dice"], Ok(2.0 * 2.0 / 6.0));
+        assert_eq!(score(&whole, &case, &prediction)["dice"], Ok(2.0 * 2.0 / 6.0));
+    }
+
+    #[test]
+    fn every_region_is_scored_and_the_mean_is_over_those_with_a_value() {
+        let classes = task("");
+        let case = case(array![[[1, 1, 0], [9, 0, 0]]]);
+        // The last pixel was not annotated.
+        let scores = score(&classes, &case, &array![[[1, 0, 0], [2, 0, 0]]]);
+        assert_eq!(scores["a dice"], Ok(2.0 / 3.0));
+        assert!(scores["b dice"].is_err());
+        assert_eq!(scores["dice"], Ok(2.0 / 3.0));
+        let wrong = score(&classes, &case, &array![[[1, 0, 2], [0, 0, 0]]]);
+        assert_eq!((wrong["b dice"], wrong["dice"]), (Ok(0.0), Ok(1.0 / 3.0)));
     }
 }

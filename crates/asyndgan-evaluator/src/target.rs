@@ -1,36 +1,46 @@
-use asyndgan_medio::{mask, prepare};
+use asyndgan_data::mask;
+use asyndgan_task::{IGNORED, LabelKind, Task};
 use ndarray::{Array2, ArrayView2};
 
-/// The segmentation task.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Task {
-    /// Whole tumour versus background.
-    Tumour,
-    /// Nuclei: background, inside, boundary.
-    Nuclei,
+/// Number of classes of a segmenter, background included. Instances have an inside and a boundary class, so that
+/// touching ones are separated.
+pub fn segmenter_classes(task: &Task) -> i64 {
+    match task.labels {
+        LabelKind::Classes => 1 + task.targets().len() as i64,
+        LabelKind::Instances => 3,
+    }
 }
 
-impl Task {
-    /// Number of classes, background included.
-    pub fn classes(self) -> i64 {
-        match self {
-            Task::Tumour => 2,
-            Task::Nuclei => 3,
+/// The segmenter's target for a condition; the same for real and synthetic images.
+///
+/// # Shapes
+/// `[rows, columns]` of condition codes to class numbers of the same shape; [`IGNORED`] stays.
+pub fn target(task: &Task, condition: ArrayView2<u8>) -> Array2<u8> {
+    match task.labels {
+        LabelKind::Classes => {
+            let table = target_of_code(task);
+            condition.mapv(|code| table[usize::from(code)])
+        }
+        LabelKind::Instances => {
+            let marked = condition.mapv(|code| code == 1);
+            let inside = mask::eroded(marked.view());
+            Array2::from_shape_fn(marked.dim(), |at| match condition[at] {
+                IGNORED => IGNORED,
+                _ if inside[at] => 1,
+                _ => 2 * u8::from(marked[at]),
+            })
         }
     }
+}
 
-    /// The segmenter's target for a condition; the same for real and synthetic images.
-    ///
-    /// # Shapes
-    /// `[rows, columns]` of condition codes to class numbers of the same shape.
-    pub fn target(self, condition: ArrayView2<u8>) -> Array2<u8> {
-        match self {
-            Task::Tumour => condition.mapv(|code| u8::from(code > 0 && code != prepare::BRAIN_OUTLINE)),
-            Task::Nuclei => {
-                let nuclei = condition.mapv(|code| code > 0);
-                let inside = mask::eroded(nuclei.view());
-                Array2::from_shape_fn(nuclei.dim(), |at| if inside[at] { 1 } else { 2 * u8::from(nuclei[at]) })
-            }
+/// The class number of every condition code. The outline is background.
+fn target_of_code(task: &Task) -> [u8; 256] {
+    let mut table = [0; 256];
+    for (number, target) in (1..).zip(task.targets()) {
+        for class in target.classes {
+            table[class + 1] = number;
         }
     }
+    table[usize::from(IGNORED)] = IGNORED;
+    table
 }

@@ -1,12 +1,13 @@
-use asyndgan_medio::{Case, CaseSet, stain_jitter, window};
+use asyndgan_data::{Case, CaseSet, stain_jitter, window};
 use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
+use asyndgan_task::Task;
 use ndarray::{Array2, Array3, Array4, Axis};
 use rand::{Rng, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, Task};
+use crate::{Error, target};
 
 /// Training settings of a segmenter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,10 +40,10 @@ const LOSS_EVERY: u64 = 10;
 /// If a case is smaller than a crop.
 ///
 /// # Errors
-/// [`Error::NoCases`], [`Error::Diverged`], [`Error::Medio`].
+/// [`Error::NoCases`], [`Error::Diverged`], [`Error::Data`].
 pub fn train_segmenter(
     training: &SegmenterTraining,
-    task: Task,
+    task: &Task,
     cases: &CaseSet,
     device: Device,
     rng: &mut ChaCha8Rng,
@@ -65,7 +66,8 @@ pub fn train_segmenter(
                 order.pop().expect("refilled")
             })
             .collect();
-        let chosen = chosen.into_iter().map(|i| cases.read(i)).collect::<Result<Vec<_>, _>>()?;
+        let read = |i: usize| Ok((cases.read(i)?, cases.absent_channels(i)));
+        let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
         let logits = segmenter.learn(&images.to_device(device), &mut noise);
@@ -81,10 +83,10 @@ pub fn train_segmenter(
     Ok(segmenter)
 }
 
-/// Random crops and flips, with jittered channels.
-fn batch(training: &SegmenterTraining, task: Task, cases: &[Case], rng: &mut impl Rng) -> (Tensor, Tensor) {
+/// Random crops and flips, with jittered channels; absent channels stay 0.
+fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], rng: &mut impl Rng) -> (Tensor, Tensor) {
     let (mut images, mut targets) = (Vec::new(), Vec::new());
-    for case in cases {
+    for (case, absent) in cases {
         let (_, rows, columns) = case.image.dim();
         let (top, left) = (rng.random_range(0..=rows - training.crop), rng.random_range(0..=columns - training.crop));
         let mut image = window(case.image.view(), top, left, training.crop);
@@ -108,8 +110,11 @@ fn batch(training: &SegmenterTraining, task: Task, cases: &[Case], rng: &mut imp
             let (scale, shift) = (1.0 + jitter * rng.random_range(-1.0..1.0_f32), jitter * rng.random_range(-1.0..1.0_f32));
             plane.mapv_inplace(|v| v * scale + shift);
         }
+        for &channel in *absent {
+            image.index_axis_mut(Axis(0), channel).fill(0.0);
+        }
         images.push(image);
-        targets.push(task.target(condition));
+        targets.push(target(task, condition));
     }
     let images: Array4<f32> = ndarray::stack(Axis(0), &images.iter().map(Array3::view).collect::<Vec<_>>()).expect("crops of one shape");
     let targets: Array3<u8> = ndarray::stack(Axis(0), &targets.iter().map(Array2::view).collect::<Vec<_>>()).expect("crops of one shape");

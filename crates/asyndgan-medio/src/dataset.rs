@@ -74,7 +74,9 @@ pub struct DataSet {
     pub channels: Vec<String>,
     /// The meaning of each label; empty if labels number instances.
     pub labels: BTreeMap<u32, String>,
-    /// The label of voxels without annotation; nnU-Net's `ignore`.
+    /// Unions of labels that are scored, such as whole tumour; empty if the data set describes none.
+    pub regions: BTreeMap<String, Vec<u32>>,
+    /// The label of voxels without annotation, `ignore` in a description.
     pub ignore: Option<u32>,
     /// The layer of `ImageScope` annotations to read, for files with several layers.
     pub layer: Option<String>,
@@ -156,8 +158,8 @@ impl DataSet {
     }
 
     fn new(folder: &Path, layout: Layout, cases: Vec<CaseFiles>) -> Self {
-        let (channels, labels, skipped) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { folder: folder.into(), layout, channels, labels, ignore: None, layer: None, cases, skipped }
+        let (channels, labels, regions, skipped) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Self { folder: folder.into(), layout, channels, labels, regions, ignore: None, layer: None, cases, skipped }
     }
 
     /// Like [`DataSet::find`], but requires that no file is missing, that every training case has labels, and that

@@ -125,22 +125,6 @@ pub enum Error {
         /// The expected layout.
         looked_for: &'static str,
     },
-    /// The output already exists.
-    #[error("{path} already exists; choose another path, or remove it")]
-    Exists {
-        /// The folder.
-        path: PathBuf,
-    },
-    /// Too few cases to distribute.
-    #[error("{path} contains {found} usable cases, but at least {expected} are needed")]
-    TooFew {
-        /// The folder.
-        path: PathBuf,
-        /// The minimum number.
-        expected: usize,
-        /// How many there are.
-        found: usize,
-    },
 }
 
 impl Error {

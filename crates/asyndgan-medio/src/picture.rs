@@ -10,7 +10,7 @@ use std::{
 };
 
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
-use ndarray::{Array2, Array3, ArrayView2, ArrayView3};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use tiff::encoder::{TiffEncoder, colortype::Gray32};
 use tiff_file::{Tiff, is_tiff};
 
@@ -56,6 +56,44 @@ pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     let raw = rgb.into_raw();
     Ok(Array3::from_shape_fn((3, height, width), |(k, r, c)| raw[3 * (r * width + c) + k].into()))
+}
+
+/// Reads grey pictures of one size, each of which is a channel.
+///
+/// # Shapes
+/// `[channels, rows, columns]`, values in 0..=255.
+///
+/// # Panics
+/// If there is no path.
+///
+/// # Errors
+/// As [`read_rgb`], [`Error::Unsupported`] for a coloured picture, and [`Error::Shape`] for pictures of different size.
+pub fn read_grey_planes(paths: &[impl AsRef<Path>]) -> Result<Array3<f32>, Error> {
+    let mut planes: Vec<Array2<f32>> = Vec::new();
+    for path in paths.iter().map(AsRef::as_ref) {
+        let rgb = read_rgb(path)?;
+        if !is_grey(&rgb) {
+            return Err(Error::unsupported(
+                path,
+                "it is coloured, but it is one of several channels; write each channel as a grey picture",
+            ));
+        }
+        let plane = rgb.index_axis_move(Axis(0), 0);
+        if let Some(first) = planes.first().filter(|first| first.dim() != plane.dim()) {
+            return Err(Error::Shape { path: path.to_path_buf(), expected: first.shape().into(), found: plane.shape().into() });
+        }
+        planes.push(plane);
+    }
+    Ok(ndarray::stack(Axis(0), &planes.iter().map(Array2::view).collect::<Vec<_>>()).expect("planes of one shape"))
+}
+
+/// Whether red, green and blue are equal in every pixel.
+///
+/// # Shapes
+/// `[3, rows, columns]`.
+#[allow(clippy::float_cmp, reason = "a grey picture has the same value three times")]
+pub fn is_grey(rgb: &Array3<f32>) -> bool {
+    rgb.lanes(Axis(0)).into_iter().all(|pixel| pixel[0] == pixel[1] && pixel[0] == pixel[2])
 }
 
 /// Reads instance labels or class labels as stored: a PNG with one grey channel of 1 to 16 bits or with palette
@@ -127,6 +165,18 @@ pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
     let (_, height, width) = rgb.dim();
     let pixels: Vec<u8> = rgb.permuted_axes([1, 2, 0]).iter().copied().collect();
     write_png(path, &pixels, width, height, ExtendedColorType::Rgb8)
+}
+
+/// Writes a grey PNG picture of 8 bits atomically.
+///
+/// # Shapes
+/// `[rows, columns]`.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Unwritable`].
+pub fn write_grey(path: &Path, grey: ArrayView2<u8>) -> Result<(), Error> {
+    let (height, width) = grey.dim();
+    write_png(path, &grey.iter().copied().collect::<Vec<u8>>(), width, height, ExtendedColorType::L8)
 }
 
 /// Writes labels atomically as a 16-bit grey PNG, or as a 32-bit TIFF if the name ends in `.tif` or `.tiff`.

@@ -37,7 +37,7 @@ fn put_labels(path: &Path, labels: &Volume<u32>) {
 }
 
 fn read_labels_of(set: &DataSet, case: usize, channel: usize) -> Result<Vec<u32>, String> {
-    match set.read(&set.cases[case], channel).map_err(|e| e.to_string())? {
+    match set.read(&set.cases[case], &[channel]).map_err(|e| e.to_string())? {
         Subject::Volume { labels: Some(labels), .. } => {
             Ok([(1, 1), (1, 3), (4, 1), (4, 3)].map(|(r, c)| labels.voxels[[1, r, c]]).to_vec())
         }

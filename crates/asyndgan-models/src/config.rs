@@ -95,6 +95,16 @@ pub enum GeneratorConfig {
     },
 }
 
+impl GeneratorConfig {
+    /// Rows and columns of an image must be a multiple of this, because they are halved and doubled.
+    pub fn crop_factor(&self) -> u32 {
+        match self {
+            Self::ResNet(_) => 4,
+            Self::Perceptron { .. } => 1,
+        }
+    }
+}
+
 /// Configuration of a discriminator.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -135,6 +145,17 @@ pub enum DiscriminatorConfig {
         /// Hidden units of each of the two hidden layers.
         width: i64,
     },
+}
+
+impl DiscriminatorConfig {
+    /// Minimum rows and columns of an image.
+    pub fn crop_min(&self) -> u32 {
+        match self {
+            Self::Patch { .. } => 24,
+            Self::Segmenting { .. } => 16,
+            Self::Perceptron { .. } => 0,
+        }
+    }
 }
 
 /// Configuration of a segmenter (U-Net).

@@ -82,15 +82,33 @@ impl Game {
     }
 }
 
-/// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background.
+/// The target of a pixel that was not annotated.
+pub const NOT_ANNOTATED: i64 = 255;
+
+/// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background. Pixels whose target is
+/// [`NOT_ANNOTATED`] do not count.
 ///
 /// # Shapes
 /// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, to a scalar.
 pub fn segmentation(logits: &Tensor, target: &Tensor) -> Tensor {
-    let cross_entropy = logits.cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, -100, 0.0);
+    let annotated = target.not_equal(NOT_ANNOTATED);
+    let (all, counted) = (target.numel() as i64, annotated.sum(Kind::Int64).int64_value(&[]));
+    let cross_entropy = if counted == 0 {
+        // The mean over no pixel would not be a number.
+        logits.sum(Kind::Float) * 0.0
+    } else {
+        logits.cross_entropy_loss::<Tensor>(target, None, Reduction::Mean, NOT_ANNOTATED, 0.0)
+    };
     let classes = logits.size()[1];
     let probability = logits.softmax(1, Kind::Float);
-    let one_hot = target.one_hot(classes).permute([0, 3, 1, 2]).to_kind(Kind::Float);
+    let planes = |classified: &Tensor, count| classified.one_hot(count).narrow(3, 0, classes).permute([0, 3, 1, 2]).to_kind(Kind::Float);
+    let (probability, one_hot) = if counted == all {
+        (probability, planes(target, classes))
+    } else {
+        // A class that does not exist: its plane is cut off.
+        let classified = target.masked_fill(&annotated.logical_not(), classes);
+        (&probability * annotated.unsqueeze(1).to_kind(Kind::Float), planes(&classified, classes + 1))
+    };
     let sum = |x: &Tensor| x.sum_dim_intlist([0, 2, 3].as_slice(), false, Kind::Float);
     let dice = (sum(&(&probability * &one_hot)) * 2.0 + 1.0) / (sum(&probability) + sum(&one_hot) + 1.0);
     cross_entropy + 1.0 - dice.narrow(0, 1, classes - 1).mean(Kind::Float)

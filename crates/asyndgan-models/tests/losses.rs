@@ -63,6 +63,27 @@ proptest! {
     }
 
     #[test]
+    fn pixels_that_are_not_annotated_do_not_count(values in proptest::collection::vec(-5_f32..5.0, 3 * 12), targets in proptest::collection::vec(0_i64..4, 12)) {
+        // Class 3 stands for pixels without annotation.
+        let annotated: Vec<i64> = (0..12).filter(|&i| targets[i as usize] < 3).collect();
+        let logits = Tensor::from_slice(&values).view([1, 3, 1, 12]).set_requires_grad(true);
+        let marked: Vec<i64> = targets.iter().map(|&t| if t == 3 { loss::NOT_ANNOTATED } else { t }).collect();
+        let value = loss::segmentation(&logits, &Tensor::from_slice(&marked).view([1, 1, 12]));
+        let pull = Tensor::run_backward(&[&value], &[&logits], true, false).swap_remove(0);
+        let elsewhere: Vec<i64> = (0..12).filter(|i| !annotated.contains(i)).collect();
+        if !elsewhere.is_empty() {
+            prop_assert_eq!(pull.index_select(3, &Tensor::from_slice(&elsewhere)).abs().max().double_value(&[]), 0.0);
+        }
+        prop_assert!(value.double_value(&[]).is_finite());
+        if !annotated.is_empty() {
+            let alone = logits.index_select(3, &Tensor::from_slice(&annotated));
+            let of: Vec<i64> = annotated.iter().map(|&i| targets[i as usize]).collect();
+            let expected = loss::segmentation(&alone, &Tensor::from_slice(&of).view([1, 1, -1]));
+            prop_assert!((value.double_value(&[]) - expected.double_value(&[])).abs() < 1e-5);
+        }
+    }
+
+    #[test]
     fn the_best_discriminator_has_the_value_of_the_divergence(p in proptest::collection::vec(0.01..1.0_f64, 2..6), q in proptest::collection::vec(0.01..1.0_f64, 6), weights in proptest::collection::vec(0.05..1.0_f64, 3)) {
         // On finitely many points, with D_j = p_j / (p_j + q): the value is sum_j pi_j 2 JSD(p_j || q) - log 4, never below -log 4.
         let normal = |v: &[f64]| { let s: f64 = v.iter().sum(); v.iter().map(|x| x / s).collect::<Vec<_>>() };

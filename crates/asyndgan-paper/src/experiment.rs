@@ -1,8 +1,9 @@
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
+use asyndgan_task::{SiteLists, Task};
 use serde::{Deserialize, Serialize};
 
-/// An experiment of the paper.
+/// An experiment: one of the paper, or the table of a task of one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Experiment {
@@ -12,6 +13,16 @@ pub enum Experiment {
     Table1,
     /// Table 2: nuclei, four sites by organ.
     Table2,
+    /// The table of a task that is not in the paper.
+    Custom,
+}
+
+/// The two tasks of the paper.
+static BRAIN_TUMOUR: LazyLock<Task> = LazyLock::new(|| parsed(include_str!("../tasks/brain-tumour.toml")));
+static NUCLEI: LazyLock<Task> = LazyLock::new(|| parsed(include_str!("../tasks/nuclei.toml")));
+
+fn parsed(text: &str) -> Task {
+    Task::parse(text).expect("a test reads the tasks of the paper")
 }
 
 /// The size of the computation.
@@ -66,7 +77,34 @@ impl Experiment {
             Experiment::Fig5 => "fig5",
             Experiment::Table1 => "table1",
             Experiment::Table2 => "table2",
+            Experiment::Custom => "table",
         }
+    }
+
+    /// The task of an experiment of the paper; `None` for the toy, and for a task of one's own.
+    ///
+    /// # Panics
+    /// Never: the tasks are part of the program.
+    pub fn task(self) -> Option<&'static Task> {
+        match self {
+            Experiment::Table1 => Some(&BRAIN_TUMOUR),
+            Experiment::Table2 => Some(&NUCLEI),
+            Experiment::Fig5 | Experiment::Custom => None,
+        }
+    }
+
+    /// The published lists of an experiment's data set: the authors' lists for `BraTS` 2018, and those for the 30 tiles of
+    /// Kumar et al.; `None` if there are none.
+    ///
+    /// # Panics
+    /// Never: the lists are part of the program.
+    pub fn lists(self) -> Option<SiteLists> {
+        let text = match self {
+            Experiment::Table1 => include_str!("../../../data/brats2018-split.toml"),
+            Experiment::Table2 => include_str!("../../../data/monuseg-split.toml"),
+            Experiment::Fig5 | Experiment::Custom => return None,
+        };
+        Some(SiteLists::parse(text).expect("a test reads the published lists"))
     }
 
     /// The arms of the experiment for the given number of sites, in table order.
@@ -77,15 +115,6 @@ impl Experiment {
                 std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan, Arm::AsynDganOverlap]).collect()
             }
             _ => std::iter::once(Arm::RealAll).chain(subsets.map(Arm::RealSubset)).chain([Arm::SynAll, Arm::AsynDgan]).collect(),
-        }
-    }
-
-    /// The metrics of the table, in order, and whether higher is better.
-    pub fn metrics(self) -> &'static [(&'static str, bool)] {
-        match self {
-            Experiment::Fig5 => &[("wasserstein_1", false), ("wasserstein_1_predicted", false)],
-            Experiment::Table1 => &[("dice", true), ("sensitivity", true), ("specificity", true), ("hd95", false)],
-            Experiment::Table2 => &[("dice", true), ("aji", true)],
         }
     }
 }
@@ -167,5 +196,18 @@ impl Serialize for Arm {
 impl<'de> Deserialize<'de> for Arm {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tasks_of_the_paper_are_consistent() {
+        let [brain, nuclei] = [Experiment::Table1, Experiment::Table2].map(|e| e.task().expect("a task"));
+        assert_eq!((brain.codes(), brain.targets().len(), brain.columns().len()), (4, 1, 4));
+        assert_eq!((nuclei.codes(), nuclei.columns().len()), (1, 2));
+        assert!(nuclei.is_stained());
     }
 }

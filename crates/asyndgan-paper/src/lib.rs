@@ -1,4 +1,4 @@
-//! The paper as data: experiments, arms, profiles, the steps of a run, its records, and the resulting table.
+//! The paper as data: experiments with their tasks, arms, profiles, the steps of a run, its records, and the resulting table.
 //!
 //! Independent of data files, networks and processes. The main types are [`Run`], everything that determines the result of a
 //! run; [`Step`], a unit of work with the file that marks it as done; and [`Table`], the record that is printed.
@@ -25,5 +25,5 @@ pub use record::{
     ArmScores, CaseScores, Claim, Comparison, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite,
     Row, SiteTraffic, Table, TrainRecord, Verdict,
 };
-pub use render::{PER_SLICE, heading};
-pub use run::{Run, SPENT, Step};
+pub use render::PER_SLICE;
+pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use asyndgan_task::{ImageKind, Task};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -29,8 +30,9 @@ pub struct Settings {
     pub size: usize,
     /// Rows and columns of the crops that the networks see.
     pub crop: usize,
-    /// Factor by which tiles are downsampled first (nuclei only).
-    pub shrink: usize,
+    /// Factor by which pictures are downsampled first.
+    #[serde(alias = "shrink")]
+    pub downsampling: usize,
     /// Channels after the generator's first convolution, or hidden units.
     pub generator_width: i64,
     /// Residual blocks of the generator.
@@ -79,7 +81,8 @@ pub struct Settings {
     pub l1_weight: f64,
     /// Number of rounds between checkpoints, at the server and at the sites.
     pub checkpoint_every: u64,
-    /// Synthetic images per condition (brains: one from the condition itself, the others with the tumour of another slice).
+    /// Synthetic images per condition: one from the condition itself, the others from a random crop of it. If conditions have an outline,
+    /// the others have the classes of another slice inside of it.
     pub synthetic_per_condition: usize,
     /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored, which gives
     /// Dice against rounds.
@@ -96,7 +99,7 @@ pub struct Settings {
     pub segmenter_learning_rate: f64,
     /// Maximum random scale and shift of each channel of the segmenter's images; the same in every arm.
     pub colour_jitter: f32,
-    /// Maximum random change of the two stains in the segmenter's tissue images; the same in every arm.
+    /// Maximum random change of the two stains in the segmenter's images, if the task has stain normalisation; the same in every arm.
     pub stain_jitter: f32,
     /// Phantom patients or tiles per site, if there are no real data; values per site in the toy experiment.
     pub phantoms_per_site: usize,
@@ -122,6 +125,12 @@ impl std::fmt::Display for UnfitSetting {
 
 impl std::error::Error for UnfitSetting {}
 
+impl UnfitSetting {
+    pub(crate) fn new(fact: impl Into<String>) -> Self {
+        Self(fact.into())
+    }
+}
+
 impl Settings {
     /// Every setting by name, with its value.
     pub fn plain(&self) -> serde_json::Map<String, serde_json::Value> {
@@ -144,15 +153,30 @@ impl Settings {
         ordered
     }
 
-    /// The settings of an experiment with a profile.
+    /// The settings of an experiment of the paper with a profile.
     ///
     /// # Reference
     /// The `paper` profile follows section 4 and the public code: batch 1 per site for brains, 4 for nuclei.
     pub fn new(experiment: Experiment, profile: Profile) -> Self {
+        match experiment {
+            Experiment::Fig5 => Self::toy(Self::desk(), profile),
+            Experiment::Table2 => Self::of_images(ImageKind::Pictures, profile),
+            Experiment::Table1 | Experiment::Custom => Self::of_images(ImageKind::Volumes, profile),
+        }
+    }
+
+    /// The settings of a task of one's own with a profile.
+    pub fn of_task(task: &Task, profile: Profile) -> Self {
+        let paper = Self::of_images(task.images, profile);
+        // Several patients in every batch, as a hospital's default policy requires.
+        Self { batch: paper.batch.max(2), ..paper }
+    }
+
+    fn of_images(images: ImageKind, profile: Profile) -> Self {
         let desk = Self::desk();
-        let by_experiment = match experiment {
-            Experiment::Table1 => desk,
-            Experiment::Table2 => Self {
+        let by_images = match images {
+            ImageKind::Volumes => desk,
+            ImageKind::Pictures => Self {
                 sites: 4,
                 batch: if profile == Profile::Paper { 4 } else { 2 },
                 // 16 patches of 286 at full resolution, as in the paper, are patches of 143 here.
@@ -164,10 +188,9 @@ impl Settings {
                 phantoms_held_out: 40,
                 ..desk
             },
-            Experiment::Fig5 => return Self::toy(desk, profile),
         };
         match profile {
-            Profile::Desk => by_experiment,
+            Profile::Desk => by_images,
             Profile::Smoke => Self {
                 rounds: 6,
                 checkpoint_every: 3,
@@ -181,12 +204,12 @@ impl Settings {
                 segmenter_batch: 4,
                 phantoms_per_site: 1,
                 phantoms_held_out: 2,
-                ..by_experiment
+                ..by_images
             },
             Profile::Paper => Self {
                 size: 286,
                 crop: 256,
-                shrink: 1,
+                downsampling: 1,
                 generator_width: 64,
                 generator_blocks: 9,
                 discriminator_width: 64,
@@ -205,13 +228,13 @@ impl Settings {
                 synthetic_per_condition: 5,
                 uniform_weights: true,
                 // 200 epochs: of some 1,100 slices a site, of 64 patches a site in batches of 4.
-                rounds: if experiment == Experiment::Table1 { 220_000 } else { 3_200 },
+                rounds: if images == ImageKind::Volumes { 220_000 } else { 3_200 },
                 l1_weight: 100.0,
                 checkpoint_every: 500,
                 segmenter_width: 64,
                 segmenter_depth: 4,
                 segmenter_steps: 20_000,
-                ..by_experiment
+                ..by_images
             },
         }
     }
@@ -221,7 +244,7 @@ impl Settings {
             sites: 10,
             size: 72,
             crop: 64,
-            shrink: 2,
+            downsampling: 2,
             generator_width: 16,
             generator_blocks: 6,
             discriminator_width: 32,
@@ -277,7 +300,7 @@ impl Settings {
         if experiment == Experiment::Fig5 {
             return must("gan_loss", self.gan_loss != GanLoss::Segmentation, "a loss other than segmentation: the data are not images");
         }
-        must("shrink", self.shrink > 0, "at least 1")?;
+        must("downsampling", self.downsampling > 0, "at least 1")?;
         must("crop", self.crop >= 16 && self.crop.is_multiple_of(4), "a multiple of 4 and at least 16")?;
         must("size", self.size >= self.crop, "at least as large as crop")?;
         must("segmenter_width", sane(self.segmenter_width), "from 1 to 1024")?;
@@ -332,6 +355,8 @@ impl Settings {
         let plain = |settings: &Self| serde_json::to_value(settings).map_err(|e| UnfitSetting(e.to_string()));
         let mut settings = self.clone();
         for (name, value) in changes {
+            // Its name in the first version.
+            let name = if name == "shrink" { "downsampling" } else { name };
             let mut all = plain(&settings)?;
             let names = all.as_object().map(|all| all.keys().cloned().collect::<Vec<_>>().join(", ")).unwrap_or_default();
             let Some(place) = all.get_mut(name) else {

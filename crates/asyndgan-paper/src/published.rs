@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, Table, render::heading};
+use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, Table};
 
 /// The published record of a run: without paths of the machine and without names of real patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl Published {
         if self.table.curve.is_empty() {
             return;
         }
-        let metric = heading(self.table.experiment.metrics()[0].0);
+        let metric = &table_columns(&self.table)[0];
         let point = |(round, value): &(u64, Option<f64>)| format!("{round}: {}", value.map_or_else(|| "–".into(), |v| format!("{v:.3}")));
         let points = self.table.curve.iter().map(point).collect::<Vec<_>>().join(", ");
         let _ = writeln!(
@@ -113,7 +113,8 @@ impl Published {
             DataKind::Pictures => "pictures",
             DataKind::Toy => "Gaussians",
         };
-        format!("{}, {data}", table.experiment.name())
+        let name = table.configuration.task.as_ref().map_or(table.experiment.name(), |task| task.name.as_str());
+        format!("{name}, {data}")
     }
 }
 
@@ -131,10 +132,18 @@ pub fn results_table(published: &[(String, Published)], folder: &str) -> String 
     out
 }
 
+fn table_columns(table: &Table) -> Vec<String> {
+    table.configuration.columns().into_iter().map(|column| column.heading).collect()
+}
+
 /// Numbers of cases are kept; paths and names of real images are removed.
 fn without_identities(mut table: Table) -> Table {
     if let Some(data) = &mut table.configuration.data {
         *data = PathBuf::from("DIR");
+        if let Some(lists) = &mut table.configuration.lists {
+            lists.test.clear();
+            lists.sites.iter_mut().for_each(|site| site.cases.clear());
+        }
         for site in &mut table.data.sites {
             site.patients.clear();
         }
@@ -145,12 +154,18 @@ fn without_identities(mut table: Table) -> Table {
 impl Run {
     /// The command that reproduces this run, with `DIR` for the folder of real data.
     pub fn command(&self) -> String {
-        let mut command = format!("cargo xtask reproduce {}", self.experiment.name());
+        let mut command = match self.experiment {
+            Experiment::Custom => "asyndgan experiment --task task.toml".to_owned(),
+            paper => format!("cargo xtask reproduce {}", paper.name()),
+        };
         if self.profile != Profile::Desk {
             let _ = write!(command, " --profile {}", self.profile.name());
         }
         if self.data.is_some() {
             command += " --data DIR";
+        }
+        if self.lists.is_some() {
+            command += " --sites SITES.toml";
         }
         if self.seeds.len() > 1 {
             let _ = write!(command, " --seeds {}", self.seeds.len());
@@ -164,7 +179,7 @@ impl Run {
         if let Some(arms) = &self.arms {
             let _ = write!(command, " --arms {}", arms.iter().map(Arm::to_string).collect::<Vec<_>>().join(","));
         }
-        for changed in changed_settings(self.experiment, self.profile, &self.settings) {
+        for changed in changed_settings(self) {
             let _ = write!(command, " --set {}", changed.replace('"', ""));
         }
         command
@@ -172,9 +187,11 @@ impl Run {
 }
 
 /// Settings that differ from those of the profile, as NAME=VALUE.
-pub(crate) fn changed_settings(experiment: Experiment, profile: Profile, settings: &Settings) -> Vec<String> {
-    let of_profile = Settings::new(experiment, profile).plain();
-    let changed = settings.plain().into_iter().filter(|(name, value)| of_profile.get(name) != Some(value));
+pub(crate) fn changed_settings(run: &Run) -> Vec<String> {
+    let of_profile =
+        run.task.as_ref().map_or_else(|| Settings::new(run.experiment, run.profile), |task| Settings::of_task(task, run.profile));
+    let of_profile = of_profile.plain();
+    let changed = run.settings.plain().into_iter().filter(|(name, value)| of_profile.get(name) != Some(value));
     changed.map(|(name, value)| format!("{name}={value}")).collect()
 }
 

@@ -1,14 +1,15 @@
 use std::fmt::{self, Write as _};
 
-use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Table, Verdict, published::changed_settings};
+use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Table, TableColumn, Verdict, published::changed_settings};
 
 impl Table {
     /// The table's title, which labels phantom data.
     pub fn title(&self) -> String {
         let what = match self.experiment {
-            Experiment::Fig5 => "Figure 5: a mixture of Gaussians from sites that hold one each",
-            Experiment::Table1 => "Table 1: brain tumour segmentation",
-            Experiment::Table2 => "Table 2: nuclei segmentation",
+            Experiment::Fig5 => "Figure 5: a mixture of Gaussians from sites that hold one each".to_owned(),
+            Experiment::Table1 => "Table 1: brain tumour segmentation".to_owned(),
+            Experiment::Table2 => "Table 2: nuclei segmentation".to_owned(),
+            Experiment::Custom => format!("{}: segmentation", self.configuration.task().map_or("", |task| task.name.as_str())),
         };
         let validation = if self.validation { ", VALIDATION: patients of the training sites" } else { "" };
         format!("{what} ({}, {} profile{validation})", self.data.kind.label(), self.profile.name())
@@ -16,7 +17,7 @@ impl Table {
 
     /// Settings that differ from those of the profile, as NAME=VALUE.
     pub fn changed_settings(&self) -> Vec<String> {
-        changed_settings(self.experiment, self.profile, &self.configuration.settings)
+        changed_settings(&self.configuration)
     }
 
     /// The table as Markdown, with its claims, data and settings.
@@ -60,16 +61,16 @@ impl Table {
     }
 
     fn write_rows(&self, out: &mut String, rows: &[Row]) {
-        let metrics = self.experiment.metrics();
+        let columns = self.configuration.columns();
         let _ = write!(out, "|arm|");
-        for (name, up) in metrics {
-            let _ = write!(out, "{} {}|", heading(name), if *up { "↑" } else { "↓" });
+        for TableColumn { heading, higher_is_better, .. } in &columns {
+            let _ = write!(out, "{heading} {}|", if *higher_is_better { "↑" } else { "↓" });
         }
-        let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(metrics.len()));
+        let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(columns.len()));
         for row in rows {
             let _ = write!(out, "|{}|", row.arm);
-            for (name, _) in metrics {
-                let _ = match row.metrics.get(*name).map(|m| (m.cell(), m.undefined_slices())) {
+            for TableColumn { name, .. } in &columns {
+                let _ = match row.metrics.get(name).map(|m| (m.cell(), m.undefined_slices())) {
                     Some((cell, Some(undefined))) => write!(out, "{cell}, {undefined}|"),
                     Some((cell, None)) => write!(out, "{cell}|"),
                     None => write!(out, "–|"),
@@ -100,8 +101,8 @@ impl Table {
 
 /// Explains the per-slice rows.
 pub const PER_SLICE: &str = "Every slice is scored by itself, with HD95 in its plane, and averaged over seeds. Cells: mean (standard deviation) \
-                             over held-out cases, each the mean over its slices that have a value. Slices without a value (no tumour in the truth \
-                             or none predicted) are left out and counted. n and undefined count cases.";
+                             over held-out cases, each the mean over its slices that have a value. Slices without a value (the region is absent \
+                             from the truth or from the prediction) are left out and counted. n and undefined count cases.";
 
 /// How to read the claims.
 const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, contradicted if one \
@@ -123,20 +124,6 @@ fn write_claims(out: &mut String, claims: &[Claim]) {
     let _ = writeln!(out, "|claim|verdict|compared|difference|95 % interval|p|n|\n|---|---|---|---:|---|---:|---:|");
     for claim in claims {
         let _ = writeln!(out, "|{}|{}|{}|", claim.claim, claim.verdict, claim.cells().join("|"));
-    }
-}
-
-/// A metric's name in the headings of tables.
-pub fn heading(metric: &str) -> &str {
-    match metric {
-        "dice" => "Dice",
-        "sensitivity" => "Sensitivity",
-        "specificity" => "Specificity",
-        "hd95" => "HD95 (mm)",
-        "aji" => "AJI",
-        "wasserstein_1" => "Wasserstein-1 to the mixture",
-        "wasserstein_1_predicted" => "to what theory predicts",
-        other => other,
     }
 }
 

@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use asyndgan_task::{ImageKind, Metric, SiteLists, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::{Arm, Experiment, Profile, Settings};
@@ -9,10 +10,16 @@ use crate::{Arm, Experiment, Profile, Settings};
 pub struct Run {
     /// The experiment.
     pub experiment: Experiment,
+    /// The task of [`Experiment::Custom`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<Task>,
     /// The profile.
     pub profile: Profile,
     /// Folder of real data; `None` for phantoms.
     pub data: Option<PathBuf>,
+    /// The cases of each site; `None` for the published lists, or by size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lists: Option<SiteLists>,
     /// Seeds: every step except preparation runs once per seed.
     pub seeds: Vec<u64>,
     /// Device: auto, cpu or cuda.
@@ -24,6 +31,36 @@ pub struct Run {
     pub arms: Option<Vec<Arm>>,
     /// All settings.
     pub settings: Settings,
+}
+
+/// Environment of a step's process, unless the user has set other values.
+pub const STEP_ENVIRONMENT: [(&str, &str); 3] = [
+    // Tensors of one size come and go all the time: their memory is kept, not returned to the system and requested again.
+    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
+    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
+    ("MALLOC_TOP_PAD_", "268435456"),
+];
+
+/// A column of a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableColumn {
+    /// Its name in records.
+    pub name: String,
+    /// Its heading.
+    pub heading: String,
+    /// Whether higher is better.
+    pub higher_is_better: bool,
+}
+
+fn heading(metric: Metric, images: ImageKind) -> &'static str {
+    match (metric, images) {
+        (Metric::Sensitivity, _) => "Sensitivity",
+        (Metric::Specificity, _) => "Specificity",
+        (Metric::Hd95, ImageKind::Volumes) => "HD95 (mm)",
+        (Metric::Hd95, ImageKind::Pictures) => "HD95 (pixels)",
+        (Metric::Aji, _) => "AJI",
+        _ => "Dice",
+    }
 }
 
 /// One unit of work, with the file that marks it as done.
@@ -48,7 +85,64 @@ pub enum Step {
 impl Run {
     /// A run of all arms on phantoms, with seed 0 on the CPU.
     pub fn phantoms(experiment: Experiment, profile: Profile, settings: Settings) -> Self {
-        Self { experiment, profile, data: None, seeds: vec![0], device: "cpu".into(), validate: false, arms: None, settings }
+        Self {
+            experiment,
+            task: None,
+            profile,
+            data: None,
+            lists: None,
+            seeds: vec![0],
+            device: "cpu".into(),
+            validate: false,
+            arms: None,
+            settings,
+        }
+    }
+
+    /// The task of the run; `None` for the toy.
+    pub fn task(&self) -> Option<&Task> {
+        self.task.as_ref().or_else(|| self.experiment.task())
+    }
+
+    /// Checks the task and the settings.
+    ///
+    /// # Errors
+    /// [`UnfitSetting`](crate::UnfitSetting).
+    pub fn check(&self) -> Result<(), crate::UnfitSetting> {
+        if (self.experiment == Experiment::Custom) != self.task.is_some() {
+            return Err(crate::UnfitSetting::new("only a run of a task of one's own has a task"));
+        }
+        if let Some(task) = &self.task {
+            task.check().map_err(|error| crate::UnfitSetting::new(format!("task: {error}")))?;
+        }
+        if let (Some(task), Some(lists)) = (self.task(), &self.lists) {
+            for site in &lists.sites {
+                site.absent.check(task).map_err(|error| crate::UnfitSetting::new(format!("site {}: {error}", site.name)))?;
+            }
+        }
+        self.settings.check(self.experiment)
+    }
+
+    /// The columns of the table, in order.
+    pub fn columns(&self) -> Vec<TableColumn> {
+        let Some(task) = self.task() else {
+            let column = |name: &str, heading: &str| TableColumn { name: name.into(), heading: heading.into(), higher_is_better: false };
+            return vec![
+                column("wasserstein_1", "Wasserstein-1 to the mixture"),
+                column("wasserstein_1_predicted", "to what theory predicts"),
+            ];
+        };
+        let names = task.region_names();
+        let column = |column: asyndgan_task::Column| {
+            let metric = heading(column.metric, task.images);
+            let heading = match column.region {
+                _ if names.len() == 1 => metric.into(),
+                Some(region) => format!("{} {metric}", names[region]),
+                None => format!("{metric}, mean"),
+            };
+            TableColumn { name: column.name, heading, higher_is_better: column.metric.is_higher_better() }
+        };
+        task.columns().into_iter().map(column).collect()
     }
 
     /// The arms of the table for the given number of sites, in order.

@@ -1,5 +1,6 @@
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, Variation, loss::Game};
 use asyndgan_protocol::{DiscriminatorFamily, Learning, RunDescription};
+use asyndgan_task::ImageDescription;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -17,6 +18,8 @@ pub struct GanConfig {
     pub generator_adam: AdamConfig,
     /// The discriminators' optimiser.
     pub discriminator_adam: AdamConfig,
+    /// The task and scale of the images; `None` for data that are not images.
+    pub images: Option<ImageDescription>,
     /// Number of condition codes without 0, which is the number of planes of the condition.
     pub codes: u8,
     /// The adversarial loss.
@@ -77,6 +80,13 @@ impl GanConfig {
         if given != read {
             return Err(Error::Networks { fact: "the description has settings that this version does not know".into() });
         }
+        if let Some(images) = &config.images {
+            images.task.check().map_err(|error| Error::Networks { fact: format!("task: {error}") })?;
+            if images.task.codes() != config.codes {
+                let fact = format!("the task has {} condition codes, but the networks have {}", images.task.codes(), config.codes);
+                return Err(Error::Networks { fact });
+            }
+        }
         let (channels, width) = match config.discriminator {
             DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width } => (channels, width),
             DiscriminatorConfig::Segmenting { codes, .. } if codes != i64::from(config.codes) => {
@@ -112,14 +122,17 @@ impl GanConfig {
     /// [`Error::Networks`] if they do not fit the images of the run.
     pub fn learning(&self, run: &RunDescription) -> Result<Learning, Error> {
         let unfit = |fact: String| Err(Error::Networks { fact });
+        if let Some(images) = self.images.as_ref().filter(|images| images.task.channels.len() != run.channels as usize) {
+            return unfit(format!("the task has {} channels, but the run has {}", images.task.channels.len(), run.channels));
+        }
         let planes = i64::from(self.codes) + i64::from(run.channels);
         let of_images = run.size > 0;
-        let (family, width, spectral_norm, channels, crop_min) = match self.discriminator {
-            DiscriminatorConfig::Patch { channels, width, spectral, .. } => (DiscriminatorFamily::Patch, width, spectral, channels, 24),
+        let (family, width, spectral_norm, channels) = match self.discriminator {
+            DiscriminatorConfig::Patch { channels, width, spectral, .. } => (DiscriminatorFamily::Patch, width, spectral, channels),
             DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral } => {
-                (DiscriminatorFamily::Segmenting, width, spectral, codes + image_channels, 16)
+                (DiscriminatorFamily::Segmenting, width, spectral, codes + image_channels)
             }
-            DiscriminatorConfig::Perceptron { channels, width } => (DiscriminatorFamily::Perceptron, width, false, channels, 0),
+            DiscriminatorConfig::Perceptron { channels, width } => (DiscriminatorFamily::Perceptron, width, false, channels),
         };
         if of_images == (family == DiscriminatorFamily::Perceptron) {
             let data = if of_images { "images" } else { "data that are not images" };
@@ -145,8 +158,12 @@ impl GanConfig {
                 "a generator with {image} image channels, {conditions} condition channels and a code of {code} values does not fit"
             ));
         }
-        if i64::from(run.crop) < crop_min {
-            return unfit(format!("crop {}; a {family} discriminator needs at least {crop_min}", run.crop));
+        let (crop, crop_min, factor) = (run.crop, self.discriminator.crop_min(), self.generator.crop_factor());
+        if crop < crop_min {
+            return unfit(format!("crop {crop}; a {family} discriminator needs at least {crop_min}"));
+        }
+        if !crop.is_multiple_of(factor) {
+            return unfit(format!("crop {crop}; the generator needs a multiple of {factor}"));
         }
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);

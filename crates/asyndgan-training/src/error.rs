@@ -9,7 +9,7 @@ pub enum Error {
     Models(#[from] asyndgan_models::Error),
     /// A prepared case cannot be read.
     #[error(transparent)]
-    Medio(#[from] asyndgan_medio::Error),
+    Data(#[from] asyndgan_data::Error),
     /// The site has no cases.
     #[error("the site has no cases; prepare its data again, or remove the site from the run")]
     NoCases,
@@ -43,6 +43,12 @@ pub enum Error {
     Networks {
         /// What is wrong with them.
         fact: String,
+    },
+    /// The site's images were prepared for another task or scale than those of the run.
+    #[error("this site's images do not fit the run; {mismatch} (run and site); prepare them again with the task and scale of the run")]
+    Images {
+        /// The first difference.
+        mismatch: String,
     },
     /// The loss or gradient is not finite.
     #[error("the loss or gradient of round {round} is not finite; lower the learning rate")]

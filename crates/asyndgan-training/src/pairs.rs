@@ -1,7 +1,8 @@
 use std::collections::BTreeMap;
 
-use asyndgan_medio::CaseSet;
+use asyndgan_data::CaseSet;
 use asyndgan_protocol::Augmentation;
+use asyndgan_task::ImageDescription;
 use ndarray::{Array2, Array3};
 use tch::{Kind, Tensor};
 
@@ -15,6 +16,9 @@ use crate::{
 pub struct Pairs {
     images: Images,
     codes: Tensor,
+    description: Option<ImageDescription>,
+    /// 1 for each channel that a case has, and 0 for the others, `[cases, channels, 1, 1]`; `None` if all have all channels.
+    present: Option<Tensor>,
     /// The patient of each case; all cases of unknown patients share one number, because they may be of the same patient.
     patients: Vec<u32>,
 }
@@ -38,20 +42,20 @@ impl Pairs {
     pub fn new(images: Tensor, codes: Tensor) -> Self {
         assert_eq!(images.size()[0], codes.size()[0], "one condition per image is needed");
         let patients = (0..codes.size()[0] as u32).collect();
-        Self { images: Images::Memory(images), codes, patients }
+        Self { images: Images::Memory(images), codes, description: None, present: None, patients }
     }
 
     /// Prepared cases on disk.
     ///
     /// # Errors
-    /// [`Error::Medio`] if a condition cannot be read, [`Error::NoCases`] if there are no cases.
+    /// [`Error::Data`] if a condition cannot be read, [`Error::NoCases`] if there are no cases.
     pub fn of_cases(cases: CaseSet) -> Result<Self, Error> {
         let codes = (0..cases.len()).map(|i| Ok(tensor_2(&cases.condition(i)?))).collect::<Result<Vec<_>, Error>>()?;
         if codes.is_empty() {
             return Err(Error::NoCases);
         }
-        let patients = numbered(&cases);
-        Ok(Self { images: Images::Disk(cases), codes: Tensor::stack(&codes, 0).unsqueeze(1), patients })
+        let (patients, description, present) = (numbered(&cases), cases.images().cloned(), present(&cases));
+        Ok(Self { images: Images::Disk(cases), description, present, codes: Tensor::stack(&codes, 0).unsqueeze(1), patients })
     }
 
     /// Values with one code each, for data that are not images.
@@ -70,6 +74,30 @@ impl Pairs {
     /// Condition codes (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
     pub fn codes(&self) -> &Tensor {
         &self.codes
+    }
+
+    /// The task and scale of the images, if their files name them.
+    pub fn description(&self) -> Option<&ImageDescription> {
+        self.description.as_ref()
+    }
+
+    /// The same pairs, some of which lack channels.
+    ///
+    /// # Shapes
+    /// 1 for each channel that a case has, and 0 for the others, `[cases, channels, 1, 1]`.
+    ///
+    /// # Panics
+    /// If there is not a row for every case.
+    #[must_use]
+    pub fn with_present_channels(self, present: Tensor) -> Self {
+        assert_eq!(present.size()[0], self.count(), "a row for every case");
+        Self { present: Some(present), ..self }
+    }
+
+    /// Which channels the chosen cases have, `[batch, channels, 1, 1]`; `None` if all cases have all channels.
+    pub(crate) fn present(&self, cases: &[u32]) -> Option<Tensor> {
+        let chosen: Vec<i64> = cases.iter().map(|&case| case.into()).collect();
+        self.present.as_ref().map(|present| present.index_select(0, &Tensor::from_slice(&chosen)))
     }
 
     /// The patient of each case, as a number.
@@ -99,6 +127,14 @@ impl Pairs {
         };
         Ok((images, choose(&self.codes, cases, augmentations, crop)))
     }
+}
+
+/// 1 for each channel that a case has, and 0 for the others.
+fn present(cases: &CaseSet) -> Option<Tensor> {
+    let channels = cases.image_shape().map_or(0, |shape| shape[0]);
+    let row = |case: usize| (0..channels).map(move |channel| f32::from(u8::from(!cases.absent_channels(case).contains(&channel))));
+    let rows: Vec<f32> = (0..cases.len()).flat_map(row).collect();
+    rows.contains(&0.0).then(|| Tensor::from_slice(&rows).view([cases.len() as i64, channels as i64, 1, 1]))
 }
 
 /// The cases of one patient have the number of its first case; those of unknown patients are treated as one patient's.

@@ -49,8 +49,9 @@ impl ServerTrainer {
     /// because sums depend on it.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Threads`].
+    /// [`Error::Networks`] if a site would refuse the networks, [`Error::Io`], [`Error::Threads`].
     pub fn new(config: GanConfig, run: RunDescription, sites: u32, threads: u32, folder: &Path, device: Device) -> Result<Self, Error> {
+        GanConfig::described(&config.description())?.learning(&run)?;
         // Batch norm follows its running statistics site by site.
         let apart = device == Device::Cpu && joined(&config);
         let lanes = Lanes::new(if apart { sites } else { 1 }, threads)?;

@@ -16,6 +16,9 @@ use crate::{
 };
 
 /// The work of a site: holds its own cases and its discriminator, which never leave the site.
+///
+/// Where cases lack channels, the discriminator sees 0 in these channels of real and of synthetic images, before and after
+/// augmentation. The feedback for such a channel is exactly 0.
 #[derive(Debug)]
 pub struct SiteTrainer {
     pairs: Pairs,
@@ -67,6 +70,8 @@ struct Prepared {
     on_real: Tensor,
     /// The condition of the synthetic images.
     condition: Tensor,
+    /// The channels of the synthetic images that the discriminator sees: those of the cases that the conditions belong to.
+    visible: Option<Tensor>,
     /// Augmentations of the synthetic images: before the discriminator learns from them, and before it gives feedback.
     augments: [Augment; 2],
 }
@@ -130,7 +135,12 @@ impl SiteWork for SiteTrainer {
     }
 
     fn inspect(&mut self, _site: SiteId, run: &RunDescription) -> Result<Learning, Error> {
-        GanConfig::described(&run.networks)?.learning(run)
+        let config = GanConfig::described(&run.networks)?;
+        let mismatch = config.images.as_ref().zip(self.pairs.description()).and_then(|(theirs, own)| theirs.mismatch(own));
+        if let Some(mismatch) = mismatch {
+            return Err(Error::Images { mismatch });
+        }
+        config.learning(run)
     }
 
     fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Error> {
@@ -163,11 +173,14 @@ impl SiteWork for SiteTrainer {
         let shared = choose(&self.shared, cases, augmentations, run.crop);
         let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
         let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
+        let present = |cases: &[u32]| self.pairs.present(cases).map(|present| present.to_device(self.device));
+        let (present, visible) = (present(&draw.real.cases), present(cases));
+        let real = shown(&real, present.as_ref());
         let mut rng = self.randomness.stream(run, Role::Discriminator, *site, round);
         let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(real.size()[0], config.augmentation, &mut rng));
         let (seen, seen_real) = augment.apply(&own, &real);
-        let on_real = begun.logits(&seen, &seen_real);
-        begun.prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, augments: [learning, judging] });
+        let on_real = begun.logits(&seen, &shown(&seen_real, present.as_ref()));
+        begun.prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, visible, augments: [learning, judging] });
         Ok(())
     }
 
@@ -177,11 +190,13 @@ impl SiteWork for SiteTrainer {
             self.prepare(round, draw)?;
         }
         let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let Prepared { real, on_real, condition, augments: [learning, judging], .. } = begun.prepared.take().ok_or(Error::NotBegun)?;
+        let Prepared { real, on_real, condition, visible, augments: [learning, judging], .. } =
+            begun.prepared.take().ok_or(Error::NotBegun)?;
         let synthetic = tensor_of(synthetic, self.device)?;
 
-        let (seen, image) = learning.apply(&condition, &synthetic);
-        let discriminator_loss = begun.config.game.discriminator(&on_real, &begun.logits(&seen, &image));
+        let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
+        let on_synthetic = begun.logits(&seen, &shown(&image, visible.as_ref()));
+        let discriminator_loss = begun.config.game.discriminator(&on_real, &on_synthetic);
         let Begun { discriminator, adam, run, .. } = begun;
         let parameters = &discriminator.parameters;
         // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its first weights.
@@ -190,10 +205,11 @@ impl SiteWork for SiteTrainer {
         discriminator.settle();
 
         let synthetic = synthetic.set_requires_grad(true);
-        let (seen, image) = judging.apply(&condition, &synthetic);
-        let logits = begun.logits(&seen, &image);
+        let compared = shown(&synthetic, visible.as_ref());
+        let (seen, image) = judging.apply(&condition, &compared);
+        let logits = begun.logits(&seen, &shown(&image, visible.as_ref()));
         let Begun { config, run, collapse, .. } = begun;
-        let generator_loss = config.game.generator(&logits, &synthetic, &real, run.l1_weight);
+        let generator_loss = config.game.generator(&logits, &compared, &real, run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };
@@ -218,6 +234,11 @@ impl SiteWork for SiteTrainer {
         tensors.extend(adam.state("adam"));
         checkpoints.write(rounds_done, &tensors)
     }
+}
+
+/// Images with 0 in the channels that are absent. No gradient passes through these.
+fn shown(images: &Tensor, present: Option<&Tensor>) -> Tensor {
+    present.map_or_else(|| images.shallow_clone(), |present| images * present)
 }
 
 fn scalar(loss: &Tensor) -> f32 {

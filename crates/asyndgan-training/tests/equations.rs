@@ -34,6 +34,7 @@ fn config() -> GanConfig {
         discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
         generator_adam: adam,
         discriminator_adam: adam,
+        images: None,
         codes: 1,
         game: Game::Hinge,
         augmentation: 0.5,

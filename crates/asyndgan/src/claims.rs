@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use asyndgan_metrics::{bootstrap_difference, holm, wilcoxon};
-use asyndgan_paper::{Arm, Claim, Comparison, Experiment, Verdict};
+use asyndgan_paper::{Arm, Claim, Comparison, Run, Verdict};
 use asyndgan_protocol::{Role, stream};
 
 /// The value of one metric per arm and held-out case, averaged over seeds; `None` if it is undefined under any seed. In the per-slice
@@ -18,10 +18,10 @@ const RESAMPLES: usize = 10_000;
 ///
 /// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if it is about
 /// an arm of `all` that was not computed.
-pub(crate) fn claims(experiment: Experiment, by_metric: &BTreeMap<&str, Values>, all: &[Arm]) -> Vec<Claim> {
-    let values = &by_metric[experiment.metrics()[0].0];
+pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm]) -> Vec<Claim> {
+    let values = &by_metric[&run.columns()[0].name];
     let others = |among: fn(&Arm) -> bool| all.iter().copied().filter(among).collect::<Vec<Arm>>();
-    if experiment == Experiment::Fig5 {
+    if run.task().is_none() {
         let subsets = others(|arm| matches!(arm, Arm::SynSubset(_)));
         let distances = |arm| values.get(&arm).map_or(&[][..], Vec::as_slice);
         let ratios = |arm, others: &[Arm], holds: fn(f64) -> bool| {
@@ -124,6 +124,8 @@ fn toy(claim: &str, compared: Vec<(Comparison, Vec<bool>)>) -> Claim {
 mod tests {
     use Verdict::{Contradicted, NotMeasurable, NotShown, Shown};
 
+    use asyndgan_paper::{Experiment, Profile, Settings};
+
     use super::*;
 
     fn values(rows: &[(Arm, [f64; 3])]) -> Values {
@@ -134,8 +136,12 @@ mod tests {
         claims.iter().map(|c| c.verdict).collect()
     }
 
+    fn run(experiment: Experiment) -> Run {
+        Run::phantoms(experiment, Profile::Smoke, Settings::new(experiment, Profile::Smoke))
+    }
+
     fn of_table(rows: &[(Arm, [f64; 3])]) -> Vec<Claim> {
-        claims(Experiment::Table2, &[("dice", values(rows))].into(), &Experiment::Table2.arms(1))
+        claims(&run(Experiment::Table2), &[("dice".to_owned(), values(rows))].into(), &Experiment::Table2.arms(1))
     }
 
     const ROWS: [(Arm, [f64; 3]); 4] = [
@@ -176,7 +182,7 @@ mod tests {
         let all = Experiment::Table1.arms(1);
         for of_cases in [vec![None], vec![Some(0.5)], Vec::new()] {
             let same: Values = all.iter().map(|&arm| (arm, of_cases.clone())).collect();
-            assert_eq!(verdicts(&claims(Experiment::Table1, &[("dice", same)].into(), &all)), [NotMeasurable; 3]);
+            assert_eq!(verdicts(&claims(&run(Experiment::Table1), &[("dice".to_owned(), same)].into(), &all)), [NotMeasurable; 3]);
         }
     }
 
@@ -188,8 +194,8 @@ mod tests {
                 all.iter().enumerate().map(|(i, &arm)| (arm, seeds.iter().map(|(distances, _)| Some(distances[i])).collect())).collect();
             let mut predicted = to_mixture.clone();
             predicted.insert(Arm::AsynDganOverlap, seeds.iter().map(|(_, overlap)| Some(*overlap)).collect());
-            let by_metric = [("wasserstein_1", to_mixture), ("wasserstein_1_predicted", predicted)].into();
-            verdicts(&claims(Experiment::Fig5, &by_metric, &all))
+            let by_metric = [("wasserstein_1".to_owned(), to_mixture), ("wasserstein_1_predicted".to_owned(), predicted)].into();
+            verdicts(&claims(&run(Experiment::Fig5), &by_metric, &all))
         };
         // In the order of the arms: SynAll, SynSubset-1, AsynDgan, and the overlapping one.
         let (good, bad) = (([0.03, 2.0, 0.03, 0.3], 0.1), ([0.03, 0.1, 0.05, 0.1], 0.3));

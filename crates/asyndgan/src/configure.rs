@@ -1,44 +1,29 @@
 //! Translates a run's settings into the configurations of the crates.
 
-use asyndgan_evaluator::{SegmenterTraining, Task};
-use asyndgan_medio::prepare::{BRAIN_CODES, TISSUE_CODES};
+use anyhow::{Context, Result};
+use asyndgan_data::Preparation;
+use asyndgan_evaluator::{SegmenterTraining, segmenter_classes};
 use asyndgan_models::{
     AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, SegmenterConfig, Upsample, Variation, loss::Game,
 };
-use asyndgan_paper::{Arm, Experiment, GanLoss, Run, Settings};
+use asyndgan_paper::{Arm, GanLoss, Run, Settings};
 use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
+use asyndgan_task::{Absent, Task};
 use asyndgan_training::{GanConfig, Precision, toy};
-use clap::ValueEnum;
-use serde::Deserialize;
 
-/// What the images show, in the terms of users who do not reproduce the paper's experiments.
-#[derive(Debug, Clone, Copy, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Images {
-    Brain,
-    Tissue,
+/// Channels of an image; the toy has one value.
+fn image_channels(run: &Run) -> i64 {
+    run.task().map_or(1, |task| task.channels.len() as i64)
 }
 
-impl Images {
-    /// The experiment that has such images.
-    pub(crate) fn experiment(self) -> Experiment {
-        match self {
-            Self::Brain => Experiment::Table1,
-            Self::Tissue => Experiment::Table2,
-        }
-    }
+/// How a run prepares images with all channels and classes of its task.
+pub(crate) fn preparation<'a>(task: &'a Task, settings: &Settings) -> Preparation<'a> {
+    Preparation { task, size: settings.size, downsampling: settings.downsampling, absent: Absent::none() }
 }
 
-pub(crate) fn image_channels(experiment: Experiment) -> i64 {
-    if experiment == Experiment::Table2 { 3 } else { 1 }
-}
-
-pub(crate) fn codes(experiment: Experiment) -> u8 {
-    match experiment {
-        Experiment::Fig5 => toy::SITES.len() as u8,
-        Experiment::Table1 => BRAIN_CODES,
-        Experiment::Table2 => TISSUE_CODES,
-    }
+/// Number of condition codes without 0; the toy has one per site.
+pub(crate) fn codes(run: &Run) -> u8 {
+    run.task().map_or(toy::SITES.len() as u8, Task::codes)
 }
 
 /// An arm's networks. The overlapping arm follows equation 1 exactly, because theory predicts its result.
@@ -46,10 +31,10 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let s = &run.settings;
     let Settings { generator_width: width, generator_blocks: blocks, discriminator_width, batch_norm, .. } = *s;
     let norm = if batch_norm { Norm::Batch } else { Norm::Instance };
-    let (codes, image_channels) = (codes(run.experiment), image_channels(run.experiment));
+    let (codes, image_channels) = (codes(run), image_channels(run));
     let condition_channels = i64::from(codes);
     let channels = condition_channels + image_channels;
-    let (generator, discriminator) = if run.experiment == Experiment::Fig5 {
+    let (generator, discriminator) = if run.task().is_none() {
         let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise: 4 };
         (generator, DiscriminatorConfig::Perceptron { channels, width: discriminator_width })
     } else {
@@ -70,6 +55,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         discriminator,
         generator_adam: adam(s.learning_rate),
         discriminator_adam: adam(s.discriminator_learning_rate),
+        images: run.task().map(|task| preparation(task, s).description()),
         codes,
         game: match s.gan_loss {
             _ if arm == Arm::AsynDganOverlap => Game::Minimax,
@@ -86,10 +72,10 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
 }
 
 fn symmetry(run: &Run) -> Symmetry {
-    match run.experiment {
-        Experiment::Fig5 => Symmetry::None,
-        _ if run.settings.quarter_turns => Symmetry::Turns,
-        _ => Symmetry::Flips,
+    match run.task() {
+        None => Symmetry::None,
+        Some(_) if run.settings.quarter_turns => Symmetry::Turns,
+        Some(_) => Symmetry::Flips,
     }
 }
 
@@ -106,7 +92,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         seed,
         rounds: s.rounds,
         batch: if is_distributed(arm) { s.batch } else { s.batch * sites },
-        channels: image_channels(run.experiment) as u32,
+        channels: image_channels(run) as u32,
         size: s.size as u32,
         crop: s.crop as u32,
         symmetry: symmetry(run),
@@ -126,16 +112,17 @@ pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
     if is_distributed(arm) { run.settings.server_threads } else { run.settings.site_threads }
 }
 
-pub(crate) fn task(experiment: Experiment) -> Task {
-    if experiment == Experiment::Table1 { Task::Tumour } else { Task::Nuclei }
+/// The task of a run on images.
+pub(crate) fn task(run: &Run) -> Result<&Task> {
+    run.task().context("the toy has no images")
 }
 
-pub(crate) fn segmenter(run: &Run) -> SegmenterTraining {
-    let s = &run.settings;
-    SegmenterTraining {
+pub(crate) fn segmenter(run: &Run) -> Result<SegmenterTraining> {
+    let (s, task) = (&run.settings, task(run)?);
+    Ok(SegmenterTraining {
         network: SegmenterConfig {
-            image_channels: image_channels(run.experiment),
-            classes: task(run.experiment).classes(),
+            image_channels: image_channels(run),
+            classes: segmenter_classes(task),
             width: s.segmenter_width,
             depth: s.segmenter_depth,
         },
@@ -144,7 +131,7 @@ pub(crate) fn segmenter(run: &Run) -> SegmenterTraining {
         crop: s.crop,
         learning_rate: s.segmenter_learning_rate,
         colour_jitter: s.colour_jitter,
-        stain_jitter: if image_channels(run.experiment) == 3 { s.stain_jitter } else { 0.0 },
+        stain_jitter: if task.is_stained() { s.stain_jitter } else { 0.0 },
         quarter_turns: s.quarter_turns,
-    }
+    })
 }

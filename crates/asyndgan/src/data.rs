@@ -1,108 +1,43 @@
-//! Real and artificial patients and tiles: how each is prepared, and how a folder's cases are read one at a time.
+//! Real and artificial studies: how a folder's cases are read one at a time, for a task.
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
-use asyndgan_medio::{Brain, Case, CaseFiles, DataSet, Layout, Split, Subject, TestCase, Tile, dicom, is_volume, phantom, prepare};
+use anyhow::{Context, Result, ensure};
+use asyndgan_data::{Preparation, Study, along, phantom};
+use asyndgan_medio::{CaseFiles, DataSet, Layout, Split, Subject, dicom, is_grey, is_volume};
 use asyndgan_paper::DataKind;
 use asyndgan_protocol::{Role, stream};
+use asyndgan_task::{Absent, ImageKind, Task};
+use ndarray::{Array3, Array4, Axis};
 
 use crate::{progress::Progress, sources::Item};
 
-/// One patient or tile in memory.
-pub(crate) enum Patient {
-    Brain(Brain),
-    Tile(Tile),
-}
-
-/// How patients and tiles are prepared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Recipe {
-    /// Rows and columns of the output.
-    pub(crate) size: usize,
-    /// Factor by which tiles are shrunk first.
-    pub(crate) shrink: usize,
-}
-
-impl Recipe {
-    pub(crate) fn cases(self, patient: &Patient) -> Result<Vec<Case>> {
-        match patient {
-            Patient::Brain(brain) => Ok(prepare::brain_cases(brain, self.size)),
-            Patient::Tile(tile) => {
-                self.check(tile)?;
-                Ok(prepare::tile_cases(tile, self.size, self.shrink))
-            }
-        }
-    }
-
-    pub(crate) fn test_case(self, patient: &Patient) -> Result<TestCase> {
-        match patient {
-            Patient::Brain(brain) => {
-                let ignored = brain.labels.iter().filter(|&&l| l == prepare::IGNORED).count();
-                ensure!(
-                    ignored == 0,
-                    "{} is held out, but {ignored} of its voxels have the ignore label; hold out fully annotated cases (--lists)",
-                    brain.id
-                );
-                Ok(prepare::brain_test_case(brain, self.size))
-            }
-            Patient::Tile(tile) => {
-                self.check(tile)?;
-                Ok(prepare::tile_test_case(tile, self.shrink))
-            }
-        }
-    }
-
-    fn check(self, tile: &Tile) -> Result<()> {
-        let (needed, side) = (self.size * self.shrink, tile.instances.nrows().min(tile.instances.ncols()));
-        ensure!(
-            side >= needed,
-            "{} has {side} pixels on its shorter side, but {needed} are required; exclude it, or use smaller patches (size)",
-            tile.id
-        );
-        Ok(())
-    }
-
-    /// A phantom has no file to compute a digest of; the number before the size changes whenever the phantoms change.
-    pub(crate) fn phantom_stem(self, name: &str) -> String {
-        format!("{name}-3-{}x{}", self.size, self.shrink)
-    }
-
-    /// Changes whenever preparation gives a different result for the same files.
-    fn about(self) -> String {
-        format!("preparation 3, size {}, shrink {}", self.size, self.shrink)
-    }
-}
-
-/// A folder of real images, of which one channel is used.
+/// A folder of real images, of which the channels of a task are used.
 pub(crate) struct RealData {
     pub(crate) set: DataSet,
-    channel: usize,
-    pub(crate) volumes: bool,
+    /// The task; it has the ignore label of the data set if it names none.
+    pub(crate) task: Task,
+    size: usize,
+    downsampling: usize,
+    /// The index of each channel of the task in the data set; `None` if the data do not have it.
+    channels: Vec<Option<usize>>,
+    /// The parts of the task that the data do not have.
+    absent: Absent,
     items: Vec<Item>,
 }
 
 /// Which part of a folder of real images is used.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Selection<'a> {
-    /// The channel to use, for volumes with several.
-    pub(crate) channel: &'a str,
     /// The layer to use, for annotations with several.
     pub(crate) layer: Option<&'a str>,
     /// Whether cases and files that cannot be used are skipped.
     pub(crate) skip_unusable: bool,
 }
 
-impl Default for Selection<'_> {
-    fn default() -> Self {
-        Self { channel: "t2", layer: None, skip_unusable: false }
-    }
-}
-
 impl RealData {
-    /// Opens a folder; for volumes with several channels, the named one is used. A folder with unusable cases or files
-    /// is rejected, unless they are to be skipped.
-    pub(crate) fn open(folder: &Path, Selection { channel, layer, skip_unusable }: Selection, recipe: Recipe) -> Result<Self> {
+    /// Opens a folder. A folder with unusable cases or files is rejected, unless they are to be skipped.
+    pub(crate) fn open(folder: &Path, Selection { layer, skip_unusable }: Selection, preparation: Preparation) -> Result<Self> {
         let mut set = DataSet::find(folder)?;
         set.layer = layer.map(str::to_owned);
         let mut unusable = set.unusable();
@@ -116,9 +51,17 @@ impl RealData {
             let names: Vec<&str> = unlabelled.iter().map(|case| case.id.as_str()).collect();
             eprintln!("note: held-out cases without labels are skipped: {}", names.join(", "));
         }
-        let kind = cases.iter().find_map(|case| is_case_of_volumes(case).ok());
-        let channel = if kind != Some(true) || set.channels.len() == 1 { 0 } else { set.channel(channel)? };
-        let mut data = Self { set, channel, volumes: kind == Some(true), items: Vec::new() };
+        let mut task = preparation.task.clone();
+        task.ignore = task.ignore.or(set.ignore);
+        task.check().with_context(|| format!("{} marks label {:?} as ignored", folder.display(), set.ignore))?;
+        if let Some(kind) = cases.iter().find_map(|case| kind_of(case).ok()) {
+            let [wanted, found] = [task.images, kind].map(|k| if k == ImageKind::Volumes { "volumes" } else { "pictures" });
+            ensure!(wanted == found, "{} contains {found}, but {} requires {wanted}; choose another folder", folder.display(), task.name);
+        }
+        let Preparation { size, downsampling, absent, .. } = preparation;
+        absent.check(&task)?;
+        let channels = channels_of(&set, &cases, &task, absent)?;
+        let mut data = Self { set, task, size, downsampling, channels, absent: absent.clone(), items: Vec::new() };
         let mut bar = Progress::new("check cases", cases.len() as u64);
         for (n, case) in cases.into_iter().enumerate() {
             for folder in case.images.iter().filter(|path| path.is_dir()) {
@@ -127,7 +70,7 @@ impl RealData {
                     bar.say(&format!("note: {} is skipped: {}", skipped.path.display(), skipped.reason));
                 }
             }
-            match data.item(&case, recipe) {
+            match data.item(&case) {
                 Ok(item) => {
                     data.items.push(item);
                     data.set.cases.push(case);
@@ -150,90 +93,154 @@ impl RealData {
         Ok(data)
     }
 
+    pub(crate) fn preparation(&self) -> Preparation<'_> {
+        Preparation { task: &self.task, size: self.size, downsampling: self.downsampling, absent: &self.absent }
+    }
+
+    /// The parts of the task that the data do not have.
+    pub(crate) fn absent(&self) -> &Absent {
+        &self.absent
+    }
+
     /// The facts about each case that the split needs, in the order of the data set's cases.
     pub(crate) fn items(&self) -> &[Item] {
         &self.items
     }
 
     pub(crate) fn kind(&self) -> DataKind {
-        match (self.set.layout, self.volumes) {
+        match (self.set.layout, self.task.images) {
             (Layout::Brats, _) => DataKind::Brats,
             (Layout::Monuseg, _) => DataKind::Monuseg,
-            (_, true) => DataKind::Volumes,
-            (_, false) => DataKind::Pictures,
+            (_, ImageKind::Volumes) => DataKind::Volumes,
+            (_, ImageKind::Pictures) => DataKind::Pictures,
         }
-    }
-
-    fn subject(&self, case: &CaseFiles) -> Result<Subject> {
-        Ok(self.set.read(case, self.channel)?)
     }
 
     /// Reads a case, to see whether it can be prepared.
-    fn item(&self, case: &CaseFiles, recipe: Recipe) -> Result<Item> {
-        let subject = self.subject(case)?;
-        let size = subject.labelled(self.set.ignore);
-        if let (Some(ignore), Subject::Picture { labels: Some(labels), .. }) = (self.set.ignore, &subject) {
-            let count = labels.iter().filter(|&&l| l == ignore).count();
-            ensure!(count == 0, "{count} pixels have the ignore label {ignore}; training uses whole pictures, so exclude this case");
-        }
-        match self.patient(case, subject)? {
-            Patient::Tile(tile) => recipe.check(&tile)?,
-            Patient::Brain(brain) => {
-                let ignored = brain.labels.outer_iter().filter(|plane| plane.iter().any(|&l| l == prepare::IGNORED)).count();
-                if ignored > 0 {
-                    eprintln!("note: {ignored} slices of {} are skipped: they contain voxels with the ignore label", case.id);
-                }
-            }
-        }
+    fn item(&self, case: &CaseFiles) -> Result<Item> {
+        let subject = self.set.read(case, &self.present())?;
+        let size = subject.labelled(self.task.ignore);
+        let study = self.study(case, subject)?;
+        self.preparation().check(self.image(case), &study)?;
         Ok(Item { case: case.id.clone(), patient: case.patient.clone(), size, held_out: case.split == Split::Test })
     }
 
-    pub(crate) fn read(&self, case: &CaseFiles) -> Result<Patient> {
-        self.patient(case, self.subject(case)?)
+    pub(crate) fn read(&self, case: &CaseFiles) -> Result<Study> {
+        self.study(case, self.set.read(case, &self.present())?)
     }
 
-    fn patient(&self, case: &CaseFiles, subject: Subject) -> Result<Patient> {
-        let image = self.image(case);
-        Ok(if self.volumes {
-            Patient::Brain(subject.into_brain(&case.id, image, self.set.ignore)?)
-        } else {
-            Patient::Tile(subject.into_tile(&case.id, image)?)
-        })
+    /// The indices in the data set of the channels that the data have.
+    fn present(&self) -> Vec<usize> {
+        self.channels.iter().copied().flatten().collect()
     }
 
-    /// The file or folder that holds the channel.
+    /// A case as the task sees it, with 0 in absent channels.
+    fn study(&self, case: &CaseFiles, subject: Subject) -> Result<Study> {
+        let read = study(&self.task, &case.id, subject)?;
+        if self.channels.iter().all(Option::is_some) {
+            return Ok(read);
+        }
+        let (_, slices, rows, columns) = read.images.dim();
+        let mut images = Array4::zeros((self.channels.len(), slices, rows, columns));
+        let present = (0..).zip(&self.channels).filter(|(_, channel)| channel.is_some()).map(|(k, _)| k);
+        for (k, plane) in present.zip(read.images.outer_iter()) {
+            images.index_axis_mut(Axis(0), k).assign(&plane);
+        }
+        Ok(Study { images, ..read })
+    }
+
+    /// The file or folder that holds the first channel.
     fn image<'a>(&self, case: &'a CaseFiles) -> &'a Path {
-        case.images.get(self.channel).unwrap_or(&case.images[0])
+        self.present().first().and_then(|&first| case.images.get(first)).unwrap_or(&case.images[0])
     }
 
     /// The name of a case's prepared file: the case name, and a digest of its files, its patient and its preparation.
-    pub(crate) fn stem(&self, case: &CaseFiles, recipe: Recipe) -> Result<String> {
-        let DataSet { layout, layer, ignore, .. } = &self.set;
+    pub(crate) fn stem(&self, case: &CaseFiles, absent: &Absent) -> Result<String> {
+        let DataSet { layout, layer, .. } = &self.set;
         let labels = case.labels.as_deref().and_then(Path::file_name).unwrap_or_default();
-        let read_as = format!("{layout:?}, mask {}, layer {layer:?}, ignore {ignore:?}", labels.display());
-        let about = format!("{}, {read_as}, patient {}", recipe.about(), case.patient);
-        Ok(format!("{}-{}", case.id, case.digest(self.channel, &about)?))
+        let read_as = format!("{layout:?}, mask {}, layer {layer:?}", labels.display());
+        let about = format!(
+            "preparation {PREPARATION}, size {}, downsampling {}, {read_as}, patient {}, absent {absent:?}, task {}",
+            self.size,
+            self.downsampling,
+            case.patient,
+            self.task.to_toml()
+        );
+        Ok(format!("{}-{}", case.id, case.digest(&self.present(), &about)?))
     }
 }
 
-/// Whether a case's image is a volume, and not a picture.
-fn is_case_of_volumes(case: &CaseFiles) -> Result<bool> {
-    Ok(case.images[0].is_dir() || is_volume(&case.images[0])?)
+/// Changes whenever preparation gives a different result for the same files.
+const PREPARATION: u32 = 5;
+/// Changes whenever phantoms change.
+const PHANTOMS: u32 = 3;
+
+/// The channels of a task in a data set: those of the same names, or the only one; `None` for those that the data do not have.
+fn channels_of(set: &DataSet, cases: &[CaseFiles], task: &Task, absent: &Absent) -> Result<Vec<Option<usize>>> {
+    let single_pictures = task.images == ImageKind::Pictures && cases.iter().all(|case| case.images.len() == 1);
+    if single_pictures || set.channels.len() <= 1 && task.channels.len() == 1 {
+        return Ok(vec![Some(0)]);
+    }
+    let channel = |k: usize| if absent.is_channel_absent(task, k) { Ok(None) } else { Ok(Some(set.channel(&task.channels[k].name)?)) };
+    (0..task.channels.len()).map(channel).collect()
+}
+
+/// A case as the task sees it.
+pub(crate) fn study(task: &Task, id: &str, subject: Subject) -> Result<Study> {
+    let (images, labels, spacing_mm) = match subject {
+        Subject::Volume { channels, labels } => {
+            let spacing = channels[0].spacing_mm();
+            let channels: Vec<Array3<f32>> = channels.into_iter().map(|channel| along(task.axis, channel.voxels)).collect();
+            let images = ndarray::stack(Axis(0), &channels.iter().map(Array3::view).collect::<Vec<_>>())?;
+            (images, labels.map(|labels| along(task.axis, labels.voxels)), task.axis.order().map(|k| spacing[k]))
+        }
+        Subject::Picture { planes, labels } => {
+            (colours(task, id, planes)?.insert_axis(Axis(1)), labels.map(|labels| labels.insert_axis(Axis(0))), [1.0; 3])
+        }
+    };
+    let labels = labels.unwrap_or_else(|| Array3::zeros((images.dim().1, images.dim().2, images.dim().3)));
+    Ok(Study { id: id.into(), images, labels, spacing_mm })
+}
+
+/// A picture's channels: a grey picture has three equal ones, of which a task with one channel takes the first.
+fn colours(task: &Task, id: &str, planes: Array3<f32>) -> Result<Array3<f32>> {
+    if task.channels.len() != 1 || planes.len_of(Axis(0)) != 3 {
+        return Ok(planes);
+    }
+    ensure!(is_grey(&planes), "{id} is a colour picture, but the task has one channel; use a task with red, green and blue");
+    Ok(planes.slice_axis(Axis(0), (0..1).into()).to_owned())
+}
+
+/// The kind of a case's images.
+pub(crate) fn kind_of(case: &CaseFiles) -> Result<ImageKind> {
+    let volume = case.images[0].is_dir() || is_volume(&case.images[0])?;
+    Ok(if volume { ImageKind::Volumes } else { ImageKind::Pictures })
 }
 
 /// The first number of held-out phantoms, far above the numbers of any site's phantoms.
 pub(crate) const HELD_OUT: u64 = 1 << 32;
 
-/// An artificial brain or tile of a site, under its own scanner or stain.
-pub(crate) fn phantom_patient(brains: bool, site: usize, number: usize, part: u64, recipe: Recipe) -> Patient {
+/// An artificial brain or tile of a site, with its own scanner or stain.
+pub(crate) fn phantom_study(site: usize, number: usize, part: u64, preparation: Preparation) -> Study {
     let mut rng = stream(0, Role::Phantom, site as u32, part + number as u64);
     let id = phantom_name(site, number, part);
-    if brains {
-        return Patient::Brain(phantom::brain(&id, number, &phantom::Scanner::of_site(site), &mut rng));
+    if preparation.task.images == ImageKind::Volumes {
+        return phantom::brain(&id, number, &phantom::Scanner::of_site(site), &mut rng);
     }
-    Patient::Tile(phantom::tile(&id, 3 * recipe.size * recipe.shrink, &phantom::Stain::of_site(site), &mut rng))
+    phantom::tile(&id, 3 * preparation.size * preparation.downsampling, &phantom::Stain::of_site(site), &mut rng)
 }
 
 pub(crate) fn phantom_name(site: usize, number: usize, part: u64) -> String {
     format!("phantom-{part}-{site}-{number}")
+}
+
+/// A phantom has no file to compute a digest of.
+pub(crate) fn phantom_stem(name: &str, preparation: Preparation) -> String {
+    format!("{name}-{PHANTOMS}-{}x{}", preparation.size, preparation.downsampling)
+}
+
+/// The channels of an image that is not part of a data set: one file with all colours, or one volume per channel.
+pub(crate) fn unlabelled(task: &Task, id: &str, subject: Subject) -> Result<(Array4<f32>, [f64; 3])> {
+    let study = study(task, id, subject)?;
+    Ok((study.images, study.spacing_mm))
 }

@@ -1,16 +1,20 @@
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
-use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, published_split};
+use anyhow::{Result, ensure};
+use asyndgan_data::Preparation;
+use asyndgan_medio::DataSet;
+use asyndgan_paper::Experiment;
+use asyndgan_task::{Absent, ImageKind, Task};
 use clap::{Subcommand, ValueEnum};
 
 use crate::{
     Which,
-    data::{RealData, Recipe, Selection},
+    data::{RealData, Selection, kind_of},
     export::{self, ExportLayout},
     inspect, prepare,
     run_folder::write_json,
     sources::Rule,
+    task_file::{TaskFile, read_site_lists},
 };
 
 const INSPECT: &str = "Examples:
@@ -20,10 +24,10 @@ const PREPARE: &str = "Examples:
   asyndgan data prepare data/brats2018 --out prepared --size 286
   asyndgan data prepare /data/hips --out prepared --partition dirichlet --alpha 0.5 --sites 4
   asyndgan data prepare /data/hips --out prepared --partition size --sites 4 --channel CT
-  asyndgan data prepare /data/hips --out prepared --lists hospitals.toml
+  asyndgan data prepare /data/hips --out prepared --task task.toml --lists hospitals.toml
 
 A lists file names the cases of each site: north = [\"hip_1\"], south = [\"hip_2\"], test = [\"hip_3\"].
-Cases under names that start with test are held out.";
+Cases under names that start with test are held out. Cases in no list are not used.";
 const EXPORT: &str = "Examples:
   asyndgan data export --run target/reproduce/table2-desk --arm AsynDgan --seed 0 --layout nnunet --out Dataset501_SyntheticNuclei
   asyndgan data export --run target/reproduce/table1-desk --arm AsynDgan --seed 0 --layout pairs --out synthetic-brains";
@@ -51,15 +55,24 @@ pub(crate) enum DataCommand {
         /// files removed.
         #[arg(long)]
         out: PathBuf,
-        /// Rows and columns of a prepared image.
-        #[arg(long, default_value_t = 286)]
-        size: usize,
-        /// Factor by which tiles are shrunk first.
-        #[arg(long, default_value_t = 1)]
-        shrink: usize,
-        /// For volumes with several channels: name of the channel to use.
-        #[arg(long, default_value = "t2")]
-        channel: String,
+        /// Rows and columns of a prepared image [default: that of the task file, or 286].
+        #[arg(long)]
+        size: Option<usize>,
+        /// Factor by which pictures are downsampled first [default: that of the task file, or 1].
+        #[arg(long, alias = "shrink")]
+        downsampling: Option<usize>,
+        /// brain, tissue, or a task file. Default: brain for volumes, tissue for pictures.
+        #[arg(long)]
+        task: Option<String>,
+        /// For a task with one channel: its name in the data set.
+        #[arg(long)]
+        channel: Option<String>,
+        /// A channel of the task that these images do not have; repeatable.
+        #[arg(long = "without-channel", value_name = "NAME")]
+        without_channels: Vec<String>,
+        /// A class of the task that these masks do not mark; repeatable. Background is then not annotated either.
+        #[arg(long = "without-class", value_name = "NAME")]
+        without_classes: Vec<String>,
         /// For ImageScope annotations with several layers: name or number of the layer to read.
         #[arg(long)]
         layer: Option<String>,
@@ -99,7 +112,7 @@ pub(crate) enum DataCommand {
 
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Partition {
-    /// By lists; unlisted cases go to the smallest site.
+    /// By published lists; unlisted cases go to the smallest site.
     Lists,
     /// By the size of the labelled regions.
     Size,
@@ -115,22 +128,45 @@ pub(crate) fn run(command: DataCommand) -> Result<()> {
             inspect::inspect(&dir, &picture, layer)
         }
         DataCommand::Export { which, layout, out } => export::export(which, layout, &out),
-        DataCommand::Prepare { dir, out, size, shrink, channel, layer, skip_unusable, sites, partition, lists, alpha, seed } => {
-            ensure!((1..=4096).contains(&size) && shrink > 0 && sites > 0, "--size must be 1 to 4096, --shrink and --sites at least 1");
+        DataCommand::Prepare {
+            dir,
+            out,
+            size,
+            downsampling,
+            task,
+            channel,
+            without_channels,
+            without_classes,
+            layer,
+            skip_unusable,
+            sites,
+            partition,
+            lists,
+            alpha,
+            seed,
+        } => {
+            let (experiment, task, scale) = chosen_task(&dir, task.as_deref(), channel)?;
+            let (size, downsampling) = (size.or(scale[0]).unwrap_or(286), downsampling.or(scale[1]).unwrap_or(1));
+            ensure!(
+                (1..=4096).contains(&size) && downsampling > 0 && sites > 0,
+                "--size must be 1 to 4096, --downsampling and --sites at least 1"
+            );
             ensure!(!lies_in(&out, &dir), "{} is in the input folder; choose another location", out.display());
             ensure!(alpha > 0.0 && alpha.is_finite(), "--alpha must be greater than 0");
-            let data =
-                RealData::open(&dir, Selection { channel: &channel, layer: layer.as_deref(), skip_unusable }, Recipe { size, shrink })?;
-            let lists = match &lists {
-                Some(path) => own_lists(path, &data, sites)?,
-                None => published_split("the published lists".as_ref(), if data.volumes { BRATS_2018 } else { KUMAR })?,
+            let absent = Absent { channels: without_channels, classes: without_classes };
+            let preparation = Preparation { task: &task, size, downsampling, absent: &absent };
+            let data = RealData::open(&dir, Selection { layer: layer.as_deref(), skip_unusable }, preparation)?;
+            let (lists, own) = match &lists {
+                Some(path) => (prepare::own_lists(read_site_lists(path)?, &data, sites)?, true),
+                None => (experiment.lists().unwrap_or_default(), false),
             };
             let rule = match partition {
+                Partition::Lists if own => Rule::OwnLists,
                 Partition::Lists => Rule::Lists,
                 Partition::Size => Rule::Size,
                 Partition::Dirichlet => Rule::Dirichlet { alpha, seed },
             };
-            let prepared = prepare::real(&out, &data, Recipe { size, shrink }, &lists, sites, rule, false)?;
+            let prepared = prepare::real(&out, &data, &lists, sites, rule, false)?;
             for (n, site) in (1..).zip(&prepared.sites) {
                 eprintln!("site-{n}: {}, {} volumes or tiles, {} slices or patches", site.name, site.patients.len(), site.cases);
             }
@@ -147,16 +183,19 @@ fn lies_in(place: &Path, folder: &Path) -> bool {
     there.ancestors().find_map(|a| a.canonicalize().ok()).is_some_and(|a| a.starts_with(&folder))
 }
 
-/// Reads the user's own lists: every name must be a case, and every list becomes a site.
-fn own_lists(path: &Path, data: &RealData, sites: usize) -> Result<PublishedSplit> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let lists = published_split(path, &text)?;
-    let listed = lists.sites.iter().flat_map(|site| &site.1).chain(&lists.test);
-    for name in listed {
-        let known = data.set.cases.iter().any(|c| c.id == *name);
-        ensure!(known, "{} lists {name}, which is not a case of {}; correct the list", path.display(), data.set.folder.display());
+/// The named task, or the task of the paper for such images; its experiment; and its size and downsampling.
+fn chosen_task(dir: &Path, name: Option<&str>, channel: Option<String>) -> Result<(Experiment, Task, [Option<usize>; 2])> {
+    let file = if let Some(name) = name {
+        TaskFile::read(name)?
+    } else {
+        let set = DataSet::find(dir)?;
+        let kind = set.cases.iter().find_map(|case| kind_of(case).ok()).unwrap_or(ImageKind::Volumes);
+        TaskFile::paper(if kind == ImageKind::Volumes { Experiment::Table1 } else { Experiment::Table2 })
+    };
+    let mut task = file.task()?.clone();
+    if let Some(channel) = channel {
+        ensure!(task.channels.len() == 1, "--channel is for tasks with one channel; {} has {}", task.name, task.channels.len());
+        task.channels[0].name = channel;
     }
-    let found = lists.sites.len();
-    ensure!(found <= sites, "{} lists {found} sites, but --sites allows {sites}; use --sites {found}", path.display());
-    Ok(lists)
+    Ok((file.experiment, task, file.scale()?))
 }

@@ -3,11 +3,11 @@
 use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, Result};
-use asyndgan_evaluator::{SegmenterTraining, Task, predict, score, score_slices, train_segmenter};
-use asyndgan_medio::CaseSet;
-use asyndgan_metrics::{Scores, summarise, wasserstein_1};
+use asyndgan_data::CaseSet;
+use asyndgan_evaluator::{SegmenterTraining, TaskScores, predict, score, score_slices, train_segmenter};
+use asyndgan_metrics::{summarise, wasserstein_1};
 use asyndgan_models::{Segmenter, read_tensors, set_threads, write_tensors};
-use asyndgan_paper::{Arm, ArmScores, CaseScores, Experiment, Step};
+use asyndgan_paper::{Arm, ArmScores, CaseScores, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
 use ndarray::{Array3, Axis};
@@ -26,10 +26,7 @@ const PICTURED: usize = 4;
 
 pub(crate) fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let started = now();
-    let (training_images, cases) = match folder.run.experiment {
-        Experiment::Fig5 => toy_scores(folder, arm, seed)?,
-        _ => segment(folder, arm, seed)?,
-    };
+    let (training_images, cases) = if folder.run.task().is_none() { toy_scores(folder, arm, seed)? } else { segment(folder, arm, seed)? };
     let scores =
         ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: folder.provenance(arm) };
     write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
@@ -42,7 +39,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), steps + folder.test()?.len() as u64);
     let segmenter = train_into(&place, "segmenter", &folder.run, seed, &cases, folder.device, |step| bar.set(step))?;
     let mut pictured = BTreeMap::new();
-    let scores = scored(folder, &segmenter, |i, prediction| {
+    let scores = scored(folder, &segmenter, &cases.channels_absent_everywhere(), |i, prediction| {
         if i < PICTURED {
             let middle = prediction.index_axis(Axis(0), prediction.len_of(Axis(0)) / 2);
             let shape = [middle.nrows() as i64, middle.ncols() as i64];
@@ -55,14 +52,21 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     Ok((cases.len(), scores))
 }
 
-/// Scores a segmenter on every held-out case; `each` receives every prediction.
-fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize, &Array3<u32>)) -> Result<Vec<CaseScores>> {
-    let (task, test) = (configure::task(folder.run.experiment), folder.test()?);
+/// Scores a segmenter on every held-out case, without the channels that no training case had; `each` receives every prediction.
+fn scored(
+    folder: &RunFolder,
+    segmenter: &Segmenter,
+    absent_channels: &[usize],
+    mut each: impl FnMut(usize, &Array3<u32>),
+) -> Result<Vec<CaseScores>> {
+    let (task, test) = (configure::task(&folder.run)?, folder.test()?);
     let mut scores = Vec::new();
     for i in 0..test.len() {
-        let case = &test.read(i)?;
+        let case = &mut test.read(i)?;
+        case.leave_out_channels(absent_channels);
+        let case = &*case;
         let prediction = predict(segmenter, task, case, folder.run.settings.crop, folder.device);
-        let slices = if task == Task::Tumour { score_slices(case, &prediction) } else { Vec::new() };
+        let slices = score_slices(task, case, &prediction);
         scores.push(case_scores(&case.id, score(task, case, &prediction), &slices));
         each(i, &prediction);
     }
@@ -73,10 +77,10 @@ fn scored(folder: &RunFolder, segmenter: &Segmenter, mut each: impl FnMut(usize,
 /// rounds.
 pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
-    let full = configure::segmenter(&folder.run);
+    let full = configure::segmenter(&folder.run)?;
     let training = SegmenterTraining { steps: (full.steps / 2).max(1), ..full };
-    let task = configure::task(folder.run.experiment);
-    let (metric, _) = folder.run.experiment.metrics()[0];
+    let task = configure::task(&folder.run)?;
+    let metric = &folder.run.columns()[0].name;
     let rounds = folder.run.settings.curve_rounds();
     let mut bar = Progress::new(&Step::Curve(arm, seed).label(), rounds.len() as u64 * training.steps);
     let mut text = format!("round,{metric}\n");
@@ -89,7 +93,7 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         let mut rng = stream(seed, Role::Segmenter, 0, 0);
         let progress = |step, _| bar.set(done * training.steps + step);
         let segmenter = train_segmenter(&training, task, &cases, folder.device, &mut rng, progress)?;
-        let values: Vec<Option<f64>> = scored(folder, &segmenter, |_, _| ())?.iter().map(|c| c.metrics[metric]).collect();
+        let values: Vec<Option<f64>> = scored(folder, &segmenter, &[], |_, _| ())?.iter().map(|c| c.metrics[metric]).collect();
         let _ = writeln!(text, "{round},{}", summarise(&values).mean.map_or_else(String::new, |v| v.to_string()));
     }
     remove_folder(&made)?;
@@ -100,9 +104,9 @@ pub(crate) fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     set_threads(folder.run.settings.site_threads);
     let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
-    let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run) };
+    let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run)? };
     let mut times = Vec::new();
-    let task = configure::task(folder.run.experiment);
+    let task = configure::task(&folder.run)?;
     train_segmenter(&training, task, &cases, folder.device, &mut stream(0, Role::Segmenter, 0, 0), |_, _| times.push(now()))?;
     Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
@@ -117,9 +121,9 @@ fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
     Ok(CaseSet::open(&places)?)
 }
 
-fn case_scores(case: &str, scores: Scores, slices: &[Scores]) -> CaseScores {
-    let values = |scores: &Scores| scores.iter().map(|(name, value)| ((*name).to_owned(), value.ok())).collect();
-    let undefined = scores.iter().filter_map(|(name, value)| Some(((*name).to_owned(), value.err()?.to_string()))).collect();
+fn case_scores(case: &str, scores: TaskScores, slices: &[TaskScores]) -> CaseScores {
+    let values = |scores: &TaskScores| scores.iter().map(|(name, value)| (name.clone(), value.ok())).collect();
+    let undefined = scores.iter().filter_map(|(name, value)| Some((name.clone(), value.err()?.to_string()))).collect();
     CaseScores { case: case.into(), metrics: values(&scores), undefined, slices: slices.iter().map(values).collect() }
 }
 
@@ -127,8 +131,8 @@ fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<Cas
     let drawn = toy_values(folder, arm, seed)?;
     let count = folder.run.settings.phantoms_held_out;
     let scores = BTreeMap::from([
-        ("wasserstein_1", wasserstein_1(&mixture(count), &drawn)),
-        ("wasserstein_1_predicted", wasserstein_1(&predicted(arm, count), &drawn)),
+        ("wasserstein_1".to_owned(), wasserstein_1(&mixture(count), &drawn)),
+        ("wasserstein_1_predicted".to_owned(), wasserstein_1(&predicted(arm, count), &drawn)),
     ]);
     Ok((folder.run.settings.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores, &[])]))
 }

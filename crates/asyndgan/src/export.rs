@@ -1,11 +1,12 @@
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
-use asyndgan_medio::{CaseSet, Export};
-use asyndgan_paper::{Arm, Experiment, Step};
+use anyhow::{Result, ensure};
+use asyndgan_data::{CaseSet, Export};
+use asyndgan_paper::{Arm, Step};
+use asyndgan_task::ImageKind;
 use clap::ValueEnum;
 
-use crate::{Which, progress::Progress, run_folder::RunFolder, synthesize::made};
+use crate::{Which, configure, progress::Progress, run_folder::RunFolder, synthesize::made};
 
 /// The layout of an exported folder.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -19,11 +20,12 @@ pub(crate) enum ExportLayout {
 /// Exports an arm's synthetic images.
 pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<()> {
     let folder = RunFolder::open_to_read(&which.at.run)?;
-    ensure!(folder.run.experiment != Experiment::Fig5, "the toy experiment has no images to export");
+    ensure!(folder.run.task().is_some(), "the toy experiment has no images to export");
     ensure!(which.arm.is_synthetic(), "{} has real images; only synthetic ones are exported", which.arm);
     let learnt = Learnt::from(&folder)?;
     let cases = CaseSet::open(&[made(&folder, which.arm, which.seed)?])?;
-    let set = described(folder.run.experiment, card(&folder, &learnt, which.arm, which.seed, &cases)?)?;
+    let task = configure::task(&folder.run)?.clone();
+    let set = Export { task, card: card(&folder, &learnt, which.arm, which.seed, &cases)? };
     let count = cases.len();
     let mut bar = Progress::new("export", cases.len() as u64);
     let progress = |done| bar.set(done as u64);
@@ -33,17 +35,6 @@ pub(crate) fn export(which: Which, layout: ExportLayout, out: &Path) -> Result<(
     }
     eprintln!("{}: {count} synthetic images", out.display());
     Ok(())
-}
-
-/// Channels and labels of an experiment's images, with the data set card.
-pub(crate) fn described(experiment: Experiment, card: String) -> Result<Export> {
-    let (channels, labels): (&[&str], &[(u32, &str)]) = match experiment {
-        Experiment::Fig5 => bail!("the toy experiment has no images"),
-        Experiment::Table1 => (&["T2"], &[(1, "necrotic core"), (2, "oedema"), (3, "enhancing tumour")]),
-        Experiment::Table2 => (&["red", "green", "blue"], &[(1, "nucleus")]),
-    };
-    let labels: BTreeMap<u32, String> = labels.iter().map(|&(l, name)| (l, name.to_owned())).collect();
-    Ok(Export { channels: channels.iter().map(|&c| c.to_owned()).collect(), labels, card })
 }
 
 /// The sites and images that a generator was trained on.
@@ -77,8 +68,9 @@ fn card(folder: &RunFolder, learnt: &Learnt, arm: Arm, seed: u64, cases: &CaseSe
         _ => format!("one discriminator with the images of all {sites} sites together"),
     };
     let (settings, shape) = (&run.settings, cases.image_shape().map_or_else(String::new, |[c, r, k]| format!("{c} x {r} x {k}")));
-    let what = if run.experiment == Experiment::Table1 { "T2 slices of brains with tumours" } else { "stained tissue with nuclei" };
-    let spacing = if run.experiment == Experiment::Table1 {
+    let task = configure::task(&run)?;
+    let what = format!("images: {} ({})", task.name, task.channels.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "));
+    let spacing = if task.images == ImageKind::Volumes {
         "Intensities range from 0 (background) to 2. The pixel spacing is written as 1 mm; it is a placeholder, not a measurement.\n\n"
     } else {
         ""

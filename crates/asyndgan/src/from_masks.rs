@@ -3,62 +3,117 @@
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_medio::{Case, CaseSet, Orientation, is_volume, prepare, read_instances, read_labels, write_cases};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, along, deformed, write_cases};
+use asyndgan_medio::{Orientation, is_volume, read_instances, read_labels};
 use asyndgan_models::{Generator, set_threads};
-use asyndgan_paper::{Experiment, Profile, Run, Settings};
+use asyndgan_protocol::{Role, stream};
+use asyndgan_task::ImageKind;
 use asyndgan_training::{Wanted, synthesize as through};
+use clap::ValueEnum;
 use ndarray::{Array2, Array3};
 use tch::{Device, Tensor};
 
 use crate::{
-    configure, export::described, mask_files::masks, network_file, progress::Progress, run_folder::remove_folder, synthesize::image,
+    mask_files::masks,
+    network_file::{self, GeneratorCard},
+    progress::Progress,
+    recombine::recombined,
+    run_folder::remove_folder,
+    synthesize::{image, planes},
 };
 
 /// Which images to make, with which generator and from which masks.
 pub(crate) struct FromMasks<'a> {
     pub(crate) generator: &'a Path,
     pub(crate) conditions: &'a Path,
+    pub(crate) vary: Vary,
     pub(crate) count: u32,
     pub(crate) seed: u64,
     pub(crate) out: &'a Path,
     pub(crate) device: Device,
 }
 
+/// How conditions are made from masks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Vary {
+    /// The masks as they are: each image shows the anatomy of a patient.
+    Given,
+    /// Every mask rotated, scaled, shifted, bent and changed at its edges, anew for every image: similar to that of the
+    /// patient, and recognisable by anyone who has the patient's mask.
+    Deformed,
+    /// The classes of another mask inside the outline of each mask, or quarters of several masks where the task has no outline,
+    /// anew for every image: no condition belongs to a single patient, but its parts do.
+    Recombined,
+}
+
 /// A mask in the form that the generator expects.
 struct Condition {
     name: String,
+    /// The file that it comes from, which stands for a patient.
+    file: String,
     codes: Array2<u8>,
+}
+
+/// New conditions of the same size, `count` from each; named after the mask and the number of the image.
+fn varied(job: &FromMasks, card: &GeneratorCard, conditions: &[Condition]) -> Result<Vec<Condition>> {
+    let mut made = Vec::new();
+    for k in 0..job.count {
+        let codes: Vec<Array2<u8>> = if job.vary == Vary::Recombined {
+            let flat: Vec<u8> = conditions.iter().flat_map(|condition| &condition.codes).copied().collect();
+            let (rows, columns) = conditions[0].codes.dim();
+            let all = Tensor::from_slice(&flat).view([conditions.len() as i64, 1, rows as i64, columns as i64]);
+            let files: Vec<&str> = conditions.iter().map(|condition| condition.file.as_str()).collect();
+            planes(&recombined(&card.task, &all, &files, &mut stream(job.seed, Role::Recombination, k, 0))?)
+        } else {
+            let rng = |i: usize| stream(job.seed, Role::Transplant, k, i as u64);
+            (0..).zip(conditions).map(|(i, condition)| deformed(&card.task, condition.codes.view(), &mut rng(i))).collect()
+        };
+        let one = |(condition, codes): (&Condition, Array2<u8>)| Condition {
+            name: format!("{}-{}", condition.name, k + 1),
+            file: condition.file.clone(),
+            codes,
+        };
+        made.extend(conditions.iter().zip(codes).map(one));
+    }
+    Ok(made)
 }
 
 pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     ensure!(job.count > 0, "--count must be at least 1");
     ensure!(!job.out.exists(), "{} exists: choose another --out, or delete it", job.out.display());
-    let (generator, run) = network_file::generator(job.generator, job.device)?;
-    set_threads(run.settings.site_threads);
+    let (generator, card) = network_file::generator(job.generator, job.device)?;
+    set_threads(1);
     let mut conditions = Vec::new();
     for (name, path) in masks(job.conditions)? {
-        conditions.extend(read(&run, &name, &path)?);
+        conditions.extend(read(&card, &name, &path)?);
     }
+    let files = conditions.len();
     ensure!(!conditions.is_empty(), "{} contains no mask with any label", job.conditions.display());
     if let Some(other) = conditions.iter().find(|c| c.codes.dim() != conditions[0].codes.dim()) {
         let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
         bail!("all masks must have the same size at the scale of the network: {a} and {b} differ");
     }
-    let (least, shrink, (rows, columns)) = (run.settings.crop, run.settings.shrink, conditions[0].codes.dim());
+    let (least, shrink, (rows, columns)) = (card.scale.crop, card.scale.downsampling, conditions[0].codes.dim());
     if rows.min(columns) < least {
         eprintln!(
             "warning: images will have {rows} x {columns} pixels, too few to train a segmenter: masks must have the original scale \
-             of the tissue and are shrunk by {shrink}; use masks of at least {} pixels per side",
+             of the images and are downsampled by {shrink}; use masks of at least {} pixels per side",
             least * shrink
         );
     }
+    // A new condition for every image, or several images of each.
+    let (conditions, count) = match job.vary {
+        Vary::Given => (conditions, job.count),
+        Vary::Deformed | Vary::Recombined => (varied(job, &card, &conditions)?, 1),
+    };
+    let job = &FromMasks { count, ..*job };
     let name = job.out.file_name().unwrap_or_default().to_string_lossy();
     let [cases, set] = ["cases", "set"].map(|part| job.out.with_file_name(format!(".{name}.{part}.partial")));
     // Remove what an earlier process left when it was killed.
     for place in [&cases, &set] {
         remove_folder(place)?;
     }
-    let made = make(job, &generator, &run, &conditions, [&cases, &set]);
+    let made = make(job, &generator, &card, &conditions, [&cases, &set]);
     for place in [&cases, &set].into_iter().filter(|place| place.exists()) {
         // Half a set is of no use.
         let _ = fs::remove_dir_all(place);
@@ -68,7 +123,7 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     eprintln!(
         "{}: {count} synthetic images from {} masks; use {} as --cases for train-segmenter",
         job.out.display(),
-        conditions.len(),
+        files,
         shown.display()
     );
     Ok(())
@@ -76,12 +131,19 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
 
 /// Makes all images, one condition after the other, then the data set with viewable images. The output folder appears
 /// atomically.
-fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Condition], [beside, set]: [&Path; 2]) -> Result<usize> {
+fn make(
+    job: &FromMasks,
+    generator: &Generator,
+    card: &GeneratorCard,
+    conditions: &[Condition],
+    [beside, set]: [&Path; 2],
+) -> Result<usize> {
     fs::create_dir_all(beside).with_context(|| format!("cannot create {}", beside.display()))?;
     let mut bar = Progress::new("synthesize", conditions.len() as u64);
-    let planes = configure::codes(run.experiment);
+    let planes = card.task.codes();
+    let described = card.scale.preparation(&card.task).description();
     // Under batch norm images share statistics: as many at once as in training.
-    let together = if run.settings.batch_norm { run.settings.batch } else { 1 };
+    let together = card.together.max(1);
     for (i, condition) in conditions.iter().enumerate() {
         let (rows, columns) = condition.codes.dim();
         // Networks take multiples of 4: what is added there is background, and is cut off again.
@@ -91,77 +153,88 @@ fn make(job: &FromMasks, generator: &Generator, run: &Run, conditions: &[Conditi
         let one = Tensor::from_slice(&flat).view([1, 1, wide.nrows() as i64, wide.ncols() as i64]);
         let all = one.repeat([i64::from(job.count), 1, 1, 1]);
         // Masks of no site: the sites' appearances in turn.
-        let sites: Vec<u32> = (0..job.count).map(|k| k % run.settings.sites.max(1)).filter(|_| run.settings.site_code).collect();
+        let sites: Vec<u32> = (0..job.count).filter(|_| card.sites > 0).map(|k| k % card.sites.max(1)).collect();
         let wanted = Wanted { codes: &all, planes, sites: &sites, together, batches_before: 0 };
         // A seed of its own for every mask.
         let images = through(generator, &wanted, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
         let case = |k: u32| {
             let whole = image(&images.get(i64::from(k)));
             Case {
-                id: format!("{}-{}", condition.name, k + 1),
+                id: if job.vary == Vary::Given { format!("{}-{}", condition.name, k + 1) } else { condition.name.clone() },
                 image: Array3::from_shape_fn((whole.dim().0, rows, columns), |at| whole[at]),
                 condition: condition.codes.clone(),
             }
         };
         let cases: Vec<Case> = (0..job.count).map(case).collect();
-        write_cases(&beside.join(format!("{i:06}.safetensors")), None, &cases)?;
+        let origin = CaseOrigin { images: Some(&described), ..CaseOrigin::default() };
+        write_cases(&beside.join(format!("{i:06}.safetensors")), origin, &cases)?;
         bar.set(i as u64 + 1);
     }
     let count = conditions.len() * job.count as usize;
     let cases = CaseSet::open(&[beside.into()])?;
-    described(run.experiment, card(job, run)?)?.write_pairs(set, &cases, |_| ())?;
+    let export = Export { task: card.task.clone(), card: readme(job, card)? };
+    if export.has_one_file_per_image() {
+        export.write_pairs(set, &cases, |_| ())?;
+    } else {
+        export.write_nnunet(set, &cases, |_| ())?;
+    }
     fs::rename(beside, set.join("cases"))
         .and_then(|()| fs::rename(set, job.out))
         .with_context(|| format!("cannot create {}", job.out.display()))?;
     Ok(count)
 }
 
-fn read(run: &Run, name: &str, path: &Path) -> Result<Vec<Condition>> {
-    let shown = path.display();
-    let volume = is_volume(path)?;
-    match run.experiment {
-        Experiment::Table1 if volume => {
+fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>> {
+    let (shown, task) = (path.display(), &card.task);
+    let preparation = card.scale.preparation(task);
+    match (task.images, is_volume(path)?) {
+        (ImageKind::Volumes, true) => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
-            let highest = labels.voxels.iter().copied().max().unwrap_or(0);
-            ensure!(
-                highest <= prepare::BRAIN_CODES.into(),
-                "{shown} has label {highest}; valid labels are 1 to 3 (tumour) and 4 (outline of the brain)"
-            );
-            ensure!(
-                labels.voxels.iter().any(|&l| l == u32::from(prepare::BRAIN_OUTLINE)),
-                "{shown} has no outline of the brain: mark the contour of the brain as label 4 in every slice; the generator needs it"
-            );
-            let conditions = prepare::brain_conditions(labels.voxels.view(), run.settings.size);
-            Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), codes }).collect())
+            let outline = preparation.outline_label();
+            let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.code_of(l).is_none());
+            if let Some(label) = odd {
+                let mut known: Vec<String> = task.classes.iter().flat_map(|c| c.labels.iter().map(|l| format!("{l} {}", c.name))).collect();
+                known.extend(outline.map(|l| format!("{l} outline")));
+                bail!("{shown} has label {label}; valid labels are {}", known.join(", "));
+            }
+            if let Some(outline) = outline {
+                ensure!(
+                    labels.voxels.iter().any(|&l| l == outline),
+                    "{shown} has no outline: mark the contour of the foreground as label {outline} in every slice; the generator needs it"
+                );
+            }
+            let mm = labels.spacing_mm();
+            let spacing = task.axis.order().map(|k| mm[k]);
+            let conditions = preparation.conditions(along(task.axis, labels.voxels).view(), spacing);
+            Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), file: name.into(), codes }).collect())
         }
-        Experiment::Table2 if !volume => {
-            let codes = prepare::tile_condition(read_instances(path)?.view(), run.settings.shrink);
-            ensure!(!codes.is_empty(), "{shown} is smaller than {} pixels, the factor by which masks are shrunk", run.settings.shrink);
-            Ok(vec![Condition { name: name.into(), codes }])
+        (ImageKind::Pictures, false) => {
+            let labels = read_instances(path)?.insert_axis(ndarray::Axis(0));
+            let conditions = preparation.conditions(labels.view(), [1.0; 3]);
+            let empty = conditions.iter().any(|(_, codes)| codes.is_empty());
+            ensure!(!empty, "{shown} is smaller than {} pixels, the factor by which masks are downsampled", preparation.downsampling);
+            Ok(conditions.into_iter().map(|(_, codes)| Condition { name: name.into(), file: name.into(), codes }).collect())
         }
-        Experiment::Table1 => bail!("{shown} is a picture; this generator requires volumes (masks of brains)"),
-        _ => bail!("{shown} is a volume; this generator requires pictures (masks of nuclei)"),
+        (ImageKind::Volumes, false) => bail!("{shown} is a picture; this generator for {} requires volumes", task.name),
+        (ImageKind::Pictures, true) => bail!("{shown} is a volume; this generator for {} requires pictures", task.name),
     }
 }
 
-/// The description in a generator file: without data, seeds and device.
-#[derive(serde::Serialize)]
-struct About<'a> {
-    experiment: Experiment,
-    profile: Profile,
-    settings: &'a Settings,
-}
-
-fn card(job: &FromMasks, run: &Run) -> Result<String> {
-    let about = About { experiment: run.experiment, profile: run.profile, settings: &run.settings };
+/// The README of the set.
+fn readme(job: &FromMasks, card: &GeneratorCard) -> Result<String> {
     Ok(format!(
         "# Synthetic images\n\nEvery image in this data set is synthetic: a generator made {} per mask, seed {}. No image shows a real \
-         patient. The masks are the ones that were given to the program, and keep their origin and terms.\n\n\
+         patient. {} keep their origin and terms.\n\n\
          Synthetic images may lack rare findings and may show findings that do not exist. Do not use them for diagnosis. The generator \
          file does not name its training data: if they have a licence, its terms for derived works apply to these images.\n\n\
          ## The generator\n\n```json\n{}\n```\n",
         job.count,
         job.seed,
-        serde_json::to_string_pretty(&about)?
+        match job.vary {
+            Vary::Given => "The masks are the ones that were given to the program, and",
+            Vary::Deformed => "The masks were deformed at random from the ones that were given to the program, which",
+            Vary::Recombined => "The masks were recombined at random from the ones that were given to the program, which",
+        },
+        serde_json::to_string_pretty(card)?
     ))
 }

@@ -3,12 +3,17 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result, bail};
+use asyndgan_data::Preparation;
 use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, dicom, read_annotations};
+use asyndgan_paper::Experiment;
+use asyndgan_task::Absent;
 
 use crate::{
+    data::study,
     figures::{SHEET_ROWS, contact_sheet},
     progress::Progress,
     stdout::print,
+    task_file::TaskFile,
 };
 
 /// Maximum number of labels that are listed one by one; if there are more, only their number is printed.
@@ -89,18 +94,18 @@ struct Look {
 
 /// Reads every channel.
 fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
-    let first = set.read(case, 0)?;
+    let first = set.read(case, &[0])?;
     // A channel that cannot be read is a problem, too; one that can be prepared is enough.
     let mut refused = prepared(set, case, 0, first.clone()).err();
     for channel in 1..case.images.len() {
-        let other = set.read(case, channel)?;
+        let other = set.read(case, &[channel])?;
         if refused.is_some() && prepared(set, case, channel, other).is_ok() {
             refused = None;
         }
     }
     let mut line = format!("{}: {}", case.id, grid(&first).iter().map(usize::to_string).collect::<Vec<_>>().join(" x "));
-    if let Subject::Volume { image, .. } = &first {
-        let mm: Vec<String> = image.spacing_mm().iter().map(|s| format!("{s:.3}")).collect();
+    if let Subject::Volume { channels, .. } = &first {
+        let mm: Vec<String> = channels[0].spacing_mm().iter().map(|s| format!("{s:.3}")).collect();
         write!(line, ", {} mm", mm.join(" x "))?;
     }
     let counts = counts(&first);
@@ -129,21 +134,27 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
     Ok(Look { line, first, refused })
 }
 
-/// Whether `data prepare` would accept a channel of a case that has labels.
+/// Whether `data prepare` would accept a channel of a case that has labels, for the task of the paper with such images.
 fn prepared(set: &DataSet, case: &CaseFiles, channel: usize, subject: Subject) -> Result<()> {
     let image = case.images.get(channel).unwrap_or(&case.images[0]);
-    match subject {
-        Subject::Volume { labels: Some(_), .. } => subject.into_brain(&case.id, image, set.ignore).map(drop)?,
-        Subject::Picture { labels: Some(_), .. } => subject.into_tile(&case.id, image).map(drop)?,
-        _ => {}
+    let (experiment, labels) = match &subject {
+        Subject::Volume { labels, .. } => (Experiment::Table1, labels.is_some()),
+        Subject::Picture { labels, .. } => (Experiment::Table2, labels.is_some()),
+    };
+    if !labels {
+        return Ok(());
     }
-    Ok(())
+    let mut task = TaskFile::paper(experiment).task()?.clone();
+    task.ignore = set.ignore;
+    // The size of patches is a choice of its own.
+    let preparation = Preparation { task: &task, size: 1, downsampling: 1, absent: Absent::none() };
+    Ok(preparation.check(image, &study(&task, &case.id, subject)?)?)
 }
 
 fn grid(subject: &Subject) -> Vec<usize> {
     match subject {
-        Subject::Volume { image, .. } => image.voxels.shape().into(),
-        Subject::Picture { rgb, .. } => rgb.shape()[1..].into(),
+        Subject::Volume { channels, .. } => channels[0].voxels.shape().into(),
+        Subject::Picture { planes, .. } => planes.shape()[1..].into(),
     }
 }
 

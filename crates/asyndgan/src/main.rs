@@ -8,12 +8,14 @@ mod curves;
 mod data;
 mod data_command;
 mod evaluate;
+mod experiment;
 mod export;
 mod figures;
 mod from_masks;
 mod inspect;
 mod mask_files;
 mod network_file;
+mod plan;
 mod prepare;
 mod progress;
 mod provenance;
@@ -26,6 +28,7 @@ mod shelf;
 mod sources;
 mod stdout;
 mod synthesize;
+mod task_file;
 mod train;
 mod train_segmenter;
 
@@ -34,9 +37,11 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Result, bail};
 use asyndgan_paper::{Arm, Profile, Settings};
 use clap::{Args, Parser, Subcommand};
-use configure::Images;
 use consortium::{InitCommand, JournalCommand, KeysCommand};
 use data_command::DataCommand;
+use experiment::{ExperimentArguments, ReproduceArguments};
+use from_masks::Vary;
+use plan::PlanArguments;
 use run_folder::{RunFolder, device};
 use train_segmenter::SegmenterJob;
 
@@ -48,14 +53,33 @@ const EXAMPLES: &str = "Examples:
 
 If training is interrupted, start it again: it resumes from its last checkpoint. Every step writes its results to the run folder.";
 
+const PLAN: &str = "Examples:
+  asyndgan plan /data/Dataset042_Prostate --out task.toml
+  asyndgan plan data/monuseg --out nuclei.toml --name nuclei";
+const EXPERIMENT: &str = "Examples:
+  asyndgan plan /data/Dataset042_Prostate --out task.toml
+  asyndgan experiment --task task.toml --data /data/Dataset042_Prostate --sites sites.toml --out run
+  asyndgan experiment --task task.toml --data /data/Dataset042_Prostate --sites 4 --profile smoke --out trial
+
+A file of sites names the cases of each site, and what a site does not have:
+  test = [\"case_7\", \"case_8\"]
+  north = [\"case_1\", \"case_2\"]
+  [south]
+  cases = [\"case_3\", \"case_4\"]
+  without_channels = [\"FLAIR\"]
+  without_classes = [\"oedema\"]";
+const REPRODUCE: &str = "Examples:
+  asyndgan reproduce table1 --data data/brats2018 --seeds 3
+  asyndgan reproduce fig5 --profile smoke --out /tmp/fig5";
 const SYNTHESIZE: &str = "Examples:
   asyndgan synthesize --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
   asyndgan synthesize --generator generator.safetensors --conditions masks --count 5 --out synthetic
+  asyndgan synthesize --generator generator.safetensors --conditions masks --vary deformed --count 5 --out synthetic
 
-The second command writes images and masks for other programs, and synthetic/cases as input for train-segmenter.";
+The last two commands write images and masks for other programs, and synthetic/cases as input for train-segmenter.";
 const SEGMENTER: &str = "Examples:
-  asyndgan train-segmenter --cases synthetic/cases --images tissue --shrink 2 --out segmenter.safetensors
-  asyndgan train-segmenter --cases prepared/site-1 prepared/site-2 --images brain --out segmenter.safetensors
+  asyndgan train-segmenter --cases synthetic/cases --out segmenter.safetensors
+  asyndgan train-segmenter --cases prepared/site-1 prepared/site-2 --task task.toml --out segmenter.safetensors
   asyndgan segment scan.nii.gz --segmenter segmenter.safetensors --out masks";
 const REPORT: &str = "Examples:
   asyndgan report --run target/reproduce/table2-desk
@@ -121,10 +145,13 @@ struct SynthesizeArguments {
     /// A standalone generator.safetensors, for masks that are not part of its run.
     #[arg(long, conflicts_with = "run", requires_all = ["conditions", "out"])]
     generator: Option<PathBuf>,
-    /// Folder of masks: PNG or TIFF for nuclei, or NIfTI with tumour labels 1 to 3 and the contour of the brain as
-    /// label 4.
+    /// Folder of masks: PNG or TIFF for pictures; NIfTI, NRRD or MetaImage for volumes, with the outline, if the task has
+    /// one, as the label above the highest.
     #[arg(long, requires = "generator")]
     conditions: Option<PathBuf>,
+    /// How the conditions are made from the masks.
+    #[arg(long, value_enum, default_value_t = Vary::Given, requires = "generator")]
+    vary: Vary,
     /// Number of images per mask. With --run, the setting `synthetic_per_condition` applies instead.
     #[arg(long, default_value_t = 1, requires = "generator")]
     count: u32,
@@ -148,12 +175,23 @@ impl SynthesizeArguments {
             bail!("either --run and --arm are required, or --generator, --conditions and --out");
         };
         let (count, seed, device) = (self.count, self.seed, device(&self.device)?);
-        from_masks::from_masks(&from_masks::FromMasks { generator, conditions, count, seed, out, device })
+        from_masks::from_masks(&from_masks::FromMasks { generator, conditions, vary: self.vary, count, seed, out, device })
     }
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Look at a data set, and propose a task for it, with the reason for every line.
+    #[command(after_help = PLAN)]
+    Plan(PlanArguments),
+    /// Compute the table of all arms for a task of your own; resumes if started again.
+    #[command(after_help = EXPERIMENT)]
+    Experiment(ExperimentArguments),
+    /// Compute a figure or table of the paper; resumes if started again.
+    #[command(after_help = REPRODUCE)]
+    Reproduce(ReproduceArguments),
+    /// Remove each choice of a table's recipe, one at a time, and report the effect on AsynDgan, on validation patients.
+    Ablate(ReproduceArguments),
     /// Read or generate the images, and split them across sites.
     Prepare(Where),
     /// Run a few rounds and estimate the total time of the run.
@@ -170,19 +208,18 @@ enum Command {
         /// `data prepare`.
         #[arg(long, required = true, num_args = 1..)]
         cases: Vec<PathBuf>,
-        /// What the images show.
+        /// brain, tissue, or a task file [default: the task that the cases describe].
+        #[arg(long, alias = "images")]
+        task: Option<String>,
+        /// The profile whose segmenter settings apply: smoke, desk or paper. Default: that of the task file, or desk.
         #[arg(long)]
-        images: Images,
-        /// The profile whose segmenter settings apply: smoke, desk or paper.
-        #[arg(long, default_value = "desk")]
-        profile: Profile,
+        profile: Option<Profile>,
         /// Override a setting of the profile, as NAME=VALUE; may be repeated.
         #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
         set: Vec<(String, serde_json::Value)>,
-        /// Factor by which tissue images were shrunk (required for tissue): 2 for a desk run, or the value of
-        /// `data prepare --shrink`.
-        #[arg(long)]
-        shrink: Option<usize>,
+        /// Factor by which pictures were downsampled [default: the factor that the cases describe].
+        #[arg(long, alias = "shrink")]
+        downsampling: Option<usize>,
         /// Seed of weights and batches.
         #[arg(long, default_value_t = 0)]
         seed: u64,
@@ -196,7 +233,7 @@ enum Command {
     /// Segment images; every mask has the grid of its image.
     #[command(after_help = SEGMENTER)]
     Segment {
-        /// NIfTI volumes of brains, or PNG or TIFF images of tissue.
+        /// Volumes (NIfTI, NRRD, MetaImage) or pictures (PNG, TIFF); of several channels, the file `NAME_0000` of the first.
         #[arg(required = true)]
         images: Vec<PathBuf>,
         /// Segmenter file written by `evaluate` or `train-segmenter`.
@@ -289,17 +326,18 @@ enum SiteCommand {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().step {
+        Command::Plan(arguments) => plan::plan(&arguments),
+        Command::Experiment(arguments) => experiment::experiment(&arguments),
+        Command::Reproduce(arguments) => experiment::reproduce(&arguments),
+        Command::Ablate(arguments) => experiment::ablate(&arguments),
         Command::Prepare(at) => RunFolder::open(&at.run).and_then(|run| prepare::prepare(&run)),
         Command::Estimate(at) => RunFolder::open(&at.run).and_then(|run| train::estimate(&run)),
         Command::Train(which) => which.open().and_then(|run| train::train(&run, which.arm, which.seed)),
         Command::Synthesize(arguments) => arguments.go(),
-        Command::TrainSegmenter { cases, images, profile, set, shrink, seed, device: on, out } => {
-            let experiment = images.experiment();
-            device(&on).and_then(|device| {
-                let (cases, set, out) = (&cases[..], &set[..], out.as_path());
-                train_segmenter::train_segmenter(&SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device })
-            })
-        }
+        Command::TrainSegmenter { cases, task, profile, set, downsampling, seed, device: on, out } => device(&on).and_then(|device| {
+            let (cases, task, set, out) = (&cases[..], task.as_deref(), &set[..], out.as_path());
+            train_segmenter::train_segmenter(&SegmenterJob { cases, task, profile, set, downsampling, seed, out, device })
+        }),
         Command::Segment { images, segmenter, device: on, out } => {
             device(&on).and_then(|on| segment::segment(&images, &segmenter, &out, on))
         }

@@ -4,14 +4,16 @@
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_medio::{BRATS_2018, KUMAR, PublishedSplit, disjoint, prepare as preparation, published_split};
-use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Settings, Step};
+use asyndgan_data::{CaseOrigin, Preparation, disjoint};
+use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Run, Settings, Step};
 use asyndgan_protocol::{Role, Stream, stream};
+use asyndgan_task::{Absent, SiteLists};
 use rand::Rng;
 use rayon::prelude::*;
 
 use crate::{
-    data::{HELD_OUT, RealData, Recipe, Selection, phantom_name, phantom_patient},
+    configure,
+    data::{HELD_OUT, RealData, Selection, phantom_name, phantom_stem, phantom_study},
     progress::Progress,
     run_folder::{RunFolder, write_json},
     shelf::Shelf,
@@ -22,42 +24,51 @@ use crate::{
 pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
     let (place, run) = (folder.path.join("prepared"), &folder.run);
     asyndgan_files::create_private_folder(&place).with_context(|| format!("cannot create {}", place.display()))?;
-    let recipe = Recipe { size: run.settings.size, shrink: run.settings.shrink };
-    let (brains, lists) = match run.experiment {
-        Experiment::Fig5 => return write_json(&folder.proof(Step::Prepare), &toy(run.settings.phantoms_per_site)),
-        Experiment::Table1 => (true, BRATS_2018),
-        Experiment::Table2 => (false, KUMAR),
+    let Some(task) = run.task() else {
+        return write_json(&folder.proof(Step::Prepare), &toy(run.settings.phantoms_per_site));
     };
+    let preparation = configure::preparation(task, &run.settings);
     let prepared = match &run.data {
-        None => phantoms(&place, brains, &run.settings, recipe, run.validate)?,
+        None => {
+            ensure!(run.experiment != Experiment::Custom, "there are phantoms only for the tasks of the paper: name a folder of real data");
+            phantoms(&place, &run.settings, preparation, run.validate)?
+        }
         Some(path) => {
-            let data = RealData::open(path, Selection::default(), recipe)?;
-            let [wanted, found] = [brains, data.volumes].map(|v| if v { "volumes" } else { "pictures" });
-            ensure!(
-                wanted == found,
-                "{} contains {found}, but {} requires {wanted}; choose another folder",
-                path.display(),
-                run.experiment.name()
-            );
-            let lists = published_split("the published lists".as_ref(), lists)?;
-            real(&place, &data, recipe, &lists, run.settings.sites as usize, Rule::Lists, run.validate)?
+            let data = RealData::open(path, Selection::default(), preparation)?;
+            let (lists, rule) = lists(run, &data)?;
+            real(&place, &data, &lists, run.settings.sites as usize, rule, run.validate)?
         }
     };
     write_json(&folder.proof(Step::Prepare), &prepared)
 }
 
+/// The lists by which a run assigns cases to sites: the user's own, or those of the paper.
+fn lists(run: &Run, data: &RealData) -> Result<(SiteLists, Rule)> {
+    match &run.lists {
+        Some(lists) => Ok((own_lists(lists.clone(), data, run.settings.sites as usize)?, Rule::OwnLists)),
+        None => Ok((run.experiment.lists().unwrap_or_default(), Rule::Lists)),
+    }
+}
+
+/// Checks the user's own lists: every name must be a case, every list becomes a site, and the task has what a site lacks.
+pub(crate) fn own_lists(lists: SiteLists, data: &RealData, sites: usize) -> Result<SiteLists> {
+    let listed = lists.sites.iter().flat_map(|site| &site.cases).chain(&lists.test);
+    for name in listed {
+        let known = data.set.cases.iter().any(|c| c.id == *name);
+        ensure!(known, "the lists name {name}, which is not a case of {}; correct them", data.set.folder.display());
+    }
+    for site in &lists.sites {
+        site.absent.check(&data.task).with_context(|| format!("site {}", site.name))?;
+    }
+    let found = lists.sites.len();
+    ensure!(found <= sites, "{found} sites are listed, but --sites allows {sites}; use --sites {found}");
+    Ok(lists)
+}
+
 /// Prepares a folder of real images: writes `place/site-N` and `place/test`, one file per case. Existing files for the
 /// same content and recipe are kept. With `validate`, one patient of every site with at least two patients is held out
 /// instead of the usual held-out cases.
-pub(crate) fn real(
-    place: &Path,
-    data: &RealData,
-    recipe: Recipe,
-    lists: &PublishedSplit,
-    sites: usize,
-    rule: Rule,
-    validate: bool,
-) -> Result<Prepared> {
+pub(crate) fn real(place: &Path, data: &RealData, lists: &SiteLists, sites: usize, rule: Rule, validate: bool) -> Result<Prepared> {
     let cases = &data.set.cases;
     let mut bar = Progress::new("prepare data", cases.len() as u64);
     let mut done = 0;
@@ -85,28 +96,33 @@ pub(crate) fn real(
     }
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
     disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
-    let mut shelf = Shelf::new(place);
+    let mut shelf = Shelf::new(place, data.preparation().description());
     for (name, items) in sites {
+        let listed = lists.sites.iter().find(|site| site.name == name);
+        let absent = listed.map_or(Absent::none(), |site| &site.absent);
+        let absent = if absent.is_none() { data.absent() } else { absent };
+        let preparation = Preparation { absent, ..data.preparation() };
         for &i in &items {
-            let stem = data.stem(&cases[i], recipe)?;
-            shelf.put_cases(&stem, &cases[i].patient, || recipe.cases(&data.read(&cases[i])?))?;
+            let stem = data.stem(&cases[i], absent)?;
+            let origin = CaseOrigin { patient: Some(&cases[i].patient), absent_channels: &preparation.absent_channels(), images: None };
+            shelf.put_cases(&stem, origin, || Ok(preparation.cases(&data.read(&cases[i])?)))?;
             step();
         }
         shelf.close_site(name, items.iter().map(|&i| cases[i].id.clone()).collect())?;
     }
     let mut held_out = Vec::new();
     for &i in &test {
-        let stem = data.stem(&cases[i], recipe)?;
-        if shelf.put_test_case(&stem, || recipe.test_case(&data.read(&cases[i])?))? {
+        let stem = data.stem(&cases[i], data.absent())?;
+        if shelf.put_test_case(&stem, || Ok(data.preparation().test_case(&data.read(&cases[i])?)))? {
             held_out.push(cases[i].id.clone());
         }
         step();
     }
     ensure!(
         !shelf.is_empty() && !held_out.is_empty(),
-        "{}: no training case or no held-out case has a slice with at least {} tumour pixels; add cases",
+        "{}: no training case or no held-out case has a slice with at least {} marked pixels; add cases",
         data.set.folder.display(),
-        preparation::TUMOUR_PIXELS_MIN
+        data.task.marked_pixels_min
     );
     shelf.finish(data.kind(), held_out)
 }
@@ -125,19 +141,20 @@ fn drawn_patient<'a>(items: &mut Vec<usize>, patient: impl Fn(usize) -> &'a str,
 
 /// Artificial patients: each site has its own scanner or stain; held-out patients use the scanners or stains of all
 /// sites in turn.
-fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, validate: bool) -> Result<Prepared> {
+fn phantoms(place: &Path, settings: &Settings, preparation: Preparation, validate: bool) -> Result<Prepared> {
     let (sites, each, held_out) = (settings.sites as usize, settings.phantoms_per_site, settings.phantoms_held_out);
     let mut bar = Progress::new("prepare data", (sites * each + held_out) as u64);
-    let mut shelf = Shelf::new(place);
+    let mut shelf = Shelf::new(place, preparation.description());
     let together = rayon::current_num_threads();
     let all: Vec<(usize, usize)> = (0..sites).flat_map(|site| (0..each).map(move |number| (site, number))).collect();
     let (mut names, mut done) = (Vec::new(), 0);
     for some in all.chunks(together) {
-        let make = |&(site, number): &(usize, usize)| recipe.cases(&phantom_patient(brains, site, number, 0, recipe));
-        let made = some.par_iter().map(make).collect::<Result<Vec<_>>>()?;
+        let make = |&(site, number): &(usize, usize)| preparation.cases(&phantom_study(site, number, 0, preparation));
+        let made: Vec<_> = some.par_iter().map(make).collect();
         for (&(site, number), cases) in some.iter().zip(made) {
             let name = phantom_name(site, number, 0);
-            shelf.put_cases(&recipe.phantom_stem(&name), &name, || Ok(cases))?;
+            let origin = CaseOrigin { patient: Some(&name), ..CaseOrigin::default() };
+            shelf.put_cases(&phantom_stem(&name, preparation), origin, || Ok(cases))?;
             names.push(name);
             if number + 1 == each {
                 shelf.close_site(format!("phantom_site_{site}"), std::mem::take(&mut names))?;
@@ -149,11 +166,11 @@ fn phantoms(place: &Path, brains: bool, settings: &Settings, recipe: Recipe, val
     let mut test = Vec::new();
     let all: Vec<(usize, usize)> = (0..held_out).map(|i| (i % sites, i / sites + if validate { held_out } else { 0 })).collect();
     for some in all.chunks(together) {
-        let make = |&(site, number): &(usize, usize)| recipe.test_case(&phantom_patient(brains, site, number, HELD_OUT, recipe));
-        let made = some.par_iter().map(make).collect::<Result<Vec<_>>>()?;
+        let make = |&(site, number): &(usize, usize)| preparation.test_case(&phantom_study(site, number, HELD_OUT, preparation));
+        let made: Vec<_> = some.par_iter().map(make).collect();
         for (&(site, number), case) in some.iter().zip(made) {
             let name = phantom_name(site, number, HELD_OUT);
-            shelf.put_test_case(&recipe.phantom_stem(&name), || Ok(case))?;
+            shelf.put_test_case(&phantom_stem(&name, preparation), || Ok(case))?;
             test.push(name);
             done += 1;
             bar.set(done);

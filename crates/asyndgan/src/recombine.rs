@@ -1,46 +1,46 @@
 //! Recombines masks of several patients, for sites that never release a patient's own mask.
 
 use anyhow::{Result, ensure};
-use asyndgan_medio::{prepare, transplant};
+use asyndgan_data::transplant;
 use asyndgan_protocol::Stream;
+use asyndgan_task::Task;
 use ndarray::Array2;
 use rand::{Rng, seq::IndexedRandom as _};
 use tch::Tensor;
 
 use crate::synthesize::planes;
 
-/// Returns as many conditions as given, none of which belongs to a single patient. Brains keep their outline and get
-/// the tumour of another patient. Tissue is assembled from quarters of different patients, and one quarter of every
-/// patch is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld quarter.
+/// Returns as many conditions as given, none of which belongs to a single patient. Conditions with an outline keep
+/// it and get the classes of another patient. Others are assembled from quarters of different patients, and one quarter of
+/// every condition is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld quarter.
 ///
 /// The stream must be secret: anyone who can reproduce it knows which part came from which patient.
 ///
 /// # Shapes
 /// Codes (bytes) `[cases, 1, rows, columns]` with the patient of each case; the result has the same shape.
-pub(crate) fn recombined(codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
+pub(crate) fn recombined(task: &Task, codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
     let own = planes(codes);
     assert_eq!(own.len(), patients.len(), "a patient for every case");
     ensure!(
         patients.iter().any(|&p| p != patients[0]),
         "masks of a single patient cannot be recombined: release them unchanged, or do not take part"
     );
-    let brains = own.iter().any(|c| c.iter().any(|&code| code == prepare::BRAIN_OUTLINE));
     let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();
     let mut made = Vec::with_capacity(codes.numel());
     for i in 0..own.len() {
         let others: Vec<usize> = (0..own.len()).filter(|&j| patients[j] != patients[i]).collect();
-        made.extend(if brains { brain(&own, i, &others, rng) } else { tissue(&own, i, &others, &withheld, rng) });
+        made.extend(if task.outline { inside_outline(task, &own, i, &others, rng) } else { quarters(&own, i, &others, &withheld, rng) });
     }
     Ok(Tensor::from_slice(&made).view(&codes.size()[..]))
 }
 
-fn brain(own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {
-    let mut with = |pixels_min| transplant(own[i].view(), own[*others.choose(rng)?].view(), pixels_min);
-    // Some tumours lie outside of some outlines: a few tries, then any part that is inside.
-    (0..20).find_map(|_| with(prepare::TUMOUR_PIXELS_MIN)).or_else(|| with(0)).unwrap_or_else(|| Array2::zeros(own[i].dim()))
+fn inside_outline(task: &Task, own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {
+    let mut with = |pixels_min| transplant(task, own[i].view(), own[*others.choose(rng)?].view(), pixels_min);
+    // Some classes lie outside of some outlines: a few tries, then any part that is inside.
+    (0..20).find_map(|_| with(task.marked_pixels_min)).or_else(|| with(0)).unwrap_or_else(|| Array2::zeros(own[i].dim()))
 }
 
-fn tissue(own: &[Array2<u8>], i: usize, others: &[usize], withheld: &[usize], rng: &mut Stream) -> Array2<u8> {
+fn quarters(own: &[Array2<u8>], i: usize, others: &[usize], withheld: &[usize], rng: &mut Stream) -> Array2<u8> {
     let (rows, columns) = own[i].dim();
     // One quarter is its own, so that no mask is all of one other patient.
     let keeps = (withheld[i] + rng.random_range(1..4)) % 4;
@@ -65,6 +65,10 @@ mod tests {
 
     use super::*;
 
+    fn nuclei() -> Task {
+        asyndgan_paper::Experiment::Table2.task().expect("a task").clone()
+    }
+
     #[test]
     fn no_mask_leaves_whole() {
         for patients in [&["a", "b", "b"][..], &["a", "a", "b", "b"], &["a", "a", "a", "b", "b", "b", "c", "c", "c"]] {
@@ -73,7 +77,8 @@ mod tests {
                 let of = |code: u8| patients.get(usize::from(code.wrapping_sub(11)));
                 let cases: Vec<u8> = (11..).take(patients.len()).flat_map(|case| [case; 64]).collect();
                 let codes = Tensor::from_slice(&cases).view([patients.len() as i64, 1, 8, 8]);
-                let made = planes(&recombined(&codes, patients, &mut stream(seed, Role::Transplant, 0, 0)).expect("several patients"));
+                let made =
+                    planes(&recombined(&nuclei(), &codes, patients, &mut stream(seed, Role::Transplant, 0, 0)).expect("several patients"));
                 let corners = [[0, 0], [0, 7], [7, 0], [7, 7]];
                 for case in 0..patients.len() {
                     let out = corners.iter().filter(|&&at| made.iter().any(|m| m[at] == case as u8 + 11)).count();
@@ -91,6 +96,6 @@ mod tests {
     #[test]
     fn one_patient_alone_is_refused() {
         let codes = Tensor::from_slice(&[1_u8; 128]).view([2, 1, 8, 8]);
-        assert!(recombined(&codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
+        assert!(recombined(&nuclei(), &codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
     }
 }

@@ -11,8 +11,9 @@ use std::{
 
 use anyhow::{Context, Result};
 use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
-use asyndgan_paper::{Arm, ArmScores, Data, Experiment, ImageQuality, MetricSummary, PerSlice, Row, SPENT, Step, Table, TrainRecord};
+use asyndgan_paper::{Arm, ArmScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
+use asyndgan_task::ImageKind;
 use time::OffsetDateTime;
 
 pub(crate) use self::quality::Samples;
@@ -51,7 +52,7 @@ fn one(folder: &RunFolder) -> Result<Table> {
     let name = folder.run.experiment.name();
     write_text(&folder.path.join(format!("{name}.md")), &table.markdown())?;
     write_text(&folder.path.join(format!("{name}.csv")), &table.csv())?;
-    if folder.run.experiment == Experiment::Fig5 {
+    if folder.run.task().is_none() {
         figures::histograms(folder, &table)?;
     } else {
         figures::synthetic(folder)?;
@@ -93,15 +94,14 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
             scores.entry(arm).or_default().push(found);
         }
     }
-    let metrics = run.experiment.metrics();
-    let by_metric = by_metric_of(run.experiment, |name| arms.iter().map(|arm| (*arm, over_seeds(&scores[arm], name))).collect());
+    let columns = run.columns();
+    let by_metric = by_metric_of(run, |name| arms.iter().map(|arm| (*arm, over_seeds(&scores[arm], name))).collect());
     // The toy has no cases: seeds take their place.
-    let compared = match run.experiment {
-        Experiment::Fig5 => by_metric_of(run.experiment, |name| arms.iter().map(|arm| (*arm, of_seeds(&scores[arm], name))).collect()),
-        _ => by_metric.clone(),
+    let compared = match run.task() {
+        None => by_metric_of(run, |name| arms.iter().map(|arm| (*arm, of_seeds(&scores[arm], name))).collect()),
+        Some(_) => by_metric.clone(),
     };
-    let row =
-        |&arm: &Arm| Row { arm, metrics: metrics.iter().map(|(name, _)| ((*name).to_owned(), summary(&by_metric[name][&arm]))).collect() };
+    let row = |&arm: &Arm| Row { arm, metrics: columns.iter().map(|c| (c.name.clone(), summary(&by_metric[&c.name][&arm]))).collect() };
     let all = run.experiment.arms(sites);
     Ok(Table {
         experiment: run.experiment,
@@ -115,11 +115,11 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
-        claims: claims(run.experiment, &compared, &all),
-        per_slice: per_slice(run.experiment, &scores, arms, &all)?,
+        claims: claims(run, &compared, &all),
+        per_slice: per_slice(run, &scores, arms, &all)?,
         image_quality,
         curve: curve(folder),
-        convention: convention(run.experiment)?,
+        convention: convention(run)?,
         bytes,
         seconds,
         resumed_from_round,
@@ -165,8 +165,8 @@ fn together(parts: &[BTreeMap<String, String>]) -> BTreeMap<String, String> {
     found.into_iter().map(|(name, of)| (name.to_owned(), of.into_iter().collect::<Vec<_>>().join(", "))).collect()
 }
 
-fn by_metric_of(experiment: Experiment, values: impl Fn(&str) -> Values) -> BTreeMap<&'static str, Values> {
-    experiment.metrics().iter().map(|(name, _)| (*name, values(name))).collect()
+fn by_metric_of(run: &Run, values: impl Fn(&str) -> Values) -> BTreeMap<String, Values> {
+    run.columns().into_iter().map(|column| (column.name.clone(), values(&column.name))).collect()
 }
 
 /// The mean over seeds of every case; a case that is undefined under a seed is undefined.
@@ -194,7 +194,7 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 }
 
 /// Rows and claims per slice, if all cases have slices.
-fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Result<Option<PerSlice>> {
+fn per_slice(run: &Run, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Result<Option<PerSlice>> {
     let slices = |arm: &Arm, name: &str| slices_over_seeds(&scores[arm], name);
     let of_cases = |slices: &[Vec<Option<f64>>]| -> Vec<Option<f64>> {
         slices.iter().map(|of_case| mean(of_case.iter().filter(|v| v.is_some()).copied())).collect()
@@ -205,16 +205,16 @@ fn per_slice(experiment: Experiment, scores: &BTreeMap<Arm, Vec<ArmScores>>, arm
             let (n, all) = (slices.iter().flatten().flatten().count(), slices.iter().map(Vec::len).sum::<usize>());
             MetricSummary { slices: Some([n, all - n]), ..summary(&of_cases(&slices)) }
         };
-        Row { arm, metrics: experiment.metrics().iter().map(|(name, _)| ((*name).to_owned(), of_metric(name))).collect() }
+        Row { arm, metrics: run.columns().into_iter().map(|column| (column.name.clone(), of_metric(&column.name))).collect() }
     };
     let volumes = scores.values().flatten().all(|s| s.cases.iter().all(|case| !case.slices.is_empty()));
     if !volumes {
         return Ok(None);
     }
-    let by_metric = by_metric_of(experiment, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
+    let by_metric = by_metric_of(run, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
     Ok(Some(PerSlice {
         rows: arms.iter().map(row).collect(),
-        claims: claims(experiment, &by_metric, all),
+        claims: claims(run, &by_metric, all),
         convention: standard("a slice by itself, on the original grid, HD95 in its plane")?,
     }))
 }
@@ -226,15 +226,17 @@ fn summary(values: &[Option<f64>]) -> MetricSummary {
     MetricSummary { mean: s.mean, sd: s.sd, interval: interval.map(|i| [i.low, i.high]), n: s.n, undefined: s.undefined, slices: None }
 }
 
-fn convention(experiment: Experiment) -> Result<BTreeMap<String, String>> {
-    let case = match experiment {
-        Experiment::Fig5 => {
-            return Ok([("wasserstein_1".to_owned(), "between empirical distributions of equally many samples".to_owned())].into());
-        }
-        Experiment::Table1 => "a volume: from its first to its last slice with at least 10 tumour pixels, on the original grid",
-        Experiment::Table2 => "a tile, on the original grid",
+fn convention(run: &Run) -> Result<BTreeMap<String, String>> {
+    let Some(task) = run.task() else {
+        return Ok([("wasserstein_1".to_owned(), "between empirical distributions of equally many samples".to_owned())].into());
     };
-    standard(case)
+    match task.images {
+        ImageKind::Volumes => {
+            let least = task.marked_pixels_min;
+            standard(&format!("a volume: from its first to its last slice with at least {least} marked pixels, on the original grid"))
+        }
+        ImageKind::Pictures => standard("a picture, on the original grid"),
+    }
 }
 
 fn standard(case: &str) -> Result<BTreeMap<String, String>> {
@@ -243,16 +245,20 @@ fn standard(case: &str) -> Result<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
-    use asyndgan_paper::CaseScores;
+    use asyndgan_paper::{CaseScores, Experiment, Profile, Settings};
 
     use super::*;
+
+    fn run(experiment: Experiment) -> Run {
+        Run::phantoms(experiment, Profile::Smoke, Settings::new(experiment, Profile::Smoke))
+    }
 
     #[test]
     fn slices_are_averaged_over_seeds_then_in_their_case_and_those_without_value_are_counted() {
         let arm_scores = |arm, seed, cases: &[&[Option<f64>]]| {
             let slice = |dice: &Option<f64>, hd95: bool| {
                 let of = |name: &str| dice.filter(|_| name != "hd95" || hd95);
-                Experiment::Table1.metrics().iter().map(|(name, _)| ((*name).to_owned(), of(name))).collect()
+                run(Experiment::Table1).columns().into_iter().map(|column| (column.name.clone(), of(&column.name))).collect()
             };
             let case = |slices: &&[Option<f64>]| CaseScores {
                 case: String::new(),
@@ -268,7 +274,8 @@ mod tests {
             vec![first, arm_scores(arm, 1, &[&[Some(0.4 + more), None, Some(0.1)], &[Some(0.7)]])]
         };
         let scores = [(Arm::SynAll, of(Arm::SynAll, 0.0)), (Arm::AsynDgan, of(Arm::AsynDgan, 0.2))].into();
-        let found = per_slice(Experiment::Table1, &scores, &arms, &Experiment::Table1.arms(1)).expect("a convention").expect("volumes");
+        let found =
+            per_slice(&run(Experiment::Table1), &scores, &arms, &Experiment::Table1.arms(1)).expect("a convention").expect("volumes");
         let dice = &found.rows[0].metrics["dice"];
         assert_eq!((dice.n, dice.undefined, dice.slices), (2, 0, Some([2, 2])));
         assert_eq!(dice.undefined_slices().as_deref(), Some("2 of 4 slices undefined"));
@@ -278,7 +285,7 @@ mod tests {
         assert!(dice.mean.is_some_and(|mean| (mean - f64::midpoint(0.3, 0.8)).abs() < 1e-12), "{dice:?}");
         assert!((found.claims[2].comparisons[0].difference - 0.1).abs() < 1e-12, "{:?}", found.claims);
         let nuclei = [(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into();
-        assert_eq!(per_slice(Experiment::Table2, &nuclei, &arms[..1], &arms).expect("nothing to state"), None);
+        assert_eq!(per_slice(&run(Experiment::Table2), &nuclei, &arms[..1], &arms).expect("nothing to state"), None);
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use asyndgan_data::TestSet;
 use asyndgan_files::Access;
-use asyndgan_medio::TestSet;
 use asyndgan_paper::{Arm, Prepared, Run, Step};
 use serde::{Serialize, de::DeserializeOwned};
 use tch::Device;
@@ -43,7 +43,7 @@ impl RunFolder {
     fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
         ensure!(path.join("run.json").is_file(), "{} is not a run folder: it contains no run.json", path.display());
         let run: Run = read_json(&path.join("run.json"))?;
-        run.settings.check(run.experiment).with_context(|| path.join("run.json").display().to_string())?;
+        run.check().with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
         let locks = vec![hold(path, take)?];
         asyndgan_models::set_threads(run.settings.site_threads);

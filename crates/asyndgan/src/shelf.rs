@@ -5,8 +5,9 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use asyndgan_medio::{Case, CaseSet, TestCase, write_cases, write_test_case};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, TestCase, write_cases, write_test_case};
 use asyndgan_paper::{DataKind, Prepared, PreparedSite};
+use asyndgan_task::ImageDescription;
 
 /// File name suffix of prepared files; no other file is ever removed.
 const ENDING: &str = ".prepared.safetensors";
@@ -15,6 +16,7 @@ const ENDING: &str = ".prepared.safetensors";
 /// volume or tile.
 pub(crate) struct Shelf {
     place: PathBuf,
+    images: ImageDescription,
     sites: Vec<PreparedSite>,
     /// Files that belong to the current folder.
     kept: BTreeSet<PathBuf>,
@@ -31,8 +33,8 @@ pub(crate) fn test_folder(place: &Path) -> PathBuf {
 }
 
 impl Shelf {
-    pub(crate) fn new(place: &Path) -> Self {
-        Self { place: place.into(), sites: Vec::new(), kept: BTreeSet::new() }
+    pub(crate) fn new(place: &Path, images: ImageDescription) -> Self {
+        Self { place: place.into(), images, sites: Vec::new(), kept: BTreeSet::new() }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -40,14 +42,14 @@ impl Shelf {
     }
 
     /// Adds the cases of one patient to the current site, unless they already exist.
-    pub(crate) fn put_cases(&mut self, stem: &str, patient: &str, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
+    pub(crate) fn put_cases(&mut self, stem: &str, origin: CaseOrigin, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
         let path = file(&site_folder(&self.place, self.sites.len() + 1), stem)?;
         if !path.exists() {
             let cases = make()?;
             if cases.is_empty() {
                 return Ok(());
             }
-            write_cases(&path, Some(patient), &cases)?;
+            write_cases(&path, CaseOrigin { images: Some(&self.images), ..origin }, &cases)?;
         }
         self.kept.insert(path);
         Ok(())

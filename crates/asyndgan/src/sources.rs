@@ -3,8 +3,9 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Result, ensure};
-use asyndgan_medio::{Error, PublishedSplit, partition_by_size, partition_dirichlet};
+use asyndgan_data::{Error, partition_by_size, partition_dirichlet};
 use asyndgan_protocol::{Role, stream};
+use asyndgan_task::SiteLists;
 
 /// The facts about a case that the split needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,8 +21,10 @@ pub(crate) struct Item {
 /// How patients are split across sites.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Rule {
-    /// By lists; unlisted cases go to sites that would otherwise be empty, then to the smallest site.
+    /// By published lists; unlisted cases go to sites that would otherwise be empty, then to the smallest site.
     Lists,
+    /// By the user's own lists; unlisted cases are not used.
+    OwnLists,
     /// Each site holds a range of sizes.
     Size,
     /// Each site holds its own mixture of the size quartiles.
@@ -46,15 +49,24 @@ struct Patient {
 ///
 /// If the lists name no training case, all cases are split by size. If nothing is held out, every fifth patient by size
 /// is held out.
-pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, rule: Rule, folder: &Path) -> Result<SharedOut> {
+pub(crate) fn share_out(lists: &SiteLists, items: &[Item], sites: usize, rule: Rule, folder: &Path) -> Result<SharedOut> {
     let (mut patients, mut test) = grouped(lists, items, sites)?;
     patients.sort_by(|a, b| a.size.total_cmp(&b.size).then(a.items.cmp(&b.items)));
+    if rule == Rule::OwnLists {
+        let unlisted: Vec<&str> =
+            patients.iter().filter(|p| p.site.is_none()).flat_map(|p| &p.items).map(|&i| items[i].case.as_str()).collect();
+        if !unlisted.is_empty() {
+            eprintln!("note: cases that no list names are not used: {}", unlisted.join(", "));
+        }
+        patients.retain(|p| p.site.is_some());
+    }
     if test.is_empty() {
         for (k, patient) in std::mem::take(&mut patients).into_iter().enumerate() {
             if k % 5 == 2 { test.extend(patient.items) } else { patients.push(patient) }
         }
     }
     let parts = match rule {
+        Rule::OwnLists => by_lists(lists, patients, sites),
         Rule::Lists if patients.iter().any(|p| p.site.is_some()) => by_lists(lists, patients, sites),
         Rule::Lists | Rule::Size => {
             let parts = partition_by_size(&patients.iter().map(|p| p.size).collect::<Vec<_>>(), sites);
@@ -74,9 +86,9 @@ pub(crate) fn share_out(lists: &PublishedSplit, items: &[Item], sites: usize, ru
 }
 
 /// Training patients, with their listed site if they have one, and the held-out items.
-fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<Patient>, Vec<usize>)> {
+fn grouped(lists: &SiteLists, items: &[Item], sites: usize) -> Result<(Vec<Patient>, Vec<usize>)> {
     let place: BTreeMap<&str, usize> =
-        lists.sites.iter().enumerate().flat_map(|(i, (_, names))| names.iter().map(move |n| (n.as_str(), i))).collect();
+        lists.sites.iter().enumerate().flat_map(|(i, site)| site.cases.iter().map(move |n| (n.as_str(), i))).collect();
     let mut of: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, item) in items.iter().enumerate() {
         of.entry(&item.patient).or_default().push(i);
@@ -87,7 +99,7 @@ fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<
         let mut listed: Vec<usize> = of.iter().filter_map(|&i| place.get(items[i].case.as_str()).copied()).collect();
         listed.dedup();
         if listed.len() > 1 || held_out > 0 && held_out < of.len() {
-            let mut places: Vec<String> = listed.iter().map(|&site| lists.sites[site].0.clone()).collect();
+            let mut places: Vec<String> = listed.iter().map(|&site| lists.sites[site].name.clone()).collect();
             places.extend((held_out > 0).then(|| "the held-out set".to_owned()));
             places.extend((places.len() < 2).then(|| "the unlisted cases".to_owned()));
             return Err(Error::Twice { name: format!("patient {name}"), places }.into());
@@ -102,8 +114,8 @@ fn grouped(lists: &PublishedSplit, items: &[Item], sites: usize) -> Result<(Vec<
     Ok((patients, test))
 }
 
-fn by_lists(lists: &PublishedSplit, patients: Vec<Patient>, sites: usize) -> Vec<(String, Vec<usize>)> {
-    let mut shared: Vec<(String, Vec<usize>)> = lists.sites.iter().take(sites).map(|(name, _)| (name.clone(), Vec::new())).collect();
+fn by_lists(lists: &SiteLists, patients: Vec<Patient>, sites: usize) -> Vec<(String, Vec<usize>)> {
+    let mut shared: Vec<(String, Vec<usize>)> = lists.sites.iter().take(sites).map(|site| (site.name.clone(), Vec::new())).collect();
     let (listed, rest): (Vec<_>, Vec<_>) = patients.into_iter().partition(|p| p.site.is_some());
     for patient in listed {
         shared[patient.site.expect("listed")].1.extend(patient.items);
@@ -127,8 +139,8 @@ fn named(name: &str, parts: Vec<Vec<usize>>, patients: &[Patient]) -> Vec<(Strin
 mod tests {
     use super::*;
 
-    fn split(text: &str) -> PublishedSplit {
-        asyndgan_medio::published_split(Path::new("lists"), text).expect("valid")
+    fn split(text: &str) -> SiteLists {
+        SiteLists::parse(text).expect("valid")
     }
 
     fn items(cases: &[(&str, f64)]) -> Vec<Item> {
@@ -153,6 +165,14 @@ mod tests {
         let all = items(&[("u", 5.0), ("v", 4.0), ("w", 3.0), ("x", 2.0), ("y", 1.0)]);
         let shared = share_out(&lists, &all, 2, Rule::Lists, Path::new("")).expect("enough");
         assert_eq!(shared, SharedOut { sites: vec![("by_size_0".into(), vec![4, 3]), ("by_size_1".into(), vec![1, 0])], test: vec![2] });
+    }
+
+    #[test]
+    fn own_lists_leave_other_cases_out() {
+        let lists = split("a = [\"p\", \"q\"]\nb = [\"r\"]\ntest = [\"t\"]");
+        let all = items(&[("p", 1.0), ("q", 2.0), ("r", 2.0), ("t", 3.0), ("x", 4.0)]);
+        let shared = share_out(&lists, &all, 2, Rule::OwnLists, Path::new("")).expect("enough");
+        assert_eq!(shared, SharedOut { sites: vec![("a".into(), vec![0, 1]), ("b".into(), vec![2])], test: vec![3] });
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_medio::{Case, prepare, transplant, window, write_cases};
+use asyndgan_data::{Case, CaseOrigin, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
-use asyndgan_paper::{Arm, Experiment, Step};
+use asyndgan_paper::{Arm, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::{Wanted, synthesize as through};
 use ndarray::{Array2, Array3};
@@ -32,8 +32,8 @@ pub(crate) fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> 
     let (out, beside) = (Step::synthetic(&folder.path, arm, seed), place.join("synthetic.partial"));
     remove_folder(&beside)?;
     let label = Step::Synthesize(arm, seed).label();
-    let count = if folder.run.experiment == Experiment::Fig5 {
-        let planes = configure::codes(folder.run.experiment);
+    let count = if folder.run.task().is_none() {
+        let planes = configure::codes(&folder.run);
         let codes = toy_codes(folder.run.settings.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
         let wanted = Wanted { codes: &codes, planes, sites: &[], together: 1 << 16, batches_before: 0 };
@@ -95,8 +95,8 @@ pub(crate) fn conditions(place: &Path) -> Result<Vec<SiteMask>> {
     Ok(masks)
 }
 
-/// The masks from which an arm's generator makes images: first a centre crop of each condition, then random crops; for
-/// brains, these have the tumour of another slice. Each mask is computed when it is needed.
+/// The masks from which an arm's generator makes images: first a centre crop of each condition, then random crops; if
+/// conditions have an outline, these have the classes of another slice. Each mask is computed when it is needed.
 pub(crate) struct Chosen<'a> {
     pub(crate) folder: &'a RunFolder,
     pub(crate) conditions: Vec<SiteMask>,
@@ -117,10 +117,10 @@ impl Chosen<'_> {
             return (*site, window(own.view(), rows / 2, columns / 2, crop).to_owned());
         }
         let mut rng = stream(self.seed, Role::Transplant, copy as u32, i as u64);
-        let moved = (self.folder.run.experiment == Experiment::Table1).then(|| {
+        let moved = self.folder.run.task().filter(|task| task.outline).map(|task| {
             let mut other = || &self.conditions[rng.random_range(0..self.conditions.len())].1;
-            // Some tumours lie outside of some outlines: a few tries, then the slice's own.
-            (0..10).find_map(|_| transplant(own.view(), other().view(), prepare::TUMOUR_PIXELS_MIN))
+            // Some classes lie outside of some outlines: a few tries, then the slice's own.
+            (0..10).find_map(|_| transplant(task, own.view(), other().view(), task.marked_pixels_min))
         });
         let condition = moved.flatten().unwrap_or_else(|| own.clone());
         let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
@@ -131,6 +131,7 @@ impl Chosen<'_> {
     /// memory. An existing folder is removed first.
     pub(crate) fn images(&self, generator: &Generator, out: &Path, a_file: u32, mut progress: impl FnMut(u64)) -> Result<()> {
         let settings = &self.folder.run.settings;
+        let described = configure::gan(&self.folder.run, Arm::AsynDgan).images;
         let together = if settings.batch_norm { settings.batch } else { TOGETHER };
         let batches = (a_file / together).max(1);
         let a_file = (batches * together) as usize;
@@ -143,7 +144,7 @@ impl Chosen<'_> {
             let side = settings.crop as i64;
             let codes = Tensor::from_slice(&flat).view([masks.len() as i64, 1, side, side]);
             let batches_before = number as u64 * u64::from(batches);
-            let planes = configure::codes(self.folder.run.experiment);
+            let planes = configure::codes(&self.folder.run);
             let wanted = Wanted { codes: &codes, planes, sites: &sites, together, batches_before };
             let images = through(generator, &wanted, self.seed, self.folder.device, |done| progress(start as u64 + done));
             let case = |(i, (_, condition)): (usize, SiteMask)| Case {
@@ -152,7 +153,8 @@ impl Chosen<'_> {
                 condition,
             };
             let cases: Vec<Case> = masks.into_iter().enumerate().map(case).collect();
-            write_cases(&out.join(format!("{number:06}.safetensors")), None, &cases)?;
+            let origin = CaseOrigin { images: described.as_ref(), ..CaseOrigin::default() };
+            write_cases(&out.join(format!("{number:06}.safetensors")), origin, &cases)?;
         }
         Ok(())
     }
@@ -185,8 +187,8 @@ pub(crate) fn image(tensor: &Tensor) -> Array3<f32> {
 
 #[cfg(test)]
 mod tests {
-    use asyndgan_medio::CaseSet;
-    use asyndgan_paper::{Profile, Run, Settings};
+    use asyndgan_data::CaseSet;
+    use asyndgan_paper::{Experiment, Profile, Run, Settings};
     use tch::Device;
 
     use super::*;

@@ -9,9 +9,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use asyndgan_medio::CaseSet;
+use asyndgan_data::CaseSet;
 use asyndgan_models::{set_threads, write_described, write_tensors};
-use asyndgan_paper::{Arm, Experiment, KindTraffic, Step, TrainRecord};
+use asyndgan_paper::{Arm, KindTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Patience, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, toy};
 use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
@@ -20,7 +20,7 @@ use tch::Device;
 use crate::{
     configure,
     curves::LossCurves,
-    network_file,
+    network_file::GeneratorCard,
     progress::{Progress, now},
     run_folder::{RunFolder, remove_folder, write_json},
 };
@@ -56,12 +56,12 @@ impl Source {
 
 /// Every site of an arm's run: all sites, or one that holds what the arm allows.
 fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
-    let one = |held: Vec<u32>| match folder.run.experiment {
-        Experiment::Fig5 => {
+    let one = |held: Vec<u32>| match folder.run.task() {
+        None => {
             let (sites, overlapping) = (held.iter().map(|&s| s as usize - 1).collect(), arm == Arm::AsynDganOverlap);
             Source::Toy { sites, values: folder.run.settings.phantoms_per_site, overlapping }
         }
-        _ => Source::Folders(held.iter().map(|&s| folder.site(s)).collect()),
+        Some(_) => Source::Folders(held.iter().map(|&s| folder.site(s)).collect()),
     };
     match arm {
         Arm::AsynDgan | Arm::AsynDganOverlap => (1..=sites).map(|site| one(vec![site])).collect(),
@@ -121,7 +121,7 @@ pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTra
     write_described(
         &place.join("generator.safetensors"),
         &server.generator().parameters.named(),
-        Some(network_file::describe(&folder.run, server.sites())?),
+        GeneratorCard::of(&folder.run, server.sites()).map(GeneratorCard::text).transpose()?,
     )?;
     let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
     Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)

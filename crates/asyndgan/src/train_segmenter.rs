@@ -2,24 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_data::CaseSet;
 use asyndgan_evaluator::train_segmenter as train;
-use asyndgan_medio::CaseSet;
 use asyndgan_models::{Segmenter, write_described};
-use asyndgan_paper::{Experiment, Profile, Run, Settings};
+use asyndgan_paper::{Profile, Run};
 use asyndgan_protocol::{Role, stream};
+use asyndgan_task::{ImageDescription, ImageKind};
 use tch::Device;
 
-use crate::{configure, curves::Curves, network_file, progress::Progress};
+use crate::{configure, curves::Curves, network_file::SegmenterCard, progress::Progress, task_file::TaskFile};
 
 /// What to train on, and how.
 pub(crate) struct SegmenterJob<'a> {
     pub(crate) cases: &'a [PathBuf],
-    pub(crate) experiment: Experiment,
-    pub(crate) profile: Profile,
+    /// brain, tissue, or the path of a task file; `None` for the task that the cases describe.
+    pub(crate) task: Option<&'a str>,
+    pub(crate) profile: Option<Profile>,
     pub(crate) set: &'a [(String, serde_json::Value)],
-    /// The factor by which tissue images were shrunk.
-    pub(crate) shrink: Option<usize>,
+    /// The factor by which pictures were downsampled.
+    pub(crate) downsampling: Option<usize>,
     pub(crate) seed: u64,
     pub(crate) out: &'a Path,
     pub(crate) device: Device,
@@ -27,29 +29,40 @@ pub(crate) struct SegmenterJob<'a> {
 
 /// Trains on all cases of the given files and folders; writes the segmenter and, next to it, its loss curve.
 pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
-    let SegmenterJob { cases, experiment, profile, set, shrink, seed, out, device } = *job;
+    let SegmenterJob { cases, task, profile, set, downsampling, seed, out, device } = *job;
     let images = CaseSet::open(cases)?;
-    let changes = set.iter().map(|(name, value)| (name.as_str(), value.clone()));
-    let mut settings = Settings::new(experiment, profile).with(experiment, changes)?;
+    let described = images.images();
+    let task = match (task, described) {
+        (Some(task), _) => TaskFile::read(task)?,
+        (None, Some(images)) => TaskFile::own(images.task.clone()),
+        (None, None) => bail!("--task is required: these cases were prepared by an earlier version, and do not describe their task"),
+    };
+    let mut run = task.run(profile, set)?;
+    if let (Some(task), Some(images)) = (run.task(), described) {
+        let wanted = ImageDescription { task: task.clone(), downsampling: downsampling.unwrap_or(images.downsampling) };
+        if let Some(mismatch) = wanted.mismatch(images) {
+            bail!("the cases are not those of --task and --downsampling: {mismatch}");
+        }
+    }
     let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let [channels, rows, columns] = images
         .image_shape()
         .with_context(|| format!("{shown}: no case found; for the output of `synthesize --generator`, use its subfolder cases"))?;
-    let wanted = configure::image_channels(experiment) as usize;
-    ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --images right?");
-    let crop = settings.crop;
+    let wanted = configure::task(&run)?.channels.len();
+    ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --task right?");
+    let crop = run.settings.crop;
     ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels; at least {crop} per side are needed");
     // Segmentation scales images to the size of these.
-    settings.size = rows;
-    if experiment == Experiment::Table2 {
-        settings.shrink = shrink.context(
-            "--shrink is required for tissue: 2 for images of a desk run, or the value of `data prepare --shrink` (default 1) for your own",
+    run.settings.size = rows;
+    if configure::task(&run)?.images == ImageKind::Pictures {
+        run.settings.downsampling = downsampling.or(described.map(|images| images.downsampling)).context(
+            "--downsampling is required for pictures of an earlier version: 2 for tissue of a desk run, or the value of \
+             `data prepare --downsampling` (default 1) for your own",
         )?;
     }
-    settings.check(experiment)?;
-    let run = Run::phantoms(experiment, profile, settings);
+    run.check()?;
     asyndgan_models::set_threads(run.settings.server_threads);
-    let training = configure::segmenter(&run);
+    let training = configure::segmenter(&run)?;
     ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: the file name must end in .safetensors", out.display());
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -73,7 +86,7 @@ pub(crate) fn train_into(
     let mut unwritten = Ok(());
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train(&configure::segmenter(run), configure::task(run.experiment), cases, device, &mut rng, |step, loss| {
+    let segmenter = train(&configure::segmenter(run)?, configure::task(run)?, cases, device, &mut rng, |step, loss| {
         progress(step);
         if let (Ok(()), Some(loss)) = (&unwritten, loss) {
             unwritten = curve.add(step - 1, &[loss as f32]);
@@ -81,6 +94,6 @@ pub(crate) fn train_into(
     })?;
     unwritten?;
     let file = folder.join(format!("{name}.safetensors"));
-    write_described(&file, &segmenter.parameters.named(), Some(network_file::describe(run, run.settings.sites)?))?;
+    write_described(&file, &segmenter.parameters.named(), Some(SegmenterCard::of(run)?.text()?))?;
     Ok(segmenter)
 }

@@ -9,7 +9,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use crate::steps::now;
+use crate::now;
 
 #[derive(Args)]
 pub(crate) struct RelayArguments {

@@ -19,10 +19,10 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         let place = FOLDER.path().join(place);
         std::fs::write(place.join(file), bytes).expect("written");
         if let Ok(set) = DataSet::find(&place) {
-            set.cases.iter().for_each(|case| drop(set.read(case, 0)));
+            set.cases.iter().for_each(|case| drop(set.read(case, &[0])));
         }
     }
     if let Ok(text) = std::str::from_utf8(bytes) {
-        drop(asyndgan_medio::published_split(Path::new("f"), text));
+        drop(asyndgan_task::SiteLists::parse(text));
     }
 });

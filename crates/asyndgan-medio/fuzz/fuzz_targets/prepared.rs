@@ -1,5 +1,5 @@
 #![no_main]
-use asyndgan_medio::{CaseSet, TestSet};
+use asyndgan_data::{CaseSet, TestSet};
 use std::sync::LazyLock;
 
 static FOLDER: LazyLock<tempfile::TempDir> = LazyLock::new(|| tempfile::tempdir().expect("a folder"));

@@ -53,9 +53,12 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             case
         })
         .collect();
+    let labels = labels(&cases);
+    let regions = regions(&labels);
     Ok(DataSet {
+        regions,
         channels: kept.iter().map(|&k| MODALITIES[k].0.to_owned()).collect(),
-        labels: labels(&cases),
+        labels,
         skipped,
         ..DataSet::new(folder, Layout::Brats, cases)
     })
@@ -72,6 +75,15 @@ fn labels(cases: &[CaseFiles]) -> BTreeMap<u32, String> {
         return named(&["necrotic core", "oedema", "enhancing tumour (4 in the files)"]);
     }
     named(&["necrotic core", "oedema", "enhancing tumour", "resection cavity"])
+}
+
+/// The regions that the challenge scores, where labels have their usual meaning.
+fn regions(labels: &BTreeMap<u32, String>) -> BTreeMap<String, Vec<u32>> {
+    if labels.get(&1).is_none_or(|name| name != "necrotic core") {
+        return BTreeMap::new();
+    }
+    let regions = [("whole tumour", vec![1, 2, 3]), ("tumour core", vec![1, 3]), ("enhancing tumour", vec![3])];
+    regions.into_iter().map(|(name, labels)| (name.to_owned(), labels)).collect()
 }
 
 /// Whether label 4 of a case's segmentation is the enhancing tumour: where case and files are named as until 2021.

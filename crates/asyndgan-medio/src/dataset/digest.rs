@@ -6,15 +6,15 @@ use super::CaseFiles;
 use crate::{Error, files, format::companions};
 
 impl CaseFiles {
-    /// The first half of a SHA-256 over `about` (the preparation settings), one channel's files and the case's labels:
+    /// The first half of a SHA-256 over `about` (the preparation settings), the files of some channels and of the case's labels:
     /// 32 hexadecimal digits that change if any input of the prepared case changes.
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn digest(&self, channel: usize, about: &str) -> Result<String, Error> {
+    pub fn digest(&self, channels: &[usize], about: &str) -> Result<String, Error> {
         let mut hash = Sha256::new_with_prefix(about);
-        let image = self.images.get(channel).or(self.images.first());
-        for path in image.into_iter().chain(&self.labels) {
+        let images = channels.iter().filter_map(|&channel| self.images.get(channel).or(self.images.first()));
+        for path in images.chain(&self.labels) {
             if path.is_dir() {
                 files::entries(path)?.iter().filter(|p| p.is_file()).try_for_each(|p| add(&mut hash, p))?;
             } else {

@@ -33,7 +33,7 @@ pub(super) fn fits(folder: &Path) -> bool {
 }
 
 /// The name of the label of voxels that nobody has judged.
-const IGNORE: &str = "ignore";
+pub(super) const IGNORE: &str = "ignore";
 const PARTS: [(&str, &str, Split); 2] = [("imagesTr", "labelsTr", Split::Train), ("imagesTs", "labelsTs", Split::Test)];
 
 impl Description {
@@ -68,9 +68,9 @@ impl Description {
         Ok(channels.into_iter().map(|c| c.1).collect())
     }
 
-    /// What each label stands for, and the one that is to be ignored.
-    fn labels(&self, path: &Path) -> Result<(BTreeMap<u32, String>, Option<u32>), Error> {
-        let (mut labels, mut ignore) = (BTreeMap::<u32, String>::new(), None);
+    /// What each label stands for, the regions, and the label that is to be ignored.
+    fn labels(&self, path: &Path) -> Result<Labels, Error> {
+        let (mut labels, mut regions, mut ignore) = (BTreeMap::<u32, String>::new(), BTreeMap::<String, Vec<u32>>::new(), None);
         for (name, value) in &self.labels {
             // A region is a list of labels.
             for label in value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice) {
@@ -82,14 +82,23 @@ impl Description {
                 if name == IGNORE {
                     ignore = Some(label);
                 } else {
+                    regions.entry(name.clone()).or_default().push(label);
                     labels.entry(label).and_modify(|names| names.extend([", ", name])).or_insert_with(|| name.clone());
                 }
             }
         }
         labels.remove(&0);
-        Ok((labels, ignore))
+        regions.retain(|_, labels| !labels.contains(&0));
+        // Without a union, every label is a region of its own.
+        if regions.values().all(|labels| labels.len() == 1) {
+            regions.clear();
+        }
+        Ok((labels, regions, ignore))
     }
 }
+
+/// The meaning of each label, the labels of each region, and the label that is to be ignored.
+type Labels = (BTreeMap<u32, String>, BTreeMap<String, Vec<u32>>, Option<u32>);
 
 pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let path = folder.join("dataset.json");
@@ -99,7 +108,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         let fact = format!("its file_ending is {:?}; write it with a leading dot, such as \".nii.gz\"", description.file_ending);
         return Err(Error::unsupported(&path, fact));
     }
-    let (labels, ignore) = description.labels(&path)?;
+    let (labels, regions, ignore) = description.labels(&path)?;
     let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     for (images, labels, split) in PARTS {
         if folder.join(images).is_dir() {
@@ -121,7 +130,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             skipped.push(SkippedFile::note(&path, "it is not a part of nnU-Net's layout that contains cases"));
         }
     }
-    Ok(DataSet { channels, labels, ignore, skipped, ..DataSet::new(folder, Layout::NnUnet, cases) })
+    Ok(DataSet { channels, labels, regions, ignore, skipped, ..DataSet::new(folder, Layout::NnUnet, cases) })
 }
 
 /// Images and their labels in two folders.

@@ -7,6 +7,7 @@
 //!
 //! [labels]                # omit this table if labels number instances
 //! tumour = 1
+//! ignore = 255            # pixels that were not annotated
 //!
 //! [patients]              # if case names do not identify patients: cases of one patient stay together
 //! scan_17 = "patient 4"
@@ -19,7 +20,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, nnunet::IGNORE};
 use crate::{Error, Format, files};
 
 #[derive(Deserialize)]
@@ -95,8 +96,10 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
             skipped.push(SkippedFile::note(&beside, "pairs.toml does not mention it"));
         }
     }
-    let labels = description.labels.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
-    Ok(DataSet { channels: description.channels, labels, skipped, ..DataSet::new(folder, Layout::Pairs, cases) })
+    let mut described = description.labels;
+    let ignore = described.remove(IGNORE);
+    let labels = described.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
+    Ok(DataSet { channels: description.channels, labels, ignore, skipped, ..DataSet::new(folder, Layout::Pairs, cases) })
 }
 
 fn name(path: &Path) -> String {

@@ -1,66 +1,67 @@
 use std::path::{Path, PathBuf};
 
-use ndarray::{Array3, Axis};
+use ndarray::{Array2, Array3, Axis};
 
 use super::{CaseFiles, DataSet, Layout, brats::four_is_enhancing};
 use crate::{
-    Brain, Error, Format, Grid, OffGrid, Orientation, Tile, Volume, dicom, files,
-    format::read_grid,
-    is_volume,
-    prepare::{IGNORED, check_intensities, check_stain},
-    read_annotations, read_instances, read_labels, read_rgb, read_volume,
+    Error, Format, Grid, OffGrid, Orientation, Volume, dicom, files, format::read_grid, is_volume, read_annotations, read_grey_planes,
+    read_instances, read_labels, read_rgb, read_volume,
 };
 
 /// A case read into memory: a volume with its labels, or a picture.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(clippy::large_enum_variant, reason = "what it points to is a million times larger")]
 pub enum Subject {
-    /// One channel of a volume with labels on the same grid, both in [`Orientation::LPS`].
+    /// Channels of a volume with labels on the same grid, all in [`Orientation::LPS`].
     Volume {
-        /// Intensities.
-        image: Volume,
+        /// Intensities, one volume per channel that was asked for; at least one.
+        channels: Vec<Volume>,
         /// Labels, if the data set has any.
         labels: Option<Volume<u32>>,
     },
-    /// A colour or greyscale picture.
+    /// A picture.
     Picture {
-        /// Red, green, blue in 0..=255, `[3, rows, columns]`.
-        rgb: Array3<f32>,
+        /// Values in 0..=255, `[channels, rows, columns]`: red, green, blue of a picture in one file; one channel per file of
+        /// a case with several.
+        planes: Array3<f32>,
         /// Labels, `[rows, columns]`, if the data set has any.
-        labels: Option<ndarray::Array2<u32>>,
+        labels: Option<Array2<u32>>,
     },
 }
 
 impl DataSet {
-    /// Reads one case; for a volume with several channels, the one at index `channel`. Labels with a different axis
-    /// order are reordered to match the image.
+    /// Reads one case, with the channels of these indices. Labels with a different axis order are reordered to match the
+    /// image. A picture in a single file has all its colours, whichever channels are asked for.
+    ///
+    /// # Panics
+    /// If `channels` is empty.
     ///
     /// # Errors
     /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Unsupported`], [`Error::Shape`] and [`Error::Geometry`] for labels or channels
     /// on another grid, and [`Error::Label`] for a label that the data set does not describe.
-    pub fn read(&self, case: &CaseFiles, channel: usize) -> Result<Subject, Error> {
+    pub fn read(&self, case: &CaseFiles, channels: &[usize]) -> Result<Subject, Error> {
+        assert!(!channels.is_empty(), "no channel is asked for");
         if let Some(missing) = case.missing.first() {
             return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
         }
-        let image = if case.images.len() == 1 { case.images.first() } else { case.images.get(channel) };
-        let image = image.ok_or_else(|| Error::Channel {
-            path: self.folder.clone(),
-            wanted: format!("number {channel}"),
-            found: self.channels.join(", "),
-        })?;
-        if image.is_dir() || is_volume(image)? {
-            return self.volume(case, image);
+        let file = |channel: usize| {
+            let file = if case.images.len() == 1 { case.images.first() } else { case.images.get(channel) };
+            file.map(PathBuf::as_path).ok_or_else(|| Error::Channel {
+                path: self.folder.clone(),
+                wanted: format!("number {channel}"),
+                found: self.channels.join(", "),
+            })
+        };
+        let images = channels.iter().map(|&channel| file(channel)).collect::<Result<Vec<&Path>, Error>>()?;
+        if images[0].is_dir() || is_volume(images[0])? {
+            return self.volume(case, &images);
         }
-        if case.images.len() > 1 {
-            return Err(Error::unsupported(image, "it is one of several pictures of a case; join them into one picture with 3 channels"));
-        }
-        self.picture(case, image)
+        self.picture(case, &images)
     }
 
-    fn picture(&self, case: &CaseFiles, image: &Path) -> Result<Subject, Error> {
-        let rgb = read_rgb(image)?;
-        let (_, rows, columns) = rgb.dim();
-        let Some(path) = &case.labels else { return Ok(Subject::Picture { rgb, labels: None }) };
+    fn picture(&self, case: &CaseFiles, images: &[&Path]) -> Result<Subject, Error> {
+        let planes = if case.images.len() == 1 { read_rgb(images[0])? } else { read_grey_planes(images)? };
+        let (_, rows, columns) = planes.dim();
+        let Some(path) = &case.labels else { return Ok(Subject::Picture { planes, labels: None }) };
         let labels = if files::ends(path, &[".xml"]) {
             read_annotations(path, rows, columns, self.layer.as_deref())?.labels
         } else {
@@ -70,21 +71,25 @@ impl DataSet {
             return Err(Error::Shape { path: path.clone(), expected: vec![rows, columns], found: labels.shape().into() });
         }
         self.known(path, labels.iter().copied())?;
-        Ok(Subject::Picture { rgb, labels: Some(labels) })
+        Ok(Subject::Picture { planes, labels: Some(labels) })
     }
 
-    fn volume(&self, case: &CaseFiles, path: &Path) -> Result<Subject, Error> {
+    fn volume(&self, case: &CaseFiles, paths: &[&Path]) -> Result<Subject, Error> {
+        let path = paths[0];
         if case.images.len() < self.channels.len() {
             let fact = format!("it has one channel, but {} are described; name only the channel that it contains", self.channels.len());
             return Err(Error::unsupported(path, fact));
         }
         one_grid(case)?;
-        let image = if path.is_dir() { dicom::read_series(path)? } else { read_volume(path)? };
-        let Some(labels_path) = &case.labels else { return Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: None }) };
+        let read = |path: &&Path| if path.is_dir() { dicom::read_series(path) } else { read_volume(path) };
+        let channels = paths.iter().map(read).collect::<Result<Vec<Volume>, Error>>()?;
+        let oriented = |channels: Vec<Volume>| channels.into_iter().map(|channel| channel.oriented(Orientation::LPS)).collect();
+        let Some(labels_path) = &case.labels else { return Ok(Subject::Volume { channels: oriented(channels), labels: None }) };
+        let image = &channels[0];
         let labels = if Format::of(labels_path).is_some() {
             read_labels(labels_path)?
         } else {
-            let found = dicom::read_segmentation(labels_path, &image)?;
+            let found = dicom::read_segmentation(labels_path, image)?;
             if found.overlapping > 0 {
                 let fact = format!("{} of its voxels belong to several segments; segments must not overlap", found.overlapping);
                 return Err(Error::unsupported(labels_path, fact));
@@ -101,17 +106,18 @@ impl DataSet {
             labels.voxels.mapv_inplace(|l| if l == 4 { 3 } else { l });
         }
         self.known(labels_path, labels.voxels.iter().copied())?;
-        Ok(Subject::Volume { image: image.oriented(Orientation::LPS), labels: Some(labels.oriented(Orientation::LPS)) })
+        let labels = Some(labels.oriented(Orientation::LPS));
+        Ok(Subject::Volume { channels: oriented(channels), labels })
     }
 
-    /// Whether labels number instances; else they are classes.
-    fn counts_instances(&self) -> bool {
+    /// Whether labels number instances; otherwise they are classes.
+    pub fn has_instances(&self) -> bool {
         self.layout == Layout::Monuseg || self.layout == Layout::Pairs && self.labels.is_empty()
     }
 
     /// If labels are classes, each must be described.
     fn known(&self, path: &Path, labels: impl Iterator<Item = u32>) -> Result<(), Error> {
-        let known = |l: &u32| *l == 0 || self.counts_instances() || self.labels.contains_key(l) || self.ignore == Some(*l);
+        let known = |l: &u32| *l == 0 || self.has_instances() || self.labels.contains_key(l) || self.ignore == Some(*l);
         let mut odd = labels.filter(|l| !known(l));
         odd.next().map_or(Ok(()), |label| Err(Error::Label { path: path.into(), label, known: self.labels.keys().copied().collect() }))
     }
@@ -146,42 +152,6 @@ fn off_grid(off: OffGrid, path: &Path, reference: &Path, grid: &Grid) -> Error {
 }
 
 impl Subject {
-    /// Converts the subject to a brain with labels 1 to 3, and [`IGNORED`] where the mask has the label `ignore`.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with `path` for a picture, a volume without labels, a label above 3, or negative
-    /// intensities (see [`check_intensities`](crate::prepare::check_intensities)).
-    pub fn into_brain(self, id: &str, path: &Path, ignore: Option<u32>) -> Result<Brain, Error> {
-        let wrong = |fact: &str| Error::unsupported(path, fact);
-        let Self::Volume { image, labels: Some(labels) } = self else { return Err(wrong("it is not a volume with labels; remove it")) };
-        if let Some(label) = labels.voxels.iter().find(|&&l| l > 3 && ignore != Some(l)) {
-            return Err(wrong(&format!(
-                "its mask has label {label}, but only labels 1 to 3 are supported; in a copy of the mask, merge labels or set it to 0"
-            )));
-        }
-        check_intensities(path, image.voxels.view())?;
-        let spacing_mm = image.spacing_mm();
-        Ok(Brain {
-            id: id.into(),
-            t2: image.voxels,
-            labels: labels.voxels.mapv(|l| if ignore == Some(l) { IGNORED } else { l as u8 }),
-            spacing_mm,
-        })
-    }
-
-    /// Converts the subject to a tile with instances.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] with `path` for a volume, a picture without labels, or a picture that is not stained with
-    /// haematoxylin and eosin (see [`check_stain`](crate::prepare::check_stain)).
-    pub fn into_tile(self, id: &str, path: &Path) -> Result<Tile, Error> {
-        let Self::Picture { rgb, labels: Some(instances) } = self else {
-            return Err(Error::unsupported(path, "it is not a picture with labels; remove it"));
-        };
-        check_stain(path, rgb.view())?;
-        Ok(Tile { id: id.into(), rgb, instances })
-    }
-
     /// The labelled size, without the label `ignore`: cubic millimetres for a volume, pixels for a picture.
     pub fn labelled(&self, ignore: Option<u32>) -> f64 {
         match self {
@@ -194,10 +164,15 @@ impl Subject {
     }
 
     /// A preview: the picture, or the slice with the largest labelled area, in 0..=255, with its labels.
-    pub fn shown(&self) -> (Array3<u8>, Option<ndarray::Array2<u32>>) {
+    pub fn shown(&self) -> (Array3<u8>, Option<Array2<u32>>) {
         match self {
-            Self::Picture { rgb, labels } => (rgb.mapv(|v| v as u8), labels.clone()),
-            Self::Volume { image, labels } => {
+            Self::Picture { planes, labels } => {
+                let plane = |k: usize| planes.index_axis(Axis(0), if planes.len_of(Axis(0)) == 3 { k } else { 0 });
+                let rgb = Array3::from_shape_fn((3, planes.dim().1, planes.dim().2), |(k, r, c)| plane(k)[[r, c]] as u8);
+                (rgb, labels.clone())
+            }
+            Self::Volume { channels, labels } => {
+                let image = &channels[0];
                 let count = |z: usize| labels.as_ref().map_or(0, |l| l.voxels.index_axis(Axis(0), z).iter().filter(|&&l| l > 0).count());
                 let slices = image.voxels.len_of(Axis(0));
                 // The slice that shows most of what is labelled; the middle one where nothing is.

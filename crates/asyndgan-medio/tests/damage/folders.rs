@@ -2,20 +2,10 @@
 
 use std::fs;
 
-use asyndgan_medio::{Affine, DataSet, TestSet, Volume, read_volume, write_labels, write_volume};
-use ndarray::Array3;
+use asyndgan_medio::{Affine, DataSet, Subject, Volume, read_volume, write_grey, write_instances, write_labels, write_rgb, write_volume};
+use ndarray::{Array2, Array3, Axis};
 
 use crate::{complaint, golden};
-
-#[test]
-fn tensors_of_no_elements_reserve_nothing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let shapes = r#""images":{"dtype":"F32","shape":[0,1099511627776,64,1,1],"data_offsets":[0,0]},"truth":{"dtype":"U32","shape":[0,1,1,1],"data_offsets":[0,0]}"#;
-    let header = format!(r#"{{"__metadata__":{{"ids":"a"}},{shapes}}}"#);
-    fs::write(folder.path().join("a.safetensors"), [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat())
-        .expect("written");
-    assert!(complaint(TestSet::open(folder.path()).expect("listed").read(0)).contains("contains 0 of images"));
-}
 
 #[test]
 fn a_mask_of_another_shape_or_place_and_an_unknown_label_are_refused() {
@@ -27,7 +17,7 @@ fn a_mask_of_another_shape_or_place_and_an_unknown_label_are_refused() {
     let complaint_with = |voxels: Array3<u32>, affine: Affine| {
         write_labels(&patient.join("P_seg.nii.gz"), &Volume { voxels, affine }).expect("written");
         let set = DataSet::complete(folder.path()).expect("found");
-        complaint(set.read(&set.cases[0], 0))
+        complaint(set.read(&set.cases[0], &[0]))
     };
     assert!(complaint_with(Array3::zeros((3, 4, 6)), affine).contains("[3, 4, 6]"));
     assert!(
@@ -77,11 +67,20 @@ fn descriptions_that_describe_nothing_are_refused() {
     let regions = write(r#"{"0": "a"}"#, r#"{"background": 0, "whole": [1, 2], "core": [2]}"#).expect("found");
     assert_eq!(regions.labels.into_iter().collect::<Vec<_>>(), [(1, "whole".to_owned()), (2, "core, whole".to_owned())]);
     let classes = write(r#"{"0": "a"}"#, r#"{"background": 0}"#).expect("found");
-    assert!(complaint(classes.read(&classes.cases[0], 0)).contains("described labels are []"));
+    assert!(complaint(classes.read(&classes.cases[0], &[0])).contains("described labels are []"));
     fs::copy(golden().join("labels16.png"), folder.path().join("imagesTr/a_0001.png")).expect("copied");
     let several = write(r#"{"0": "a", "1": "b"}"#, r#"{"background": 0}"#).expect("found");
-    assert!(complaint(several.read(&several.cases[0], 1)).contains("join them into one picture"));
-    assert!(complaint(several.read(&several.cases[0], 7)).contains("no channel number 7"));
+    assert!(complaint(several.read(&several.cases[0], &[7])).contains("no channel number 7"));
+    let grey = Array2::from_shape_fn((4, 4), |(r, _)| r as u8);
+    for channel in ["a_0000.png", "a_0001.png"] {
+        write_grey(&folder.path().join("imagesTr").join(channel), grey.view()).expect("written");
+    }
+    write_instances(&folder.path().join("labelsTr/a.png"), Array2::zeros((4, 4)).view()).expect("written");
+    let Subject::Picture { planes, .. } = several.read(&several.cases[0], &[1, 0]).expect("two grey channels") else { panic!("a picture") };
+    assert_eq!(planes.len_of(Axis(0)), 2);
+    let colours = Array3::from_shape_fn((3, 4, 4), |(k, ..)| k as u8);
+    write_rgb(&folder.path().join("imagesTr/a_0001.png"), colours.view()).expect("written");
+    assert!(complaint(several.read(&several.cases[0], &[1])).contains("it is coloured"));
 }
 
 #[test]

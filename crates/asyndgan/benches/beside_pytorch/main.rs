@@ -12,13 +12,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use asyndgan_evaluator::{SegmenterTraining, Task, predict, train_segmenter};
-use asyndgan_medio::{Case, CaseSet, TestCase, write_cases};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, Placement, TestCase, write_cases};
+use asyndgan_evaluator::{SegmenterTraining, predict, train_segmenter};
 use asyndgan_models::{
     AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Segmenter, SegmenterConfig, Upsample, Variation,
     loss::Game, set_threads,
 };
+use asyndgan_paper::Experiment;
 use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, ServerPolicy, SitePolicy, Symmetry, Waiting, Weighting, stream};
+use asyndgan_task::Task;
 use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Ledger, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
 use clap::{Args, Parser, Subcommand};
@@ -96,6 +98,11 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 const SEGMENTER: SegmenterConfig = SegmenterConfig { image_channels: 1, classes: 2, width: 16, depth: 3 };
 
+/// The task of the paper's Table 1.
+fn tumour() -> &'static Task {
+    Experiment::Table1.task().expect("a task of the paper")
+}
+
 fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
     const FIRST: usize = 5;
     set_threads(2);
@@ -108,7 +115,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
     let cases: Vec<Case> = (0..256).map(case).collect();
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("cases.safetensors");
-    write_cases(&file, None, &cases)?;
+    write_cases(&file, CaseOrigin::default(), &cases)?;
     let training = SegmenterTraining {
         network: SEGMENTER,
         steps: (FIRST + steps) as u64,
@@ -120,7 +127,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
         quarter_turns: false,
     };
     let mut ends = Vec::new();
-    train_segmenter(&training, Task::Tumour, &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;
+    train_segmenter(&training, tumour(), &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;
     Ok(between(&ends[FIRST - 1..]))
 }
 
@@ -128,10 +135,16 @@ fn segment() -> Vec<f64> {
     set_threads(2);
     let segmenter = Segmenter::new(&SEGMENTER, Device::Cpu, &mut stream(0, Role::Segmenter, 0, 0));
     let images = Array4::from_shape_fn((100, 1, 72, 72), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.01).sin());
-    let case = TestCase { id: "bench".into(), images, truth: Array3::zeros((100, 240, 240)), spacing_mm: [1.0; 3] };
+    let case = TestCase {
+        id: "bench".into(),
+        images,
+        content: Placement::whole(72, 72),
+        truth: Array3::zeros((100, 240, 240)),
+        spacing_mm: [1.0; 3],
+    };
     let mut ends = vec![Instant::now()];
     for _ in 0..6 {
-        predict(&segmenter, Task::Tumour, &case, 64, Device::Cpu);
+        predict(&segmenter, tumour(), &case, 64, Device::Cpu);
         ends.push(Instant::now());
     }
     between(&ends[1..])
@@ -174,6 +187,7 @@ impl Round {
             discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
             generator_adam: adam,
             discriminator_adam: adam,
+            images: None,
             codes: 1,
             game: Game::CrossEntropy,
             augmentation: 0.0,

@@ -6,12 +6,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{Arm, Profile, Run, Settings};
+use asyndgan_paper::{Arm, Profile, Run};
 use asyndgan_protocol::{Dtype, LostState, Patience, RunDescription, ServerPolicy, SitePolicy, Waiting};
 use asyndgan_transport::{Approval, Identity};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::configure::{self, Images};
+use crate::{configure, task_file::TaskFile};
 
 /// Sites that one server serves.
 const SITES_MAX: usize = 64;
@@ -22,9 +22,11 @@ const SITES_MAX: usize = 64;
 pub(super) struct ServerConfig {
     pub(super) name: String,
     pub(super) sites: Vec<String>,
-    images: Images,
-    #[serde(default = "desk")]
-    profile: Profile,
+    /// brain, tissue, or the path of a task file.
+    #[serde(alias = "images")]
+    task: String,
+    /// `None` for the profile of the task file, or desk.
+    profile: Option<Profile>,
     #[serde(default)]
     pub(super) seed: u64,
     #[serde(default = "listen")]
@@ -79,9 +81,6 @@ pub(super) struct SiteConfig {
     pub(super) policy: SitePolicy,
 }
 
-fn desk() -> Profile {
-    Profile::Desk
-}
 fn listen() -> SocketAddr {
     SocketAddr::from(([0, 0, 0, 0], 7443))
 }
@@ -120,6 +119,10 @@ fn duration(name: &str, value: f64, unit_s: f64) -> Result<Duration> {
 impl ServerConfig {
     pub(super) fn read(path: &Path) -> Result<Self> {
         let (mut config, at): (Self, _) = read(path)?;
+        // A task of the paper is a name, another one a file.
+        if !matches!(config.task.as_str(), "brain" | "tissue") {
+            config.task = at.join(&config.task).display().to_string();
+        }
         config.keys = at.join(&config.keys);
         config.folder = at.join(&config.folder);
         let shown = path.display();
@@ -172,16 +175,14 @@ impl ServerConfig {
 
     /// The run as the steps of an experiment describe it, so that they can continue with its results.
     pub(super) fn run(&self) -> Result<Run> {
-        let experiment = self.images.experiment();
-        let mut changes = Vec::new();
-        for (name, value) in &self.settings {
-            changes.push((name.as_str(), serde_json::to_value(value)?));
-        }
-        let first = Settings::new(experiment, self.profile);
+        let file = TaskFile::read(&self.task)?;
+        let own = self.settings.iter().map(|(name, value)| Ok((name.clone(), serde_json::to_value(value)?))).collect::<Result<Vec<_>>>()?;
         // What a hospital's default policy allows: no L1 term, and images of at least two patients in a batch.
-        let settings = Settings { l1_weight: 0.0, batch: first.batch.max(2), ..first }.with(experiment, changes)?;
-        let settings = Settings { sites: self.sites.len() as u32, ..settings };
-        Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..Run::phantoms(experiment, self.profile, settings) })
+        let batch = file.run(self.profile, &[])?.settings.batch.max(2);
+        let mut changes = vec![("l1_weight".to_owned(), 0.0.into()), ("batch".to_owned(), batch.into())];
+        changes.extend(own);
+        changes.push(("sites".to_owned(), self.sites.len().into()));
+        Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..file.run(self.profile, &changes)? })
     }
 
     pub(super) fn description(&self) -> Result<RunDescription> {

@@ -9,10 +9,11 @@ const SERVER: &str = r#"# A run across several hospitals, as set by the server's
 
 name = "our first run"
 sites = ["north", "south"]      # certificate names (asyndgan keys issue NAME); feedback is summed in this order
-images = "tissue"               # brain (one channel, tumour and outline) or tissue (colour, nuclei)
+task = "tissue"                 # brain, tissue (the tasks of the paper), or a task file, as written by asyndgan plan
 profile = "desk"                # smoke, desk or paper: the defaults of the settings below
-                                # every hospital prepares its images at this size and scale: asyndgan data prepare DIR --out prepared
-                                #   --sites 1 --partition size, --size 143 --shrink 2 (tissue) or --size 72 (brain); paper: --size 286
+                                # every hospital prepares its images for this task and at its size:
+                                #   asyndgan data prepare DIR --out prepared --task task.toml --sites 1 --partition size
+                                #   tissue: --size 143 --downsampling 2, brain: --size 72, paper profile: --size 286
 seed = 0
 
 folder = "run"                  # checkpoints, generator, ledger

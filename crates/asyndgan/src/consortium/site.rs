@@ -1,8 +1,8 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
+use asyndgan_data::CaseSet;
 use asyndgan_files::{Access, write};
-use asyndgan_medio::CaseSet;
 use asyndgan_models::set_threads;
 use asyndgan_protocol::{ConditionPolicy, Role, SiteId, SiteRandomness, SiteSecret, SiteWork as _};
 use asyndgan_training::{Pairs, SiteOptions, SiteTrainer};
@@ -101,11 +101,12 @@ pub(super) fn trainer(config: &SiteConfig, checkpoints: &Path) -> Result<SiteTra
 /// Masks recombined from those of several patients. A local secret makes them the same after every restart.
 fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Tensor> {
     let cases = CaseSet::open(std::slice::from_ref(&config.data))?;
+    let data = config.data.display();
+    let images = cases.images().with_context(|| format!("{data} does not name its task: run asyndgan data prepare again"))?;
     let patients: Option<Vec<&str>> = (0..cases.len()).map(|case| cases.patient(case)).collect();
     let patients = patients.with_context(|| {
-        let data = config.data.display();
         format!("{data} does not name the patient of every case, so its masks cannot be recombined: run asyndgan data prepare again")
     })?;
     // The same for every run: another combination for each run would reveal the parts.
-    recombined(pairs.codes(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))
+    recombined(&images.task, pairs.codes(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))
 }

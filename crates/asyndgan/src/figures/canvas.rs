@@ -1,7 +1,8 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use asyndgan_medio::{nearest, write_rgb};
+use asyndgan_data::nearest;
+use asyndgan_medio::write_rgb;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use plotters::{
     prelude::{BitMapBackend, IntoDrawingArea},

@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use asyndgan_medio::{CaseSet, window};
+use asyndgan_data::{CaseSet, window};
 use asyndgan_models::read_tensors;
-use asyndgan_paper::{Arm, Experiment, Step};
+use asyndgan_paper::{Arm, Step};
+use asyndgan_task::{ImageKind, LabelKind, Task};
 use ndarray::{Array2, ArrayView2, Axis};
 use tch::Tensor;
 
 use super::canvas::{Canvas, of_codes, of_image, of_labels};
-use crate::{report::Samples, run_folder::RunFolder, synthesize::made};
+use crate::{configure, report::Samples, run_folder::RunFolder, synthesize::made};
 
 const ROWS: usize = 6;
 
@@ -59,7 +60,7 @@ pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
 
 /// Image, truth, and each arm's prediction.
 pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
-    let (seed, task) = (folder.run.seeds[0], folder.run.experiment);
+    let (seed, task) = (folder.run.seeds[0], configure::task(&folder.run)?);
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let test = folder.test()?;
     let mut headings = vec!["image".to_owned(), "truth".to_owned()];
@@ -74,7 +75,7 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
         let case = test.read(row)?;
         let middle = case.truth.len_of(Axis(0)) / 2;
         let marked = |labels: ArrayView2<u32>| -> Array2<u32> {
-            if task == Experiment::Table1 { labels.mapv(|l| l.min(1)) } else { labels.to_owned() }
+            if task.labels == LabelKind::Classes { labels.mapv(|l| target_number(task, l)) } else { labels.to_owned() }
         };
         canvas.put(row, 0, of_image(part(task, case.images.index_axis(Axis(0), middle))).view());
         canvas.put(row, 1, of_labels(part(task, marked(case.truth.index_axis(Axis(0), middle)).view())).view());
@@ -93,9 +94,15 @@ fn labels(tensor: &Tensor) -> Array2<u32> {
     Array2::from_shape_fn((size[0] as usize, size[1] as usize), |(r, c)| values[r * size[1] as usize + c] as u32)
 }
 
-/// The visible part of a picture: the upper left third of a tile, or a whole brain slice.
-fn part<A, D: ndarray::Dimension>(task: Experiment, picture: ndarray::ArrayView<'_, A, D>) -> ndarray::ArrayView<'_, A, D> {
+/// The number of the segmenter's class that a label belongs to, from 1.
+fn target_number(task: &Task, label: u32) -> u32 {
+    let class = task.code_of(label).filter(|&code| task.is_class(code)).map(|code| usize::from(code) - 1);
+    class.and_then(|class| task.targets().iter().position(|t| t.classes.contains(&class))).map_or(0, |k| k as u32 + 1)
+}
+
+/// The visible part of a picture: the upper left third, or a whole slice of a volume.
+fn part<'a, A, D: ndarray::Dimension>(task: &Task, picture: ndarray::ArrayView<'a, A, D>) -> ndarray::ArrayView<'a, A, D> {
     let n = picture.ndim();
     let side = picture.shape()[n - 1].min(picture.shape()[n - 2]);
-    if task == Experiment::Table2 { window(picture, 0, 0, side / 3) } else { picture }
+    if task.images == ImageKind::Pictures { window(picture, 0, 0, (side / 3).max(1)) } else { picture }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, Verdict, heading};
+use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, TableColumn, Verdict};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -53,13 +53,13 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
                 p.warning { "Validation: scored on patients of the training sites that were excluded from training, to choose settings." }
             }
             (provenance(table))
-            h2 { "Table" } (rows(table.experiment, &table.rows))
+            h2 { "Table" } (rows(&table.configuration.columns(), &table.rows))
             @if table.experiment != Experiment::Fig5 {
                 p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
             }
             h2 { "Claims" } (claims(&table.claims, table.experiment))
             @if let Some(per_slice) = &table.per_slice {
-                h2 { "Per slice" } (rows(table.experiment, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
+                h2 { "Per slice" } (rows(&table.configuration.columns(), &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
             }
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
@@ -86,8 +86,7 @@ fn provenance(table: &Table) -> Markup {
     }
 }
 
-fn rows(experiment: Experiment, rows: &[Row]) -> Markup {
-    let metrics = experiment.metrics();
+fn rows(columns: &[TableColumn], rows: &[Row]) -> Markup {
     let best = |name: &str, up: bool| {
         let means = rows.iter().filter_map(|row| row.metrics.get(name)?.mean);
         means.reduce(|a, b| if up { a.max(b) } else { a.min(b) })
@@ -96,13 +95,13 @@ fn rows(experiment: Experiment, rows: &[Row]) -> Markup {
         div.wide { table {
             thead { tr {
                 th { "arm" }
-                @for (name, up) in metrics { th.number { (heading(name)) " " (if *up { "↑" } else { "↓" }) } }
+                @for column in columns { th.number { (column.heading) " " (if column.higher_is_better { "↑" } else { "↓" }) } }
                 th.number { "n" } th.number { "undefined" }
             } }
             tbody { @for row in rows { tr.chosen[row.arm == Arm::AsynDgan] {
                 th { (row.arm) }
-                @for (name, up) in metrics { td.number {
-                    @if let Some(m) = row.metrics.get(*name) { span.best[m.mean.is_some() && m.mean == best(name, *up)] { (m.cell()) } (interval(m.interval))
+                @for column in columns { td.number {
+                    @if let Some(m) = row.metrics.get(&column.name) { span.best[m.mean.is_some() && m.mean == best(&column.name, column.higher_is_better)] { (m.cell()) } (interval(m.interval))
                         @if let Some(undefined) = m.undefined_slices() { br; span.small { (undefined) } } }
                 } }
                 td.number { (row.metrics.values().map(|m| m.n).max().unwrap_or(0)) }
@@ -144,25 +143,25 @@ fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
 }
 
 fn against_rounds(table: &Table) -> Result<Markup> {
-    let (metric, _) = table.experiment.metrics()[0];
+    let columns = table.configuration.columns();
     let points = table.curve.iter().filter_map(|&(round, value)| Some((round as f64, value?))).collect();
     let line = Line { name: "AsynDgan".into(), points };
-    let drawn = lines(&format!("{} of segmenters trained with half the steps", heading(metric)), "generator rounds", &[line])?;
+    let drawn = lines(&format!("{} of segmenters trained with half the steps", columns[0].heading), "generator rounds", &[line])?;
     Ok(html! { figure { (PreEscaped(drawn)) } })
 }
 
 fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
     let mut figures = Vec::new();
-    for (metric, _) in table.experiment.metrics() {
+    for TableColumn { name, heading, .. } in table.configuration.columns() {
         let mut by_arm = BTreeMap::<Arm, Vec<f64>>::new();
         for row in &table.rows {
             for &seed in &table.seeds {
                 let scores: ArmScores = read_json(&folder.proof(Step::Evaluate(row.arm, seed)))?;
-                by_arm.entry(row.arm).or_default().extend(scores.cases.iter().filter_map(|c| c.metrics.get(*metric).copied().flatten()));
+                by_arm.entry(row.arm).or_default().extend(scores.cases.iter().filter_map(|c| c.metrics.get(&name).copied().flatten()));
             }
         }
         let wide = 110 * by_arm.len() as u32 + 80;
-        figures.push(box_plot_text(&[(heading(metric).to_owned(), by_arm)].into(), wide)?);
+        figures.push(box_plot_text(&[(heading, by_arm)].into(), wide)?);
     }
     Ok(html! {
         @for drawn in &figures { figure.wide { (PreEscaped(drawn)) } }

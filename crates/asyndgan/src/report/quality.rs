@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use asyndgan_medio::{CaseSet, Windows, window};
+use asyndgan_data::{CaseSet, Windows, window};
 use asyndgan_metrics::{Undefined, fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
 use asyndgan_models::Segmenter;
-use asyndgan_paper::{Arm, Experiment, ImageQuality, Step};
+use asyndgan_paper::{Arm, ImageQuality, Step};
 use asyndgan_protocol::{Role, Stream, stream};
 use ndarray::{Array2, Array3, ArrayView1, Axis, concatenate};
 use rand::Rng;
@@ -74,7 +74,7 @@ impl Samples {
     pub(crate) fn of(folder: &RunFolder, arms: &[Arm]) -> Result<Option<Self>> {
         let seed = folder.run.seeds[0];
         let weights = Step::folder(&folder.path, Arm::RealAll, seed).join("segmenter.safetensors");
-        if folder.run.experiment == Experiment::Fig5 || !arms.contains(&Arm::RealAll) || !weights.is_file() {
+        if folder.run.task().is_none() || !arms.contains(&Arm::RealAll) || !weights.is_file() {
             return Ok(None);
         }
         let (segmenter, _) = network_file::segmenter(&weights, folder.device)?;

@@ -15,16 +15,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Prepared, Run, SPENT, Step};
+use asyndgan_paper::{Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Environment of a step, unless the user has set other values.
-pub(crate) const ENVIRONMENT: [(&str, &str); 3] = [
-    // Tensors of one size come and go all the time: their room is kept, not returned to the system and asked for again.
-    ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
-    ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
-    ("MALLOC_TOP_PAD_", "268435456"),
-];
+use crate::progress::now;
 
 /// How often a log without a terminal shows how far a step is.
 const EVERY: Duration = Duration::from_mins(1);
@@ -32,12 +26,12 @@ const EVERY: Duration = Duration::from_mins(1);
 /// Environment of steps that run in parallel: waiting threads yield the processor.
 const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
-pub(crate) struct Runner<'a> {
-    pub(crate) program: PathBuf,
-    pub(crate) folder: &'a Path,
-    pub(crate) run: &'a Run,
+pub(super) struct Runner<'a> {
+    pub(super) program: PathBuf,
+    pub(super) folder: &'a Path,
+    pub(super) run: &'a Run,
     /// Steps that run in parallel, where they do not depend on each other.
-    pub(crate) jobs: usize,
+    pub(super) jobs: usize,
 }
 
 /// Progress of the whole run.
@@ -108,7 +102,7 @@ impl Whole {
 
 impl Runner<'_> {
     /// Runs all steps that are not done yet.
-    pub(crate) fn all(&self) -> Result<()> {
+    pub(super) fn all(&self) -> Result<()> {
         let bars = MultiProgress::new();
         let proof = Step::Prepare.proof(self.folder, self.run.experiment);
         if !self.is_done(Step::Prepare) {
@@ -203,7 +197,7 @@ impl Runner<'_> {
         let (bar, began) = (add_bar(bars, step.label()), now());
         let mut command = Command::new(&self.program);
         command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
-        for (name, value) in ENVIRONMENT.into_iter().chain((!alone).then_some(BESIDE)) {
+        for (name, value) in STEP_ENVIRONMENT.into_iter().chain((!alone).then_some(BESIDE)) {
             if std::env::var_os(name).is_none() {
                 command.env(name, value);
             }
@@ -258,11 +252,6 @@ impl Runner<'_> {
 fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
     let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
     groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()
-}
-
-#[allow(clippy::disallowed_methods, reason = "the runner may look at the clock")]
-pub(crate) fn now() -> Instant {
-    Instant::now()
 }
 
 #[cfg(test)]

@@ -1,14 +1,12 @@
-//! `cargo xtask ablate`: measures the effect of each choice of a recipe on validation patients of the training sites.
+//! Measures the effect of each choice of a recipe on validation patients of the training sites.
 
 use std::{fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, ArmScores, Experiment, Run, Settings, Step};
 
-use crate::{
-    reproduce::{Arguments, carry_out, show},
-    root,
-};
+use super::{ReproduceArguments, carry_out};
+use crate::{run_folder::write_text, stdout::print};
 
 /// Each choice, and the setting that removes it.
 const CHOICES: [(&str, &str); 11] = [
@@ -28,20 +26,19 @@ const CHOICES: [(&str, &str); 11] = [
 /// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.
 const METRICS: usize = 2;
 
-pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
+pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
     let base = arguments.run()?;
     ensure!(base.experiment != Experiment::Fig5, "fig5 has no such choices: use table1 or table2");
     ensure!(base.arms.is_none(), "an ablation covers AsynDgan only: remove --arms");
     let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..base };
     let base = Run { settings: base.settings.with(base.experiment, [("curve_points", 0.into())])?, ..base };
-    let default = || root().join("target/ablate").join(format!("{}-{}", base.experiment.name(), base.profile.name()));
-    let folder = std::path::absolute(arguments.out.clone().unwrap_or_else(default)).context("--out is not a valid path")?;
+    let folder = arguments.folder(&format!("ablate/{}-{}", base.experiment.name(), base.profile.name()))?;
     eprintln!("--- everything");
     let all = folder.join("everything");
-    carry_out(&base, &all, arguments.jobs())?;
+    carry_out(&base, &all, arguments.options.jobs(base.profile))?;
     let everything = values(&base, &all)?;
     let mut table = String::from("|removed choice|");
-    let _ = base.experiment.metrics().iter().take(METRICS).try_for_each(|m| write!(table, "{}|difference|standard error|", m.0));
+    let _ = base.columns().iter().take(METRICS).try_for_each(|column| write!(table, "{}|difference|standard error|", column.name));
     let _ = write!(table, "\n|---|{}\n|nothing|", "---:|---:|---:|".repeat(METRICS));
     let _ = everything.iter().try_for_each(|of_seeds| write!(table, "{:.4}|–|–|", mean(of_seeds)));
     table.push('\n');
@@ -60,7 +57,7 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
                 .and_then(|()| std::os::unix::fs::symlink(all.join("prepared"), &prepared))
                 .with_context(|| format!("cannot link {}", prepared.display()))?;
         }
-        carry_out(&run, &place, arguments.jobs())?;
+        carry_out(&run, &place, arguments.options.jobs(base.profile))?;
         let _ = write!(table, "|{choice}|");
         for (without, with) in values(&run, &place)?.iter().zip(&everything) {
             let differences: Vec<f64> = without.iter().zip(with).map(|(a, b)| a - b).collect();
@@ -75,12 +72,8 @@ pub(crate) fn ablate(arguments: &Arguments) -> Result<()> {
         if base.data.is_some() { "real data" } else { "PHANTOM DATA" },
         base.seeds
     );
-    let beside = folder.join("ablation.partial");
-    fs::write(&beside, &table)
-        .and_then(|()| fs::rename(&beside, folder.join("ablation.md")))
-        .with_context(|| format!("cannot write into {}", folder.display()))?;
-    show(&table);
-    Ok(())
+    write_text(&folder.join("ablation.md"), &table)?;
+    print(&(table + "\n"))
 }
 
 /// For each metric the mean over cases, per seed; undefined values count as 0.
@@ -91,8 +84,9 @@ fn values(run: &Run, folder: &Path) -> Result<[Vec<f64>; METRICS]> {
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let scores: ArmScores =
             serde_json::from_str(&text).with_context(|| format!("{} was written by a different version", path.display()))?;
-        for (of_seeds, (metric, _)) in values.iter_mut().zip(run.experiment.metrics()) {
-            let of_cases: Vec<f64> = scores.cases.iter().map(|case| case.metrics.get(*metric).copied().flatten().unwrap_or(0.0)).collect();
+        for (of_seeds, column) in values.iter_mut().zip(run.columns()) {
+            let of_cases: Vec<f64> =
+                scores.cases.iter().map(|case| case.metrics.get(&column.name).copied().flatten().unwrap_or(0.0)).collect();
             of_seeds.push(mean(&of_cases));
         }
     }

@@ -9,10 +9,14 @@ use std::{
 };
 
 use asyndgan_files::Access;
+use asyndgan_task::ImageDescription;
 use ndarray::{Array, Axis, Dimension};
 use safetensors::{Dtype, View, tensor::Metadata};
 
-use crate::{Case, Error, TestCase, files};
+use crate::{Case, Error, Placement, TestCase};
+
+/// The note in a file's header with the channels that its cases do not have.
+const ABSENT_CHANNELS: &str = "absent_channels";
 
 /// Headers beyond this are refused.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
@@ -20,6 +24,7 @@ const HEADER_BYTES_MAX: u64 = 64 << 20;
 /// Cases of the same shape in one or more files, in the order of the file names. Cases are read into memory on demand.
 #[derive(Debug)]
 pub struct CaseSet {
+    images: Option<ImageDescription>,
     files: Vec<Stored>,
     /// For each case: its file and its number there.
     cases: Vec<(usize, usize)>,
@@ -32,7 +37,7 @@ impl CaseSet {
     /// [`Error::Io`], [`Error::Unreadable`] if a file is not such a set, or [`Error::Unsupported`] if images differ in
     /// shape from those of the first file.
     pub fn open(places: &[PathBuf]) -> Result<Self, Error> {
-        let (mut opened, mut cases) = (Vec::<Stored>::new(), Vec::new());
+        let (mut opened, mut cases, mut described) = (Vec::<Stored>::new(), Vec::new(), None::<ImageDescription>);
         for path in listed(places)? {
             let stored = Stored::open(&path)?;
             let (images, conditions) = (stored.shape("images", Dtype::F32, 4)?, stored.shape("conditions", Dtype::U8, 3)?);
@@ -48,10 +53,24 @@ impl CaseSet {
                     return Err(Error::unsupported(&path, fact));
                 }
             }
+            if let Some(channel) = stored.absent_channels.iter().find(|&&channel| channel >= images[1]) {
+                return Err(Error::unreadable(&path, format!("it lacks channel {channel}, but its images have {}", images[1])));
+            }
+            if let Some(own) = stored.description()? {
+                match described.as_ref().and_then(|first| first.mismatch(&own)) {
+                    Some(mismatch) => return Err(Error::unsupported(&path, format!("it was prepared for other images; {mismatch}"))),
+                    None => described = described.or(Some(own)),
+                }
+            }
             cases.extend((0..stored.names.len()).map(|n| (opened.len(), n)));
             opened.push(stored);
         }
-        Ok(Self { files: opened, cases })
+        Ok(Self { images: described, files: opened, cases })
+    }
+
+    /// The task and scale of the images, if their files name them.
+    pub fn images(&self) -> Option<&ImageDescription> {
+        self.images.as_ref()
     }
 
     /// Number of cases.
@@ -84,6 +103,20 @@ impl CaseSet {
     /// If there is no such case.
     pub fn patient(&self, case: usize) -> Option<&str> {
         self.name(case).patient.as_deref()
+    }
+
+    /// Indices of the channels that a case does not have; they are 0.
+    ///
+    /// # Panics
+    /// If there is no such case.
+    pub fn absent_channels(&self, case: usize) -> &[usize] {
+        &self.files[self.cases[case].0].absent_channels
+    }
+
+    /// Indices of the channels that no case has.
+    pub fn channels_absent_everywhere(&self) -> Vec<usize> {
+        let channels = self.image_shape().map_or(0, |shape| shape[0]);
+        (0..channels).filter(|channel| self.files.iter().all(|file| file.absent_channels.contains(channel))).collect()
     }
 
     fn name(&self, case: usize) -> &Name {
@@ -158,19 +191,30 @@ impl TestSet {
         stored.shape("spacing_mm", Dtype::F64, 2)?;
         let spacing: ndarray::Array1<f64> = stored.part("spacing_mm", 0, 8, |b| f64::from_le_bytes(std::array::from_fn(|k| b[k])))?;
         let spacing_mm = spacing.to_vec().try_into().map_err(|_| Error::unreadable(&self.0[case], "its spacing must have three values"))?;
-        Ok(TestCase { id, images, truth, spacing_mm })
+        let content = stored.content(images.dim())?;
+        Ok(TestCase { id, images, content, truth, spacing_mm })
     }
 }
 
-/// Atomically writes cases of the same shape to one safetensors file (`images`, `conditions`). All cases belong to the
-/// same patient, or to none.
+/// Origin and description of the cases of one file.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CaseOrigin<'a> {
+    /// The patient of all cases; none for synthetic cases.
+    pub patient: Option<&'a str>,
+    /// The task and scale of the images.
+    pub images: Option<&'a ImageDescription>,
+    /// Indices of the channels that the cases do not have; they must be 0.
+    pub absent_channels: &'a [usize],
+}
+
+/// Atomically writes cases of the same shape to one safetensors file (`images`, `conditions`).
 ///
 /// # Panics
 /// If the cases differ in shape, or if `cases` is empty.
 ///
 /// # Errors
 /// [`Error::Io`].
-pub fn write_cases(path: &Path, patient: Option<&str>, cases: &[Case]) -> Result<(), Error> {
+pub fn write_cases(path: &Path, origin: CaseOrigin, cases: &[Case]) -> Result<(), Error> {
     let images: Vec<_> = cases.iter().map(|c| c.image.view()).collect();
     let images = ndarray::stack(Axis(0), &images).expect("cases of one shape");
     let conditions: Vec<_> = cases.iter().map(|c| c.condition.view()).collect();
@@ -179,23 +223,33 @@ pub fn write_cases(path: &Path, patient: Option<&str>, cases: &[Case]) -> Result
         ("images", raw(Dtype::F32, &images, |v| v.to_le_bytes().to_vec())),
         ("conditions", raw(Dtype::U8, &conditions, |v| vec![v])),
     ]);
-    let patient = patient.unwrap_or_default();
-    write(path, &tensors, cases.iter().map(|c| format!("{}\t{patient}", c.id)).collect::<Vec<_>>().join("\n"))
+    let patient = origin.patient.unwrap_or_default();
+    let ids = cases.iter().map(|c| format!("{}\t{patient}", c.id)).collect::<Vec<_>>().join("\n");
+    let images = origin.images.map(serde_json::to_string).transpose().map_err(|e| Error::unwritable(path, e))?;
+    let absent = (!origin.absent_channels.is_empty()).then(|| serde_json::to_string(origin.absent_channels)).transpose();
+    let absent = absent.map_err(|e| Error::unwritable(path, e))?;
+    write(path, &tensors, [("ids", Some(ids)), ("images", images), (ABSENT_CHANNELS, absent)])
 }
 
-/// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, each with a leading axis
-/// of 1).
+/// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, and `content` if the images
+/// are padded, each with a leading axis of 1).
 ///
 /// # Errors
 /// [`Error::Io`].
 pub fn write_test_case(path: &Path, case: &TestCase) -> Result<(), Error> {
     let spacing = ndarray::arr1(&case.spacing_mm).insert_axis(Axis(0));
-    let tensors = BTreeMap::from([
+    let mut tensors = BTreeMap::from([
         ("images", raw(Dtype::F32, &case.images.view().insert_axis(Axis(0)).to_owned(), |v| v.to_le_bytes().to_vec())),
         ("truth", raw(Dtype::U32, &case.truth.view().insert_axis(Axis(0)).to_owned(), |v| v.to_le_bytes().to_vec())),
         ("spacing_mm", raw(Dtype::F64, &spacing, |v| v.to_le_bytes().to_vec())),
     ]);
-    write(path, &tensors, case.id.clone())
+    let Placement { top, left, rows, columns } = case.content;
+    let (_, _, height, width) = case.images.dim();
+    if case.content != Placement::whole(height, width) {
+        let content = ndarray::arr1(&[top, left, rows, columns].map(|n| n as u32)).insert_axis(Axis(0));
+        tensors.insert("content", raw(Dtype::U32, &content, |v| v.to_le_bytes().to_vec()));
+    }
+    write(path, &tensors, [("ids", Some(case.id.clone()))])
 }
 
 /// Files themselves, and the safetensors files of folders in the order of their names.
@@ -203,7 +257,7 @@ fn listed(places: &[PathBuf]) -> Result<Vec<PathBuf>, Error> {
     let mut found = Vec::new();
     for place in places {
         if place.is_dir() {
-            found.extend(files::entries(place)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "safetensors")));
+            found.extend(entries(place)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "safetensors")));
         } else {
             found.push(place.clone());
         }
@@ -218,6 +272,7 @@ struct Stored {
     metadata: Metadata,
     data_start: u64,
     names: Vec<Name>,
+    absent_channels: Vec<usize>,
 }
 
 /// A case's name, and its patient's.
@@ -260,7 +315,9 @@ impl Stored {
         }
         let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it lists no cases"))?;
         let names = ids.lines().map(Name::of).collect();
-        Ok(Self { path: path.into(), metadata, data_start, names })
+        let absent = metadata.metadata().as_ref().and_then(|notes| notes.get(ABSENT_CHANNELS));
+        let absent = absent.map(|text| serde_json::from_str(text)).transpose().map_err(|e| Error::unreadable(path, e))?;
+        Ok(Self { path: path.into(), metadata, data_start, names, absent_channels: absent.unwrap_or_default() })
     }
 
     /// The shape of a tensor of this type and number of axes.
@@ -273,6 +330,35 @@ impl Stored {
             return Err(Error::unreadable(&self.path, fact));
         }
         Ok(info.shape.clone())
+    }
+
+    /// The task and scale of the images.
+    fn description(&self) -> Result<Option<ImageDescription>, Error> {
+        let text = self.metadata.metadata().as_ref().and_then(|notes| notes.get("images"));
+        let read = |text: &String| {
+            let found: ImageDescription = serde_json::from_str(text).map_err(|e| Error::unreadable(&self.path, e))?;
+            found.task.check().map_err(|e| Error::unreadable(&self.path, e))?;
+            Ok(found)
+        };
+        text.map(read).transpose()
+    }
+
+    /// The part of padded images that shows the original grid: all of them if nothing is stored.
+    fn content(&self, (_, _, height, width): (usize, usize, usize, usize)) -> Result<Placement, Error> {
+        if self.metadata.info("content").is_none() {
+            return Ok(Placement::whole(height, width));
+        }
+        self.shape("content", Dtype::U32, 2)?;
+        let stored: ndarray::Array1<u32> = self.part("content", 0, 4, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))?;
+        match stored.to_vec()[..] {
+            [top, left, rows, columns] => {
+                let [top, left, rows, columns] = [top, left, rows, columns].map(|n| n as usize);
+                let fits = rows > 0 && columns > 0 && top.saturating_add(rows) <= height && left.saturating_add(columns) <= width;
+                let content = Placement { top, left, rows, columns };
+                fits.then_some(content).ok_or_else(|| Error::unreadable(&self.path, format!("content {content:?} is not in its images")))
+            }
+            _ => Err(Error::unreadable(&self.path, "content must have four values")),
+        }
     }
 
     /// One element along the first axis, read from the disk.
@@ -318,8 +404,17 @@ fn raw<T: Copy, D: Dimension>(dtype: Dtype, array: &Array<T, D>, bytes: impl Fn(
     Raw { dtype, shape: array.shape().into(), bytes: array.iter().flat_map(|&v| bytes(v)).collect() }
 }
 
-fn write(path: &Path, tensors: &BTreeMap<&str, Raw>, ids: String) -> Result<(), Error> {
-    let notes = [("ids".to_owned(), ids)].into();
+fn write<const N: usize>(path: &Path, tensors: &BTreeMap<&str, Raw>, notes: [(&str, Option<String>); N]) -> Result<(), Error> {
+    let notes = notes.into_iter().filter_map(|(name, text)| Some((name.to_owned(), text?))).collect();
     let bytes = safetensors::serialize(tensors, Some(notes)).map_err(|e| Error::unwritable(path, e))?;
     asyndgan_files::write(path, Access::Private, &bytes).map_err(Error::io(path))
+}
+
+/// The entries of a folder, sorted by name; hidden files are skipped.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let listed: Result<Vec<PathBuf>, _> = std::fs::read_dir(folder).and_then(|entries| entries.map(|e| e.map(|e| e.path())).collect());
+    let mut found = listed.map_err(Error::io(folder))?;
+    found.retain(|path| !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.')));
+    found.sort();
+    Ok(found)
 }

@@ -5,11 +5,11 @@
 
 use std::f32::consts::TAU;
 
-use ndarray::{Array2, Array3};
+use ndarray::{Array2, Array3, Axis};
 use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::{Brain, Tile};
+use crate::Study;
 
 /// The appearance of tissue in a site's MR scanner.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -93,7 +93,7 @@ impl Plane {
 
 /// An axial T2-like brain with one tumour: core, enhancing rim and oedema. `number` is the patient's number at the site
 /// and varies the tumour size.
-pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> Brain {
+pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> Study {
     let side = BRAIN_SIDE as f32;
     let (height, width) = (rng.random_range(0.40..0.46) * side, rng.random_range(0.31..0.37) * side);
     let folds = Waves::draw(7, 0.45, rng);
@@ -133,7 +133,7 @@ pub fn brain(id: &str, number: usize, scanner: &Scanner, rng: &mut impl Rng) -> 
         let noise: f32 = StandardNormal.sample(rng);
         *value = ((shade * drift).clamp(0.02, 1.0).powf(scanner.gamma) + scanner.noise * noise).clamp(0.01, 1.2) * 1000.0;
     }
-    Brain { id: id.into(), t2, labels, spacing_mm: BRAIN_SPACING_MM }
+    Study { id: id.into(), images: t2.insert_axis(Axis(0)), labels, spacing_mm: BRAIN_SPACING_MM }
 }
 
 /// The appearance of a site's stained tissue.
@@ -170,7 +170,7 @@ impl Stain {
 ///
 /// # Shapes
 /// `side` rows and columns.
-pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
+pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Study {
     let instances = ellipses(side, stain.nucleus, 0.24, rng);
     let look_alikes = ellipses(side, (0.8 * stain.nucleus.0, 1.1), stain.look_alikes.1, rng);
     let [slow, fibres, grain] = [(6, 0.06, 0.0), (3, 0.25, 0.0), (8, 0.9, 1.0)]
@@ -195,7 +195,7 @@ pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Tile {
             }
         }
     }
-    Tile { id: id.into(), rgb, instances }
+    Study { id: id.into(), images: rgb.insert_axis(Axis(1)), labels: instances.insert_axis(Axis(0)), spacing_mm: [1.0; 3] }
 }
 
 /// Ellipses of a typical radius and elongation, dropped at random on a share of the tile; one that would cover an earlier one only touches it.
@@ -242,11 +242,12 @@ mod tests {
         let stain = Stain::of_site(0);
         let none = Stain { look_alikes: (stain.look_alikes.0, 0.0), ..stain };
         let [with, without] = [stain, none].map(|stain| tile("phantom", 200, &stain, &mut ChaCha8Rng::seed_from_u64(5)));
-        assert_eq!(with.instances, without.instances);
+        assert_eq!(with.labels, without.labels);
         // Blood cells are redder than nuclei and darker than tissue: bright in red, dark in green.
-        let red = |tile: &Tile| {
-            let shown = |&(r, c): &(usize, usize)| tile.rgb[[0, r, c]] > 190.0 && tile.rgb[[1, r, c]] < 120.0;
-            let places = tile.instances.indexed_iter().filter(|(at, _)| shown(at));
+        let red = |tile: &Study| {
+            let shown = |&(r, c): &(usize, usize)| tile.images[[0, 0, r, c]] > 190.0 && tile.images[[1, 0, r, c]] < 120.0;
+            let labels = tile.labels.index_axis(Axis(0), 0);
+            let places = labels.indexed_iter().filter(|(at, _)| shown(at));
             places.fold([0, 0], |[outside, inside], (_, &label)| if label == 0 { [outside + 1, inside] } else { [outside, inside + 1] })
         };
         assert_eq!(red(&without), [0, 0]);

@@ -20,7 +20,7 @@ use crate::Error;
 ///
 /// # Example
 /// ```
-/// assert_eq!(asyndgan_medio::partition_by_size(&[5.0, 1.0, 3.0], 2), [vec![1, 2], vec![0]]);
+/// assert_eq!(asyndgan_data::partition_by_size(&[5.0, 1.0, 3.0], 2), [vec![1, 2], vec![0]]);
 /// ```
 pub fn partition_by_size(sizes: &[f64], sites: usize) -> Vec<Vec<usize>> {
     assert!(sites > 0, "no sites");
@@ -40,7 +40,7 @@ pub fn partition_by_size(sizes: &[f64], sites: usize) -> Vec<Vec<usize>> {
 ///
 /// # Example
 /// ```
-/// let sites = asyndgan_medio::partition_by_group(&["liver", "breast", "liver"]);
+/// let sites = asyndgan_data::partition_by_group(&["liver", "breast", "liver"]);
 /// assert_eq!(sites, [("breast".to_owned(), vec![1]), ("liver".to_owned(), vec![0, 2])]);
 /// ```
 pub fn partition_by_group(groups: &[impl AsRef<str>]) -> Vec<(String, Vec<usize>)> {

@@ -8,9 +8,11 @@ use std::{
 use anyhow::{Context, Result, bail};
 use asyndgan_paper::Run;
 
+use crate::run_folder::write_text;
+
 /// Creates the folder with its description, or checks that it already has the same one. The returned file is a lock: no other command
 /// can use the folder until it is dropped.
-pub(crate) fn claim(folder: &Path, run: &Run) -> Result<File> {
+pub(super) fn claim(folder: &Path, run: &Run) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Also for reading: some network file systems share no lock of a file that is only written.
     let open = File::options().read(true).write(true).create(true).truncate(false).open(folder.join("command.lock"));
@@ -25,12 +27,7 @@ pub(crate) fn claim(folder: &Path, run: &Run) -> Result<File> {
     match fs::read_to_string(&path) {
         Ok(old) if old == text => (),
         Ok(_) => bail!("{} describes a run with different settings: delete that folder, or choose another with --out", path.display()),
-        Err(_) => {
-            let beside = folder.join("run.partial");
-            fs::write(&beside, text)
-                .and_then(|()| fs::rename(&beside, &path))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-        }
+        Err(_) => write_text(&path, &text)?,
     }
     Ok(lock)
 }

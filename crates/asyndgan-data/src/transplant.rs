@@ -1,0 +1,29 @@
+use asyndgan_task::{IGNORED, Task};
+use ndarray::{Array2, ArrayView2};
+
+use crate::mask;
+
+/// Puts one slice's classes into another slice's outline; none if fewer than `pixels_min` of their pixels are inside.
+///
+/// The result is a condition without an image, for synthesis only; it is never part of a real pair. Background that is not
+/// annotated in the outline's slice is not annotated in the result either.
+///
+/// # Shapes
+/// Both conditions have the same shape `[rows, columns]`, with the codes of the task.
+///
+/// # Reference
+/// Section 4.1, synthetic set of the brain experiment.
+pub fn transplant(task: &Task, outline: ArrayView2<u8>, classes: ArrayView2<u8>, pixels_min: usize) -> Option<Array2<u8>> {
+    let code = task.outline_code()?;
+    let foreground = mask::filled(outline.mapv(|code| code > 0 && code != IGNORED).view());
+    let background = if outline.iter().any(|&found| found == IGNORED) { IGNORED } else { 0 };
+    let mut condition = outline.mapv(|found| if found == code { code } else { background });
+    let mut inside = 0;
+    for (at, &class) in classes.indexed_iter() {
+        if task.is_class(class) && foreground[at] {
+            condition[at] = class;
+            inside += 1;
+        }
+    }
+    (inside >= pixels_min).then_some(condition)
+}
