@@ -132,7 +132,13 @@ impl Preparation<'_> {
                 case.image.index_axis_mut(Axis(0), channel).fill(0.0);
             }
             if !absent_codes.is_empty() {
-                case.condition.mapv_inplace(|code| if code == 0 || absent_codes.contains(&code) { IGNORED } else { code });
+                // Outside of the body there is no class.
+                let body = foreground(self.task, case.condition.view());
+                case.condition.zip_mut_with(&body, |code, &inside| {
+                    if *code == 0 && inside || absent_codes.contains(code) {
+                        *code = IGNORED;
+                    }
+                });
             }
         }
         cases.retain(|case| absent_codes.is_empty() || self.shows_class(&case.condition));
@@ -332,6 +338,17 @@ impl Preparation<'_> {
     }
 }
 
+/// The pixels inside the outline of a condition; all where the task has no outline.
+pub(crate) fn foreground(task: &Task, condition: ArrayView2<u8>) -> Array2<bool> {
+    if task.outline { mask::filled(condition.mapv(|code| code > 0).view()) } else { Array2::from_elem(condition.dim(), true) }
+}
+
+/// The code of background inside the foreground of a condition: [`IGNORED`] if most of it was not annotated.
+pub(crate) fn background_code(condition: ArrayView2<u8>, foreground: ArrayView2<bool>) -> u8 {
+    let count = |wanted: u8| condition.iter().zip(foreground).filter(|&(&code, &inside)| inside && code == wanted).count();
+    if count(IGNORED) > count(0) { IGNORED } else { 0 }
+}
+
 /// Brings a volume `[z, y, x]` to the order slices, rows, columns of an axis.
 pub fn along<T: Clone>(axis: SliceAxis, volume: Array3<T>) -> Array3<T> {
     let permuted = volume.permuted_axes(axis.order());
@@ -481,7 +498,12 @@ mod tests {
             let same = whole.iter().find(|other| other.id == case.id).expect("the same slice");
             assert!(case.image.index_axis(Axis(0), 0).iter().all(|&v| v == 0.0));
             assert_eq!(case.image.index_axis(Axis(0), 1), same.image.index_axis(Axis(0), 1));
-            let expected = same.condition.mapv(|code| if code == 0 || code == 2 { IGNORED } else { code });
+            let body = mask::filled(same.condition.mapv(|code| code > 0).view());
+            let expected = Array2::from_shape_fn(body.dim(), |at| match same.condition[at] {
+                0 if body[at] => IGNORED,
+                2 => IGNORED,
+                code => code,
+            });
             assert_eq!(case.condition, expected);
         }
     }

@@ -26,8 +26,10 @@ pub struct SegmenterTraining {
     pub colour_jitter: f32,
     /// Maximum random change of the two stains in colour images of tissue, as a fraction (the same in every arm); 0 turns it off.
     pub stain_jitter: f32,
-    /// Augment images with quarter turns in addition to flips; otherwise flips only.
+    /// Augment images with quarter turns in addition to flips; otherwise flips, if any.
     pub quarter_turns: bool,
+    /// Augment images with flips.
+    pub flips: bool,
 }
 
 /// Number of steps between two evaluations of the loss.
@@ -96,7 +98,8 @@ fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], 
             condition.swap_axes(0, 1);
         }
         for axis in 0..2 {
-            if rng.random() {
+            let flip: bool = rng.random();
+            if flip && training.flips {
                 image.invert_axis(Axis(axis + 1));
                 condition.invert_axis(Axis(axis));
             }

@@ -63,6 +63,10 @@ pub struct Settings {
     pub bfloat16: bool,
     /// Augment training pairs with quarter turns in addition to flips, for both generator and segmenter; otherwise flips only.
     pub quarter_turns: bool,
+    /// Augment training pairs with flips, for both generator and segmenter; without flips, there are no quarter turns either. Sites
+    /// must then allow a run without symmetry in their policy.
+    #[serde(default = "yes")]
+    pub flips: bool,
     /// Adam's learning rate for the generator.
     pub learning_rate: f64,
     /// Adam's learning rate for the discriminators.
@@ -111,6 +115,10 @@ pub struct Settings {
     /// Threads per libtorch operation everywhere else: at a site, in a GAN on all data, in synthesis and in an experiment's
     /// segmenters. The threads busy-wait for each other: use more than one only for wide networks on an otherwise idle machine.
     pub site_threads: u32,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A setting that does not exist, or a value that a setting does not accept.
@@ -259,6 +267,7 @@ impl Settings {
             guided: true,
             bfloat16: false,
             quarter_turns: false,
+            flips: true,
             learning_rate: 2e-4,
             discriminator_learning_rate: 8e-4,
             beta_1: 0.5,

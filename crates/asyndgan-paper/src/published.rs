@@ -138,12 +138,8 @@ fn table_columns(table: &Table) -> Vec<String> {
 
 /// Numbers of cases are kept; paths and names of real images are removed.
 fn without_identities(mut table: Table) -> Table {
-    if let Some(data) = &mut table.configuration.data {
-        *data = PathBuf::from("DIR");
-        if let Some(lists) = &mut table.configuration.lists {
-            lists.test.clear();
-            lists.sites.iter_mut().for_each(|site| site.cases.clear());
-        }
+    if table.configuration.data.is_some() {
+        table.configuration = table.configuration.without_identities();
         for site in &mut table.data.sites {
             site.patients.clear();
         }
@@ -152,20 +148,35 @@ fn without_identities(mut table: Table) -> Table {
 }
 
 impl Run {
+    /// The same run without the path of the data and without case names.
+    #[must_use]
+    pub fn without_identities(&self) -> Self {
+        let mut run = self.clone();
+        run.data = run.data.map(|_| PathBuf::from("DIR"));
+        if let Some(lists) = &mut run.lists {
+            lists.test.clear();
+            lists.sites.iter_mut().for_each(|site| site.cases.clear());
+        }
+        run
+    }
+
     /// The command that reproduces this run, with `DIR` for the folder of real data.
     pub fn command(&self) -> String {
         let mut command = match self.experiment {
             Experiment::Custom => "asyndgan experiment --task task.toml".to_owned(),
             paper => format!("cargo xtask reproduce {}", paper.name()),
         };
-        if self.profile != Profile::Desk {
+        // The task file may name another profile.
+        if self.profile != Profile::Desk || self.experiment == Experiment::Custom {
             let _ = write!(command, " --profile {}", self.profile.name());
         }
         if self.data.is_some() {
             command += " --data DIR";
         }
-        if self.lists.is_some() {
-            command += " --sites SITES.toml";
+        match (&self.lists, self.experiment) {
+            (Some(_), _) => command += " --sites SITES.toml",
+            (None, Experiment::Custom) => drop(write!(command, " --sites {}", self.settings.sites)),
+            _ => {}
         }
         if self.seeds.len() > 1 {
             let _ = write!(command, " --seeds {}", self.seeds.len());

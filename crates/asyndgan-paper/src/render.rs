@@ -1,6 +1,6 @@
 use std::fmt::{self, Write as _};
 
-use crate::{Claim, Comparison, Experiment, MetricSummary, Row, Table, TableColumn, Verdict, published::changed_settings};
+use crate::{Claim, Comparison, Experiment, MetricSummary, Profile, Row, Table, TableColumn, Verdict, published::changed_settings};
 
 impl Table {
     /// The table's title, which labels phantom data.
@@ -38,6 +38,13 @@ impl Table {
             self.data.sites.len(),
             self.seeds
         );
+        if self.configuration.profile == Profile::Smoke {
+            out.push_str("A smoke run shows that every step works; its numbers and verdicts mean nothing.\n\n");
+        }
+        for site in self.configuration.lists.iter().flat_map(|lists| &lists.sites).filter(|site| !site.absent.is_none()) {
+            let lacks = site.absent.channels.iter().chain(&site.absent.classes).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let _ = writeln!(out, "Site {} lacks {lacks}.\n", site.name);
+        }
         let changed = self.changed_settings();
         if !changed.is_empty() {
             let _ = writeln!(out, "Settings other than the profile's: {}.\n", changed.join(", "));

@@ -116,9 +116,7 @@ impl Run {
             task.check().map_err(|error| crate::UnfitSetting::new(format!("task: {error}")))?;
         }
         if let (Some(task), Some(lists)) = (self.task(), &self.lists) {
-            for site in &lists.sites {
-                site.absent.check(task).map_err(|error| crate::UnfitSetting::new(format!("site {}: {error}", site.name)))?;
-            }
+            lists.check(task).map_err(|error| crate::UnfitSetting::new(error.to_string()))?;
         }
         self.settings.check(self.experiment)
     }

@@ -49,7 +49,7 @@ pub struct Absent {
     /// Names of channels that its images do not have.
     #[serde(default, rename = "without_channels", skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
-    /// Names of classes that its masks do not mark. What shows such a class is not annotated, and neither is background.
+    /// Names of classes that its masks do not mark. Pixels of such a class and background pixels count as not annotated.
     #[serde(default, rename = "without_classes", skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
 }
@@ -64,6 +64,15 @@ impl Absent {
     /// Whether nothing is absent.
     pub fn is_none(&self) -> bool {
         self.channels.is_empty() && self.classes.is_empty()
+    }
+
+    /// What is absent here or there.
+    #[must_use]
+    pub fn union(&self, other: &Self) -> Self {
+        let all = |own: &[String], others: &[String]| {
+            own.iter().chain(others.iter().filter(|name| !own.contains(name))).cloned().collect::<Vec<_>>()
+        };
+        Self { channels: all(&self.channels, &other.channels), classes: all(&self.classes, &other.classes) }
     }
 
     /// Whether the channel with this index in a task is absent.
@@ -82,19 +91,33 @@ impl Absent {
         let wrong = |field, fact: String| Err(TaskError::Field { field, fact });
         let is_channel = |name: &&String| task.channels.iter().any(|channel| channel.name.eq_ignore_ascii_case(name));
         if let Some(name) = self.channels.iter().find(|name| !is_channel(name)) {
-            return wrong("without_channels", format!("{name} is not a channel of the task {}", task.name));
+            return wrong(
+                "without_channels",
+                format!("{name} is not a channel of the task; its channels are {}", listed(task.channels.iter().map(|c| &c.name))),
+            );
         }
         if (0..task.channels.len()).all(|channel| self.is_channel_absent(task, channel)) {
             return wrong("without_channels", "all channels are absent; a site needs at least one".into());
         }
         if let Some(name) = self.classes.iter().find(|name| !task.classes.iter().any(|class| class.name == **name)) {
-            return wrong("without_classes", format!("{name} is not a class of the task {}", task.name));
+            return wrong(
+                "without_classes",
+                format!("{name} is not a class of the task; its classes are {}", listed(task.classes.iter().map(|c| &c.name))),
+            );
         }
         if task.classes.iter().all(|class| self.classes.contains(&class.name)) {
             return wrong("without_classes", "all classes are absent; a site needs at least one".into());
         }
+        let has_foreground = |k: usize| !self.is_channel_absent(task, k) && task.channels[k].normalisation.has_foreground();
+        if task.outline && !(0..task.channels.len()).any(has_foreground) {
+            return wrong("without_channels", "no channel is left that separates foreground from background for the outline".into());
+        }
         Ok(())
     }
+}
+
+fn listed<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    names.map(String::as_str).collect::<Vec<_>>().join(", ")
 }
 
 /// A site in the text: its cases alone, or with what it does not have.
@@ -116,6 +139,30 @@ struct Site {
 }
 
 impl SiteLists {
+    /// Checks that the task has what sites lack, and that one site lacks no class: else no site marks background.
+    ///
+    /// # Errors
+    /// [`TaskError::Field`].
+    pub fn check(&self, task: &Task) -> Result<(), TaskError> {
+        for site in &self.sites {
+            site.absent.check(task).map_err(|error| match error {
+                TaskError::Field { field, fact } => TaskError::Field { field, fact: format!("site {}: {fact}", site.name) },
+                other => other,
+            })?;
+        }
+        if !self.sites.is_empty() && self.sites.iter().all(|site| !site.absent.classes.is_empty()) {
+            let fact = "every site lacks a class, so no site marks background; one site must mark all classes";
+            return Err(TaskError::Field { field: "sites", fact: fact.into() });
+        }
+        Ok(())
+    }
+
+    /// What the site of a case does not have.
+    pub fn absent(&self, case: &str) -> &Absent {
+        let site = self.sites.iter().find(|site| site.cases.iter().any(|name| name == case));
+        site.map_or(Absent::none(), |site| &site.absent)
+    }
+
     /// Reads lists from TOML. Keys that begin with `test` are held out; the others are sites in the order of the text.
     ///
     /// # Errors

@@ -6,6 +6,10 @@ use crate::{IGNORED, Metric};
 /// Maximum number of channels and of classes.
 const CHANNELS_MAX: usize = 8;
 const CLASSES_MAX: usize = 32;
+/// Maximum number of a class in a mask: masks of 16 bits can hold it, and the label of the outline above it.
+const LABEL_MAX: u32 = 65_534;
+/// Names that exported data sets use for other labels.
+const RESERVED: [&str; 2] = ["background", "ignore"];
 
 /// The kind of images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -252,6 +256,12 @@ impl Task {
         if let Some(twice) = repeated(self.classes.iter().map(|c| &c.name)) {
             return wrong("classes", format!("{twice} is listed twice"));
         }
+        if let Some(name) = self.classes.iter().map(|c| &c.name).find(|name| RESERVED.contains(&name.as_str())) {
+            return wrong("classes", format!("{name} is a reserved name; choose another"));
+        }
+        if let Some(label) = self.classes.iter().flat_map(|c| &c.labels).chain(&self.ignore).find(|label| **label > LABEL_MAX) {
+            return wrong("classes", format!("label {label} is too large; use at most {LABEL_MAX}"));
+        }
         if let Some(twice) = repeated(self.classes.iter().flat_map(|c| &c.labels)) {
             return wrong("classes", format!("label {twice} belongs to two classes"));
         }
@@ -391,6 +401,12 @@ impl Task {
         self.channels.iter().any(|c| c.normalisation == Normalisation::Stain)
     }
 
+    /// Whether the channels are the red, green and blue of a coloured picture.
+    pub fn is_coloured(&self) -> bool {
+        let is_colour = |c: &Channel| matches!(c.normalisation, Normalisation::Rgb | Normalisation::Stain);
+        self.channels.len() == 3 && self.channels.iter().all(is_colour)
+    }
+
     /// The task as TOML.
     ///
     /// # Panics
@@ -486,6 +502,11 @@ mod tests {
         assert_eq!(field(Task { classes: vec![class(vec![0])], regions: Vec::new(), ..brats() }), "classes");
         assert_eq!(field(Task { classes: vec![class(vec![1]), class(vec![2])], regions: Vec::new(), ..brats() }), "classes");
         assert_eq!(field(Task { ignore: Some(2), ..brats() }), "classes");
+        assert_eq!(field(Task { ignore: Some(u32::MAX), ..brats() }), "classes");
+        assert_eq!(
+            field(Task { classes: vec![Class { name: "ignore".into(), labels: vec![1] }], regions: Vec::new(), ..brats() }),
+            "classes"
+        );
         assert_eq!(field(Task { regions: vec![Region { name: "x".into(), classes: vec!["none".into()] }], ..brats() }), "regions");
         assert_eq!(field(Task { metrics: vec![Metric::Aji], ..brats() }), "metrics");
         assert_eq!(field(Task { metrics: vec![Metric::Hd95, Metric::Dice], ..brats() }), "metrics");

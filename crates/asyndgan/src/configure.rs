@@ -74,6 +74,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
 fn symmetry(run: &Run) -> Symmetry {
     match run.task() {
         None => Symmetry::None,
+        Some(_) if !run.settings.flips => Symmetry::None,
         Some(_) if run.settings.quarter_turns => Symmetry::Turns,
         Some(_) => Symmetry::Flips,
     }
@@ -132,6 +133,7 @@ pub(crate) fn segmenter(run: &Run) -> Result<SegmenterTraining> {
         learning_rate: s.segmenter_learning_rate,
         colour_jitter: s.colour_jitter,
         stain_jitter: if task.is_stained() { s.stain_jitter } else { 0.0 },
-        quarter_turns: s.quarter_turns,
+        quarter_turns: s.quarter_turns && s.flips,
+        flips: s.flips,
     })
 }

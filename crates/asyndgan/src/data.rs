@@ -1,13 +1,13 @@
 //! Real and artificial studies: how a folder's cases are read one at a time, for a task.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::{Preparation, Study, along, phantom};
 use asyndgan_medio::{CaseFiles, DataSet, Layout, Split, Subject, dicom, is_grey, is_volume};
 use asyndgan_paper::DataKind;
 use asyndgan_protocol::{Role, stream};
-use asyndgan_task::{Absent, ImageKind, Task};
+use asyndgan_task::{Absent, ImageKind, SiteLists, Task};
 use ndarray::{Array3, Array4, Axis};
 
 use crate::{progress::Progress, sources::Item};
@@ -23,6 +23,8 @@ pub(crate) struct RealData {
     channels: Vec<Option<usize>>,
     /// The parts of the task that the data do not have.
     absent: Absent,
+    /// The user's own lists, which name what a site does not have.
+    lists: SiteLists,
     items: Vec<Item>,
 }
 
@@ -33,13 +35,33 @@ pub(crate) struct Selection<'a> {
     pub(crate) layer: Option<&'a str>,
     /// Whether cases and files that cannot be used are skipped.
     pub(crate) skip_unusable: bool,
+    /// The user's own lists: cases in none of them are not read, and what a site does not have is not required.
+    pub(crate) lists: Option<&'a SiteLists>,
 }
 
 impl RealData {
     /// Opens a folder. A folder with unusable cases or files is rejected, unless they are to be skipped.
-    pub(crate) fn open(folder: &Path, Selection { layer, skip_unusable }: Selection, preparation: Preparation) -> Result<Self> {
+    pub(crate) fn open(folder: &Path, Selection { layer, skip_unusable, lists }: Selection, preparation: Preparation) -> Result<Self> {
         let mut set = DataSet::find(folder)?;
         set.layer = layer.map(str::to_owned);
+        let lists = lists.cloned().unwrap_or_default();
+        let is_listed = |id: &String| lists.test.contains(id) || lists.sites.iter().any(|site| site.cases.contains(id));
+        if let Some(name) =
+            lists.sites.iter().flat_map(|site| &site.cases).chain(&lists.test).find(|name| set.cases.iter().all(|case| case.id != **name))
+        {
+            bail!("the lists name {name}, which is not a case of {}; correct them", folder.display());
+        }
+        if lists != SiteLists::default() {
+            set.cases.retain(|case| is_listed(&case.id));
+        }
+        let absent_of = |case: &CaseFiles| preparation.absent.union(lists.absent(&case.id));
+        for case in &mut set.cases {
+            let absent = absent_of(case);
+            let needed =
+                |k: usize| !set.channels.get(k).is_some_and(|name| absent.channels.iter().any(|other| other.eq_ignore_ascii_case(name)));
+            let not_needed: Vec<PathBuf> = (0..case.images.len()).filter(|&k| !needed(k)).map(|k| case.images[k].clone()).collect();
+            case.missing.retain(|path| !not_needed.contains(path));
+        }
         let mut unusable = set.unusable();
         for skipped in set.skipped.iter().filter(|p| !p.is_problem) {
             eprintln!("note: {} is skipped: {}", skipped.path.display(), skipped.reason);
@@ -61,7 +83,7 @@ impl RealData {
         let Preparation { size, downsampling, absent, .. } = preparation;
         absent.check(&task)?;
         let channels = channels_of(&set, &cases, &task, absent)?;
-        let mut data = Self { set, task, size, downsampling, channels, absent: absent.clone(), items: Vec::new() };
+        let mut data = Self { set, task, size, downsampling, channels, absent: absent.clone(), lists: lists.clone(), items: Vec::new() };
         let mut bar = Progress::new("check cases", cases.len() as u64);
         for (n, case) in cases.into_iter().enumerate() {
             for folder in case.images.iter().filter(|path| path.is_dir()) {
@@ -97,9 +119,9 @@ impl RealData {
         Preparation { task: &self.task, size: self.size, downsampling: self.downsampling, absent: &self.absent }
     }
 
-    /// The parts of the task that the data do not have.
-    pub(crate) fn absent(&self) -> &Absent {
-        &self.absent
+    /// The parts of the task that the data of a case's site do not have.
+    pub(crate) fn absent(&self, case: &CaseFiles) -> Absent {
+        self.absent.union(self.lists.absent(&case.id))
     }
 
     /// The facts about each case that the split needs, in the order of the data set's cases.
@@ -118,32 +140,40 @@ impl RealData {
 
     /// Reads a case, to see whether it can be prepared.
     fn item(&self, case: &CaseFiles) -> Result<Item> {
-        let subject = self.set.read(case, &self.present())?;
+        let absent = self.absent(case);
+        let subject = self.set.read(case, &self.present(case))?;
         let size = subject.labelled(self.task.ignore);
         let study = self.study(case, subject)?;
-        self.preparation().check(self.image(case), &study)?;
+        Preparation { absent: &absent, ..self.preparation() }.check(self.image(case), &study)?;
         Ok(Item { case: case.id.clone(), patient: case.patient.clone(), size, held_out: case.split == Split::Test })
     }
 
     pub(crate) fn read(&self, case: &CaseFiles) -> Result<Study> {
-        self.study(case, self.set.read(case, &self.present())?)
+        self.study(case, self.set.read(case, &self.present(case))?)
     }
 
-    /// The indices in the data set of the channels that the data have.
-    fn present(&self) -> Vec<usize> {
-        self.channels.iter().copied().flatten().collect()
+    /// The indices in the task of the channels that a case has.
+    fn present_in_task(&self, case: &CaseFiles) -> Vec<usize> {
+        let absent = self.absent(case);
+        (0..self.channels.len()).filter(|&k| self.channels[k].is_some() && !absent.is_channel_absent(&self.task, k)).collect()
+    }
+
+    /// The indices in the data set of the channels that a case has.
+    fn present(&self, case: &CaseFiles) -> Vec<usize> {
+        self.present_in_task(case).into_iter().filter_map(|k| self.channels[k]).collect()
     }
 
     /// A case as the task sees it, with 0 in absent channels.
     fn study(&self, case: &CaseFiles, subject: Subject) -> Result<Study> {
         let read = study(&self.task, &case.id, subject)?;
-        if self.channels.iter().all(Option::is_some) {
+        let present = self.present_in_task(case);
+        // A picture in one file has all its colours.
+        if present.len() == self.channels.len() || read.images.dim().0 != present.len() {
             return Ok(read);
         }
         let (_, slices, rows, columns) = read.images.dim();
         let mut images = Array4::zeros((self.channels.len(), slices, rows, columns));
-        let present = (0..).zip(&self.channels).filter(|(_, channel)| channel.is_some()).map(|(k, _)| k);
-        for (k, plane) in present.zip(read.images.outer_iter()) {
+        for (k, plane) in present.into_iter().zip(read.images.outer_iter()) {
             images.index_axis_mut(Axis(0), k).assign(&plane);
         }
         Ok(Study { images, ..read })
@@ -151,11 +181,12 @@ impl RealData {
 
     /// The file or folder that holds the first channel.
     fn image<'a>(&self, case: &'a CaseFiles) -> &'a Path {
-        self.present().first().and_then(|&first| case.images.get(first)).unwrap_or(&case.images[0])
+        self.present(case).first().and_then(|&first| case.images.get(first)).unwrap_or(&case.images[0])
     }
 
     /// The name of a case's prepared file: the case name, and a digest of its files, its patient and its preparation.
-    pub(crate) fn stem(&self, case: &CaseFiles, absent: &Absent) -> Result<String> {
+    pub(crate) fn stem(&self, case: &CaseFiles) -> Result<String> {
+        let absent = self.absent(case);
         let DataSet { layout, layer, .. } = &self.set;
         let labels = case.labels.as_deref().and_then(Path::file_name).unwrap_or_default();
         let read_as = format!("{layout:?}, mask {}, layer {layer:?}", labels.display());
@@ -166,7 +197,7 @@ impl RealData {
             case.patient,
             self.task.to_toml()
         );
-        Ok(format!("{}-{}", case.id, case.digest(&self.present(), &about)?))
+        Ok(format!("{}-{}", case.id, case.digest(&self.present(case), &about)?))
     }
 }
 

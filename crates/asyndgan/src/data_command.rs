@@ -155,9 +155,11 @@ pub(crate) fn run(command: DataCommand) -> Result<()> {
             ensure!(alpha > 0.0 && alpha.is_finite(), "--alpha must be greater than 0");
             let absent = Absent { channels: without_channels, classes: without_classes };
             let preparation = Preparation { task: &task, size, downsampling, absent: &absent };
-            let data = RealData::open(&dir, Selection { layer: layer.as_deref(), skip_unusable }, preparation)?;
-            let (lists, own) = match &lists {
-                Some(path) => (prepare::own_lists(read_site_lists(path)?, &data, sites)?, true),
+            let own = lists.as_deref().map(read_site_lists).transpose()?;
+            let selection = Selection { layer: layer.as_deref(), skip_unusable, lists: own.as_ref() };
+            let data = RealData::open(&dir, selection, preparation)?;
+            let (lists, own) = match own {
+                Some(own) => (prepare::own_lists(own, &data, sites)?, true),
                 None => (experiment.lists().unwrap_or_default(), false),
             };
             let rule = match partition {

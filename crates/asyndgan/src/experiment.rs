@@ -160,6 +160,9 @@ impl ExperimentArguments {
         let mut changes = vec![("sites".to_owned(), sites.into())];
         changes.extend(self.options.set.iter().cloned());
         let run = TaskFile::read(&self.task)?.run(self.profile, &changes)?;
+        if let (Some(lists), Some(task)) = (&lists, run.task()) {
+            lists.check(task).with_context(|| self.sites.clone())?;
+        }
         self.options.of(Run { data: Some(data), lists, ..run })
     }
 }

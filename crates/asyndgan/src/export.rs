@@ -56,9 +56,8 @@ impl Learnt {
 
 /// The data set card: README.md of the exported folder.
 fn card(folder: &RunFolder, learnt: &Learnt, arm: Arm, seed: u64, cases: &CaseSet) -> Result<String> {
-    let mut run = folder.run.clone();
-    // The path of a hospital's files is private.
-    run.data = None;
+    // The path of a hospital's files and the names of its cases are private.
+    let run = folder.run.without_identities();
     let sites = learnt.sites;
     let against = match arm {
         Arm::AsynDgan => {

@@ -7,19 +7,20 @@ use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, along, deformed, write_ca
 use asyndgan_medio::{Orientation, is_volume, read_instances, read_labels};
 use asyndgan_models::{Generator, set_threads};
 use asyndgan_protocol::{Role, stream};
-use asyndgan_task::ImageKind;
+use asyndgan_task::{ImageKind, Task};
 use asyndgan_training::{Wanted, synthesize as through};
 use clap::ValueEnum;
 use ndarray::{Array2, Array3};
+use rand::{Rng as _, seq::SliceRandom as _};
 use tch::{Device, Tensor};
 
 use crate::{
     mask_files::masks,
     network_file::{self, GeneratorCard},
     progress::Progress,
-    recombine::recombined,
+    recombine::recombinations,
     run_folder::remove_folder,
-    synthesize::{image, planes},
+    synthesize::image,
 };
 
 /// Which images to make, with which generator and from which masks.
@@ -54,28 +55,45 @@ struct Condition {
     codes: Array2<u8>,
 }
 
-/// New conditions of the same size, `count` from each; named after the mask and the number of the image.
+/// New conditions of the same size, `count` from each, in random order and without the names of the masks.
 fn varied(job: &FromMasks, card: &GeneratorCard, conditions: &[Condition]) -> Result<Vec<Condition>> {
-    let mut made = Vec::new();
-    for k in 0..job.count {
-        let codes: Vec<Array2<u8>> = if job.vary == Vary::Recombined {
-            let flat: Vec<u8> = conditions.iter().flat_map(|condition| &condition.codes).copied().collect();
-            let (rows, columns) = conditions[0].codes.dim();
-            let all = Tensor::from_slice(&flat).view([conditions.len() as i64, 1, rows as i64, columns as i64]);
-            let files: Vec<&str> = conditions.iter().map(|condition| condition.file.as_str()).collect();
-            planes(&recombined(&card.task, &all, &files, &mut stream(job.seed, Role::Recombination, k, 0))?)
-        } else {
-            let rng = |i: usize| stream(job.seed, Role::Transplant, k, i as u64);
-            (0..).zip(conditions).map(|(i, condition)| deformed(&card.task, condition.codes.view(), &mut rng(i))).collect()
-        };
-        let one = |(condition, codes): (&Condition, Array2<u8>)| Condition {
-            name: format!("{}-{}", condition.name, k + 1),
-            file: condition.file.clone(),
-            codes,
-        };
-        made.extend(conditions.iter().zip(codes).map(one));
+    let mut made: Vec<Array2<u8>> = if job.vary == Vary::Recombined {
+        let own: Vec<Array2<u8>> = conditions.iter().map(|condition| condition.codes.clone()).collect();
+        let files: Vec<&str> = conditions.iter().map(|condition| condition.file.as_str()).collect();
+        // A secret stream: anyone who could draw it again would know which part came from which patient.
+        let mut rng = stream(rand::rng().random(), Role::Recombination, 0, 0);
+        let mut made = recombinations(&card.task, &own, &files, job.count, &mut rng)?.concat();
+        made.shuffle(&mut rng);
+        made
+    } else {
+        let rng = |k: u32, i: usize| stream(job.seed, Role::Transplant, k, i as u64);
+        let of = |k| (0..).zip(conditions).map(move |(i, condition)| deformed(&card.task, condition.codes.view(), &mut rng(k, i)));
+        (0..job.count).flat_map(of).collect()
+    };
+    made.retain(|codes| codes.iter().any(|&code| card.task.is_class(code)));
+    let one = |(n, codes): (usize, Array2<u8>)| Condition { name: format!("synthetic-{n:06}"), file: String::new(), codes };
+    Ok(made.into_iter().enumerate().map(one).collect())
+}
+
+/// The conditions of prepared cases, or of the masks in a folder.
+fn read_all(card: &GeneratorCard, folder: &Path) -> Result<Vec<Condition>> {
+    let mut conditions = Vec::new();
+    let prepared = CaseSet::open(&[folder.to_path_buf()])?;
+    if prepared.is_empty() {
+        for (name, path) in masks(folder)? {
+            conditions.extend(read(card, &name, &path)?);
+        }
+        return Ok(conditions);
     }
-    Ok(made)
+    if let Some(images) = prepared.images() {
+        let mismatch = card.scale.preparation(&card.task).description().mismatch(images);
+        ensure!(mismatch.is_none(), "{} was prepared for another task: {}", folder.display(), mismatch.unwrap_or_default());
+    }
+    for case in 0..prepared.len() {
+        let (name, file) = (prepared.id(case).replace('#', "-"), prepared.patient(case).unwrap_or_default().to_owned());
+        conditions.push(Condition { name, file, codes: prepared.condition(case)? });
+    }
+    Ok(conditions)
 }
 
 pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
@@ -83,12 +101,10 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     ensure!(!job.out.exists(), "{} exists: choose another --out, or delete it", job.out.display());
     let (generator, card) = network_file::generator(job.generator, job.device)?;
     set_threads(1);
-    let mut conditions = Vec::new();
-    for (name, path) in masks(job.conditions)? {
-        conditions.extend(read(&card, &name, &path)?);
-    }
+    let conditions = read_all(&card, job.conditions)?;
     let files = conditions.len();
-    ensure!(!conditions.is_empty(), "{} contains no mask with any label", job.conditions.display());
+    let shows_class = |condition: &Condition| condition.codes.iter().any(|&code| card.task.is_class(code));
+    ensure!(conditions.iter().any(shows_class), "{} contains no mask with any label", job.conditions.display());
     if let Some(other) = conditions.iter().find(|c| c.codes.dim() != conditions[0].codes.dim()) {
         let [a, b] = [&conditions[0], other].map(|c| format!("{} ({} x {})", c.name, c.codes.nrows(), c.codes.ncols()));
         bail!("all masks must have the same size at the scale of the network: {a} and {b} differ");
@@ -121,7 +137,7 @@ pub(crate) fn from_masks(job: &FromMasks) -> Result<()> {
     let count = made?;
     let shown = job.out.join("cases");
     eprintln!(
-        "{}: {count} synthetic images from {} masks; use {} as --cases for train-segmenter",
+        "{}: {count} synthetic images from {} conditions; use {} as --cases for train-segmenter",
         job.out.display(),
         files,
         shown.display()
@@ -153,7 +169,8 @@ fn make(
         let one = Tensor::from_slice(&flat).view([1, 1, wide.nrows() as i64, wide.ncols() as i64]);
         let all = one.repeat([i64::from(job.count), 1, 1, 1]);
         // Masks of no site: the sites' appearances in turn.
-        let sites: Vec<u32> = (0..job.count).filter(|_| card.sites > 0).map(|k| k % card.sites.max(1)).collect();
+        let first = if job.vary == Vary::Given { 0 } else { i as u32 };
+        let sites: Vec<u32> = (first..first + job.count).filter(|_| card.sites > 0).map(|k| k % card.sites.max(1)).collect();
         let wanted = Wanted { codes: &all, planes, sites: &sites, together, batches_before: 0 };
         // A seed of its own for every mask.
         let images = through(generator, &wanted, job.seed.wrapping_add((i as u64) << 32), job.device, |_| ());
@@ -193,7 +210,7 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
             let outline = preparation.outline_label();
             let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.code_of(l).is_none());
             if let Some(label) = odd {
-                let mut known: Vec<String> = task.classes.iter().flat_map(|c| c.labels.iter().map(|l| format!("{l} {}", c.name))).collect();
+                let mut known = known_labels(task);
                 known.extend(outline.map(|l| format!("{l} outline")));
                 bail!("{shown} has label {label}; valid labels are {}", known.join(", "));
             }
@@ -210,6 +227,9 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
         }
         (ImageKind::Pictures, false) => {
             let labels = read_instances(path)?.insert_axis(ndarray::Axis(0));
+            if let Some(label) = labels.iter().find(|&&label| task.code_of(label).is_none()) {
+                bail!("{shown} has label {label}; valid labels are {}", known_labels(task).join(", "));
+            }
             let conditions = preparation.conditions(labels.view(), [1.0; 3]);
             let empty = conditions.iter().any(|(_, codes)| codes.is_empty());
             ensure!(!empty, "{shown} is smaller than {} pixels, the factor by which masks are downsampled", preparation.downsampling);
@@ -220,21 +240,31 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
     }
 }
 
-/// The README of the set.
+/// The labels of the classes, with their names.
+fn known_labels(task: &Task) -> Vec<String> {
+    task.classes.iter().flat_map(|class| class.labels.iter().map(|label| format!("{label} {}", class.name))).collect()
+}
+
+/// The README of the set. The seed of deformed masks is left out: with it, a deformation could be undone.
 fn readme(job: &FromMasks, card: &GeneratorCard) -> Result<String> {
+    let masks = match job.vary {
+        Vary::Given => {
+            format!("The masks are the ones that were given to the program, each with {} images, seed {}. They", job.count, job.seed)
+        }
+        Vary::Deformed => "The masks were deformed at random from the ones that were given to the program, which".into(),
+        Vary::Recombined => "The masks were recombined at random from the ones that were given to the program, which".into(),
+    };
+    let spacing = if card.task.images == ImageKind::Volumes {
+        "Intensities range from 0 to 2. The pixel spacing is written as 1 mm; it is a placeholder, not a measurement.\n\n"
+    } else {
+        ""
+    };
     Ok(format!(
-        "# Synthetic images\n\nEvery image in this data set is synthetic: a generator made {} per mask, seed {}. No image shows a real \
-         patient. {} keep their origin and terms.\n\n\
+        "# Synthetic images\n\nEvery image in this data set is synthetic: a generator made it from a mask. No image shows a real patient. \
+         {masks} keep their origin and terms.\n\n{spacing}\
          Synthetic images may lack rare findings and may show findings that do not exist. Do not use them for diagnosis. The generator \
          file does not name its training data: if they have a licence, its terms for derived works apply to these images.\n\n\
          ## The generator\n\n```json\n{}\n```\n",
-        job.count,
-        job.seed,
-        match job.vary {
-            Vary::Given => "The masks are the ones that were given to the program, and",
-            Vary::Deformed => "The masks were deformed at random from the ones that were given to the program, which",
-            Vary::Recombined => "The masks were recombined at random from the ones that were given to the program, which",
-        },
         serde_json::to_string_pretty(card)?
     ))
 }

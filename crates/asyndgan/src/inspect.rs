@@ -3,17 +3,12 @@
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result, bail};
-use asyndgan_data::Preparation;
 use asyndgan_medio::{CaseFiles, DataSet, Split, Subject, dicom, read_annotations};
-use asyndgan_paper::Experiment;
-use asyndgan_task::Absent;
 
 use crate::{
-    data::study,
     figures::{SHEET_ROWS, contact_sheet},
     progress::Progress,
     stdout::print,
-    task_file::TaskFile,
 };
 
 /// Maximum number of labels that are listed one by one; if there are more, only their number is printed.
@@ -39,7 +34,6 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
         writeln!(out, "label {ignore} is the ignore label: its voxels are not annotated")?;
     }
     let (mut problems, mut shown, mut skipped) = (set.unusable(), Vec::new(), Vec::new());
-    let mut not_prepared = Vec::new();
     skipped.extend(set.skipped.iter().filter(|p| !p.is_problem).cloned());
     let mut bar = Progress::new("inspect cases", set.cases.len() as u64);
     for (i, case) in set.cases.iter().enumerate() {
@@ -48,9 +42,8 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
             skipped.extend(dicom::skipped(folder).unwrap_or_default());
         }
         match look(&set, case) {
-            Ok(Look { line, first, refused }) => {
+            Ok(Look { line, first }) => {
                 writeln!(out, "  {line}")?;
-                not_prepared.extend(refused.map(|error| format!("{}: {error:#}", case.id)));
                 if shown.len() < SHEET_ROWS {
                     shown.push(first.shown());
                 }
@@ -66,9 +59,6 @@ pub(crate) fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> R
         for one in &skipped {
             writeln!(out, "  {}: {}", one.path.display(), one.reason)?;
         }
-    }
-    if !not_prepared.is_empty() {
-        writeln!(out, "readable, but rejected by `data prepare`:\n  {}", not_prepared.join("\n  "))?;
     }
     print(&out)?;
     if !shown.is_empty() {
@@ -88,20 +78,14 @@ struct Look {
     line: String,
     /// Its first channel.
     first: Subject,
-    /// Why `data prepare` rejects every channel, if it does.
-    refused: Option<anyhow::Error>,
 }
 
 /// Reads every channel.
 fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
     let first = set.read(case, &[0])?;
-    // A channel that cannot be read is a problem, too; one that can be prepared is enough.
-    let mut refused = prepared(set, case, 0, first.clone()).err();
+    // A channel that cannot be read is a problem, too.
     for channel in 1..case.images.len() {
-        let other = set.read(case, &[channel])?;
-        if refused.is_some() && prepared(set, case, channel, other).is_ok() {
-            refused = None;
-        }
+        set.read(case, &[channel])?;
     }
     let mut line = format!("{}: {}", case.id, grid(&first).iter().map(usize::to_string).collect::<Vec<_>>().join(" x "));
     if let Subject::Volume { channels, .. } = &first {
@@ -131,24 +115,7 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
             found.regions, found.degenerate, found.overlapping, found.hidden, found.excluded
         )?;
     }
-    Ok(Look { line, first, refused })
-}
-
-/// Whether `data prepare` would accept a channel of a case that has labels, for the task of the paper with such images.
-fn prepared(set: &DataSet, case: &CaseFiles, channel: usize, subject: Subject) -> Result<()> {
-    let image = case.images.get(channel).unwrap_or(&case.images[0]);
-    let (experiment, labels) = match &subject {
-        Subject::Volume { labels, .. } => (Experiment::Table1, labels.is_some()),
-        Subject::Picture { labels, .. } => (Experiment::Table2, labels.is_some()),
-    };
-    if !labels {
-        return Ok(());
-    }
-    let mut task = TaskFile::paper(experiment).task()?.clone();
-    task.ignore = set.ignore;
-    // The size of patches is a choice of its own.
-    let preparation = Preparation { task: &task, size: 1, downsampling: 1, absent: Absent::none() };
-    Ok(preparation.check(image, &study(&task, &case.id, subject)?)?)
+    Ok(Look { line, first })
 }
 
 fn grid(subject: &Subject) -> Vec<usize> {

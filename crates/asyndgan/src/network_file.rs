@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::Preparation;
-use asyndgan_models::{Generator, GeneratorConfig, Segmenter, SegmenterConfig, read_about, read_tensors};
+use asyndgan_evaluator::segmenter_classes;
+use asyndgan_models::{Generator, GeneratorConfig, Segmenter, SegmenterConfig, Variation, read_about, read_tensors};
 use asyndgan_paper::{Arm, Run};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{Absent, Task};
@@ -52,6 +53,9 @@ pub(crate) struct SegmenterCard {
     pub(crate) task: Task,
     pub(crate) scale: Scale,
     network: SegmenterConfig,
+    /// Indices of the channels that no training case had.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) absent_channels: Vec<usize>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,10 +83,10 @@ impl GeneratorCard {
 }
 
 impl SegmenterCard {
-    /// The card of a run's segmenter.
-    pub(crate) fn of(run: &Run) -> Result<Self> {
+    /// The card of a run's segmenter that was trained without some channels.
+    pub(crate) fn of(run: &Run, absent_channels: Vec<usize>) -> Result<Self> {
         let task = run.task().context("the toy has no segmenter")?.clone();
-        Ok(Self { task, scale: Scale::of(run), network: configure::segmenter(run)?.network })
+        Ok(Self { task, scale: Scale::of(run), network: configure::segmenter(run)?.network, absent_channels })
     }
 
     pub(crate) fn text(self) -> Result<String> {
@@ -125,8 +129,29 @@ fn card(path: &Path) -> Result<Card> {
     task.check().with_context(|| format!("{shown} describes an invalid task"))?;
     let Scale { size, crop, downsampling } = *scale;
     ensure!((1..=size).contains(&crop) && size <= 1 << 16 && downsampling > 0, "{shown} describes an invalid scale: {scale:?}");
+    match &card {
+        Card::Generator(GeneratorCard { network: GeneratorConfig::ResNet(network), .. }) => {
+            let code = match network.variation {
+                Variation::EveryScale { code } => code,
+                Variation::Dropout => 0,
+            };
+            let fits = network.condition_channels == i64::from(task.codes()) && network.image_channels == task.channels.len() as i64;
+            let is_sane = (1..=WIDTH_MAX).contains(&network.width) && network.blocks <= 64 && (0..=WIDTH_MAX).contains(&code);
+            ensure!(fits && is_sane, "{shown} describes a network that does not fit its task: {network:?}");
+        }
+        Card::Generator(GeneratorCard { network, .. }) => bail!("{shown} describes a network that does not make images: {network:?}"),
+        Card::Segmenter(SegmenterCard { network, absent_channels, .. }) => {
+            let fits = network.classes == segmenter_classes(task) && network.image_channels == task.channels.len() as i64;
+            let is_sane = (1..=WIDTH_MAX).contains(&network.width) && network.depth <= 6 && crop.is_multiple_of(1 << network.depth);
+            let known = absent_channels.iter().all(|&channel| channel < task.channels.len());
+            ensure!(fits && is_sane && known, "{shown} describes a network that does not fit its task: {network:?}");
+        }
+    }
     Ok(card)
 }
+
+/// Maximum width of a network.
+const WIDTH_MAX: i64 = 1024;
 
 /// The first version described a network by a run on phantoms, whose tensors tell which network it is.
 fn first_version(path: &Path, text: &str) -> Result<Option<Card>> {
@@ -137,7 +162,10 @@ fn first_version(path: &Path, text: &str) -> Result<Option<Card>> {
     };
     let tensors = read_tensors(path)?;
     let mut network = Generator::new(&generator.network, Device::Cpu, &mut stream(0, Role::GeneratorWeights, 0, 0));
-    let card =
-        if network.parameters.load(&tensors).is_ok() { Card::Generator(generator) } else { Card::Segmenter(SegmenterCard::of(&run)?) };
+    let card = if network.parameters.load(&tensors).is_ok() {
+        Card::Generator(generator)
+    } else {
+        Card::Segmenter(SegmenterCard::of(&run, Vec::new())?)
+    };
     Ok(Some(card))
 }

@@ -3,11 +3,11 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::{CaseOrigin, Preparation, disjoint};
 use asyndgan_paper::{DataKind, Experiment, Prepared, PreparedSite, Run, Settings, Step};
 use asyndgan_protocol::{Role, Stream, stream};
-use asyndgan_task::{Absent, SiteLists};
+use asyndgan_task::SiteLists;
 use rand::Rng;
 use rayon::prelude::*;
 
@@ -34,7 +34,13 @@ pub(crate) fn prepare(folder: &RunFolder) -> Result<()> {
             phantoms(&place, &run.settings, preparation, run.validate)?
         }
         Some(path) => {
-            let data = RealData::open(path, Selection::default(), preparation)?;
+            let data = RealData::open(path, Selection { lists: run.lists.as_ref(), ..Selection::default() }, preparation)?;
+            if let Some(ignore) = data.task.ignore.filter(|_| task.ignore.is_none()) {
+                bail!(
+                    "{} marks label {ignore} as not annotated, which this task would score as background; use a task file with ignore = {ignore}",
+                    path.display()
+                );
+            }
             let (lists, rule) = lists(run, &data)?;
             real(&place, &data, &lists, run.settings.sites as usize, rule, run.validate)?
         }
@@ -50,16 +56,9 @@ fn lists(run: &Run, data: &RealData) -> Result<(SiteLists, Rule)> {
     }
 }
 
-/// Checks the user's own lists: every name must be a case, every list becomes a site, and the task has what a site lacks.
+/// Checks the user's own lists: every list becomes a site, and the task has what a site lacks.
 pub(crate) fn own_lists(lists: SiteLists, data: &RealData, sites: usize) -> Result<SiteLists> {
-    let listed = lists.sites.iter().flat_map(|site| &site.cases).chain(&lists.test);
-    for name in listed {
-        let known = data.set.cases.iter().any(|c| c.id == *name);
-        ensure!(known, "the lists name {name}, which is not a case of {}; correct them", data.set.folder.display());
-    }
-    for site in &lists.sites {
-        site.absent.check(&data.task).with_context(|| format!("site {}", site.name))?;
-    }
+    lists.check(&data.task)?;
     let found = lists.sites.len();
     ensure!(found <= sites, "{found} sites are listed, but --sites allows {sites}; use --sites {found}");
     Ok(lists)
@@ -98,12 +97,9 @@ pub(crate) fn real(place: &Path, data: &RealData, lists: &SiteLists, sites: usiz
     disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
     let mut shelf = Shelf::new(place, data.preparation().description());
     for (name, items) in sites {
-        let listed = lists.sites.iter().find(|site| site.name == name);
-        let absent = listed.map_or(Absent::none(), |site| &site.absent);
-        let absent = if absent.is_none() { data.absent() } else { absent };
-        let preparation = Preparation { absent, ..data.preparation() };
         for &i in &items {
-            let stem = data.stem(&cases[i], absent)?;
+            let (stem, absent) = (data.stem(&cases[i])?, data.absent(&cases[i]));
+            let preparation = Preparation { absent: &absent, ..data.preparation() };
             let origin = CaseOrigin { patient: Some(&cases[i].patient), absent_channels: &preparation.absent_channels(), images: None };
             shelf.put_cases(&stem, origin, || Ok(preparation.cases(&data.read(&cases[i])?)))?;
             step();
@@ -112,7 +108,7 @@ pub(crate) fn real(place: &Path, data: &RealData, lists: &SiteLists, sites: usiz
     }
     let mut held_out = Vec::new();
     for &i in &test {
-        let stem = data.stem(&cases[i], data.absent())?;
+        let stem = data.stem(&cases[i])?;
         if shelf.put_test_case(&stem, || Ok(data.preparation().test_case(&data.read(&cases[i])?)))? {
             held_out.push(cases[i].id.clone());
         }

@@ -19,19 +19,30 @@ use crate::synthesize::planes;
 /// # Shapes
 /// Codes (bytes) `[cases, 1, rows, columns]` with the patient of each case; the result has the same shape.
 pub(crate) fn recombined(task: &Task, codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
-    let own = planes(codes);
+    let made = recombinations(task, &planes(codes), patients, 1, rng)?;
+    let flat: Vec<u8> = made.iter().flatten().flatten().copied().collect();
+    Ok(Tensor::from_slice(&flat).view(&codes.size()[..]))
+}
+
+/// As [`recombined`], several times. The quarters that are never released are the same each time.
+pub(crate) fn recombinations(
+    task: &Task,
+    own: &[Array2<u8>],
+    patients: &[&str],
+    times: u32,
+    rng: &mut Stream,
+) -> Result<Vec<Vec<Array2<u8>>>> {
     assert_eq!(own.len(), patients.len(), "a patient for every case");
     ensure!(
         patients.iter().any(|&p| p != patients[0]),
         "masks of a single patient cannot be recombined: release them unchanged, or do not take part"
     );
     let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();
-    let mut made = Vec::with_capacity(codes.numel());
-    for i in 0..own.len() {
+    let mut one = |i: usize| {
         let others: Vec<usize> = (0..own.len()).filter(|&j| patients[j] != patients[i]).collect();
-        made.extend(if task.outline { inside_outline(task, &own, i, &others, rng) } else { quarters(&own, i, &others, &withheld, rng) });
-    }
-    Ok(Tensor::from_slice(&made).view(&codes.size()[..]))
+        if task.outline { inside_outline(task, own, i, &others, rng) } else { quarters(own, i, &others, &withheld, rng) }
+    };
+    Ok((0..times).map(|_| (0..own.len()).map(&mut one).collect()).collect())
 }
 
 fn inside_outline(task: &Task, own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {
@@ -77,8 +88,8 @@ mod tests {
                 let of = |code: u8| patients.get(usize::from(code.wrapping_sub(11)));
                 let cases: Vec<u8> = (11..).take(patients.len()).flat_map(|case| [case; 64]).collect();
                 let codes = Tensor::from_slice(&cases).view([patients.len() as i64, 1, 8, 8]);
-                let made =
-                    planes(&recombined(&nuclei(), &codes, patients, &mut stream(seed, Role::Transplant, 0, 0)).expect("several patients"));
+                let mut rng = stream(seed, Role::Transplant, 0, 0);
+                let made = recombinations(&nuclei(), &planes(&codes), patients, 5, &mut rng).expect("several patients").concat();
                 let corners = [[0, 0], [0, 7], [7, 0], [7, 7]];
                 for case in 0..patients.len() {
                     let out = corners.iter().filter(|&&at| made.iter().any(|m| m[at] == case as u8 + 11)).count();

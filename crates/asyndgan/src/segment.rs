@@ -6,14 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_data::back_from;
+use asyndgan_data::{Preparation, back_from};
 use asyndgan_evaluator::predict;
 use asyndgan_medio::{
     Format, Orientation, Subject, Volume, is_volume, read_grey_planes, read_rgb, read_volume, write_instances, write_labels,
 };
 use asyndgan_models::Segmenter;
-use asyndgan_task::ImageKind;
-use ndarray::Axis;
+use asyndgan_task::{Absent, ImageKind};
+use ndarray::{Array3, Axis};
 use tch::Device;
 
 use crate::{
@@ -27,7 +27,7 @@ pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: 
     let (network, card) = network_file::segmenter(segmenter, device)?;
     let mut places: Vec<PathBuf> = Vec::new();
     for image in images {
-        let place = out.join(mask_name(image, card.task.channels.len())?);
+        let place = out.join(mask_name(image)?);
         ensure!(!place.exists(), "{} exists: choose another --out, or move it away", place.display());
         ensure!(!places.contains(&place), "two images would write the same mask {}: segment them into different folders", place.display());
         places.push(place);
@@ -42,30 +42,37 @@ pub(crate) fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: 
     Ok(())
 }
 
-/// The name of an image's mask.
-fn mask_name(image: &Path, channels: usize) -> Result<String> {
-    let stem = Format::stem(image).map(|stem| stem.strip_suffix("_0000").filter(|_| channels > 1).map_or(stem.clone(), str::to_owned));
+/// The name of an image's mask: without nnU-Net's channel number.
+fn mask_name(image: &Path) -> Result<String> {
+    let stem = Format::stem(image).map(|stem| stem.strip_suffix("_0000").map_or(stem.clone(), str::to_owned));
     let stem = stem.with_context(|| format!("{} has an unsupported format; use one of {}", image.display(), Format::endings()))?;
     Ok(stem + if is_volume(image)? { ".nii.gz" } else { ".png" })
 }
 
 fn one(image: &Path, network: &Segmenter, card: &SegmenterCard, place: &Path, device: Device) -> Result<()> {
     let (task, shown) = (&card.task, image.display().to_string());
-    let preparation = card.scale.preparation(task);
+    let absent = Absent { channels: card.absent_channels.iter().map(|&k| task.channels[k].name.clone()).collect(), classes: Vec::new() };
+    let preparation = Preparation { absent: &absent, ..card.scale.preparation(task) };
     match (task.images, is_volume(image)?) {
         (ImageKind::Volumes, true) => {
             let channels = channel_files(image, task.channels.len())?;
-            let read = channels.iter().map(|path| read_volume(path)).collect::<Result<Vec<Volume>, _>>()?;
-            let (own, affine) = (read[0].affine.orientation(), read[0].affine);
-            for (path, channel) in channels.iter().zip(&read) {
-                let aligned = channel.voxels.dim() == read[0].voxels.dim() && channel.affine.agrees_with(&affine, read[0].voxels.dim());
+            let is_absent = |k: usize| card.absent_channels.contains(&k);
+            let first = read_volume(&channels[(0..channels.len()).find(|&k| !is_absent(k)).unwrap_or(0)])?;
+            let (own, affine, dim) = (first.affine.orientation(), first.affine, first.voxels.dim());
+            let mut read = Vec::new();
+            for (k, path) in channels.iter().enumerate() {
+                // The network does not see an absent channel, whatever it holds.
+                let channel = if is_absent(k) { Volume { voxels: Array3::zeros(dim), affine } } else { read_volume(path)? };
+                let aligned = channel.voxels.dim() == dim && channel.affine.agrees_with(&affine, dim);
                 ensure!(aligned, "{} is not on the grid of {shown}; resample it", path.display());
+                read.push(channel);
             }
             let turned: Vec<Volume> = read.into_iter().map(|channel| channel.oriented(Orientation::LPS)).collect();
             let turned_affine = turned[0].affine;
             let (images, spacing_mm) = unlabelled(task, &shown, Subject::Volume { channels: turned, labels: None })?;
             preparation.check_images(image, images.view())?;
-            let case = preparation.unmarked(&shown, images.view(), spacing_mm);
+            let mut case = preparation.unmarked(&shown, images.view(), spacing_mm);
+            case.leave_out_channels(&card.absent_channels);
             let voxels = back_from(task.axis, predict(network, task, &case, card.scale.crop, device));
             let found = Volume { voxels, affine: turned_affine }.oriented(own);
             ensure!(found.affine.agrees_with(&affine, found.voxels.dim()), "{shown}: its mask would not align with the image");
@@ -73,14 +80,15 @@ fn one(image: &Path, network: &Segmenter, card: &SegmenterCard, place: &Path, de
             Ok(write_labels(place, &Volume { voxels: found.voxels, affine })?)
         }
         (ImageKind::Pictures, false) => {
-            let one_file = matches!(task.channels.len(), 1 | 3) && !shown.contains("_0000.");
-            let planes = if one_file { read_rgb(image)? } else { read_grey_planes(&channel_files(image, task.channels.len())?)? };
+            let channels = if task.is_coloured() { Vec::new() } else { channel_files(image, task.channels.len())? };
+            let planes = if channels.len() > 1 { read_grey_planes(&channels)? } else { read_rgb(image)? };
             let (images, spacing_mm) = unlabelled(task, &shown, Subject::Picture { planes, labels: None })?;
             preparation.check_images(image, images.view())?;
             let (_, _, rows, columns) = images.dim();
             let least = card.scale.crop * card.scale.downsampling;
             ensure!(rows.min(columns) >= least, "{shown} has {rows} x {columns} pixels; at least {least} per side are needed");
-            let case = preparation.unmarked(&shown, images.view(), spacing_mm);
+            let mut case = preparation.unmarked(&shown, images.view(), spacing_mm);
+            case.leave_out_channels(&card.absent_channels);
             let found = predict(network, task, &case, card.scale.crop, device);
             Ok(write_instances(place, found.index_axis(Axis(0), 0))?)
         }

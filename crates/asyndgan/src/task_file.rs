@@ -27,7 +27,7 @@ pub(crate) struct TaskFile {
 }
 
 /// The settings of `[data]`.
-const SCALE: [&str; 3] = ["size", "crop", "downsampling"];
+const SCALE: [&str; 4] = ["size", "crop", "downsampling", "flips"];
 
 /// Takes a section out of a file.
 fn taken(table: &mut toml::Table, section: &str) -> Result<Vec<(String, serde_json::Value)>> {
@@ -69,7 +69,7 @@ impl TaskFile {
         };
         let scale = taken(&mut table, "data")?;
         if let Some((name, _)) = scale.iter().find(|(name, _)| !SCALE.contains(&name.as_str())) {
-            bail!("[data] has {name}; it has size, crop and downsampling, other settings belong to [settings]");
+            bail!("[data] has {name}; it has size, crop, downsampling and flips; other settings belong to [settings]");
         }
         let settings = taken(&mut table, "settings")?;
         let own = Task::parse(&table.to_string())?;
@@ -102,6 +102,9 @@ impl TaskFile {
             Some(task) => Settings::of_task(task, profile),
             None => Settings::new(self.experiment, profile),
         };
+        // Those that do not apply must be right all the same.
+        let unused = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
+        first.with(self.experiment, self.scale.iter().map(|(name, value)| (name.as_str(), value.clone())).chain(unused))?;
         let changes = self.scale.iter().chain(own).chain(changes).map(|(name, value)| (name.as_str(), value.clone()));
         let settings = first.with(self.experiment, changes)?;
         let run = Run { task: self.own.clone(), ..Run::phantoms(self.experiment, profile, settings) };

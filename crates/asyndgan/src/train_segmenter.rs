@@ -31,6 +31,10 @@ pub(crate) struct SegmenterJob<'a> {
 pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let SegmenterJob { cases, task, profile, set, downsampling, seed, out, device } = *job;
     let images = CaseSet::open(cases)?;
+    let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let [channels, rows, columns] = images
+        .image_shape()
+        .with_context(|| format!("{shown}: no case found; for the output of `synthesize --generator`, use its subfolder cases"))?;
     let described = images.images();
     let task = match (task, described) {
         (Some(task), _) => TaskFile::read(task)?,
@@ -44,10 +48,6 @@ pub(crate) fn train_segmenter(job: &SegmenterJob) -> Result<()> {
             bail!("the cases are not those of --task and --downsampling: {mismatch}");
         }
     }
-    let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
-    let [channels, rows, columns] = images
-        .image_shape()
-        .with_context(|| format!("{shown}: no case found; for the output of `synthesize --generator`, use its subfolder cases"))?;
     let wanted = configure::task(&run)?.channels.len();
     ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --task right?");
     let crop = run.settings.crop;
@@ -94,6 +94,6 @@ pub(crate) fn train_into(
     })?;
     unwritten?;
     let file = folder.join(format!("{name}.safetensors"));
-    write_described(&file, &segmenter.parameters.named(), Some(SegmenterCard::of(run)?.text()?))?;
+    write_described(&file, &segmenter.parameters.named(), Some(SegmenterCard::of(run, cases.channels_absent_everywhere())?.text()?))?;
     Ok(segmenter)
 }

@@ -147,6 +147,8 @@ impl Part<'_> {
     fn find(&self, cases: &mut Vec<CaseFiles>, skipped: &mut Vec<SkippedFile>) -> Result<(), Error> {
         let mut by_case: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         let entries = files::entries(&self.folder.join(self.images))?;
+        // Colour pictures hold all channels in one file; then no case has a second.
+        let has_second = entries.iter().any(|image| image.to_string_lossy().ends_with(&format!("_0001{}", self.ending)));
         for image in &entries {
             match self.case_of(image) {
                 Ok(case) => by_case.entry(case).or_default().push(image.clone()),
@@ -168,7 +170,7 @@ impl Part<'_> {
                 skipped.push(SkippedFile::unused(path, reason));
             }
         }
-        cases.extend(by_case.into_iter().map(|(id, found)| self.case(id, &found)));
+        cases.extend(by_case.into_iter().map(|(id, found)| self.case(id, &found, has_second)));
         Ok(())
     }
 
@@ -188,10 +190,9 @@ impl Part<'_> {
         }
     }
 
-    fn case(&self, id: String, found: &[PathBuf]) -> CaseFiles {
+    fn case(&self, id: String, found: &[PathBuf], has_second: bool) -> CaseFiles {
         let Self { folder, ending, images, labels, split, .. } = *self;
-        // Colour pictures hold all channels in one file.
-        let is_picture = found.len() == 1 && Format::of(&found[0]).is_some_and(|f| !f.is_volume());
+        let is_picture = !has_second && found.len() == 1 && Format::of(&found[0]).is_some_and(|f| !f.is_volume());
         let wanted = if is_picture { 1 } else { self.channels };
         let images: Vec<_> = (0..wanted).map(|k| folder.join(images).join(format!("{id}_{k:04}{ending}"))).collect();
         let mut missing: Vec<_> = images.iter().filter(|p| !p.is_file()).cloned().collect();

@@ -125,6 +125,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
         colour_jitter: 0.1,
         stain_jitter: 0.0,
         quarter_turns: false,
+        flips: true,
     };
     let mut ends = Vec::new();
     train_segmenter(&training, tumour(), &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;

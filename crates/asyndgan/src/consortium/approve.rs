@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{
     ConditionPolicy, Learning, LossPolicy, Message, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
 };
+use asyndgan_training::GanConfig;
 use asyndgan_transport::{ApprovedRun, Consent, GrpcSite, differences};
 
 use super::{config::SiteConfig, folder::lock, site::trainer};
@@ -64,6 +65,12 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
     eprintln!("run       {:?}", run.name);
     eprintln!("hash      {}", hex(&run.sha256()));
     eprintln!("images    {} channels, {} x {}, cropped to {} x {}", run.channels, run.size, run.size, run.crop, run.crop);
+    if let Some(images) = GanConfig::described(&run.networks).ok().and_then(|networks| networks.images) {
+        let names = |of: Vec<&str>| of.join(", ");
+        let channels = names(images.task.channels.iter().map(|channel| channel.name.as_str()).collect());
+        let classes = names(images.task.classes.iter().map(|class| class.name.as_str()).collect());
+        eprintln!("task      {}: {channels}; classes {classes}", images.task.name);
+    }
     let flips = match run.symmetry {
         Symmetry::None => "never flipped",
         Symmetry::Flips => "flipped at random",

@@ -76,6 +76,9 @@ pub(crate) enum JournalCommand {
         /// The site's bundle. Certificates in the receipts must be issued by its authority.
         #[arg(long)]
         bundle: Option<PathBuf>,
+        /// The site's private key, where the bundle has certificates alone.
+        #[arg(long, requires = "bundle")]
+        key: Option<PathBuf>,
     },
     /// Print the latest entries.
     Show {
@@ -110,9 +113,9 @@ pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     let link = entries.last().map_or("", |e| &e.link);
     writeln!(text, "verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len())?;
-    if let JournalCommand::Verify { receipts, bundle, .. } = &command {
+    if let JournalCommand::Verify { receipts, bundle, key, .. } = &command {
         print(&text)?;
-        text = confirmation(file, receipts.as_deref(), bundle.as_deref(), &entries)? + "\n";
+        text = confirmation(file, receipts.as_deref(), bundle.as_deref(), key.as_deref(), &entries)? + "\n";
     }
     let head = Journal::head_path(file);
     if !head.is_file() {
@@ -122,7 +125,13 @@ pub(crate) fn journal(command: JournalCommand) -> Result<()> {
 }
 
 /// Describes how many entries of a journal the server has confirmed.
-fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<String> {
+fn confirmation(
+    journal: &Path,
+    receipts: Option<&Path>,
+    bundle: Option<&Path>,
+    key: Option<&Path>,
+    entries: &[JournalEntry],
+) -> Result<String> {
     let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
     if !path.is_file() {
         return Ok(format!(
@@ -130,7 +139,8 @@ fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, 
             path.display()
         ));
     }
-    let identity = bundle.map(Identity::read).transpose()?;
+    let read = |bundle: &Path| key.map_or_else(|| Identity::read(bundle), |key| Identity::read_with_key(bundle, key));
+    let identity = bundle.map(read).transpose()?;
     Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
         Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(

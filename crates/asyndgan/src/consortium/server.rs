@@ -60,7 +60,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     let started = now();
     let (mut first, mut drawn) = (None, None);
     let mut bar = Progress::new(&config.name, description.rounds);
-    let names = &config.sites;
+    let (names, task) = (&config.sites, configure::task(&folder.run)?);
     let mut curves = LossCurves::new(&place);
     run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
         dashboard.hear(&news, ledger);
@@ -106,7 +106,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
                 bar.set(rounds_done);
                 if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
                     drawn = Some(now());
-                    if let Err(error) = latest(&picture, names, trainer) {
+                    if let Err(error) = latest(&picture, task, names, trainer) {
                         // A picture is for people; the run goes on without.
                         bar.say(&format!("cannot draw latest.png: {error:#}"));
                     }

@@ -3,6 +3,7 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use asyndgan_data::nearest;
 use asyndgan_medio::write_rgb;
+use asyndgan_task::Task;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use plotters::{
     prelude::{BitMapBackend, IntoDrawingArea},
@@ -36,6 +37,13 @@ impl Canvas {
         }
     }
 
+    /// Puts pictures side by side.
+    pub(super) fn put_all(&mut self, row: usize, column: usize, pictures: &[Array3<u8>]) {
+        for (k, picture) in pictures.iter().enumerate() {
+            self.put(row, column + k, picture.view());
+        }
+    }
+
     pub(super) fn save(self, path: &Path) -> Result<()> {
         super::with_font()?;
         let (_, height, width) = self.pixels.dim();
@@ -54,10 +62,22 @@ impl Canvas {
     }
 }
 
-/// An image in [-1, 1] of one or three channels.
-pub(super) fn of_image(image: ArrayView3<f32>) -> Array3<u8> {
+/// Pictures of an image in [-1, 1]: one of a coloured image, otherwise a grey one for each channel.
+pub(super) fn of_image(task: &Task, image: ArrayView3<f32>) -> Vec<Array3<u8>> {
     let (channels, rows, columns) = image.dim();
-    Array3::from_shape_fn((3, rows, columns), |(k, r, c)| ((image[[k.min(channels - 1), r, c]] + 1.0) * 127.5).clamp(0.0, 255.0) as u8)
+    let level = |v: f32| ((v + 1.0) * 127.5).clamp(0.0, 255.0) as u8;
+    if task.is_coloured() {
+        return vec![image.mapv(level)];
+    }
+    (0..channels).map(|k| Array3::from_shape_fn((3, rows, columns), |(_, r, c)| level(image[[k, r, c]]))).collect()
+}
+
+/// Headings of the pictures of an image.
+pub(super) fn headings_of(task: &Task, image: &str) -> Vec<String> {
+    if task.is_coloured() || task.channels.len() == 1 {
+        return vec![image.to_owned()];
+    }
+    task.channels.iter().map(|channel| format!("{image} {}", channel.name)).collect()
 }
 
 /// Labels, each in its own colour on black.

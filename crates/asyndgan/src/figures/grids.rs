@@ -10,7 +10,7 @@ use asyndgan_task::{ImageKind, LabelKind, Task};
 use ndarray::{Array2, ArrayView2, Axis};
 use tch::Tensor;
 
-use super::canvas::{Canvas, of_codes, of_image, of_labels};
+use super::canvas::{Canvas, headings_of, of_codes, of_image, of_labels};
 use crate::{configure, report::Samples, run_folder::RunFolder, synthesize::made};
 
 const ROWS: usize = 6;
@@ -23,7 +23,11 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
     let mut arms = folder.run.arms(sites);
     arms.retain(|arm| arm.is_synthetic());
     let sets: Vec<CaseSet> = arms.iter().map(|&arm| Ok(CaseSet::open(&[made(folder, arm, seed)?])?)).collect::<Result<_>>()?;
-    let headings = ["condition".to_owned()].into_iter().chain(arms.iter().map(Arm::to_string)).chain(["real".to_owned()]).collect();
+    let task = configure::task(&folder.run)?;
+    let images: Vec<String> = arms.iter().map(Arm::to_string).chain(["real".to_owned()]).collect();
+    let of_images: Vec<Vec<String>> = images.iter().map(|image| headings_of(task, image)).collect();
+    let wide = of_images[0].len();
+    let headings = ["condition".to_owned()].into_iter().chain(of_images.into_iter().flatten()).collect();
     let mut canvas = Canvas::new(headings, ROWS);
     let crop = folder.run.settings.crop;
     for row in 0..ROWS {
@@ -34,24 +38,27 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
         for (column, cases) in sets.iter().enumerate() {
             if i < cases.len() {
-                canvas.put(row, 1 + column, of_image(cases.read(i)?.image.view()).view());
+                canvas.put_all(row, 1 + wide * column, &of_image(task, cases.read(i)?.image.view()));
             }
         }
-        canvas.put(row, 1 + sets.len(), of_image(window(real.image.view(), margin, margin, crop)).view());
+        canvas.put_all(row, 1 + wide * sets.len(), &of_image(task, window(real.image.view(), margin, margin, crop)));
     }
     canvas.save(&folder.path.join("synthetic.png"))
 }
 
 /// Synthetic images of each arm, each next to the crop of all real training images with the nearest features.
 pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
-    let headings = samples.synthetic.iter().flat_map(|(arm, _)| [arm.to_string(), "nearest real".to_owned()]).collect();
+    let task = configure::task(&folder.run)?;
+    let of_arm = |arm: &Arm| [headings_of(task, &arm.to_string()), headings_of(task, "nearest real")].concat();
+    let headings: Vec<String> = samples.synthetic.iter().flat_map(|(arm, _)| of_arm(arm)).collect();
+    let wide = headings_of(task, "").len();
     let mut canvas = Canvas::new(headings, ROWS);
     for (column, (_, made)) in samples.synthetic.iter().enumerate() {
         for row in 0..ROWS.min(made.images.len()) {
             let i = row * made.images.len() / ROWS;
-            canvas.put(row, 2 * column, of_image(made.images[i].view()).view());
+            canvas.put_all(row, 2 * wide * column, &of_image(task, made.images[i].view()));
             if let Some(nearest) = samples.training.nearest(made.features.row(i))? {
-                canvas.put(row, 2 * column + 1, of_image(nearest.view()).view());
+                canvas.put_all(row, (2 * column + 1) * wide, &of_image(task, nearest.view()));
             }
         }
     }
@@ -63,7 +70,9 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     let (seed, task) = (folder.run.seeds[0], configure::task(&folder.run)?);
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let test = folder.test()?;
-    let mut headings = vec!["image".to_owned(), "truth".to_owned()];
+    let mut headings = headings_of(task, "image");
+    let wide = headings.len();
+    headings.push("truth".to_owned());
     headings.extend(arms.iter().map(Arm::to_string));
     let mut columns = Vec::new();
     for &arm in &arms {
@@ -74,14 +83,15 @@ pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
     for row in 0..rows {
         let case = test.read(row)?;
         let middle = case.truth.len_of(Axis(0)) / 2;
+        let is_large = case.truth.len_of(Axis(1)).min(case.truth.len_of(Axis(2))) > WHOLE_MAX;
         let marked = |labels: ArrayView2<u32>| -> Array2<u32> {
             if task.labels == LabelKind::Classes { labels.mapv(|l| target_number(task, l)) } else { labels.to_owned() }
         };
-        canvas.put(row, 0, of_image(part(task, case.images.index_axis(Axis(0), middle))).view());
-        canvas.put(row, 1, of_labels(part(task, marked(case.truth.index_axis(Axis(0), middle)).view())).view());
+        canvas.put_all(row, 0, &of_image(task, part(task, is_large, case.images.index_axis(Axis(0), middle))));
+        canvas.put(row, wide, of_labels(part(task, is_large, marked(case.truth.index_axis(Axis(0), middle)).view())).view());
         for (column, predictions) in columns.iter().enumerate() {
             let prediction = labels(&predictions[&row.to_string()]);
-            canvas.put(row, 2 + column, of_labels(part(task, marked(prediction.view()).view())).view());
+            canvas.put(row, wide + 1 + column, of_labels(part(task, is_large, marked(prediction.view()).view())).view());
         }
     }
     canvas.save(&folder.path.join("predictions.png"))
@@ -100,9 +110,12 @@ fn target_number(task: &Task, label: u32) -> u32 {
     class.and_then(|class| task.targets().iter().position(|t| t.classes.contains(&class))).map_or(0, |k| k as u32 + 1)
 }
 
-/// The visible part of a picture: the upper left third, or a whole slice of a volume.
-fn part<'a, A, D: ndarray::Dimension>(task: &Task, picture: ndarray::ArrayView<'a, A, D>) -> ndarray::ArrayView<'a, A, D> {
+/// Pictures with longer sides are shown in part.
+const WHOLE_MAX: usize = 400;
+
+/// The visible part: the upper left third of a large picture, a whole small one, or a whole slice of a volume.
+fn part<'a, A, D: ndarray::Dimension>(task: &Task, is_large: bool, picture: ndarray::ArrayView<'a, A, D>) -> ndarray::ArrayView<'a, A, D> {
     let n = picture.ndim();
     let side = picture.shape()[n - 1].min(picture.shape()[n - 2]);
-    if task.images == ImageKind::Pictures { window(picture, 0, 0, (side / 3).max(1)) } else { picture }
+    if task.images == ImageKind::Pictures && is_large { window(picture, 0, 0, (side / 3).max(1)) } else { picture }
 }

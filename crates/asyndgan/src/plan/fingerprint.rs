@@ -183,8 +183,9 @@ impl Seen {
     }
 
     fn finish(self, set: &DataSet, kind: ImageKind, cases: usize, patients: usize) -> Fingerprint {
-        // Without a description, the same number in every mask is a class; else numbers count instances.
-        let has_instances = set.has_instances() && (set.layout == Layout::Monuseg || self.numbers_max > 1);
+        // Without a description, pictures of a single number have classes; otherwise numbers count instances.
+        let is_numbered = set.layout == Layout::Monuseg || self.numbers_max > 1;
+        let has_instances = kind == ImageKind::Pictures && set.has_instances() && is_numbered;
         let mut labels: BTreeMap<u32, Label> = self.labels.into_iter().map(|(label, areas)| (label, areas.label())).collect();
         if has_instances {
             let count = labels.len().max(1) as f64;

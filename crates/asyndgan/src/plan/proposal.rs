@@ -12,6 +12,10 @@ use super::fingerprint::{Channel, Fingerprint};
 const BACKGROUND_MIN: f64 = 0.05;
 /// Values below this are Hounsfield units of air.
 const AIR: f32 = -500.0;
+/// The usual window of soft tissue, with fat, in Hounsfield units.
+const SOFT_TISSUE: [f32; 2] = [-160.0, 240.0];
+/// Everything below is the air around the body, also where lungs are labelled.
+const AIR_AROUND: f32 = -950.0;
 /// Slices are cut along an axis whose spacing is this much coarser than the finest.
 const ANISOTROPY_MIN: f64 = 1.5;
 /// Parts that are this wide, in pixels, are still seen after downsampling.
@@ -99,6 +103,9 @@ pub(super) fn proposal(name: &str, set: &DataSet, found: &Fingerprint, has_gpu: 
     text.0 += "\n[data]\n";
     text.line("size", &scale.size.to_string(), &scale.size_reason);
     text.line("crop", &scale.crop.to_string(), "random parts of this size are trained on, so that images differ in place");
+    if let Some(class) = sided(set) {
+        text.line("flips", "false", &format!("images are not mirrored, because {class} has a side"));
+    }
     if !is_volumes {
         text.line("downsampling", &scale.downsampling.to_string(), &scale.downsampling_reason);
     }
@@ -186,10 +193,12 @@ fn of_volume(channel: &Channel) -> (Normalisation, String) {
     let ([inside_low, inside_high], [low, high]) = (channel.inside, channel.all);
     let is_ct = low <= AIR || channel.name.eq_ignore_ascii_case("ct");
     if is_ct {
-        // A margin on both sides, so that what lies around the labels is seen as well.
+        // At least soft tissue with its fat, so that the body ends at the skin; never the air around it.
         let margin = ((inside_high - inside_low) / 2.0).max(50.0);
-        let [low, high] = [inside_low - margin, inside_high + margin].map(|v| (v / 10.0).round() * 10.0);
-        let why = format!("Hounsfield units: 99 % of the labelled voxels lie from {inside_low:.0} to {inside_high:.0}, and a margin");
+        let [low, high] = [(inside_low - margin).clamp(AIR_AROUND, SOFT_TISSUE[0]), (inside_high + margin).max(SOFT_TISSUE[1])]
+            .map(|v| (v / 10.0).round() * 10.0);
+        let why =
+            format!("Hounsfield units: 99 % of the labelled voxels lie from {inside_low:.0} to {inside_high:.0}; with soft tissue and fat");
         return (Normalisation::Window { low, high }, why);
     }
     if channel.negative < 0.01 && channel.zero >= BACKGROUND_MIN {
@@ -231,13 +240,29 @@ fn classes(set: &DataSet, found: &Fingerprint) -> Vec<(String, Option<u32>)> {
         let named = |label: &u32| if found.labels.len() == 1 { "foreground".to_owned() } else { format!("label {label}") };
         return found.labels.keys().map(|label| (named(label), Some(*label))).collect();
     }
-    set.labels.iter().filter(|(label, _)| Some(**label) != set.ignore).map(|(label, name)| (plain(name), Some(*label))).collect()
+    set.labels
+        .iter()
+        .filter(|(label, _)| Some(**label) != set.ignore)
+        .map(|(label, name)| (class_name(*label, name), Some(*label)))
+        .collect()
 }
 
 /// A name without control characters, of at most 100 characters.
 fn plain(name: &str) -> String {
     let kept: String = name.chars().filter(|c| !c.is_control()).take(100).collect();
     kept.trim().to_owned()
+}
+
+/// The first class whose name has a side.
+fn sided(set: &DataSet) -> Option<&str> {
+    let is_side = |word: &str| word.eq_ignore_ascii_case("left") || word.eq_ignore_ascii_case("right");
+    set.labels.values().map(String::as_str).find(|name| name.split(|c: char| !c.is_alphanumeric()).any(is_side))
+}
+
+/// The name of a class: that of its label, unless it is reserved or empty.
+fn class_name(label: u32, name: &str) -> String {
+    let name = plain(name);
+    if name.is_empty() || matches!(name.as_str(), "background" | "ignore") { format!("label {label}") } else { name }
 }
 
 /// The regions that the data set describes, each with the names of its classes; the largest first.
@@ -248,7 +273,9 @@ fn regions(set: &DataSet, found: &Fingerprint) -> Vec<(String, Vec<String>)> {
     let mut regions: Vec<(String, Vec<String>)> = set
         .regions
         .iter()
-        .map(|(region, labels)| (plain(region), labels.iter().filter_map(|label| set.labels.get(label)).map(|name| plain(name)).collect()))
+        .map(|(region, labels)| {
+            (plain(region), labels.iter().filter_map(|label| Some(class_name(*label, set.labels.get(label)?))).collect())
+        })
         .collect();
     regions.sort_by_key(|(_, classes)| std::cmp::Reverse(classes.len()));
     regions
@@ -344,7 +371,7 @@ mod tests {
     #[test]
     fn computed_tomography_gets_a_window_around_its_labels() {
         let (task, settings) = parsed(&set(&[(1, "liver"), (2, "tumour")], &[], None), &volumes(-1000.0, 0.0), false);
-        assert_eq!(task.channels[0].normalisation, Normalisation::Window { low: -60.0, high: 260.0 });
+        assert_eq!(task.channels[0].normalisation, Normalisation::Window { low: -160.0, high: 260.0 });
         assert!(task.outline && task.name == "a \"b\"");
         // The small class would be lost at 72 pixels.
         assert_eq!((settings.size, settings.crop), (144, 128));
