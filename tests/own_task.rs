@@ -72,8 +72,8 @@ fn a_folder_of_images_becomes_a_table_and_then_masks() {
     write_data_set(&at.join("Dataset007_Shapes"));
     fs::write(at.join("sites.toml"), SITES).expect("written");
 
-    let told = succeed(&["plan", "Dataset007_Shapes", "--out", "task.toml"], at);
-    assert!(told.contains("asyndgan experiment --task task.toml --data Dataset007_Shapes"), "{told}");
+    let output = succeed(&["plan", "Dataset007_Shapes", "--out", "task.toml"], at);
+    assert!(output.contains("asyndgan experiment --task task.toml --data Dataset007_Shapes"), "{output}");
     let task = fs::read_to_string(at.join("task.toml")).expect("a task");
     assert!(task.contains("name = \"Shapes\"") && task.contains("ignore = 9") && task.contains("name = \"infrared\""), "{task}");
     let again = run(&["plan", "Dataset007_Shapes", "--out", "task.toml"], at);
@@ -142,8 +142,8 @@ fn a_site_list_that_does_not_fit_the_task_is_refused() {
             &["experiment", "--task", "task.toml", "--data", "shapes", "--sites", "sites.toml", "--profile", "smoke", "--out", "run"],
             at,
         );
-        let told = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success() && told.contains(fact), "{told}");
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && message.contains(fact), "{message}");
         let _ = fs::remove_dir_all(at.join("run"));
     }
 }

@@ -119,7 +119,7 @@ pub fn check_stain(path: &Path, rgb: ArrayView3<f32>) -> Result<(), Error> {
     let brightness = |[r, g, b]: [f32; 3]| (r + g + b) / 3.0;
     let mut bright: Vec<f32> = pixels.iter().copied().map(brightness).collect();
     let (low, high) = bright.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(l, h), &v| (l.min(v), h.max(v)));
-    // A picture of one tone shows nothing that could be told apart.
+    // A uniform picture has no stain to check.
     if pixels.is_empty() || high - low <= 8.0 {
         return Ok(());
     }

@@ -37,13 +37,13 @@ pub(crate) struct FromMasks<'a> {
 /// How conditions are made from masks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Vary {
-    /// The masks as they are: each image shows the anatomy of a patient.
+    /// The masks are used unchanged: each image shows the anatomy of a patient.
     Given,
-    /// Every mask rotated, scaled, shifted, bent and changed at its edges, anew for every image: similar to that of the
-    /// patient, and recognisable by anyone who has the patient's mask.
+    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar to the
+    /// patient's mask, and anyone who has that mask can recognise it.
     Deformed,
-    /// The classes of another mask inside the outline of each mask, or quarters of several masks where the task has no outline,
-    /// anew for every image: no condition belongs to a single patient, but its parts do.
+    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or quarters of
+    /// several masks if the task has no outline. It contains parts of patients' masks, but no complete mask.
     Recombined,
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::Preparation;
 use asyndgan_evaluator::segmenter_classes;
-use asyndgan_models::{Generator, GeneratorConfig, Segmenter, SegmenterConfig, Variation, read_about, read_tensors};
+use asyndgan_models::{Generator, GeneratorConfig, Parameters, Segmenter, SegmenterConfig, Variation, read_about, read_tensors};
 use asyndgan_paper::{Arm, Run};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{Absent, Task};
@@ -101,7 +101,7 @@ pub(crate) fn generator(path: &Path, device: Device) -> Result<(Generator, Gener
         Card::Segmenter(_) => bail!("{} is not a generator, but a segmenter", path.display()),
     };
     let mut generator = Generator::new(&card.network, device, &mut stream(0, Role::GeneratorWeights, 0, 0));
-    generator.parameters.load(&read_tensors(path)?).with_context(|| format!("{} does not fit its description", path.display()))?;
+    load(&mut generator.parameters, path)?;
     Ok((generator, card))
 }
 
@@ -112,8 +112,13 @@ pub(crate) fn segmenter(path: &Path, device: Device) -> Result<(Segmenter, Segme
         Card::Generator(_) => bail!("{} is not a segmenter, but a generator", path.display()),
     };
     let mut segmenter = Segmenter::new(&card.network, device, &mut stream(0, Role::Segmenter, 0, 0));
-    segmenter.parameters.load(&read_tensors(path)?).with_context(|| format!("{} does not fit its description", path.display()))?;
+    load(&mut segmenter.parameters, path)?;
     Ok((segmenter, card))
+}
+
+/// Loads the weights of a file.
+fn load(parameters: &mut Parameters, path: &Path) -> Result<()> {
+    parameters.load(&read_tensors(path)?).with_context(|| format!("{} does not fit its description", path.display()))
 }
 
 fn card(path: &Path) -> Result<Card> {

@@ -61,7 +61,7 @@ fn one(image: &Path, network: &Segmenter, card: &SegmenterCard, place: &Path, de
             let (own, affine, dim) = (first.affine.orientation(), first.affine, first.voxels.dim());
             let mut read = Vec::new();
             for (k, path) in channels.iter().enumerate() {
-                // The network does not see an absent channel, whatever it holds.
+                // The network was trained without an absent channel: its file is not read.
                 let channel = if is_absent(k) { Volume { voxels: Array3::zeros(dim), affine } } else { read_volume(path)? };
                 let aligned = channel.voxels.dim() == dim && channel.affine.agrees_with(&affine, dim);
                 ensure!(aligned, "{} is not on the grid of {shown}; resample it", path.display());
