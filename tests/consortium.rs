@@ -236,7 +236,7 @@ fn bad_configurations_name_the_file_and_the_fact() {
     };
     check(&text.replace("sites = [\"north\", \"south\"]", "sites = []"), &["run.toml", "0 sites"]);
     check(&text.replace("\"south\"", "\"north\""), &["run.toml", "north is listed twice"]);
-    check(&text.replace("rounds =", "ronds ="), &["run.toml", "unknown setting ronds"]);
+    check(&text.replace("rounds =", "ronds ="), &["run.toml", "unknown setting protocol.ronds; protocol has rounds, batch"]);
     check(&text.replace("images = \"tissue\"", "images = \"teeth\""), &["run.toml", "teeth"]);
     check(&text.replace("keys = \"keys\"", "keys = \"nowhere\""), &["nowhere/server.pem"]);
     check("name = ", &["run.toml"]);

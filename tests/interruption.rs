@@ -15,8 +15,8 @@ const TRAIN: [&str; 5] = ["train", "--arm", "AsynDgan", "--seed", "0"];
 
 fn run() -> Run {
     let mut run = smoke(Experiment::Table2, None);
-    run.settings.rounds = 60;
-    run.settings.checkpoint_every = 10;
+    run.settings.protocol.rounds = 60;
+    run.settings.protocol.checkpoint_every = 10;
     run
 }
 

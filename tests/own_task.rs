@@ -84,7 +84,7 @@ fn a_folder_of_images_becomes_a_table_and_then_masks() {
     let table = succeed(&experiment, at);
     assert!(table.contains("Site south lacks infrared, square."), "{table}");
     assert!(table.contains("# Shapes: segmentation") && table.contains("disc Dice") && table.contains("square Dice"), "{table}");
-    for arm in ["RealAll", "RealSubset-1", "RealSubset-2", "SynAll", "AsynDgan"] {
+    for arm in ["RealAll", "RealSubset-1 (north)", "RealSubset-2 (south)", "SynAll", "AsynDgan"] {
         assert!(table.contains(&format!("\n|{arm}|")), "no {arm}: {table}");
     }
     assert!(at.join("run/report.html").is_file());
@@ -96,7 +96,7 @@ fn a_folder_of_images_becomes_a_table_and_then_masks() {
     let generator = "run/seed-0/AsynDgan/generator.safetensors";
     succeed(&["synthesize", "--generator", generator, "--conditions", "Dataset007_Shapes/labelsTr", "--out", "synthetic"], at);
     succeed(
-        &["train-segmenter", "--cases", "synthetic/cases", "--profile", "smoke", "--set", "crop=32", "--out", "segmenter.safetensors"],
+        &["train-segmenter", "--cases", "synthetic/cases", "--profile", "smoke", "--set", "data.crop=32", "--out", "segmenter.safetensors"],
         at,
     );
     for vary in ["deformed", "recombined"] {

@@ -26,7 +26,7 @@ fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
         assert!(table.rows.iter().all(|r| r.metrics.len() == table.configuration.columns().len()));
         assert_eq!(table.configuration, run);
         // Every site sent one feedback a round.
-        let rounds = run.settings.rounds;
+        let rounds = run.settings.protocol.rounds;
         let traffic = &table.bytes["seed-0/AsynDgan"];
         assert_eq!(traffic.len(), sites as usize);
         assert!(traffic.values().all(|kinds| kinds["feedback"].messages == rounds && kinds["accept"].messages == 1));

@@ -1,14 +1,5 @@
-//! Writes libtorch's folder into every binary and test of a crate that links it, so that they start without exported variables.
-//! The crates that link libtorch share this file.
+//! Writes libtorch's folder into the tests of this crate.
 
-#[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
-pub(crate) fn main() {
-    // Naming one thing keeps cargo from running this again whenever any file of the crate changes.
-    println!("cargo:rerun-if-env-changed=DEP_TCH_LIBTORCH_LIB");
-    let Some(library) = std::env::var_os("DEP_TCH_LIBTORCH_LIB").map(std::path::PathBuf::from) else { return };
-    println!("cargo:rustc-link-arg=-Wl,-rpath,{}", library.display());
-    if library.join("libtorch_cuda.so").exists() {
-        // Nothing refers to CUDA's part by name; without this the linker would leave it out.
-        println!("cargo:rustc-link-arg=-Wl,--no-as-needed,-ltorch_cuda,--as-needed");
-    }
+fn main() {
+    asyndgan_libtorch::link();
 }

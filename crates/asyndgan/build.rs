@@ -1,8 +1,5 @@
 //! Writes into the program where libtorch lies, and what the program was built from.
 
-#[path = "../asyndgan-models/build.rs"]
-mod libtorch;
-
 use std::{fs, path::Path, process::Command};
 
 /// Crates of others whose version can change a result.
@@ -10,7 +7,7 @@ const CRATES: [&str; 6] = ["image", "ndarray", "nifti", "rand", "rand_chacha", "
 
 #[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
 fn main() {
-    libtorch::main();
+    asyndgan_libtorch::link();
     let root = Path::new("../..");
     // Commits and changes of any source change what the program was built from.
     let crates = fs::read_dir(root.join("crates")).into_iter().flatten().flatten();

@@ -25,12 +25,12 @@ pub fn prepared() -> &'static PathBuf {
     MADE.get_or_init(|| {
         let folder = tempfile::tempdir().expect("a folder").keep();
         let mut run = smoke(Experiment::Table2, None);
-        run.settings.sites = 2;
+        run.settings.data.sites = 2;
         // Four tiles of nine patches: the default policy asks for 32 cases of several patients.
-        run.settings.phantoms_per_site = 4;
-        run.settings.rounds = ROUNDS;
-        run.settings.checkpoint_every = 10;
-        run.settings.l1_weight = 0.0;
+        run.settings.data.phantoms_per_site = 4;
+        run.settings.protocol.rounds = ROUNDS;
+        run.settings.protocol.checkpoint_every = 10;
+        run.settings.protocol.l1_weight = 0.0;
         describe(&folder, &run);
         done(&folder, &["prepare"]);
         folder
@@ -62,7 +62,7 @@ impl Consortium {
         }
         let text = format!(
             "name = \"trial\"\nsites = [\"north\", \"south\"]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"run\"\nkeys = \"keys\"\n\
-             listen = \"127.0.0.1:{port}\"\ndevice = \"cpu\"\nkeep_alive_seconds = 1\n{extra}\n[settings]\nrounds = {ROUNDS}\ncheckpoint_every = 10\n"
+             listen = \"127.0.0.1:{port}\"\ndevice = \"cpu\"\nkeep_alive_seconds = 1\n{extra}\n[settings.protocol]\nrounds = {ROUNDS}\ncheckpoint_every = 10\n"
         );
         fs::write(this.path("run.toml"), text).expect("written");
         this

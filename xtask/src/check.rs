@@ -32,9 +32,27 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     step("documentation");
     succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;
+    step("fuzz targets");
+    for krate in ["data", "medio", "protocol"] {
+        let manifest = format!("crates/asyndgan-{krate}/fuzz/Cargo.toml");
+        let mut check = cargo(&["check", "--quiet", "--manifest-path", &manifest]);
+        check.env("CARGO_TARGET_DIR", root().join("target/fuzz"));
+        succeed(check)?;
+    }
+    step("packages");
+    // Without building them again: the workspace is built by the tests.
+    succeed(cargo(&["package", "--quiet", "--workspace", "--no-verify", "--allow-dirty", "--exclude", "xtask", "--exclude", "e2e"]))?;
     if !tested {
         step("tests");
         test()?;
+    }
+    step("many fault schedules");
+    let mut schedules = cargo(&["test", "--quiet", "--package", "asyndgan-protocol", "--tests"]);
+    schedules.env("PROPTEST_CASES", "100000");
+    succeed(schedules)?;
+    for example in ["prepare_data", "score_folders", "train_in_process", "segmenter", "consortium", "own_carrier"] {
+        step(&format!("example {example}"));
+        succeed(cargo(&["run", "--quiet", "--package", "asyndgan", "--example", example]))?;
     }
     for experiment in ["fig5", "table1"] {
         smoke(experiment, experiment, &[])?;

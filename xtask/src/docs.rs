@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Experiment, Profile, Settings};
+use asyndgan_paper::Settings;
 use clap::Parser as _;
 
 use self::commands::commands;
@@ -58,10 +58,9 @@ fn checked(page: &Path, text: &str) -> Result<()> {
         let is_theirs = ["data/brats2018", "data/monuseg"].iter().any(|theirs| path == *theirs || path.starts_with(&format!("{theirs}/")));
         ensure!(!is_path || is_theirs || root().join(path).exists(), "{path} does not exist");
     }
-    let settings = Settings::new(Experiment::Table2, Profile::Desk).plain();
     for part in text.split("--set ").skip(1) {
-        let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_' || c.is_ascii_digit()).collect();
-        ensure!(part.starts_with("NAME") || settings.contains_key(&name), "--set {name}: there is no such setting");
+        let name: String = part.chars().take_while(|c| c.is_ascii_lowercase() || "._".contains(*c) || c.is_ascii_digit()).collect();
+        ensure!(part.starts_with("SECTION.NAME") || Settings::exists(&name), "--set {name}: there is no such setting");
     }
     for command in commands(text, "cargo xtask") {
         // A synopsis is no command.
@@ -140,13 +139,13 @@ fn slug(heading: &str) -> String {
 fn examples(readme: &str) -> Result<()> {
     for block in readme.split("```rust\n").skip(1) {
         let block = block.split("```").next().unwrap_or_default();
-        let documented = format!("//! {}", block.trim_end().replace('\n', "\n//! "));
         let mut found = false;
         for entry in fs::read_dir(root().join("crates"))? {
-            let library = fs::read_to_string(entry?.path().join("src/lib.rs")).unwrap_or_default();
-            found |= library.contains(&documented);
+            // The README of a crate is the documentation of its library, whose examples are tests.
+            let library = fs::read_to_string(entry?.path().join("README.md")).unwrap_or_default();
+            found |= library.contains(block);
         }
-        ensure!(found, "README.md has an example that no crate's lib.rs has, so no test runs it:\n{block}");
+        ensure!(found, "README.md has an example that no crate's README has, so no test runs it:\n{block}");
     }
     Ok(())
 }
@@ -158,12 +157,12 @@ mod tests {
     #[test]
     fn what_is_wrong_in_a_page_is_found() {
         let page = root().join("README.md");
-        let good = "# A b\n[r]: clippy.toml\n<img src=\"LICENSE\">\n[x](Cargo.toml) [y](#a-b) `data/golden` `data/brats2018/x`\n```\ncargo xtask tidy   # fine\n[z](no)\n```\n";
+        let good = "# A b\n[r]: clippy.toml\n<img src=\"LICENSE-MIT\">\n[x](Cargo.toml) [y](#a-b) `data/golden` `data/brats2018/x`\n```\ncargo xtask tidy   # fine\n[z](no)\n```\n";
         checked(&page, &good.replace("[z](no)\n", "")).expect("all there");
         let wrong = |from: &str, to: &str| checked(&page, &good.replace("[z](no)\n", "").replace(from, to)).is_err();
         assert!(wrong("Cargo.toml", "Cargo.yaml"));
         assert!(wrong("clippy.toml", "clippy.yaml"));
-        assert!(wrong("LICENSE", "LICENCE"));
+        assert!(wrong("LICENSE-MIT", "LICENCE"));
         assert!(wrong("#a-b", "#b-a"));
         assert!(wrong("data/golden", "data/silver"));
         assert!(wrong("cargo xtask tidy", "cargo xtask untidy"));

@@ -33,7 +33,7 @@ const OPTIONS: &str = "Options of the program's command, as `asyndgan reproduce 
   --profile smoke|desk|paper   a minute, an hour per seed, or days on a GPU
   --data DIR                   real images; without them, phantoms
   --seeds N                    seeds 0 to N - 1
-  --set NAME=VALUE             change a setting of the profile; repeatable
+  --set SECTION.NAME=VALUE     change a setting of the profile; repeatable
   --arms ARM,ARM               compute only these rows of the table
   --validate                   score validation patients
   --device auto|cpu|cuda

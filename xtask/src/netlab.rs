@@ -68,8 +68,11 @@ impl Lab {
     /// Prepares phantoms, four patients per hospital.
     fn prepare(&self) -> Result<()> {
         let experiment = Experiment::Table2;
-        let smoke = Settings::new(experiment, Profile::Smoke);
-        let settings = Settings { sites: HOSPITALS, rounds: ROUNDS, checkpoint_every: 20, phantoms_per_site: 4, ..smoke };
+        let mut settings = Settings::new(experiment, Profile::Smoke);
+        settings.data.sites = HOSPITALS;
+        settings.data.phantoms_per_site = 4;
+        settings.protocol.rounds = ROUNDS;
+        settings.protocol.checkpoint_every = 20;
         let run = Run::phantoms(experiment, Profile::Smoke, settings);
         let folder = self.place.join("data");
         fs::create_dir_all(&folder)?;
@@ -108,7 +111,7 @@ impl Lab {
         let names: Vec<String> = (1..=HOSPITALS).map(|h| format!("\"hospital-{h}\"")).collect();
         let text = format!(
             "name = \"netlab\"\nsites = [{}]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"{run}\"\nkeys = \"keys\"\nlisten = \"0.0.0.0:{PORT}\"\n\
-             device = \"cpu\"\nkeep_alive_seconds = 2\n[settings]\nrounds = {ROUNDS}\ncheckpoint_every = 20\n",
+             device = \"cpu\"\nkeep_alive_seconds = 2\n[settings.protocol]\nrounds = {ROUNDS}\ncheckpoint_every = 20\n",
             names.join(", ")
         );
         fs::write(self.place.join(format!("{run}.toml")), text)?;

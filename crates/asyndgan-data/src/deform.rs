@@ -1,6 +1,6 @@
 //! Random deformation of conditions.
 
-use asyndgan_task::{IGNORED, Task};
+use asyndgan_task::{IGNORED, Task, UNMARKED};
 use ndarray::{Array2, ArrayView2};
 use rand::{Rng, seq::IndexedRandom as _};
 
@@ -61,7 +61,7 @@ pub fn deformed(task: &Task, condition: ArrayView2<u8>, rng: &mut impl Rng) -> A
         let outline = mask::contour(mask::filled(foreground.view()).view());
         for (found, (&inside, &on)) in made.iter_mut().zip(foreground.iter().zip(&outline)) {
             match *found {
-                0 | IGNORED if on => *found = code,
+                0 | IGNORED | UNMARKED if on => *found = code,
                 // A dilated class does not leave the body.
                 class if task.is_class(class) && !inside => *found = 0,
                 _ => {}
@@ -90,7 +90,7 @@ fn change(condition: &mut Array2<u8>, code: u8, background: u8, morphology: Morp
         Morphology::Dilate => {
             let grown = mask::eroded(marked.mapv(|marked| !marked).view());
             condition.zip_mut_with(&grown, |found, &outside| {
-                if (*found == 0 || *found == IGNORED) && !outside {
+                if matches!(*found, 0 | IGNORED | UNMARKED) && !outside {
                     *found = code;
                 }
             });

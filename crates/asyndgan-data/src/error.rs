@@ -13,12 +13,12 @@ pub enum Error {
     #[error(transparent)]
     Task(#[from] TaskError),
     /// An operating system error.
-    #[error("cannot read or write {path}: {cause}")]
+    #[error("cannot read or write {path}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// A prepared file is damaged.
     #[error("{path} is unreadable: {fact}; prepare it again")]
@@ -72,7 +72,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> Self {
-        |cause| Self::Io { path: path.into(), cause }
+        |source| Self::Io { path: path.into(), source }
     }
 
     pub(crate) fn unreadable(path: &Path, fact: impl std::fmt::Display) -> Self {

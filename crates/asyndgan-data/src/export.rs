@@ -9,7 +9,7 @@ use ndarray::Axis;
 
 use asyndgan_files::Access;
 use asyndgan_medio::{Affine, Description, Volume, write_grey, write_instances, write_labels, write_rgb, write_volume};
-use asyndgan_task::{IGNORED, ImageKind, Task};
+use asyndgan_task::{IGNORED, ImageKind, Task, UNMARKED};
 
 use crate::{CaseSet, Error};
 
@@ -84,7 +84,7 @@ impl Export {
     fn labels(&self, cases: &CaseSet) -> Result<Vec<(u32, String)>, Error> {
         let mut labels: Vec<(u32, String)> = (1..).zip(self.task.classes.iter().map(|class| class.name.clone())).collect();
         for case in 0..cases.len() {
-            if cases.condition(case)?.iter().any(|&code| code == IGNORED) {
+            if cases.condition(case)?.iter().any(|&code| code == IGNORED || code == UNMARKED) {
                 labels.push((self.ignore_label(), "ignore".into()));
                 break;
             }
@@ -121,7 +121,7 @@ impl Export {
             };
             let mask = masks.join(format!("{}{ending}", case.id));
             let labels = case.condition.mapv(|code| match code {
-                IGNORED => self.ignore_label(),
+                IGNORED | UNMARKED => self.ignore_label(),
                 _ if self.task.is_class(code) => code.into(),
                 _ => 0,
             });

@@ -1,15 +1,14 @@
 //! Turns volumes and pictures into inputs for the networks, as a task describes.
 
+mod pictures;
+mod volumes;
+
 use std::path::Path;
 
-use asyndgan_task::{Absent, Channel, IGNORED, ImageDescription, ImageKind, LabelKind, SliceAxis, Task};
-use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView3, ArrayView4, Axis, Slice};
+use asyndgan_task::{Absent, Channel, IGNORED, ImageDescription, ImageKind, Task, UNMARKED};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView3, ArrayView4, Axis, Slice};
 
-use crate::{
-    Case, Error, Placement, StainReference, Study, TestCase, Windows, bilinear, check_intensities, check_stain, mask, nearest,
-    normalise::{is_foreground, normalise},
-    reinhard, window,
-};
+use crate::{Case, Error, Placement, Study, TestCase, check_intensities, check_stain, mask};
 
 /// How the images of a task become inputs of the networks.
 ///
@@ -104,9 +103,15 @@ impl Preparation<'_> {
         (0..self.task.channels.len()).filter(|&k| self.absent.is_channel_absent(self.task, k)).collect()
     }
 
+    /// Indices of the classes that the data do not mark.
+    pub fn absent_classes(&self) -> Vec<usize> {
+        let classes = self.task.classes.iter().enumerate();
+        classes.filter(|(_, class)| self.absent.classes.contains(&class.name)).map(|(class, _)| class).collect()
+    }
+
     /// The training cases of a study: its slices with enough marked pixels, or the patches that cover a picture. Channels that
-    /// the data do not have are 0. Pixels that were not annotated have the code [`IGNORED`]: those with the ignore label, and,
-    /// if the data lack classes, those of background.
+    /// the data do not have are 0. Pixels with the ignore label have the code [`IGNORED`]. If the data lack classes, background has
+    /// the code [`UNMARKED`].
     ///
     /// # Reference
     /// Section 4.1. The public code scales every slice separately, so that the same tissue differs between slices; 16
@@ -120,13 +125,12 @@ impl Preparation<'_> {
         cases
     }
 
-    /// Sets absent channels to 0, and marks pixels of absent classes and of background as not annotated.
+    /// Sets absent channels to 0. Background may show what the site does not mark.
     fn leave_out_absent(&self, cases: &mut Vec<Case>) {
         if self.absent.is_none() {
             return;
         }
-        let absent_codes: Vec<u8> =
-            (1..).zip(&self.task.classes).filter(|(_, class)| self.absent.classes.contains(&class.name)).map(|(code, _)| code).collect();
+        let absent_codes: Vec<u8> = self.absent_classes().into_iter().map(|class| class as u8 + 1).collect();
         for case in cases.iter_mut() {
             for channel in self.absent_channels() {
                 case.image.index_axis_mut(Axis(0), channel).fill(0.0);
@@ -136,7 +140,7 @@ impl Preparation<'_> {
                 let body = foreground(self.task, case.condition.view());
                 case.condition.zip_mut_with(&body, |code, &inside| {
                     if *code == 0 && inside || absent_codes.contains(code) {
-                        *code = IGNORED;
+                        *code = UNMARKED;
                     }
                 });
             }
@@ -213,121 +217,6 @@ impl Preparation<'_> {
         self.task.outline.then(|| highest.unwrap_or(0) + 1)
     }
 
-    fn slices(&self, study: &Study) -> Vec<Case> {
-        let scaled = self.scaled(study.images.view());
-        let mut cases = Vec::new();
-        for (z, plane) in study.labels.outer_iter().enumerate() {
-            if !self.is_marked_enough(plane) {
-                continue;
-            }
-            let codes = plane.mapv(|label| self.task.code_of(label).unwrap_or(IGNORED));
-            let inside = self.outline_channel().filter(|_| self.task.outline).map(|k| {
-                let normalisation = self.task.channels[k].normalisation;
-                study.images.index_axis(Axis(0), k).index_axis(Axis(0), z).mapv(|v| is_foreground(normalisation, v))
-            });
-            let condition = self.slice_condition(codes.view(), inside.as_ref().map(Array2::view), study.spacing_mm);
-            // A structure of few pixels may vanish when the slice shrinks: such a slice has no condition to learn from.
-            if self.shows_class(&condition) {
-                cases.push(Case { id: format!("{}#{z}", study.id), image: self.slice_image(&scaled, z, study.spacing_mm), condition });
-            }
-        }
-        cases
-    }
-
-    fn patches(&self, study: &Study) -> Vec<Case> {
-        let image = self.picture(study.images.index_axis(Axis(1), 0));
-        let (_, rows, columns) = image.dim();
-        let condition = self.picture_condition(study.labels.index_axis(Axis(0), 0));
-        let starts = Windows::covering(rows, columns, self.size);
-        let case = |&(top, left): &(usize, usize)| Case {
-            id: format!("{}#{top},{left}", study.id),
-            image: window(image.view(), top, left, self.size).to_owned(),
-            condition: window(condition.view(), top, left, self.size).to_owned(),
-        };
-        starts.starts().iter().map(case).filter(|case| case.condition.iter().any(|&code| code != IGNORED)).collect()
-    }
-
-    /// Every channel of a volume in [-1, 1].
-    fn scaled(&self, images: ArrayView4<f32>) -> Array4<f32> {
-        let mut scaled = Array4::zeros(images.raw_dim());
-        for (k, channel) in self.present_channels() {
-            scaled.index_axis_mut(Axis(0), k).assign(&normalise(channel.normalisation, images.index_axis(Axis(0), k)));
-        }
-        scaled
-    }
-
-    fn placement(&self, rows: usize, columns: usize, spacing_mm: [f64; 3]) -> Placement {
-        Placement::in_square(rows, columns, [spacing_mm[1], spacing_mm[2]], self.size)
-    }
-
-    /// One slice of all channels, resized and padded with the lowest intensity.
-    fn slice_image(&self, scaled: &Array4<f32>, z: usize, spacing_mm: [f64; 3]) -> Array3<f32> {
-        let (channels, _, rows, columns) = scaled.dim();
-        let content = self.placement(rows, columns, spacing_mm);
-        let resized = bilinear(scaled.index_axis(Axis(1), z), content.rows, content.columns);
-        let mut image = Array3::from_elem((channels, self.size, self.size), -1.0);
-        content.of_mut(image.view_mut()).assign(&resized);
-        image
-    }
-
-    fn volume(&self, id: &str, images: ArrayView4<f32>, spacing_mm: [f64; 3], slices: std::ops::Range<usize>) -> TestCase {
-        let scaled = self.scaled(images);
-        let (channels, _, rows, columns) = scaled.dim();
-        let mut prepared = Array4::zeros((slices.len(), channels, self.size, self.size));
-        for (mut image, z) in prepared.outer_iter_mut().zip(slices.clone()) {
-            image.assign(&self.slice_image(&scaled, z, spacing_mm));
-        }
-        let truth = Array3::zeros((slices.len(), rows, columns));
-        TestCase { id: id.into(), images: prepared, content: self.placement(rows, columns, spacing_mm), truth, spacing_mm }
-    }
-
-    /// Classes at the size of the networks, with the outline of what is inside on the original grid: a line would not
-    /// survive the resizing.
-    fn slice_condition(&self, codes: ArrayView2<u8>, inside: Option<ArrayView2<bool>>, spacing_mm: [f64; 3]) -> Array2<u8> {
-        let (rows, columns) = codes.dim();
-        let content = self.placement(rows, columns, spacing_mm);
-        let mut resized = nearest(codes, content.rows, content.columns);
-        if let (Some(inside), Some(code)) = (inside, self.task.outline_code()) {
-            let outline = mask::contour(mask::filled(nearest(inside, content.rows, content.columns).view()).view());
-            resized.zip_mut_with(&outline, |found, &on| {
-                if *found == 0 && on {
-                    *found = code;
-                }
-            });
-        }
-        let mut condition = Array2::zeros((self.size, self.size));
-        content.of_mut(condition.view_mut()).assign(&resized);
-        condition
-    }
-
-    fn picture(&self, image: ArrayView3<f32>) -> Array3<f32> {
-        let (channels, rows, columns) = image.dim();
-        let (height, width) = (rows / self.downsampling, columns / self.downsampling);
-        let resized = if self.task.is_stained() {
-            bilinear(reinhard(image, &StainReference::HAEMATOXYLIN_EOSIN).view(), height, width)
-        } else {
-            bilinear(image, height, width)
-        };
-        let mut scaled = Array3::zeros((channels, height, width));
-        for (k, channel) in self.task.channels.iter().enumerate() {
-            let plane = resized.slice_axis(Axis(0), Slice::from(k..=k));
-            scaled.slice_axis_mut(Axis(0), Slice::from(k..=k)).assign(&normalise(channel.normalisation, plane));
-        }
-        scaled
-    }
-
-    /// The codes of a picture's mask, downsampled; instances are separated where they touch.
-    fn picture_condition(&self, labels: ArrayView2<u32>) -> Array2<u8> {
-        let (rows, columns) = labels.dim();
-        let labels = nearest(labels, rows / self.downsampling, columns / self.downsampling);
-        let codes = labels.mapv(|label| self.task.code_of(label).unwrap_or(IGNORED));
-        if self.task.labels == LabelKind::Classes {
-            return codes;
-        }
-        let apart = mask::cut_apart(labels.view());
-        Array2::from_shape_fn(codes.dim(), |at| if codes[at] == IGNORED { IGNORED } else { u8::from(apart[at]) })
-    }
-
     fn is_marked_enough(&self, labels: ArrayView2<u32>) -> bool {
         let is_class = |label: &&u32| **label > 0 && self.task.code_of(**label).is_some_and(|code| self.task.is_class(code));
         labels.iter().filter(is_class).count() >= self.task.marked_pixels_min
@@ -343,26 +232,16 @@ pub(crate) fn foreground(task: &Task, condition: ArrayView2<u8>) -> Array2<bool>
     if task.outline { mask::filled(condition.mapv(|code| code > 0).view()) } else { Array2::from_elem(condition.dim(), true) }
 }
 
-/// The code of background inside the foreground of a condition: [`IGNORED`] if most of it was not annotated.
+/// The code of background inside the foreground of a condition: the most frequent of 0, [`UNMARKED`] and [`IGNORED`].
 pub(crate) fn background_code(condition: ArrayView2<u8>, foreground: ArrayView2<bool>) -> u8 {
     let count = |wanted: u8| condition.iter().zip(foreground).filter(|&(&code, &inside)| inside && code == wanted).count();
-    if count(IGNORED) > count(0) { IGNORED } else { 0 }
-}
-
-/// Brings a volume `[z, y, x]` to the order slices, rows, columns of an axis.
-pub fn along<T: Clone>(axis: SliceAxis, volume: Array3<T>) -> Array3<T> {
-    let permuted = volume.permuted_axes(axis.order());
-    permuted.as_standard_layout().into_owned()
-}
-
-/// Brings a volume of slices, rows and columns back to `[z, y, x]`.
-pub fn back_from<T: Clone>(axis: SliceAxis, volume: Array3<T>) -> Array3<T> {
-    volume.permuted_axes(axis.inverse_order()).as_standard_layout().into_owned()
+    [IGNORED, UNMARKED, 0].into_iter().max_by_key(|&code| count(code)).unwrap_or(0)
 }
 
 #[cfg(test)]
 #[allow(clippy::float_cmp, reason = "exact values are expected")]
 mod tests {
+    use ndarray::Array4;
     use rand::SeedableRng;
     use rand_chacha::ChaCha8Rng;
 
@@ -453,16 +332,6 @@ mod tests {
     }
 
     #[test]
-    fn axes_are_brought_back() {
-        let volume = Array3::from_shape_fn((2, 3, 4), |(z, y, x)| 100 * z + 10 * y + x);
-        for (axis, dim) in [(SliceAxis::Axial, (2, 3, 4)), (SliceAxis::Coronal, (3, 2, 4)), (SliceAxis::Sagittal, (4, 2, 3))] {
-            let turned = along(axis, volume.clone());
-            assert_eq!(turned.dim(), dim);
-            assert_eq!(back_from(axis, turned), volume);
-        }
-    }
-
-    #[test]
     fn patches_without_an_annotated_pixel_are_left_out() {
         let text = r#"
             name = "glands"
@@ -500,8 +369,8 @@ mod tests {
             assert_eq!(case.image.index_axis(Axis(0), 1), same.image.index_axis(Axis(0), 1));
             let body = mask::filled(same.condition.mapv(|code| code > 0).view());
             let expected = Array2::from_shape_fn(body.dim(), |at| match same.condition[at] {
-                0 if body[at] => IGNORED,
-                2 => IGNORED,
+                0 if body[at] => UNMARKED,
+                2 => UNMARKED,
                 code => code,
             });
             assert_eq!(case.condition, expected);

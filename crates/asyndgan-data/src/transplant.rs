@@ -1,4 +1,4 @@
-use asyndgan_task::{IGNORED, Task};
+use asyndgan_task::{IGNORED, Task, UNMARKED};
 use ndarray::{Array2, ArrayView2};
 
 use crate::preparation::{background_code, foreground};
@@ -18,7 +18,7 @@ pub fn transplant(task: &Task, outline: ArrayView2<u8>, classes: ArrayView2<u8>,
     let foreground = foreground(task, outline);
     let fill = background_code(outline, foreground.view());
     let mut condition = Array2::from_shape_fn(outline.dim(), |at| match outline[at] {
-        found if found == code || found == IGNORED => found,
+        found if found == code || found == IGNORED || found == UNMARKED => found,
         _ if foreground[at] => fill,
         _ => 0,
     });

@@ -7,7 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-use crate::{Error, target};
+use crate::{Error, target, target::possible_targets};
 
 /// Training settings of a segmenter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,11 +69,13 @@ pub fn train_segmenter(
             })
             .collect();
         let read = |i: usize| Ok((cases.read(i)?, cases.absent_channels(i)));
+        let possible: Vec<bool> = chosen.iter().flat_map(|&i| possible_targets(task, cases.absent_classes(i))).collect();
+        let possible = Tensor::from_slice(&possible).view([chosen.len() as i64, -1]);
         let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
         let logits = segmenter.learn(&images.to_device(device), &mut noise);
-        let loss = loss::segmentation(&logits, &targets.to_device(device));
+        let loss = loss::segmentation(&logits, &targets.to_device(device), Some(&possible.to_device(device)));
         let told = (step % LOSS_EVERY == 0).then(|| loss.double_value(&[]));
         if told.is_some_and(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { step });

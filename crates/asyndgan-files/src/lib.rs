@@ -1,18 +1,4 @@
-//! Writes files atomically and durably, and privately if they contain patient data.
-//!
-//! A file appears under its name with all of its bytes or not at all: it is written to a temporary file in the same
-//! folder, synchronised, and renamed. Then the folder is synchronised, so that a power failure does not undo the
-//! rename. Private files have mode 0600 and private folders mode 0700, under any umask. The crate is independent of
-//! file formats.
-//!
-//! ```
-//! # let folder = tempfile::tempdir()?;
-//! use asyndgan_files::{Access, write};
-//! let path = folder.path().join("record.json");
-//! write(&path, Access::Private, b"{}")?;
-//! assert_eq!(std::fs::read(&path)?, b"{}");
-//! # Ok::<(), std::io::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -132,6 +118,16 @@ fn create(partial: &Path, access: Access) -> io::Result<File> {
     #[cfg(unix)]
     options.mode(if access == Access::Private { 0o600 } else { 0o666 });
     options.open(partial)
+}
+
+/// Renames a file durably; an existing file of the new name is replaced.
+///
+/// # Errors
+/// The operating system's error, for example across file systems.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    sync_folder(to)?;
+    sync_folder(from)
 }
 
 fn publish(partial: &Path, path: &Path, written: io::Result<()>) -> io::Result<()> {

@@ -130,6 +130,10 @@ impl DataSet {
             [Layout::Monuseg] => monuseg::find(folder, &entries)?,
             [Layout::NnUnet] => nnunet::find(folder)?,
             [Layout::Pairs] => pairs::find(folder)?,
+            [] if folder.parent().is_some_and(nnunet::fits) => {
+                let fact = "it is a part of an nnU-Net data set; name the folder that has dataset.json";
+                return Err(Error::unsupported(folder, fact));
+            }
             [] => {
                 return Err(match brats::unused_volume(folder)? {
                     Some(SkippedFile { path, reason, .. }) => {
@@ -143,6 +147,7 @@ impl DataSet {
                 return Err(Error::Ambiguous { path: folder.into(), candidates });
             }
         };
+        tracing::debug!(folder = %folder.display(), layout = %found.layout, cases = found.cases.len(), "data set found");
         found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         found.cases.sort_by(|a, b| a.id.cmp(&b.id));
         if found.cases.is_empty() {

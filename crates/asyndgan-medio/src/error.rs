@@ -5,12 +5,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// An operating system error.
-    #[error("cannot read or write {path}: {cause}")]
+    #[error("cannot read or write {path}")]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The system's error.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// The file is damaged, or its content does not match its name.
     #[error("{path} is unreadable: {fact}; replace it with an intact copy")]
@@ -129,7 +129,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn io(path: &std::path::Path) -> impl Fn(std::io::Error) -> Self {
-        |cause| Self::Io { path: path.into(), cause }
+        |source| Self::Io { path: path.into(), source }
     }
 
     pub(crate) fn unreadable(path: &std::path::Path, fact: impl std::fmt::Display) -> Self {

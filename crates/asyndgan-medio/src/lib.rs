@@ -1,25 +1,4 @@
-//! Medical images and data sets as plain arrays. This is the only crate that parses image files.
-//!
-//! It does not know tasks, networks, sites or the protocol. The most important types are [`Volume`], a NIfTI, NRRD or
-//! MetaImage file or a DICOM series with its position in the patient; [`DataSet`], the contents of a data set folder;
-//! and [`Subject`], one case of it in memory.
-//!
-//! ```
-//! use asyndgan_medio::{Affine, Orientation, Volume, read_volume, write_volume};
-//! # let folder = tempfile::tempdir()?;
-//! let path = folder.path().join("t2.nii.gz");
-//! let voxels = ndarray::Array3::from_shape_fn((4, 3, 2), |(k, j, i)| (100 * k + 10 * j + i) as f32);
-//! write_volume(&path, &Volume { voxels, affine: Affine::scaling([1.0, 1.0, 2.5]) })?;
-//! let found = read_volume(&path)?.oriented(Orientation::LPS);
-//! assert_eq!((found.spacing_mm(), found.voxels[[3, 0, 0]]), ([2.5, 1.0, 1.0], 321.0));
-//! # Ok::<(), Box<dyn std::error::Error>>(())
-//! ```
-//!
-//! **Invariant:** no image type can be serialised into a message: none implements `Serialize`.
-//! **Invariant:** a malformed file is an error, never a panic, and allocations are limited to what the file's size can
-//! justify.
-//! **Invariant:** no DICOM element that names a patient, physician or institution is kept, and no identifier is
-//! returned.
+#![doc = include_str!("../README.md")]
 
 mod affine;
 mod aperio;

@@ -1,20 +1,4 @@
-//! Segmentation metrics on plain arrays.
-//!
-//! Independent of files, networks and tensor libraries: the input is boolean masks, integer label maps and spacings in
-//! millimetres. The main types are [`Confusion`] for overlap, [`SurfaceDistances`] for distances between surfaces, [`Overlaps`]
-//! for instances, [`Undefined`], the reason why a metric has no value, and [`Convention`], the choices on which implementations
-//! disagree; store one with every result. [`score_masks`] and [`score_instances`] compute all metrics at once.
-//!
-//! ```
-//! use ndarray::arr2;
-//! let truth = arr2(&[[true, true], [false, false]]);
-//! let prediction = arr2(&[[true, false], [false, false]]);
-//! let overlap = asyndgan_metrics::Confusion::of(truth.view(), prediction.view());
-//! assert_eq!(overlap.dice(), Ok(2.0 / 3.0));
-//! ```
-//!
-//! **Invariant:** no function returns NaN; a metric without a value is an [`Undefined`] with its reason.
-//! **Invariant:** randomness comes only from the generator that the caller passes.
+#![doc = include_str!("../README.md")]
 
 mod assignment;
 mod boundary;

@@ -26,7 +26,9 @@ fn losses(c: &mut Criterion) {
         });
     }
     let (logits, target) = (waves(&[8, 3, 64, 64]), waves(&[8, 64, 64]).gt(0.0).to_kind(Kind::Int64));
-    c.bench_function("loss of a segmenter, batch 8, 3 classes, 64x64", |b| b.iter(|| black_box(loss::segmentation(&logits, &target))));
+    c.bench_function("loss of a segmenter, batch 8, 3 classes, 64x64", |b| {
+        b.iter(|| black_box(loss::segmentation(&logits, &target, None)));
+    });
 }
 
 fn networks(c: &mut Criterion) {

@@ -59,7 +59,7 @@ pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: O
     let bytes = safetensors::serialize(views, Some([(NOTES.to_owned(), notes)].into()))
         .map_err(|e| Error::Unreadable { path: path.into(), fact: e.to_string() })?;
     // Discriminators and masks are about patients. The owner of a generator can make it public.
-    write(path, Access::Private, &bytes).map_err(|cause| Error::Io { path: path.into(), cause })
+    write(path, Access::Private, &bytes).map_err(|source| Error::Io { path: path.into(), source })
 }
 
 /// SHA-256 over names, types, shapes and elements, in the order of the names.
@@ -102,7 +102,7 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 /// # Errors
 /// [`Error::Io`], or [`Error::Unreadable`] for a damaged file.
 pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
-    let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let notes = Notes::of(&header).map_err(|e| unreadable(e.to_string()))?;
@@ -115,7 +115,7 @@ pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
 /// [`Error::Io`], or [`Error::Unreadable`] for a damaged file, a digest mismatch, or an unsupported element type.
 pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
-    let bytes = fs::read(path).map_err(|cause| Error::Io { path: path.into(), cause })?;
+    let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
     if let Some(notes) = Notes::of(&header).map_err(|e| unreadable(e.to_string()))? {

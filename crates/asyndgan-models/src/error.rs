@@ -5,12 +5,12 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum Error {
     /// A file cannot be read or written.
-    #[error("cannot read or write {path}: {cause}")]
+    #[error("cannot read or write {path}")]
     Io {
         /// The file.
         path: PathBuf,
         /// The error of the operating system.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// The file is not a safetensors file, or is damaged.
     #[error("{path} is unreadable: {fact}; delete it to start over, or replace it with an intact copy")]

@@ -85,12 +85,52 @@ impl Game {
 /// The target of a pixel that was not annotated.
 pub const NOT_ANNOTATED: i64 = 255;
 
-/// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background. Pixels whose target is
-/// [`NOT_ANNOTATED`] do not count.
+/// The target of a pixel that is background, or belongs to a class that was not marked.
+pub const UNMARKED: i64 = 254;
+
+/// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background.
+///
+/// Pixels whose target is [`NOT_ANNOTATED`] do not count. A pixel whose target is [`UNMARKED`] has one of the classes that `possible`
+/// lists for its image: the cross-entropy is that of their sum, and the Dice of all other classes counts the pixel as not theirs. Without
+/// `possible`, or if it lists no class, such a pixel does not count either.
 ///
 /// # Shapes
-/// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, to a scalar.
-pub fn segmentation(logits: &Tensor, target: &Tensor) -> Tensor {
+/// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, possible classes (booleans)
+/// `[batch, classes]`, to a scalar.
+///
+/// # Reference
+/// Shi et al., Marginal loss and exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 2021: the
+/// marginal loss.
+pub fn segmentation(logits: &Tensor, target: &Tensor, possible: Option<&Tensor>) -> Tensor {
+    let unmarked = target.eq(UNMARKED);
+    if !bool::try_from(unmarked.any()).unwrap_or(true) {
+        return of_marked(logits, target);
+    }
+    let classes = logits.size()[1];
+    let nothing = Tensor::zeros([logits.size()[0], classes], (Kind::Bool, logits.device()));
+    // [batch, classes, 1, 1]
+    let possible = possible.unwrap_or(&nothing).to_kind(Kind::Bool).unsqueeze(2).unsqueeze(3);
+    let is_known = possible.any_dim(1, false);
+    let unmarked = unmarked.logical_and(&is_known);
+    let annotated = target.less(UNMARKED);
+    let log_probability = logits.log_softmax(1, Kind::Float);
+    let of_possible = log_probability.masked_fill(&possible.logical_not(), f64::NEG_INFINITY);
+    // Where nothing is possible, the value is not used, but must be a number for the gradient.
+    let of_possible = of_possible.where_self(&is_known.unsqueeze(1), &log_probability).logsumexp([1].as_slice(), false);
+    let class = target.masked_fill(&annotated.logical_not(), 0);
+    let of_class = log_probability.gather(1, &class.unsqueeze(1), false).squeeze_dim(1);
+    let weight = |mask: &Tensor| mask.to_kind(Kind::Float);
+    let counted = (weight(&annotated) + weight(&unmarked)).sum(Kind::Float).clamp_min(1.0);
+    let cross_entropy = -((&of_class * weight(&annotated)) + (&of_possible * weight(&unmarked))).sum(Kind::Float) / counted;
+    // A pixel counts for a class if it is known whether it belongs to it.
+    let is_other = unmarked.unsqueeze(1).logical_and(&possible.logical_not());
+    let decided = annotated.unsqueeze(1).logical_or(&is_other).to_kind(Kind::Float);
+    let one_hot = class.one_hot(classes).permute([0, 3, 1, 2]).to_kind(Kind::Float) * weight(&annotated).unsqueeze(1);
+    cross_entropy + 1.0 - dice(&(log_probability.exp() * decided), &one_hot)
+}
+
+/// The loss if no pixel is [`UNMARKED`].
+fn of_marked(logits: &Tensor, target: &Tensor) -> Tensor {
     let annotated = target.not_equal(NOT_ANNOTATED);
     let (all, counted) = (target.numel() as i64, annotated.sum(Kind::Int64).int64_value(&[]));
     let cross_entropy = if counted == 0 {
@@ -109,7 +149,12 @@ pub fn segmentation(logits: &Tensor, target: &Tensor) -> Tensor {
         let classified = target.masked_fill(&annotated.logical_not(), classes);
         (&probability * annotated.unsqueeze(1).to_kind(Kind::Float), planes(&classified, classes + 1))
     };
+    cross_entropy + 1.0 - dice(&probability, &one_hot)
+}
+
+/// The mean soft Dice of all classes except the background, over the whole batch.
+fn dice(probability: &Tensor, one_hot: &Tensor) -> Tensor {
     let sum = |x: &Tensor| x.sum_dim_intlist([0, 2, 3].as_slice(), false, Kind::Float);
-    let dice = (sum(&(&probability * &one_hot)) * 2.0 + 1.0) / (sum(&probability) + sum(&one_hot) + 1.0);
-    cross_entropy + 1.0 - dice.narrow(0, 1, classes - 1).mean(Kind::Float)
+    let dice = (sum(&(probability * one_hot)) * 2.0 + 1.0) / (sum(probability) + sum(one_hot) + 1.0);
+    dice.narrow(0, 1, probability.size()[1] - 1).mean(Kind::Float)
 }

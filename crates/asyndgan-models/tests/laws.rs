@@ -8,7 +8,10 @@ use asyndgan_models::{
     read_about, read_tensors, write_described, write_tensors,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
-use tch::{Device, Kind, Tensor};
+use tch::{
+    Device, Kind, Tensor,
+    nn::{self, OptimizerConfig as _},
+};
 
 fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
@@ -273,6 +276,29 @@ fn adam_takes_its_textbook_first_steps() {
 }
 
 #[test]
+fn adam_takes_the_steps_of_pytorch() {
+    let config = GeneratorConfig::Perceptron { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
+    let generator = Generator::new(&config, Device::Cpu, &mut rng(0));
+    let settings = AdamConfig { learning_rate: 0.05, beta_1: 0.5, beta_2: 0.9 };
+    let mut adam = Adam::new(settings, &generator.parameters);
+    // The same parameters under libtorch's own optimiser.
+    let theirs = nn::VarStore::new(Device::Cpu);
+    let flat = theirs.root().var_copy("flat", &generator.parameters.flat().copy());
+    let mut optimiser = nn::Adam { beta1: 0.5, beta2: 0.9, wd: 0.0, eps: 1e-8, amsgrad: false }.build(&theirs, 0.05).expect("an optimiser");
+    for step in 0..4 {
+        // Gradients of changing sign and size: every step depends on both moments of those before.
+        let gradient =
+            ((Tensor::arange(flat.numel() as i64, (Kind::Float, Device::Cpu)) + f64::from(step)) * 1.7).sin() * f64::from(step + 1);
+        adam.step(&generator.parameters, &gradient, 1.0);
+        optimiser.zero_grad();
+        (&flat * &gradient).sum(Kind::Float).backward();
+        optimiser.step();
+        let apart = (generator.parameters.flat() - &flat).abs().max().double_value(&[]);
+        assert!(apart < 1e-6, "step {step}: {apart}");
+    }
+}
+
+#[test]
 fn weights_survive_a_file_and_refuse_another_network() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("generator.safetensors");
@@ -295,7 +321,7 @@ fn a_segmenter_learns_one_image() {
     let target = image.gt(0.3).squeeze_dim(1).to_kind(Kind::Int64);
     let mut adam = Adam::new(AdamConfig { learning_rate: 1e-2, beta_1: 0.9, beta_2: 0.999 }, &segmenter.parameters);
     for step in 0..60 {
-        let loss = loss::segmentation(&segmenter.learn(&image, &mut Noise::new(vec![(4, rng(step))])), &target);
+        let loss = loss::segmentation(&segmenter.learn(&image, &mut Noise::new(vec![(4, rng(step))])), &target, None);
         adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), 1.0);
     }
     let right = segmenter.segment(&image).argmax(1, false).eq_tensor(&target).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);

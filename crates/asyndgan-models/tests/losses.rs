@@ -3,7 +3,7 @@
 
 use asyndgan_models::loss::{self, Game};
 use proptest::prelude::*;
-use tch::{Kind, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
@@ -63,12 +63,63 @@ proptest! {
     }
 
     #[test]
+    fn the_l1_term_pulls_towards_the_real_image(pixels in proptest::collection::vec((-1_f32..1.0, -1_f32..1.0), 6), weight in 0.5..200.0) {
+        let (synthetic, real): (Vec<f32>, Vec<f32>) = pixels.into_iter().unzip();
+        let logits = Tensor::zeros([1, 1, 2, 3], (Kind::Float, tch::Device::Cpu));
+        let image = Tensor::from_slice(&synthetic).view([1, 1, 2, 3]).set_requires_grad(true);
+        let target = Tensor::from_slice(&real).view([1, 1, 2, 3]);
+        let with = Game::CrossEntropy.generator(&logits, &image, &target, weight);
+        let without = Game::CrossEntropy.generator(&logits, &image, &target, 0.0);
+        let mean: f64 = synthetic.iter().zip(&real).map(|(s, r)| f64::from((s - r).abs())).sum::<f64>() / 6.0;
+        prop_assert!((with.double_value(&[]) - without.double_value(&[]) - weight * mean).abs() < 1e-4 * weight);
+        let pull = Tensor::run_backward(&[&with], &[&image], false, false).swap_remove(0);
+        for (i, (s, r)) in synthetic.iter().zip(&real).enumerate().filter(|(_, (s, r))| (*s - *r).abs() > 1e-6) {
+            let at = pull.view(-1).double_value(&[i as i64]);
+            prop_assert!((at - weight / 6.0 * f64::from((s - r).signum())).abs() < 1e-5 * weight, "{at}");
+        }
+    }
+
+    #[test]
+    fn an_unmarked_pixel_is_any_of_the_possible_classes(values in proptest::collection::vec(-5_f32..5.0, 4 * 12), targets in proptest::collection::vec(0_i64..4, 12)) {
+        // Class 3 is not marked: its pixels and those of background are one class. Pixels of class 3 in `targets` are not annotated.
+        let logits = Tensor::from_slice(&values).view([1, 4, 1, 12]).set_requires_grad(true);
+        let marked: Vec<i64> = targets.iter().map(|&t| match t { 0 => loss::UNMARKED, 3 => loss::NOT_ANNOTATED, t => t }).collect();
+        let possible = Tensor::from_slice(&[true, false, false, true]).view([1, 4]);
+        let value = loss::segmentation(&logits, &Tensor::from_slice(&marked).view([1, 1, 12]), Some(&possible));
+        // The same with the two classes merged beforehand.
+        let merged = logits.index_select(1, &Tensor::from_slice(&[0_i64, 3])).logsumexp([1].as_slice(), true);
+        let merged = Tensor::cat(&[merged, logits.narrow(1, 1, 2)], 1);
+        let of_merged: Vec<i64> = targets.iter().map(|&t| if t == 3 { loss::NOT_ANNOTATED } else { t }).collect();
+        let whole = loss::segmentation(&merged, &Tensor::from_slice(&of_merged).view([1, 1, 12]), None).double_value(&[]);
+        // Dice is a mean over three classes instead of two; that of class 3 counts marked pixels of other classes only.
+        let elsewhere = Tensor::from_slice(&targets.iter().map(|&t| f32::from(u8::from(t == 1 || t == 2))).collect::<Vec<_>>());
+        let third = (logits.softmax(1, Kind::Float).select(1, 3).view(-1) * elsewhere).sum(Kind::Float).double_value(&[]);
+        let counted = targets.iter().filter(|&&t| t != 3).count();
+        let dice = |value: f64, cross_entropy: f64| 1.0 - (value - cross_entropy);
+        let entropy = if counted == 0 { 0.0 } else {
+            merged.cross_entropy_loss::<Tensor>(&Tensor::from_slice(&of_merged).view([1, 1, 12]), None, Reduction::Mean, loss::NOT_ANNOTATED, 0.0).double_value(&[])
+        };
+        let expected = entropy + 1.0 - (2.0 * dice(whole, entropy) + 1.0 / (third + 1.0)) / 3.0;
+        prop_assert!((value.double_value(&[]) - expected).abs() < 1e-4, "{} and {expected}", value.double_value(&[]));
+        let pull = Tensor::run_backward(&[&value], &[&logits], true, false).swap_remove(0);
+        prop_assert!(pull.isfinite().all().int64_value(&[]) == 1);
+        // Where it is not known what is possible, unmarked pixels do not count.
+        let unknown = Tensor::from_slice(&[false; 4]).view([1, 4]);
+        let ignored: Vec<i64> = marked.iter().map(|&t| if t == loss::UNMARKED { loss::NOT_ANNOTATED } else { t }).collect();
+        let without = loss::segmentation(&logits, &Tensor::from_slice(&ignored).view([1, 1, 12]), None);
+        for possible in [Some(&unknown), None] {
+            let value = loss::segmentation(&logits, &Tensor::from_slice(&marked).view([1, 1, 12]), possible);
+            prop_assert!((value.double_value(&[]) - without.double_value(&[])).abs() < 1e-5);
+        }
+    }
+
+    #[test]
     fn pixels_that_are_not_annotated_do_not_count(values in proptest::collection::vec(-5_f32..5.0, 3 * 12), targets in proptest::collection::vec(0_i64..4, 12)) {
         // Class 3 stands for pixels without annotation.
         let annotated: Vec<i64> = (0..12).filter(|&i| targets[i as usize] < 3).collect();
         let logits = Tensor::from_slice(&values).view([1, 3, 1, 12]).set_requires_grad(true);
         let marked: Vec<i64> = targets.iter().map(|&t| if t == 3 { loss::NOT_ANNOTATED } else { t }).collect();
-        let value = loss::segmentation(&logits, &Tensor::from_slice(&marked).view([1, 1, 12]));
+        let value = loss::segmentation(&logits, &Tensor::from_slice(&marked).view([1, 1, 12]), None);
         let pull = Tensor::run_backward(&[&value], &[&logits], true, false).swap_remove(0);
         let elsewhere: Vec<i64> = (0..12).filter(|i| !annotated.contains(i)).collect();
         if !elsewhere.is_empty() {
@@ -78,7 +129,7 @@ proptest! {
         if !annotated.is_empty() {
             let alone = logits.index_select(3, &Tensor::from_slice(&annotated));
             let of: Vec<i64> = annotated.iter().map(|&i| targets[i as usize]).collect();
-            let expected = loss::segmentation(&alone, &Tensor::from_slice(&of).view([1, 1, -1]));
+            let expected = loss::segmentation(&alone, &Tensor::from_slice(&of).view([1, 1, -1]), None);
             prop_assert!((value.double_value(&[]) - expected.double_value(&[])).abs() < 1e-5);
         }
     }

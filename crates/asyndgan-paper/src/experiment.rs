@@ -100,8 +100,8 @@ impl Experiment {
     /// Never: the lists are part of the program.
     pub fn lists(self) -> Option<SiteLists> {
         let text = match self {
-            Experiment::Table1 => include_str!("../../../data/brats2018-split.toml"),
-            Experiment::Table2 => include_str!("../../../data/monuseg-split.toml"),
+            Experiment::Table1 => include_str!("../lists/brats2018-split.toml"),
+            Experiment::Table2 => include_str!("../lists/monuseg-split.toml"),
             Experiment::Fig5 | Experiment::Custom => return None,
         };
         Some(SiteLists::parse(text).expect("a test reads the published lists"))

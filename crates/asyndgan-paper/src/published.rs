@@ -175,7 +175,7 @@ impl Run {
         }
         match (&self.lists, self.experiment) {
             (Some(_), _) => command += " --sites SITES.toml",
-            (None, Experiment::Custom) => drop(write!(command, " --sites {}", self.settings.sites)),
+            (None, Experiment::Custom) => drop(write!(command, " --sites {}", self.settings.data.sites)),
             _ => {}
         }
         if self.seeds.len() > 1 {
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_command_of_a_run_makes_that_run() {
         let settings = Settings::new(Experiment::Table2, Profile::Desk);
-        let changes = ["bfloat16=true", "gan_loss=hinge"].map(|change| Settings::change(change).expect("NAME=VALUE"));
+        let changes = ["compute.bfloat16=true", "protocol.gan_loss=hinge"].map(|change| Settings::change(change).expect("NAME=VALUE"));
         let settings = settings.with(Experiment::Table2, changes.iter().map(|(n, v)| (n.as_str(), v.clone()))).expect("settings");
         let run = Run {
             data: Some(PathBuf::from("/secret/place")),
@@ -224,7 +224,7 @@ mod tests {
         };
         assert_eq!(
             run.command(),
-            "cargo xtask reproduce table2 --data DIR --seeds 3 --arms RealAll,RealSubset-2 --set bfloat16=true --set gan_loss=hinge"
+            "cargo xtask reproduce table2 --data DIR --seeds 3 --arms RealAll,RealSubset-2 --set compute.bfloat16=true --set protocol.gan_loss=hinge"
         );
     }
 }

@@ -1,6 +1,6 @@
 use std::fmt::{self, Write as _};
 
-use crate::{Claim, Comparison, Experiment, MetricSummary, Profile, Row, Table, TableColumn, Verdict, published::changed_settings};
+use crate::{Arm, Claim, Comparison, Experiment, MetricSummary, Profile, Row, Table, TableColumn, Verdict, published::changed_settings};
 
 impl Table {
     /// The table's title, which labels phantom data.
@@ -13,6 +13,13 @@ impl Table {
         };
         let validation = if self.validation { ", VALIDATION: patients of the training sites" } else { "" };
         format!("{what} ({}, {} profile{validation})", self.data.kind.label(), self.profile.name())
+    }
+
+    /// The name of an arm's row: the arm, and the site if it has the images of one.
+    pub fn row_name(&self, arm: Arm) -> String {
+        let (Arm::RealSubset(site) | Arm::SynSubset(site)) = arm else { return arm.to_string() };
+        let name = self.data.sites.get(site.saturating_sub(1) as usize).map(|site| site.name.as_str());
+        name.map_or_else(|| arm.to_string(), |name| format!("{arm} ({})", name.replace('|', "/")))
     }
 
     /// Settings that differ from those of the profile, as NAME=VALUE.
@@ -75,7 +82,7 @@ impl Table {
         }
         let _ = writeln!(out, "n|undefined|\n|---|{}---:|---:|", "---:|".repeat(columns.len()));
         for row in rows {
-            let _ = write!(out, "|{}|", row.arm);
+            let _ = write!(out, "|{}|", self.row_name(row.arm));
             for TableColumn { name, .. } in &columns {
                 let _ = match row.metrics.get(name).map(|m| (m.cell(), m.undefined_slices())) {
                     Some((cell, Some(undefined))) => write!(out, "{cell}, {undefined}|"),

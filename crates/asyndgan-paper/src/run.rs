@@ -242,23 +242,20 @@ impl Step {
 
     /// Rough relative cost of the step, used to estimate the remaining time.
     pub fn cost(self, settings: &Settings, sites: u32) -> u64 {
-        let pixels = (settings.crop * settings.crop).max(4) as u64 / 4;
-        let images = u64::from(sites * settings.batch);
+        // In floating point, where nothing overflows.
+        let pixels = (settings.data.crop as f64).powi(2).max(4.0) / 4.0;
+        let round = f64::from(sites) * f64::from(settings.protocol.batch) * pixels * settings.generator.width as f64;
+        let segmenter = settings.segmenter.batch as f64 * pixels * settings.segmenter.width as f64 / 8.0;
         let cost = match self {
-            Step::Prepare => 2_000_000,
-            Step::Estimate => 20 * images * pixels * settings.generator_width as u64,
-            Step::Train(..) => settings.rounds * images * pixels * settings.generator_width as u64 / 4,
-            Step::Synthesize(..) => 300 * pixels * settings.generator_width as u64,
-            Step::Curve(..) => {
-                let of_one = (settings.segmenter_steps / 2 + 200) * settings.segmenter_batch as u64;
-                settings.curve_rounds().len() as u64 * of_one * pixels * settings.segmenter_width as u64 / 8
-            }
-            Step::Evaluate(..) => {
-                (settings.segmenter_steps + 200) * settings.segmenter_batch as u64 * pixels * settings.segmenter_width as u64 / 8
-            }
-            Step::Report => 1_000_000,
+            Step::Prepare => 2e6,
+            Step::Estimate => 20.0 * round,
+            Step::Train(..) => settings.protocol.rounds as f64 * round / 4.0,
+            Step::Synthesize(..) => 300.0 * pixels * settings.generator.width as f64,
+            Step::Curve(..) => settings.curve_rounds().len() as f64 * (settings.segmenter.steps as f64 / 2.0 + 200.0) * segmenter,
+            Step::Evaluate(..) => (settings.segmenter.steps as f64 + 200.0) * segmenter,
+            Step::Report => 1e6,
         };
-        cost / 1000 + 1
+        (cost / 1000.0) as u64 + 1
     }
 }
 

@@ -1,22 +1,4 @@
-//! The `AsynDGAN` protocol: one server that owns the generator, and sites that hold patient data and discriminators.
-//!
-//! Two deterministic, sans-I/O state machines: events go in through `handle_event`, actions come out of `poll_action`,
-//! and time is an argument. The crate does not depend on sockets, threads, neural networks or image files; tensors are
-//! opaque [`Payload`]s. The most important types are [`Server`], [`Site`] and [`Message`].
-//!
-//! ```
-//! use asyndgan_protocol::{Role, draw_cases, stream};
-//! use rand::Rng;
-//! // Every random draw comes from a stream that is named after its purpose.
-//! assert_eq!(stream(7, Role::Dropout, 2, 40).random::<u64>(), stream(7, Role::Dropout, 2, 40).random::<u64>());
-//! // Two rounds with a batch size of 2 show each of a site's four cases once.
-//! let mut seen = [draw_cases(7, 0, 0, 2, 4), draw_cases(7, 0, 1, 2, 4)].concat();
-//! seen.sort();
-//! assert_eq!(seen, [0, 1, 2, 3]);
-//! ```
-//!
-//! **Invariant:** [`Message`] is the complete list of what may cross a hospital's boundary.
-//! **Invariant:** the server's behaviour depends on the content of events, never on the order in which sites answer.
+#![doc = include_str!("../README.md")]
 
 mod batches;
 mod error;

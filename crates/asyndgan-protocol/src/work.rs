@@ -23,7 +23,7 @@ pub struct Contribution {
 /// The computations behind a server's actions. The driver of a [`crate::Server`] calls such a worker.
 pub trait ServerWork {
     /// The worker's error type.
-    type Error: std::fmt::Display;
+    type Error: std::error::Error + Send + Sync + 'static;
     /// Rounds with an intact checkpoint, ascending.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ pub trait ServerWork {
 /// The computations behind a site's actions.
 pub trait SiteWork {
     /// The worker's error type.
-    type Error: std::fmt::Display;
+    type Error: std::error::Error + Send + Sync + 'static;
     /// Counts and shapes of the site's cases.
     fn summary(&mut self) -> SiteSummary;
     /// The condition codes of every case, `[cases, rows, columns]`.

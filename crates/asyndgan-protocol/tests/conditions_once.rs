@@ -8,8 +8,6 @@ use proptest::prelude::*;
 use simulation::{World, run};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
     #[test]
     fn masks_are_kept_once(seed: u64, sites in 1_usize..5, faults in 0_u32..8) {
         let mut world = World::new(run(6, Waiting::All), &vec![2; sites]);

@@ -19,8 +19,6 @@ fn waiting() -> impl Strategy<Value = Waiting> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
-
     #[test]
     fn steps_are_sums_over_sites_in_order(seed: u64, cases in proptest::collection::vec(1_u32..4, 1..5), rounds in 1_u64..9, faults in 0_u32..8, waiting in waiting()) {
         let mut world = World::new(run(rounds, waiting), &cases);

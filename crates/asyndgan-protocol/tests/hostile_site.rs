@@ -56,8 +56,6 @@ fn message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5_000))]
-
     #[test]
     fn nothing_that_a_site_sends_ends_the_run(
         seed: u64,

@@ -8,8 +8,6 @@ use proptest::prelude::*;
 use simulation::{World, run};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(20_000))]
-
     #[test]
     fn enough_sites_end_the_run(seed: u64, sites in 2_usize..6, needed in 1_u32..5, late in 0_u64..3, quorum: bool, at_first: bool, faults in 0_u32..4) {
         let needed = needed.min(sites as u32 - 1);

@@ -11,8 +11,6 @@ use proptest::prelude::*;
 use simulation::{World, run, schedule::undisturbed};
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(100_000))]
-
     #[test]
     fn any_schedule_ends_with_the_same_generator(seed: u64, cases in proptest::collection::vec(1_u32..4, 1..5), rounds in 1_u64..9, faults in 0_u32..8) {
         let run = run(rounds, Waiting::All);

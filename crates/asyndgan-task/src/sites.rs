@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Task, TaskError};
+use crate::{Task, TaskError, task::check::is_name};
 
 /// The cases of each site, and the held-out cases.
 ///
@@ -172,6 +172,9 @@ impl SiteLists {
         let table: toml::Table = text.parse()?;
         let (mut seen, mut lists) = (BTreeMap::new(), Self::default());
         for (key, value) in table {
+            if !is_name(&key) {
+                return Err(wrong(format!("{key:?} is not a name: use 1 to 100 printable characters")));
+            }
             let expected =
                 || wrong(format!("{key} is neither a list of cases nor a table with cases, without_channels and without_classes"));
             let (cases, absent) = match value.try_into().map_err(|_| expected())? {

@@ -21,7 +21,7 @@ pub(crate) struct Checkpoints {
 
 impl Checkpoints {
     pub(crate) fn open(folder: &Path, role: String, kept: usize) -> Result<Self, Error> {
-        create_private_folder(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
+        create_private_folder(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
@@ -34,7 +34,7 @@ impl Checkpoints {
                 Ok(_) => sound.push(round),
                 Err(asyndgan_models::Error::Unreadable { .. }) => {
                     let aside = path.with_extension("damaged");
-                    fs::rename(&path, &aside).map_err(|cause| Error::Io { path, cause })?;
+                    fs::rename(&path, &aside).map_err(|source| Error::Io { path, source })?;
                     self.damaged.push(aside);
                 }
                 Err(error) => return Err(error.into()),
@@ -54,7 +54,7 @@ impl Checkpoints {
             let name = entry.file_name().into_string().ok()?;
             name.strip_prefix(&prefix)?.strip_suffix(".safetensors")?.parse().ok()
         };
-        let io = |cause| Error::Io { path: self.folder.clone(), cause };
+        let io = |source| Error::Io { path: self.folder.clone(), source };
         let entries: Vec<fs::DirEntry> = fs::read_dir(&self.folder).and_then(Iterator::collect).map_err(io)?;
         let mut rounds: Vec<u64> = entries.into_iter().filter_map(round).collect();
         rounds.sort_unstable();
@@ -67,7 +67,7 @@ impl Checkpoints {
         let rounds: Vec<u64> = self.rounds()?.into_iter().filter(|&r| r <= round).collect();
         for &old in &rounds[..rounds.len().saturating_sub(self.kept)] {
             let path = self.path(old);
-            fs::remove_file(&path).map_err(|cause| Error::Io { path, cause })?;
+            fs::remove_file(&path).map_err(|source| Error::Io { path, source })?;
         }
         Ok(())
     }

@@ -32,14 +32,14 @@ impl Conditions {
     /// # Errors
     /// [`Error::Io`] if a file cannot be read for other reasons.
     pub(crate) fn open(folder: &Path, sites: u32) -> Result<Self, Error> {
-        create_private_folder(folder).map_err(|cause| Error::Io { path: folder.into(), cause })?;
+        create_private_folder(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         let mut conditions = Self { folder: folder.into(), sites: BTreeMap::new() };
         for site in (0..sites).map(SiteId) {
             let path = conditions.header_path(site);
             let text = match fs::read(&path) {
                 Ok(text) => text,
-                Err(cause) if cause.kind() == io::ErrorKind::NotFound => continue,
-                Err(cause) => return Err(Error::Io { path, cause }),
+                Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(Error::Io { path, source }),
             };
             let Ok(header) = serde_json::from_slice::<Header>(&text) else { continue };
             if conditions.is_sound(site, &header)? {
@@ -69,13 +69,13 @@ impl Conditions {
         });
         match (written, fault) {
             (_, Some(fault)) => return Ok(Some(fault)),
-            (Err(cause), None) => return Err(Error::Io { path, cause }),
+            (Err(source), None) => return Err(Error::Io { path, source }),
             (Ok(()), None) => {}
         }
         let header = Header { summary: summary.clone(), dims: payload.dims.clone() };
         let header_path = self.header_path(site);
         let text = serde_json::to_vec(&header).expect("plain data");
-        write(&header_path, Access::Private, &text).map_err(|cause| Error::Io { path: header_path, cause })?;
+        write(&header_path, Access::Private, &text).map_err(|source| Error::Io { path: header_path, source })?;
         let codes = self.mapped(site, &header.dims)?;
         self.sites.insert(site, (header.summary, codes));
         Ok(None)
@@ -86,10 +86,10 @@ impl Conditions {
         let path = self.path(site);
         let mut file = match fs::File::open(&path) {
             Ok(file) => file,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(cause) => return Err(Error::Io { path, cause }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(source) => return Err(Error::Io { path, source }),
         };
-        let found = Payload::digest_of(&header.dims, Dtype::U8, &mut file).map_err(|cause| Error::Io { path, cause })?;
+        let found = Payload::digest_of(&header.dims, Dtype::U8, &mut file).map_err(|source| Error::Io { path, source })?;
         Ok(found == Some(header.summary.conditions_sha256))
     }
 
@@ -99,7 +99,7 @@ impl Conditions {
         let mut dims: Vec<i64> = dims.iter().map(|&d| d.into()).collect();
         let name = path
             .to_str()
-            .ok_or_else(|| Error::Io { path: path.clone(), cause: io::Error::other("its name is not UTF-8; choose another folder") })?;
+            .ok_or_else(|| Error::Io { path: path.clone(), source: io::Error::other("its name is not UTF-8; choose another folder") })?;
         let bytes = Tensor::f_from_file(name, false, dims.iter().product::<i64>(), (Kind::Uint8, Device::Cpu))?;
         dims.insert(1, 1);
         Ok(bytes.view(&dims[..]))
@@ -130,7 +130,7 @@ impl Conditions {
 
 fn remove_if_there(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path) {
-        Err(cause) if cause.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.into(), cause }),
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::Io { path: path.into(), source }),
         _ => Ok(()),
     }
 }

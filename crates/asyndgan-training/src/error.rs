@@ -17,23 +17,23 @@ pub enum Error {
     #[error(transparent)]
     Protocol(#[from] asyndgan_protocol::Error),
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch refused an operation")]
     Torch(#[from] tch::TchError),
     /// The checkpoint folder cannot be listed or changed.
-    #[error("cannot list or change {path}: {cause}")]
+    #[error("cannot list or change {path}")]
     Io {
         /// The folder.
         path: PathBuf,
         /// The error of the operating system.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// The server's threads cannot be started.
-    #[error("cannot start {threads} threads: {cause}; lower server_threads")]
+    #[error("cannot start {threads} threads; lower server_threads")]
     Threads {
         /// How many.
         threads: u32,
         /// The error of the operating system.
-        cause: rayon::ThreadPoolBuildError,
+        source: rayon::ThreadPoolBuildError,
     },
     /// Work was requested before the run started.
     #[error("the run has not started")]

@@ -34,7 +34,7 @@ impl Lanes {
         let count = count.min(threads).max(1);
         let each = (threads / count).max(1);
         let start = || ThreadPoolBuilder::new().num_threads(count as usize).start_handler(move |_| set_threads(each)).build();
-        let pool = (count > 1).then(start).transpose().map_err(|cause| Error::Threads { threads: count, cause })?;
+        let pool = (count > 1).then(start).transpose().map_err(|source| Error::Threads { threads: count, source })?;
         Ok(Self { pool, count: count as usize })
     }
 

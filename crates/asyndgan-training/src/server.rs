@@ -173,6 +173,7 @@ impl ServerWork for ServerTrainer {
         self.synthetic.clear();
         self.prepared = None;
         self.answers.clear();
+        tracing::debug!(rounds_done, "server trainer begins");
         if rounds_done > 0 {
             let tensors = self.checkpoints.read(rounds_done)?;
             self.generator.parameters.load(&tensors)?;

@@ -213,6 +213,7 @@ impl SiteWork for SiteTrainer {
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };
+        tracing::trace!(round, discriminator = losses.discriminator, generator = losses.generator, "losses, which stay at the site");
         let finite = feedback.isfinite().all().int64_value(&[]) == 1;
         if !(finite && (losses.discriminator + losses.generator).is_finite()) {
             return Err(Error::Diverged { round });

@@ -56,8 +56,8 @@ impl Consent {
     pub fn approved(&self) -> Result<Option<ApprovedRun>, Error> {
         let text = match fs::read(&self.path) {
             Ok(text) => text,
-            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(cause) => return Err(Error::Record { path: self.path.clone(), cause }),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(Error::Record { path: self.path.clone(), source }),
         };
         let approved: ApprovedRun = serde_json::from_slice(&text).map_err(|e| self.refusal(format!("it is damaged ({e})")))?;
         if approved.run != hex(&approved.description.sha256()) {
@@ -104,7 +104,7 @@ impl Consent {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         create_private_folder(folder)
             .and_then(|()| write(&self.path, Access::Private, text.as_bytes()))
-            .map_err(|cause| Error::Record { path: self.path.clone(), cause })
+            .map_err(|source| Error::Record { path: self.path.clone(), source })
     }
 
     fn not_approved(&self, run: &RunDescription) -> Error {

@@ -14,8 +14,20 @@ pub enum Error {
         peer: String,
     },
     /// The worker failed.
-    #[error("{0}")]
-    Work(String),
+    #[error(transparent)]
+    Work(Box<dyn std::error::Error + Send + Sync>),
+    /// A thread cannot be started.
+    #[error("cannot start a thread; raise the limit of threads of this user")]
+    Thread {
+        /// The operating system's error.
+        source: std::io::Error,
+    },
+    /// The server cannot be reached now; a later attempt may succeed.
+    #[error("{fact}")]
+    Passing {
+        /// Why the attempt failed.
+        fact: String,
+    },
     /// The server ended the run early.
     #[error("the server ended this site's part in the run: {reason}")]
     Ended {
@@ -23,12 +35,12 @@ pub enum Error {
         reason: String,
     },
     /// A record cannot be read or written.
-    #[error("cannot read or write {path}: {cause}")]
+    #[error("cannot read or write {path}")]
     Record {
         /// The file.
         path: PathBuf,
         /// The operating system's error.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// A journal whose chain is broken.
     #[error("{path}: entry {entry}: {fact}")]
@@ -89,12 +101,12 @@ pub enum Error {
         line: usize,
     },
     /// The server cannot listen on an address.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The operating system's error.
-        cause: std::io::Error,
+        source: std::io::Error,
     },
     /// The server rejects this site.
     #[error("{server} rejects this site: {fact}")]
@@ -122,4 +134,10 @@ pub enum Error {
         /// Why the last attempt failed.
         fact: String,
     },
+}
+
+/// An error with its causes, on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

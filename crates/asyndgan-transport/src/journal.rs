@@ -76,7 +76,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |cause| Error::Record { path: path.into(), cause };
+        let io = |source| Error::Record { path: path.into(), source };
         let mut file = append_private(path).map_err(io)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(io)?;
@@ -94,7 +94,7 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] with the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
-        let text = std::fs::read_to_string(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
         // A last entry that is torn was being written, and never left.
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         let entries = chained(path, whole)?;
@@ -164,7 +164,7 @@ impl Journal {
         let stamp = self.stamp.clone();
         let entry = JournalEntry { number, unix_ms, kind, round, shown, stamp, bytes, sha256, link: String::new() }.linked(&self.link);
         let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
-        self.file.write_all(line.as_bytes()).map_err(|cause| Error::Record { path: self.path.clone(), cause })?;
+        self.file.write_all(line.as_bytes()).map_err(|source| Error::Record { path: self.path.clone(), source })?;
         self.number += 1;
         self.link = entry.link;
         Ok(())
@@ -177,7 +177,7 @@ impl Journal {
     pub fn sync(&mut self) -> Result<(), Error> {
         let text = format!("{} {}\n", self.number, self.link);
         let save = || self.file.sync_data().and_then(|()| write(&Self::head_path(&self.path), Access::Private, text.as_bytes()));
-        save().map_err(|cause| Error::Record { path: self.path.clone(), cause })
+        save().map_err(|source| Error::Record { path: self.path.clone(), source })
     }
 }
 

@@ -50,7 +50,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
     pub fn kept_in(path: &Path) -> Result<Self, Error> {
-        let io = |cause| Error::Record { path: path.into(), cause };
+        let io = |source| Error::Record { path: path.into(), source };
         let mut ledger = Self::default();
         let mut file = append_private(path).map_err(io)?;
         // A line that was being written when its process was killed.
@@ -71,7 +71,7 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
-        let io = |cause| Error::Record { path: path.into(), cause };
+        let io = |source| Error::Record { path: path.into(), source };
         let text = std::fs::read_to_string(path).map_err(io)?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut lines = whole.lines().enumerate();
@@ -108,7 +108,7 @@ impl Ledger {
             let RunStamp { name, run, server } = &self.stamp;
             let name = name.replace('"', "\"\"");
             file.write_all(format!("{},{kind},{round},{bytes},{note},{run},{server},\"{name}\"\n", site.0 + 1).as_bytes())
-                .map_err(|cause| Error::Record { path: path.clone(), cause })?;
+                .map_err(|source| Error::Record { path: path.clone(), source })?;
         }
         Ok(())
     }

@@ -136,7 +136,7 @@ impl Receipts {
     /// # Errors
     /// [`Error::Record`], or [`Error::Receipt`] for a damaged line.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let io = |cause| Error::Record { path: path.into(), cause };
+        let io = |source| Error::Record { path: path.into(), source };
         create_private_folder(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))).map_err(io)?;
         let file = append_private(path).map_err(io)?;
         // A line that was being written when its process was killed.
@@ -161,13 +161,13 @@ impl Receipts {
         self.file
             .write_all(line.as_bytes())
             .and_then(|()| self.file.sync_data())
-            .map_err(|cause| Error::Record { path: self.path.clone(), cause })?;
+            .map_err(|source| Error::Record { path: self.path.clone(), source })?;
         (self.entries, self.count) = (receipt.head.entries, self.count + 1);
         Ok(())
     }
 
     fn read(path: &Path) -> Result<Vec<Receipt>, Error> {
-        let text = fs::read_to_string(path).map_err(|cause| Error::Record { path: path.into(), cause })?;
+        let text = fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let parse = |(number, line): (usize, &str)| {
             serde_json::from_str(line).map_err(|e| Error::Receipt { fact: format!("{}: line {}: {e}", path.display(), number + 1) })

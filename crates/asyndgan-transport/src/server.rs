@@ -10,7 +10,9 @@ use asyndgan_protocol::{
 
 use bytes::Bytes;
 
-use crate::{Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, numbers::Numbers, retry::retried};
+use crate::{
+    Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, error::with_causes, numbers::Numbers, retry::retried,
+};
 
 /// How long after the end of a run disconnected sites can reconnect to learn about it.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -70,7 +72,7 @@ pub fn run_server<W: ServerWork>(
     records: &mut ServerRecords,
     mut watch: impl FnMut(ServerNews<'_>, &W, &Ledger),
 ) -> Result<(), Error> {
-    let failed = |error: W::Error| Error::Work(error.to_string());
+    let failed = |error: W::Error| Error::Work(Box::new(error));
     let known = work.known().map_err(failed)?;
     let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known);
     let numbers = (0..sites).map(|_| None).collect();
@@ -88,15 +90,18 @@ pub fn run_server<W: ServerWork>(
                     continue;
                 }
                 ServerAction::Dismiss { site, error } => {
+                    tracing::debug!(%site, %error, "site dismissed");
                     driver.dismiss(site, &error)?;
                     watch(ServerNews::Dismissed(site, &error), work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::Welcome { site } => {
+                    tracing::debug!(%site, "site takes part");
                     watch(ServerNews::Welcome(site), work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::StateLost { site, round, restored } => {
+                    tracing::debug!(%site, round, restored, "site has lost its state");
                     driver.lost.insert(site);
                     watch(ServerNews::StateLost { site, round, restored }, work, &driver.records.ledger);
                     continue;
@@ -105,6 +110,7 @@ pub fn run_server<W: ServerWork>(
                     ServerEvent::Kept { site, fault: work.keep(site, &summary, conditions).map_err(failed)? }
                 }
                 ServerAction::Begin { rounds_done } => {
+                    tracing::debug!(rounds_done, "run begins");
                     let norms = work.begin(rounds_done).map_err(failed)?;
                     watch(ServerNews::Begun { rounds_done }, work, &driver.records.ledger);
                     ServerEvent::Begun { norms }
@@ -117,16 +123,20 @@ pub fn run_server<W: ServerWork>(
                     ServerEvent::Synthesized { synthetic: work.synthesize(round, &draws).map_err(failed)? }
                 }
                 ServerAction::Update { round, contributions } => {
+                    tracing::debug!(round, contributions = contributions.len(), "generator updated");
                     work.update(round, &contributions).map_err(failed)?;
                     watch(ServerNews::Round { rounds_done: round + 1, contributions: &contributions }, work, &driver.records.ledger);
                     ServerEvent::Updated
                 }
                 ServerAction::Checkpoint { rounds_done } => {
+                    tracing::debug!(rounds_done, "checkpoint");
                     // File descriptors and space come back: nobody's work is thrown away for a moment's lack of them.
                     let kept = retried(
                         || work.checkpoint(rounds_done),
                         |error| {
-                            driver.notices.push(format!("cannot write the checkpoint of round {rounds_done} ({error}); retrying"));
+                            driver
+                                .notices
+                                .push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error)));
                         },
                     );
                     kept.map_err(failed)?;
@@ -173,6 +183,7 @@ impl<L: ServerLink> Driver<'_, L> {
         let frame = numbers.frame(message);
         let bytes = frame.bytes.len() as u64;
         let (kind, round) = (message.kind(), message.round());
+        tracing::trace!(%site, %kind, round, bytes, "message sent");
         let note = if kind == MessageKind::Start && self.lost.remove(&site) { "state_lost" } else { "" };
         self.records.ledger.count_with_note(LedgerLine { site, kind, round, bytes }, note)?;
         self.link.send(site, frame);
@@ -204,11 +215,13 @@ impl<L: ServerLink> Driver<'_, L> {
         let Some(numbers) = self.numbers.get_mut(site.0 as usize) else { return Ok(()) };
         match incoming {
             Incoming::Connected => {
+                tracing::debug!(%site, "site connected");
                 if numbers.replace(Numbers::default()).is_some() {
                     self.handle(ServerEvent::SiteLost { site, reason: "it reconnected".into() })?;
                 }
             }
             Incoming::Lost(reason) => {
+                tracing::debug!(%site, reason, "connection lost");
                 *numbers = None;
                 self.handle(ServerEvent::SiteLost { site, reason })?;
             }
@@ -225,6 +238,7 @@ impl<L: ServerLink> Driver<'_, L> {
         match Message::decode(bytes) {
             Ok(message) => {
                 let (kind, round, bytes) = (message.kind(), message.round(), bytes.len() as u64);
+                tracing::trace!(%site, %kind, round, bytes, "message received");
                 self.records.ledger.count(LedgerLine { site, kind, round, bytes })?;
                 if let Message::JournalHead(head) = message {
                     return self.confirm(site, head);
@@ -254,7 +268,7 @@ impl<L: ServerLink> Driver<'_, L> {
             Ok(receipt) => self.send(site, &Message::JournalReceipt(JournalReceipt { entries, signature: receipt.server_signature })),
             // The run does not depend on it; that the journal is not confirmed shows at the site.
             Err(error) => {
-                self.notices.push(format!("{site}: its journal is not confirmed: {error}"));
+                self.notices.push(format!("{site}: its journal is not confirmed: {}", with_causes(&error)));
                 Ok(())
             }
         }

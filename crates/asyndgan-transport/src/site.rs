@@ -6,8 +6,8 @@ use asyndgan_protocol::{
 use bytes::Bytes;
 
 use crate::{
-    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, Shown, SiteLink, numbers::Numbers,
-    receipts::signed_head, retry::retried,
+    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, Shown, SiteLink, error::with_causes,
+    numbers::Numbers, receipts::signed_head, retry::retried,
 };
 
 /// The records that a site keeps of its part in a run.
@@ -121,6 +121,7 @@ pub fn run_site<W: SiteWork>(
                     continue;
                 }
                 SiteAction::Recall { site, run, conditions_wanted } => {
+                    tracing::debug!(%site, run = run.name, conditions_wanted, "takes part");
                     driver.takes_part(site, &run)?;
                     watch(SiteNews::Accepted(&run), work);
                     work.checkpoints(site, &run).map(|checkpoints| {
@@ -129,6 +130,7 @@ pub fn run_site<W: SiteWork>(
                     })
                 }
                 SiteAction::Begin { site, run, rounds_done } => {
+                    tracing::debug!(%site, rounds_done, "run begins");
                     if let Some(journal) = &mut driver.records.journal {
                         // Nothing leaves; but that the server had it start from here counts, also after a restart.
                         journal.append(MessageKind::Start, Some(rounds_done), None, b"")?;
@@ -145,10 +147,13 @@ pub fn run_site<W: SiteWork>(
                     Some(SiteEvent::Stepped { feedback, losses })
                 }),
                 SiteAction::Checkpoint { rounds_done } => {
+                    tracing::debug!(rounds_done, "checkpoint");
                     let kept = retried(
                         || work.checkpoint(rounds_done),
                         |error| {
-                            driver.notices.push(format!("cannot write the checkpoint of round {rounds_done} ({error}); retrying"));
+                            driver
+                                .notices
+                                .push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error)));
                         },
                     );
                     if kept.is_ok() {
@@ -166,7 +171,7 @@ pub fn run_site<W: SiteWork>(
                 Ok(None) => {}
                 // What was to follow counted on this: the machine drops it. The error may name files or patients, so it stays here.
                 Err(error) => {
-                    driver.refusal.get_or_insert(Error::Work(error.to_string()));
+                    driver.refusal.get_or_insert(Error::Work(Box::new(error)));
                     driver.handle(SiteEvent::Failed { reason: "the computation at this site failed; see the site's log".into() });
                 }
             }

@@ -18,7 +18,7 @@ fn image_channels(run: &Run) -> i64 {
 
 /// How a run prepares images with all channels and classes of its task.
 pub(crate) fn preparation<'a>(task: &'a Task, settings: &Settings) -> Preparation<'a> {
-    Preparation { task, size: settings.size, downsampling: settings.downsampling, absent: Absent::none() }
+    Preparation { task, size: settings.data.size, downsampling: settings.data.downsampling, absent: Absent::none() }
 }
 
 /// Number of condition codes without 0; the toy has one per site.
@@ -29,8 +29,8 @@ pub(crate) fn codes(run: &Run) -> u8 {
 /// An arm's networks. The overlapping arm follows equation 1 exactly, because theory predicts its result.
 pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let s = &run.settings;
-    let Settings { generator_width: width, generator_blocks: blocks, discriminator_width, batch_norm, .. } = *s;
-    let norm = if batch_norm { Norm::Batch } else { Norm::Instance };
+    let (width, blocks, discriminator_width) = (s.generator.width, s.generator.blocks, s.discriminator.width);
+    let norm = if s.generator.batch_norm { Norm::Batch } else { Norm::Instance };
     let (codes, image_channels) = (codes(run), image_channels(run));
     let condition_channels = i64::from(codes);
     let channels = condition_channels + image_channels;
@@ -38,44 +38,45 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise: 4 };
         (generator, DiscriminatorConfig::Perceptron { channels, width: discriminator_width })
     } else {
-        let upsample = if s.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
-        let variation = if s.noise_code > 0 { Variation::EveryScale { code: s.noise_code } } else { Variation::Dropout };
-        let guidance = if s.guided { Guidance::EveryScale } else { Guidance::First };
+        let upsample = if s.generator.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
+        let variation =
+            if s.generator.noise_code > 0 { Variation::EveryScale { code: s.generator.noise_code } } else { Variation::Dropout };
+        let guidance = if s.generator.guided { Guidance::EveryScale } else { Guidance::First };
         let generator = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
-        let (width, spectral) = (discriminator_width, s.spectral_norm);
-        let discriminator = match s.gan_loss {
+        let (width, spectral) = (discriminator_width, s.discriminator.spectral_norm);
+        let discriminator = match s.protocol.gan_loss {
             GanLoss::Segmentation => DiscriminatorConfig::Segmenting { codes: condition_channels, image_channels, width, spectral },
             _ => DiscriminatorConfig::Patch { channels, width, norm, spectral },
         };
         (GeneratorConfig::ResNet(generator), discriminator)
     };
-    let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.beta_1, beta_2: s.beta_2 };
+    let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.optimiser.beta_1, beta_2: s.optimiser.beta_2 };
     GanConfig {
         generator,
         discriminator,
-        generator_adam: adam(s.learning_rate),
-        discriminator_adam: adam(s.discriminator_learning_rate),
+        generator_adam: adam(s.optimiser.generator_learning_rate),
+        discriminator_adam: adam(s.optimiser.discriminator_learning_rate),
         images: run.task().map(|task| preparation(task, s).description()),
         codes,
-        game: match s.gan_loss {
+        game: match s.protocol.gan_loss {
             _ if arm == Arm::AsynDganOverlap => Game::Minimax,
             GanLoss::CrossEntropy => Game::CrossEntropy,
             GanLoss::Hinge => Game::Hinge,
             GanLoss::LeastSquares => Game::LeastSquares,
             GanLoss::Segmentation => Game::Segmentation,
         },
-        augmentation: s.augmentation,
-        average_decay: s.average_decay,
-        site_code: s.site_code,
-        precision: if s.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
+        augmentation: s.discriminator.augmentation,
+        average_decay: s.generator.average_decay,
+        site_code: s.generator.site_code,
+        precision: if s.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
     }
 }
 
 fn symmetry(run: &Run) -> Symmetry {
     match run.task() {
         None => Symmetry::None,
-        Some(_) if !run.settings.flips => Symmetry::None,
-        Some(_) if run.settings.quarter_turns => Symmetry::Turns,
+        Some(_) if !run.settings.data.flips => Symmetry::None,
+        Some(_) if run.settings.data.quarter_turns => Symmetry::Turns,
         Some(_) => Symmetry::Flips,
     }
 }
@@ -91,26 +92,26 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
     RunDescription {
         name: format!("{} {arm}", run.experiment.name()),
         seed,
-        rounds: s.rounds,
-        batch: if is_distributed(arm) { s.batch } else { s.batch * sites },
+        rounds: s.protocol.rounds,
+        batch: if is_distributed(arm) { s.protocol.batch } else { s.protocol.batch * sites },
         channels: image_channels(run) as u32,
-        size: s.size as u32,
-        crop: s.crop as u32,
+        size: s.data.size as u32,
+        crop: s.data.crop as u32,
         symmetry: symmetry(run),
-        weighting: if s.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
-        l1_weight: s.l1_weight,
-        checkpoint_every: s.checkpoint_every,
+        weighting: if s.protocol.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
+        l1_weight: s.protocol.l1_weight,
+        checkpoint_every: s.protocol.checkpoint_every,
         waiting: Waiting::All,
         synthetic_dtype: Dtype::F32,
         feedback_dtype: Dtype::F32,
-        site_threads: s.site_threads,
+        site_threads: s.compute.site_threads,
         networks: gan(run, arm).description(),
     }
 }
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.
 pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
-    if is_distributed(arm) { run.settings.server_threads } else { run.settings.site_threads }
+    if is_distributed(arm) { run.settings.compute.server_threads } else { run.settings.compute.site_threads }
 }
 
 /// The task of a run on images.
@@ -124,16 +125,16 @@ pub(crate) fn segmenter(run: &Run) -> Result<SegmenterTraining> {
         network: SegmenterConfig {
             image_channels: image_channels(run),
             classes: segmenter_classes(task),
-            width: s.segmenter_width,
-            depth: s.segmenter_depth,
+            width: s.segmenter.width,
+            depth: s.segmenter.depth,
         },
-        steps: s.segmenter_steps,
-        batch: s.segmenter_batch,
-        crop: s.crop,
-        learning_rate: s.segmenter_learning_rate,
-        colour_jitter: s.colour_jitter,
-        stain_jitter: if task.is_stained() { s.stain_jitter } else { 0.0 },
-        quarter_turns: s.quarter_turns && s.flips,
-        flips: s.flips,
+        steps: s.segmenter.steps,
+        batch: s.segmenter.batch,
+        crop: s.data.crop,
+        learning_rate: s.segmenter.learning_rate,
+        colour_jitter: s.segmenter.colour_jitter,
+        stain_jitter: if task.is_stained() { s.segmenter.stain_jitter } else { 0.0 },
+        quarter_turns: s.data.quarter_turns && s.data.flips,
+        flips: s.data.flips,
     })
 }

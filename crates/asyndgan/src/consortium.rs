@@ -1,23 +1,26 @@
-//! Training across several machines: the server and site programs, their configuration, keys, checks and records.
+//! Training across several machines: the server and site programs, their configuration, checks and records.
 
 mod approve;
+mod certificates;
 mod compare;
 mod config;
 mod dashboard;
+mod dates;
 mod doctor;
 mod events;
 mod folder;
 mod init;
-mod keys;
+mod journal;
 mod ledger;
 mod secret;
 mod server;
 mod site;
 
-pub(crate) use approve::approve;
-pub(crate) use doctor::doctor;
-pub(crate) use init::{InitCommand, init};
-pub(crate) use keys::{KeysCommand, keys};
-pub(crate) use ledger::{JournalCommand, journal, ledger};
-pub(crate) use server::server;
-pub(crate) use site::site;
+pub use approve::Proposal;
+pub use certificates::certificates;
+pub use doctor::doctor;
+pub use init::{server_template, site_template};
+pub use journal::{show_journal, verify_journal};
+pub use ledger::ledger;
+pub use server::server;
+pub use site::site;

@@ -4,201 +4,62 @@ mod ablate;
 mod claim;
 mod schedule;
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    thread,
-};
+use std::{path::PathBuf, thread};
 
-use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
-use clap::{Args, ValueEnum};
+use anyhow::{Context, Result};
+use asyndgan_paper::{Experiment, Profile, Run};
 
-pub(crate) use self::ablate::ablate;
 use self::schedule::Runner;
-use crate::{
-    stdout::print,
-    task_file::{TaskFile, read_site_lists},
-};
+use crate::files::read_text;
 
-/// Options of a run, apart from its task and its folder.
-#[derive(Args)]
-struct RunOptions {
-    /// Number of seeds: 0, 1, ... Every case is averaged over them.
-    #[arg(long, default_value_t = 1)]
-    seeds: u64,
-    /// Device of the networks.
-    #[arg(long, default_value = "auto")]
-    device: DeviceName,
-    /// Changes a setting of the profile, such as rounds=2500. The guide's page on settings lists all of them.
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = Settings::change)]
-    set: Vec<(String, serde_json::Value)>,
-    /// Compute only these rows of the table, such as RealAll,AsynDgan.
-    #[arg(long, value_delimiter = ',')]
-    arms: Option<Vec<Arm>>,
-    /// Score a patient of every training site, left out of training, instead of the held-out cases: choose settings with this.
-    #[arg(long)]
-    validate: bool,
-    /// Steps that run in parallel, of different arms or seeds (in an ablation: of different seeds). The default is one per core, at most 4,
-    /// and 1 for the paper profile.
-    #[arg(long)]
-    jobs: Option<NonZeroUsize>,
+/// A run, and the folder in which it is computed.
+///
+/// Every step is a process of the program `asyndgan`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ExperimentJob {
+    /// Everything that determines the result.
+    pub run: Run,
+    /// The run folder; a folder with the same run resumes.
+    pub folder: PathBuf,
+    /// The program whose subcommands are the steps.
+    pub program: PathBuf,
+    /// Steps that run in parallel, of different arms or seeds.
+    pub jobs: usize,
+    /// Further arguments of every step, such as -v.
+    pub arguments: Vec<String>,
 }
 
-/// Which experiment of the paper, and how.
-#[derive(Args)]
-pub(crate) struct ReproduceArguments {
-    /// Which figure or table: fig5, table1 or table2.
-    experiment: Experiment,
-    /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU).
-    #[arg(long, default_value = "desk")]
-    profile: Profile,
-    /// Folder of real data: BraTS patients (table1), tiles in the MoNuSeg layout (table2), or another layout of data/README.md
-    /// [default: data/brats2018 or data/monuseg if it exists, else phantoms].
-    #[arg(long)]
-    data: Option<PathBuf>,
-    #[command(flatten)]
-    options: RunOptions,
-    /// The run folder [default: target/reproduce/EXPERIMENT-PROFILE].
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// The folder that contains data and target.
-    #[arg(long, hide = true, default_value = ".")]
-    workspace: PathBuf,
-}
-
-/// Which table of one's own, and how.
-#[derive(Args)]
-pub(crate) struct ExperimentArguments {
-    /// The task: a file that `asyndgan plan` wrote, brain, or tissue.
-    #[arg(long)]
-    task: String,
-    /// Folder of the images and masks, in a layout that `asyndgan data inspect` reads.
-    #[arg(long)]
-    data: PathBuf,
-    /// A file with the cases of each site, or the number of sites, across which the patients are then split by size.
-    #[arg(long, default_value = "4")]
-    sites: String,
-    /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU) [default: that of the task file].
-    #[arg(long)]
-    profile: Option<Profile>,
-    #[command(flatten)]
-    options: RunOptions,
-    /// The run folder.
-    #[arg(long)]
-    out: PathBuf,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum DeviceName {
-    Auto,
-    Cpu,
-    Cuda,
-}
-
-impl RunOptions {
-    fn jobs(&self, profile: Profile) -> usize {
-        let suitable = || match profile {
+impl ExperimentJob {
+    /// A run with as many parallel steps as suit its profile: one per core, at most 4; 1 for the paper profile.
+    pub fn new(run: Run, folder: impl Into<PathBuf>, program: impl Into<PathBuf>) -> Self {
+        let jobs = match run.profile {
             Profile::Smoke | Profile::Desk => thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             Profile::Paper => 1,
         };
-        self.jobs.map_or_else(suitable, NonZeroUsize::get)
+        Self { run, folder: folder.into(), program: program.into(), jobs, arguments: Vec::new() }
     }
 
-    /// The run with these options.
-    fn of(&self, run: Run) -> Result<Run> {
-        let device = match self.device {
-            DeviceName::Auto => "auto",
-            DeviceName::Cpu => "cpu",
-            DeviceName::Cuda => "cuda",
-        };
-        ensure!(self.seeds > 0, "--seeds 0 computes nothing: use at least 1");
-        let (seeds, device, arms) = ((0..self.seeds).collect(), device.into(), self.arms.clone());
-        Ok(Run { seeds, device, validate: self.validate, arms, ..run })
-    }
-}
-
-impl ReproduceArguments {
-    fn run(&self) -> Result<Run> {
-        let (experiment, is_toy) = (self.experiment, self.experiment == Experiment::Fig5);
-        ensure!(!(self.options.validate && is_toy), "fig5 has no patients to validate on: leave --validate out");
-        ensure!(!(self.data.is_some() && is_toy), "fig5 draws its own numbers: leave --data out");
-        let usual = match experiment {
-            Experiment::Table1 => Some("data/brats2018"),
-            Experiment::Table2 => Some("data/monuseg"),
-            Experiment::Fig5 | Experiment::Custom => None,
-        };
-        let usual = usual.map(|folder| self.workspace.join(folder)).filter(|folder| folder.is_dir());
-        let given = self.data.as_deref().map(existing).transpose()?;
-        let data = given.or(usual.map(|folder| existing(&folder)).transpose()?);
-        let run = TaskFile::paper(experiment).run(Some(self.profile), &self.options.set)?;
-        self.options.of(Run { data, ..run })
+    /// Runs all steps that are not done yet, and returns the table as Markdown.
+    ///
+    /// # Errors
+    /// If another process computes in the folder, the folder has another run, or a step fails.
+    pub fn run(&self) -> Result<String> {
+        self.carry_out()?;
+        read_text(&self.folder.join(format!("{}.md", self.run.experiment.name()))).context("the report step wrote no table")
     }
 
-    /// The folder of the run: `--out`, or one in `target`.
-    fn folder(&self, default: &str) -> Result<PathBuf> {
-        let default = || self.workspace.join("target").join(default);
-        std::path::absolute(self.out.clone().unwrap_or_else(default)).context("--out is not a valid path")
-    }
-}
-
-/// The absolute path of a folder of data.
-fn existing(folder: &Path) -> Result<PathBuf> {
-    let or_phantoms = "correct --data, or omit it to use phantoms";
-    folder.canonicalize().with_context(|| format!("the folder {} does not exist: {or_phantoms}", folder.display()))
-}
-
-impl ExperimentArguments {
-    fn run(&self) -> Result<Run> {
-        let data =
-            self.data.canonicalize().with_context(|| format!("the folder {} does not exist: correct --data", self.data.display()))?;
-        let lists = match self.sites.parse::<u32>() {
-            Ok(_) => None,
-            Err(_) => Some(read_site_lists(Path::new(&self.sites))?),
-        };
-        let sites = lists.as_ref().map_or_else(|| self.sites.parse().unwrap_or(0), |lists| lists.sites.len() as u32);
-        let mut changes = vec![("sites".to_owned(), sites.into())];
-        changes.extend(self.options.set.iter().cloned());
-        let run = TaskFile::read(&self.task)?.run(self.profile, &changes)?;
-        if let (Some(lists), Some(task)) = (&lists, run.task()) {
-            lists.check(task).with_context(|| self.sites.clone())?;
+    /// Runs all steps that are not done yet.
+    fn carry_out(&self) -> Result<()> {
+        let Self { run, folder, program, jobs, arguments } = self;
+        if run.data.is_none() && run.experiment != Experiment::Fig5 {
+            tracing::warn!("PHANTOM DATA: no real data given or found. Images are artificial, and so are the results.");
         }
-        self.options.of(Run { data: Some(data), lists, ..run })
+        let _claim = claim::claim(folder, run)?;
+        let time = time_needed(run.profile);
+        tracing::info!("next: prepare the images, train, synthesize, evaluate, report; {time} in {}", folder.display());
+        Runner { program, arguments, folder, run, jobs: *jobs }.all()
     }
-}
-
-/// Computes the table of a task of one's own.
-pub(crate) fn experiment(arguments: &ExperimentArguments) -> Result<()> {
-    let run = arguments.run()?;
-    let folder = std::path::absolute(&arguments.out).context("--out is not a valid path")?;
-    complete(&run, &folder, arguments.options.jobs(run.profile))
-}
-
-/// Computes a figure or table of the paper.
-pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<()> {
-    let run = arguments.run()?;
-    let kind = if run.validate { "-validate" } else { "" };
-    let folder = arguments.folder(&format!("reproduce/{}-{}{kind}", run.experiment.name(), run.profile.name()))?;
-    complete(&run, &folder, arguments.options.jobs(run.profile))
-}
-
-/// Runs all steps, and prints the table.
-fn complete(run: &Run, folder: &Path, jobs: usize) -> Result<()> {
-    carry_out(run, folder, jobs)?;
-    let table = std::fs::read_to_string(folder.join(format!("{}.md", run.experiment.name()))).context("the report step wrote no table")?;
-    eprintln!("results: {}, to look at: {}", folder.display(), folder.join("report.html").display());
-    print(&(table + "\n"))
-}
-
-/// Runs all steps of a run that are not done yet, in its folder.
-fn carry_out(run: &Run, folder: &Path, jobs: usize) -> Result<()> {
-    if run.data.is_none() && run.experiment != Experiment::Fig5 {
-        eprintln!("*** PHANTOM DATA: no real data given or found. Images are artificial, and so are the results. ***");
-    }
-    let _claim = claim::claim(folder, run)?;
-    let program = std::env::current_exe().context("cannot find this program")?;
-    eprintln!("next: prepare the images, train, synthesize, evaluate, report; {} in {}", time_needed(run.profile), folder.display());
-    Runner { program, folder, run, jobs }.all()
 }
 
 fn time_needed(profile: Profile) -> &'static str {

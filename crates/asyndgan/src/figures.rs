@@ -3,16 +3,13 @@
 mod bars;
 mod boxes;
 mod canvas;
-mod grids;
-mod histogram;
 mod latest;
 mod lines;
 mod sheet;
 
 pub(crate) use bars::bars;
 pub(crate) use boxes::{box_plot, box_plot_text};
-pub(crate) use grids::{neighbours, predictions, synthetic};
-pub(crate) use histogram::histograms;
+pub(crate) use canvas::{Canvas, headings_of, of_codes, of_image, of_labels};
 pub(crate) use latest::latest;
 pub(crate) use lines::{Line, lines};
 pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
@@ -24,7 +21,7 @@ use asyndgan_files::{Access, write_at_path};
 use plotters::style::{FontStyle, register_font};
 
 /// Registers the built-in font, because a machine may have none.
-fn with_font() -> Result<()> {
+pub(crate) fn with_font() -> Result<()> {
     static ONCE: Once = Once::new();
     let mut done = Ok(());
     ONCE.call_once(|| {
@@ -36,6 +33,6 @@ fn with_font() -> Result<()> {
 
 /// Draws to a temporary file next to `path`, then renames it. The temporary name keeps the extension, which selects the
 /// format.
-fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
+pub(crate) fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
     write_at_path(path, Access::Shared, |e| anyhow!("cannot write {}: {e}", path.display()), draw)
 }

@@ -1,48 +1,46 @@
-//! `asyndgan plan`: looks at a data set, and proposes a task for it, with the reason for every line.
+//! Looks at a data set, and proposes a task for it, with the reason for every line.
 
 mod fingerprint;
 mod proposal;
+mod scale;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::Access;
 use asyndgan_medio::DataSet;
-use clap::Args;
 
 use self::{fingerprint::Fingerprint, proposal::proposal};
-use crate::{stdout::print, task_file::TaskFile};
+use crate::task_file::TaskFile;
 
-#[derive(Args)]
-pub(crate) struct PlanArguments {
-    /// A folder in the layout of BraTS, MoNuSeg, nnU-Net or with a pairs.toml.
-    dir: PathBuf,
-    /// The task file to write; it must not exist yet.
-    #[arg(long)]
-    out: PathBuf,
-    /// Name of the task [default: that of the folder].
-    #[arg(long)]
-    name: Option<String>,
+/// What a proposal is based on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Plan {
+    /// Cases with labels.
+    pub cases: usize,
+    /// How many of them were read.
+    pub read: usize,
+    /// Cases that lack a file, or labels.
+    pub incomplete: usize,
 }
 
-/// Writes a task file for a data set.
-pub(crate) fn plan(PlanArguments { dir, out, name }: &PlanArguments) -> Result<()> {
+/// Proposes a task for the data set in `dir`, and writes it to `out` with the reason for every line. The name of the task is that of
+/// the folder unless another is given.
+///
+/// # Errors
+/// If `out` exists, or the folder is not a data set with labels.
+pub fn plan(dir: &Path, out: &Path, name: Option<&str>) -> Result<Plan> {
     ensure!(!out.exists(), "{} already exists: remove it, or choose another file with --out", out.display());
     let set = DataSet::find(dir)?;
     let found = Fingerprint::of(&set)?;
-    let name = name.clone().unwrap_or_else(|| name_of(dir));
+    let name = name.map_or_else(|| name_of(dir), str::to_owned);
     let text = proposal(&name, &set, &found, tch::Cuda::is_available());
     TaskFile::parse(&text)
         .and_then(|task| task.run(None, &[]))
         .with_context(|| format!("the proposal for {} is not valid", dir.display()))?;
     asyndgan_files::write(out, Access::Shared, text.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
-    let (task, dir) = (out.display(), dir.display());
-    print(&format!(
-        "{task}: a task for {} cases of {dir}, of which {} were read. Read it, and change what you know better. Next:\n\
-         asyndgan experiment --task {task} --data {dir} --sites 4 --profile smoke --out trial   # every step once, in minutes\n\
-         asyndgan experiment --task {task} --data {dir} --sites SITES --out run                 # a file of sites, or their number\n",
-        found.cases, found.read
-    ))
+    Ok(Plan { cases: found.cases, read: found.read, incomplete: set.cases.len() - found.cases })
 }
 
 /// The name of a data set's folder, without nnU-Net's number.

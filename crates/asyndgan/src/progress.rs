@@ -1,36 +1,55 @@
+//! Progress of long work: bars in a terminal, or lines for a program that draws the bars.
+//!
+//! Nothing is shown unless the program asks for it with [`show`].
+
 use std::{
     io::Write as _,
+    sync::{
+        LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// Shows the progress of a step: a bar with the remaining time, or lines for a runner that draws the bars.
+static IS_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// All bars of this process.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Shows progress from now on: bars on standard error if it is a terminal, or lines on standard output if the environment variable
+/// `ASYNDGAN_PROGRESS` is `lines`.
+pub fn show() {
+    IS_SHOWN.store(true, Ordering::Relaxed);
+}
+
+/// Does something without bars on the terminal, such as printing a line; then draws them again.
+pub fn suspend<T>(print: impl FnOnce() -> T) -> T {
+    BARS.suspend(print)
+}
+
+/// The progress of a step.
 pub(crate) enum Progress {
+    Hidden,
     Bar(ProgressBar),
     Lines { total: u64, said: Option<Instant> },
 }
 
 impl Progress {
     pub(crate) fn new(label: &str, total: u64) -> Self {
+        if !IS_SHOWN.load(Ordering::Relaxed) {
+            return Self::Hidden;
+        }
         if std::env::var("ASYNDGAN_PROGRESS").is_ok_and(|v| v == "lines") {
             return Self::Lines { total, said: None };
         }
-        let style =
-            ProgressStyle::with_template("{msg} [{bar:30}] {pos}/{len}, {eta} left").unwrap_or_else(|_| ProgressStyle::default_bar());
-        Self::Bar(ProgressBar::new(total).with_style(style).with_message(label.to_owned()))
-    }
-
-    /// Prints a line above the bar.
-    pub(crate) fn say(&self, text: &str) {
-        match self {
-            Self::Bar(bar) => bar.suspend(|| eprintln!("{text}")),
-            Self::Lines { .. } => eprintln!("{text}"),
-        }
+        Self::Bar(bar("{msg} [{bar:30}] {pos}/{len}, {eta} left", label, total))
     }
 
     pub(crate) fn set(&mut self, done: u64) {
         match self {
+            Self::Hidden => {}
             Self::Bar(bar) => bar.set_position(done),
             Self::Lines { total, said } => {
                 if done >= *total || said.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
@@ -46,7 +65,22 @@ impl Progress {
     }
 }
 
-#[allow(clippy::disallowed_methods, reason = "the binary may look at the clock")]
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Self::Bar(bar) = self {
+            BARS.remove(bar);
+        }
+    }
+}
+
+/// A bar below all others.
+pub(crate) fn bar(template: &str, label: &str, total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = if IS_SHOWN.load(Ordering::Relaxed) { BARS.add(ProgressBar::new(total)) } else { ProgressBar::hidden() };
+    bar.with_style(style).with_message(label.to_owned())
+}
+
+#[allow(clippy::disallowed_methods, reason = "the application may look at the clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }

@@ -8,7 +8,7 @@ use ndarray::Array2;
 use rand::{Rng, seq::IndexedRandom as _};
 use tch::Tensor;
 
-use crate::synthesize::planes;
+use crate::tensors::planes;
 
 /// Returns as many conditions as given, none of which belongs to a single patient. Conditions with an outline keep
 /// it and get the classes of another patient. Others are assembled from quarters of different patients, and one quarter of

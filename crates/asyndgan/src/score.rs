@@ -1,80 +1,71 @@
-//! `asyndgan score`: scores segmentations from any source against the ground truth.
+//! Scores segmentations from any source against the ground truth.
 
 mod pairs;
 mod table;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    path::Path,
     sync::Mutex,
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_masks};
-use clap::Args;
 use rayon::prelude::*;
 
+pub use self::table::Report;
 use self::{
     pairs::{Labels, Pair},
-    table::{CaseRow, Report},
+    table::CaseRow,
 };
-use crate::{figures::box_plot, progress::Progress, run_folder::write_text, stdout::print};
+use crate::progress::Progress;
 
 /// More labels than this suggest that they number instances, not classes.
 const CLASSES_MAX: usize = 64;
 
-#[derive(Args)]
-#[command(after_help = "Examples:
-  asyndgan score --truth labelsTs --prediction nnunet-output --out scores.json --plot scores.png
-  asyndgan score --truth truth --prediction predicted --instances --out scores.csv
-  asyndgan score --truth truth --prediction predicted --convention medpy --tolerance-mm 2
-
-Files are matched by name without extension; masks may be NIfTI, NRRD, MetaImage, PNG or TIFF. Every label above 0 is a separate
-class or, with --instances, an instance. Distances are in millimetres. PNG and TIFF have no spacing, so their distances are in pixels,
-unless nnU-Net's spacing file is next to the mask. A volume of one slice is scored as a 2D image.")]
-pub(crate) struct ScoreArguments {
-    /// Folder of ground-truth masks, or one file.
-    #[arg(long)]
-    truth: PathBuf,
-    /// Folder of predicted masks, one per ground-truth mask, or one file.
-    #[arg(long)]
-    prediction: PathBuf,
-    /// Labels are instance numbers: compute AJI, AJI+, PQ, SQ, F1 and object Dice.
-    #[arg(long)]
-    instances: bool,
-    /// Ignore label of the ground truth, as in nnU-Net: its voxels count as background in truth and prediction.
-    #[arg(long, value_name = "LABEL")]
-    ignore: Option<u32>,
-    /// Convention where implementations of the metrics disagree: standard, paper, monai or medpy.
-    #[arg(long, default_value = "standard")]
-    convention: Profile,
-    /// Tolerance of the normalised surface distance.
-    #[arg(long, default_value_t = 1.0)]
-    tolerance_mm: f64,
-    /// Where to write all scores: .json or .csv.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Where to draw a box plot of every metric: .png or .svg.
-    #[arg(long)]
-    plot: Option<PathBuf>,
+/// How masks are scored.
+///
+/// # Example
+/// ```no_run
+/// use std::path::Path;
+///
+/// use asyndgan::score::{ScoreOptions, score_folders};
+///
+/// let scores = score_folders(Path::new("labelsTs"), Path::new("predictions"), &ScoreOptions::default())?;
+/// println!("{}", scores.text());
+/// # Ok::<(), asyndgan::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ScoreOptions {
+    /// Labels are instance numbers: AJI, AJI+, PQ, SQ, F1 and object Dice instead of scores per class.
+    pub instances: bool,
+    /// Ignore label of the ground truth: its voxels count as background in truth and prediction.
+    pub ignore: Option<u32>,
+    /// The convention where implementations of the metrics disagree.
+    pub convention: Profile,
+    /// Tolerance of the normalised surface distance, in millimetres (pixels for pictures without a spacing).
+    pub tolerance_mm: f64,
 }
 
-pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
-    let ends = |path: &Option<PathBuf>, endings: [&str; 2]| {
-        path.as_ref().is_none_or(|p| endings.iter().any(|e| p.extension().is_some_and(|x| x == *e)))
-    };
-    ensure!(ends(&arguments.out, ["json", "csv"]), "--out must end in .json or .csv");
-    ensure!(ends(&arguments.plot, ["png", "svg"]), "--plot must end in .png or .svg");
-    ensure!(arguments.tolerance_mm >= 0.0 && arguments.tolerance_mm.is_finite(), "--tolerance-mm must be 0 or more");
-    ensure!(arguments.ignore != Some(0), "--ignore 0 would exclude the background; use the label of voxels that are not annotated");
-    let pairs = pairs::find(&arguments.truth, &arguments.prediction)?;
-    for path in arguments.out.iter().chain(&arguments.plot) {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
-        ensure!(folder.is_none_or(std::path::Path::is_dir), "{}: its folder does not exist; create it first", path.display());
+impl Default for ScoreOptions {
+    fn default() -> Self {
+        Self { instances: false, ignore: None, convention: Profile::Standard, tolerance_mm: 1.0 }
     }
-    let found = check(&pairs, arguments.ignore)?;
-    if let Some(warning) = found.disagreement().filter(|_| !arguments.instances) {
-        eprintln!("{warning}");
+}
+
+/// Scores masks in a folder, or one file, against ground truth. Files are matched by name without extension; masks may be NIfTI, NRRD,
+/// MetaImage, PNG or TIFF.
+///
+/// # Errors
+/// If a mask has no counterpart, cannot be read, or lies on another grid.
+pub fn score_folders(truth: &Path, prediction: &Path, options: &ScoreOptions) -> Result<Report> {
+    ensure!(options.tolerance_mm >= 0.0 && options.tolerance_mm.is_finite(), "the tolerance must be 0 mm or more");
+    ensure!(options.ignore != Some(0), "label 0 would exclude the background; use the label of voxels that are not annotated");
+    let pairs = pairs::find(truth, prediction)?;
+    let found = check(&pairs, options.ignore)?;
+    if let Some(warning) = found.disagreement().filter(|_| !options.instances) {
+        tracing::warn!("{warning}");
     }
     let mut classes = found.classes();
     if classes.is_empty() {
@@ -82,20 +73,20 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
         classes.insert(1);
     }
     ensure!(
-        arguments.instances || classes.len() <= CLASSES_MAX,
+        options.instances || classes.len() <= CLASSES_MAX,
         "{} different labels: if they are instance numbers, use --instances",
         classes.len()
     );
-    let convention = Convention::of(arguments.convention, "a file");
+    let convention = Convention::of(options.convention, "a file");
     let bar = Mutex::new((Progress::new("score", pairs.len() as u64), 0));
     let scored: Vec<(Vec<CaseRow>, Pooled)> = pairs
         .par_iter()
         .map(|pair| {
-            let (truth, prediction) = pair.read(arguments.ignore)?;
-            let all = if arguments.instances {
+            let (truth, prediction) = pair.read(options.ignore)?;
+            let all = if options.instances {
                 Scored::instances(&truth, &prediction, &convention)
             } else {
-                Scored::classes(&truth, &prediction, &classes, arguments.tolerance_mm, &convention)
+                Scored::classes(&truth, &prediction, &classes, options.tolerance_mm, &convention)
             };
             if let Ok(mut bar) = bar.lock() {
                 bar.1 += 1;
@@ -111,16 +102,7 @@ pub(crate) fn score(arguments: &ScoreArguments) -> Result<()> {
         rows.extend(of_case);
         pooled.add(counts);
     }
-    let report = Report::new(rows, pooled.values(&convention), convention, arguments.tolerance_mm);
-    print(&report.text())?;
-    if let Some(path) = &arguments.out {
-        let text = if path.extension().is_some_and(|e| e == "json") { serde_json::to_string_pretty(&report)? + "\n" } else { report.csv() };
-        write_text(path, &text)?;
-    }
-    if let Some(path) = &arguments.plot {
-        box_plot(&report.by_metric(), path).with_context(|| format!("cannot draw {}", path.display()))?;
-    }
-    Ok(())
+    Ok(Report::new(rows, pooled.values(&convention), convention, options.tolerance_mm))
 }
 
 /// Labels above 0 that masks hold, over all cases.
@@ -143,7 +125,7 @@ impl Found {
         };
         (self.truth != self.prediction).then(|| {
             let (truth, prediction) = (listed(&self.truth), listed(&self.prediction));
-            format!("warning: the truth has the labels {truth}, predictions have {prediction}; if they mean the same classes, convert one")
+            format!("the truth has the labels {truth}, predictions have {prediction}; if they mean the same classes, convert one")
         })
     }
 }

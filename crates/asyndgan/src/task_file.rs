@@ -1,54 +1,97 @@
 //! Task files: a task, with the profile and the settings that suit its data.
 
-use std::{fs, path::Path, str::FromStr};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use asyndgan_paper::{Experiment, Profile, Run, Settings};
 use asyndgan_task::{SiteLists, Task};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use toml::{
+    Spanned,
+    de::{DeTable, Deserializer},
+};
 
 /// Reads a file with the cases of each site.
-pub(crate) fn read_site_lists(path: &Path) -> Result<SiteLists> {
+///
+/// # Errors
+/// If the file cannot be read or does not fit the format.
+pub fn read_site_lists(path: &Path) -> Result<SiteLists> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     SiteLists::parse(&text).with_context(|| path.display().to_string())
 }
 
 /// A task of the paper by name, or one from a file.
 #[derive(Debug, Clone)]
-pub(crate) struct TaskFile {
-    pub(crate) experiment: Experiment,
+pub struct TaskFile {
+    experiment: Experiment,
+    /// The file, for errors.
+    path: Option<PathBuf>,
     /// The task, unless it is one of the paper's.
     own: Option<Task>,
     /// The profile that the file names.
     profile: Option<Profile>,
     /// The sizes at which networks see images, with any profile.
-    scale: Vec<(String, serde_json::Value)>,
+    scale: Vec<(String, Value)>,
     /// Settings that the file changes, with its own profile.
-    settings: Vec<(String, serde_json::Value)>,
+    settings: Vec<(String, Value)>,
 }
 
-/// The settings of `[data]`.
-const SCALE: [&str; 4] = ["size", "crop", "downsampling", "flips"];
-
-/// Takes a section out of a file.
-fn taken(table: &mut toml::Table, section: &str) -> Result<Vec<(String, serde_json::Value)>> {
-    let Some(value) = table.remove(section) else { return Ok(Vec::new()) };
-    let fields = value.as_table().with_context(|| format!("{section} is not a section: write [{section}]"))?;
-    fields.iter().map(|(name, value)| Ok((name.clone(), serde_json::to_value(value)?))).collect()
+/// What a task file has besides the task.
+#[derive(Default, Deserialize)]
+struct Sections {
+    profile: Option<Profile>,
+    #[serde(default)]
+    data: Map<String, Value>,
+    /// Settings by section, or by the flat names of the first version.
+    #[serde(default)]
+    settings: Map<String, Value>,
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
+
+impl Sections {
+    const NAMES: [&str; 10] =
+        ["profile", "data", "settings", "generator", "discriminator", "optimiser", "protocol", "synthesis", "segmenter", "compute"];
+}
+
+/// Takes the sections out of the text of a task file; the rest is a task. Errors name lines of the file.
+fn split(text: &str) -> Result<(Sections, Task), toml::de::Error> {
+    let mut task = DeTable::parse(text)?;
+    let mut sections = DeTable::new();
+    for name in Sections::NAMES {
+        sections.extend(task.get_mut().remove_entry(name));
+    }
+    let in_file = |mut error: toml::de::Error| {
+        error.set_input(Some(text));
+        error
+    };
+    let sections = Deserializer::from(Spanned::new(0..text.len(), sections));
+    Ok((Sections::deserialize(sections).map_err(in_file)?, Task::deserialize(Deserializer::from(task)).map_err(in_file)?))
+}
+
+/// The settings of the data that apply with any profile.
+const SCALE: [&str; 4] = ["data.size", "data.crop", "data.downsampling", "data.flips"];
 
 impl TaskFile {
     /// A task of the paper.
-    pub(crate) fn paper(experiment: Experiment) -> Self {
-        Self { experiment, own: None, profile: None, scale: Vec::new(), settings: Vec::new() }
+    pub fn paper(experiment: Experiment) -> Self {
+        Self { experiment, path: None, own: None, profile: None, scale: Vec::new(), settings: Vec::new() }
     }
 
     /// A task of one's own, with the settings of its profile.
-    pub(crate) fn own(task: Task) -> Self {
+    pub fn own(task: Task) -> Self {
         Self { own: Some(task), ..Self::paper(Experiment::Custom) }
     }
 
     /// Reads `brain`, `tissue`, or the path of a task file.
-    pub(crate) fn read(name: &str) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is not a valid task.
+    pub fn read(name: &str) -> Result<Self> {
         match name {
             "brain" => return Ok(Self::paper(Experiment::Table1)),
             "tissue" => return Ok(Self::paper(Experiment::Table2)),
@@ -57,54 +100,82 @@ impl TaskFile {
         let path = Path::new(name);
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read {}: use brain, tissue, or a task file, which `asyndgan plan` writes", path.display()))?;
-        Self::parse(&text).with_context(|| path.display().to_string())
+        let file = Self::parse(&text).with_context(|| path.display().to_string())?;
+        Ok(Self { path: Some(path.into()), ..file })
     }
 
     /// Parses the text of a task file.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let mut table: toml::Table = text.parse()?;
-        let profile = match table.remove("profile") {
-            Some(value) => Some(Profile::from_str(value.as_str().context("profile is not a string")?)?),
-            None => None,
-        };
-        let scale = taken(&mut table, "data")?;
-        if let Some((name, _)) = scale.iter().find(|(name, _)| !SCALE.contains(&name.as_str())) {
-            bail!("[data] has {name}; it has size, crop, downsampling and flips; other settings belong to [settings]");
+    ///
+    /// # Errors
+    /// If the text is not a valid task; the error names the line.
+    pub fn parse(text: &str) -> Result<Self> {
+        let (Sections { profile, data, settings, others }, task) = split(text)?;
+        task.check()?;
+        let of_data = data.into_iter().map(|(name, value)| (format!("data.{name}"), value));
+        let (scale, own): (Vec<_>, Vec<_>) = of_data.partition(|(name, _)| SCALE.contains(&name.as_str()));
+        let settings = [own, Settings::changes(settings), Settings::changes(others)].concat();
+        if let Some(name) = Settings::repeated(scale.iter().chain(&settings).map(|(name, _)| name.as_str())) {
+            bail!("{name} is set twice; keep one");
         }
-        let settings = taken(&mut table, "settings")?;
-        let own = Task::parse(&table.to_string())?;
-        Ok(Self { experiment: Experiment::Custom, own: Some(own), profile, scale, settings })
+        Ok(Self { experiment: Experiment::Custom, path: None, own: Some(task), profile, scale, settings })
+    }
+
+    /// The experiment of the paper that this is, or [`Experiment::Custom`].
+    pub fn experiment(&self) -> Experiment {
+        self.experiment
     }
 
     /// The task.
-    pub(crate) fn task(&self) -> Result<&Task> {
+    ///
+    /// # Errors
+    /// For the toy experiment, which has none.
+    pub fn task(&self) -> Result<&Task> {
         self.own.as_ref().or_else(|| self.experiment.task()).context("the toy has no task")
     }
 
     /// The size and the downsampling at which images are prepared, if the file names them.
-    pub(crate) fn scale(&self) -> Result<[Option<usize>; 2]> {
+    ///
+    /// # Errors
+    /// If one is not a number.
+    pub fn scale(&self) -> Result<[Option<usize>; 2]> {
         let number = |wanted: &str| {
-            let value = self.scale.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
-            let size = |value: &serde_json::Value| value.as_u64().map(|size| size as usize);
+            let value = self.scale.iter().find(|(name, _)| name.strip_prefix("data.") == Some(wanted)).map(|(_, value)| value);
+            let size = |value: &Value| value.as_u64().map(|size| size as usize);
             value.map(|value| size(value).with_context(|| format!("{wanted} is not a number"))).transpose()
         };
         Ok([number("size")?, number("downsampling")?])
     }
 
     /// A run of this task: the settings of the profile, then those of the file, then `changes`.
-    pub(crate) fn run(&self, profile: Option<Profile>, changes: &[(String, serde_json::Value)]) -> Result<Run> {
+    ///
+    /// # Errors
+    /// If a setting does not exist or does not accept its value.
+    pub fn run(&self, profile: Option<Profile>, changes: &[(String, Value)]) -> Result<Run> {
         // Settings that suit a profile do not suit another.
         let (profile, own) = match (profile, self.profile) {
-            (Some(profile), Some(own)) if profile != own => (profile, &[][..]),
+            (Some(profile), Some(own)) if profile != own => {
+                if !self.settings.is_empty() {
+                    let names: Vec<&str> = self.settings.iter().map(|(name, _)| name.as_str()).collect();
+                    tracing::info!(
+                        "of the task file, {} apply to its profile {} only, not to {}",
+                        names.join(", "),
+                        own.name(),
+                        profile.name()
+                    );
+                }
+                (profile, &[][..])
+            }
             (profile, own) => (profile.or(own).unwrap_or(Profile::Desk), &self.settings[..]),
         };
         let first = match &self.own {
             Some(task) => Settings::of_task(task, profile),
             None => Settings::new(self.experiment, profile),
         };
-        // Those that do not apply must be right all the same.
-        let unused = self.settings.iter().map(|(name, value)| (name.as_str(), value.clone()));
-        first.with(self.experiment, self.scale.iter().map(|(name, value)| (name.as_str(), value.clone())).chain(unused))?;
+        // Settings of the file that do not apply must be right all the same.
+        let of_file = self.scale.iter().chain(&self.settings).map(|(name, value)| (name.as_str(), value.clone()));
+        first
+            .with(self.experiment, of_file)
+            .with_context(|| self.path.as_ref().map_or_else(|| "the settings of the task".to_owned(), |path| path.display().to_string()))?;
         let changes = self.scale.iter().chain(own).chain(changes).map(|(name, value)| (name.as_str(), value.clone()));
         let settings = first.with(self.experiment, changes)?;
         let run = Run { task: self.own.clone(), ..Run::phantoms(self.experiment, profile, settings) };
@@ -126,20 +197,37 @@ mod tests {
         [data]
         size = 144
         crop = 128
-        [settings]
+        [protocol]
         rounds = 2000
     "#;
 
     #[test]
     fn settings_of_the_file_apply_to_its_profile_and_changes_come_last() {
         let file = TaskFile::parse(TEXT).expect("a task file");
-        let sizes = |run: Run| (run.settings.size, run.settings.crop, run.settings.rounds);
-        let desk = file.run(None, &[("rounds".into(), 7.into())]).expect("a run");
+        let sizes = |run: Run| (run.settings.data.size, run.settings.data.crop, run.settings.protocol.rounds);
+        let desk = file.run(None, &[("protocol.rounds".into(), 7.into())]).expect("a run");
         assert_eq!((sizes(desk.clone()), desk.task.as_ref().map(|t| t.name.as_str())), ((144, 128, 7), Some("liver")));
         assert_eq!(sizes(file.run(None, &[]).expect("a run")), (144, 128, 2000));
         assert_eq!(sizes(file.run(Some(Profile::Smoke), &[]).expect("a run")), (144, 128, 6));
-        assert!(TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3")).is_err_and(|e| e.to_string().contains("rounds")));
+        let flat = TaskFile::parse(&TEXT.replace("[protocol]", "[settings]")).expect("a task file");
+        assert_eq!(sizes(flat.run(None, &[]).expect("a run")), (144, 128, 2000));
+        let twice = TEXT.replace("[protocol]", "[settings]\ncrop = 64\n[protocol]");
+        assert!(TaskFile::parse(&twice).is_err_and(|e| e.to_string().contains("data.crop is set twice")));
+        assert!(
+            TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3"))
+                .expect("a task file")
+                .run(None, &[])
+                .is_err_and(|e| format!("{e:#}").contains("data.rounds"))
+        );
         assert!(TaskFile::parse(&TEXT.replace("size = 144", "size = 20")).expect("a task file").run(None, &[]).is_err());
+    }
+
+    #[test]
+    fn errors_name_the_line_of_the_file() {
+        for (written, wrong, line) in [("\"volumes\"", "\"films\"", 4), ("[protocol]", "[protocoll]", 10)] {
+            let error = TaskFile::parse(&TEXT.replace(written, wrong)).expect_err("not a task");
+            assert!(format!("{error:#}").contains(&format!("line {line},")), "{error:#}");
+        }
     }
 
     #[test]

@@ -1,6 +1,4 @@
 #![no_main]
-use std::path::Path;
-
 use asyndgan_medio::DataSet;
 use std::sync::LazyLock;
 
@@ -21,8 +19,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
         if let Ok(set) = DataSet::find(&place) {
             set.cases.iter().for_each(|case| drop(set.read(case, &[0])));
         }
-    }
-    if let Ok(text) = std::str::from_utf8(bytes) {
-        drop(asyndgan_task::SiteLists::parse(text));
     }
 });

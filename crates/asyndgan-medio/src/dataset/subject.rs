@@ -43,6 +43,7 @@ impl DataSet {
         if let Some(missing) = case.missing.first() {
             return Err(Error::Incomplete { case: case.id.clone(), missing: missing.clone() });
         }
+        tracing::debug!(case = case.id, ?channels, "case read");
         let file = |channel: usize| {
             let file = if case.images.len() == 1 { case.images.first() } else { case.images.get(channel) };
             file.map(PathBuf::as_path).ok_or_else(|| Error::Channel {

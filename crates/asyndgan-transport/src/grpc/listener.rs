@@ -16,7 +16,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use super::connections::{Connections, Place};
-use crate::keys::{CertificateFacts, Tls};
+use crate::{
+    error::with_causes,
+    keys::{CertificateFacts, Tls},
+};
 
 /// How long a connection may take to present a certificate.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -125,7 +128,10 @@ pub(super) async fn accept(
         let config = {
             let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
             if let Err(error) = tls.refresh() {
-                (refusals.notice)(&format!("cannot read the list of revoked certificates; the previous one stays in force: {error}"));
+                (refusals.notice)(&format!(
+                    "cannot read the list of revoked certificates; the previous one stays in force: {}",
+                    with_causes(&error)
+                ));
             }
             tls.current()
         };

@@ -27,7 +27,7 @@ use super::{
         carrier_server::{Carrier, CarrierServer},
     },
 };
-use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
+use crate::{Error, Frame, Identity, Incoming, ServerLink, error::with_causes, keys::Tls};
 
 /// Complete frames of one site that may wait for the server. Further frames are held back by flow control.
 const FRAMES_WAITING: usize = 2;
@@ -92,7 +92,7 @@ impl GrpcServer {
     /// # Errors
     /// [`Error::Listen`], or an error about the keys.
     pub fn start(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Result<GrpcServerLink, Error> {
-        let listen = |cause| Error::Listen { address: self.listen, cause };
+        let listen = |source| Error::Listen { address: self.listen, source };
         let socket = TcpListener::bind(self.listen).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
@@ -261,7 +261,7 @@ impl Places {
     fn cut_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
         let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = tls.refresh() {
-            notice(&format!("cannot read the list of revoked certificates; the previous one stays in force: {error}"));
+            notice(&format!("cannot read the list of revoked certificates; the previous one stays in force: {}", with_causes(&error)));
         }
         for place in &self.sites {
             let place = place.lock().unwrap_or_else(PoisonError::into_inner);

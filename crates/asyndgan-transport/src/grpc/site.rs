@@ -105,7 +105,7 @@ impl GrpcSite {
     /// Starts to connect in the background. The link reports the result.
     ///
     /// # Errors
-    /// [`Error::Keys`] for unusable keys or an invalid server name, or [`Error::Work`].
+    /// [`Error::Keys`] for unusable keys or an invalid server name, [`Error::Thread`].
     pub fn start(self) -> Result<GrpcSiteLink, Error> {
         let dialler = Dialler::new(self)?;
         let (inbox_of, inbox) = blocking::sync_channel(4);
@@ -119,7 +119,7 @@ impl GrpcSite {
             // The link may be gone.
             let _ = inbox_of.send(Arrival::Ended(ended));
         });
-        spawned.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))?;
+        spawned.map_err(|source| Error::Thread { source })?;
         Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, server_certificate: None, dialling })
     }
 
@@ -157,7 +157,7 @@ fn limited(channel: Channel) -> CarrierClient<Channel> {
 
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
-    built.map_err(|e| Error::Work(format!("cannot start a thread: {e}")))
+    built.map_err(|source| Error::Thread { source })
 }
 
 #[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
@@ -210,7 +210,7 @@ enum Failure {
 impl Failure {
     fn error(self) -> Error {
         match self {
-            Failure::Passing(fact) => Error::Work(fact),
+            Failure::Passing(fact) => Error::Passing { fact },
             Failure::Taken(error) | Failure::Final(error) => error,
         }
     }

@@ -73,7 +73,7 @@ impl Authority {
         }
         create_private_folder(folder)
             .and_then(|()| create_private_folder(&folder.join("sites")))
-            .map_err(|cause| Error::Record { path: folder.into(), cause })?;
+            .map_err(|source| Error::Record { path: folder.into(), source })?;
         let key = KeyPair::generate().map_err(failed)?;
         let mut params = named("AsynDGAN consortium authority", 0, AUTHORITY_DAYS);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
@@ -98,7 +98,7 @@ impl Authority {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let lock = lock(folder)?;
         let path = folder.join("issued.json");
-        let text = fs::read_to_string(&path).map_err(|cause| Error::Record { path: path.clone(), cause })?;
+        let text = fs::read_to_string(&path).map_err(|source| Error::Record { path: path.clone(), source })?;
         let issued = serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })?;
         Ok(Self { folder: folder.into(), issued, passphrase: None, _lock: lock })
     }
@@ -109,7 +109,7 @@ impl Authority {
     /// [`Error::Record`].
     pub fn is_encrypted(folder: &Path) -> Result<bool, Error> {
         let path = folder.join(AUTHORITY_KEY);
-        let text = fs::read_to_string(&path).map_err(|cause| Error::Record { path, cause })?;
+        let text = fs::read_to_string(&path).map_err(|source| Error::Record { path, source })?;
         Ok(text.contains(ENCRYPTED))
     }
 
@@ -144,7 +144,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Keys`] for an invalid request or the request of another site, or [`Error::Record`].
     pub fn sign(&mut self, site: &str, request: &Path, days: u32) -> Result<PathBuf, Error> {
-        let text = fs::read_to_string(request).map_err(|cause| Error::Record { path: request.into(), cause })?;
+        let text = fs::read_to_string(request).map_err(|source| Error::Record { path: request.into(), source })?;
         let broken = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("cannot sign the request {}: {e}", request.display()) };
         let request = CertificateSigningRequestParams::from_pem(&text).map_err(|e| broken(&e))?;
         let name = match request.params.distinguished_name.get(&DnType::CommonName) {
@@ -210,7 +210,7 @@ impl Authority {
     fn issuer(&self) -> Result<Issuer<'static, KeyPair>, Error> {
         let read = |name: &str| {
             let path = self.folder.join(name);
-            fs::read_to_string(&path).map_err(|cause| Error::Record { path, cause })
+            fs::read_to_string(&path).map_err(|source| Error::Record { path, source })
         };
         let text = read(AUTHORITY_KEY)?;
         let key = match &self.passphrase {
@@ -241,7 +241,7 @@ impl Authority {
         let issuer = self.issuer()?;
         let certificate = params.signed_by(key, &issuer).map_err(failed)?;
         let path_of_authority = self.folder.join("ca.pem");
-        let authority = fs::read_to_string(&path_of_authority).map_err(|cause| Error::Record { path: path_of_authority, cause })?;
+        let authority = fs::read_to_string(&path_of_authority).map_err(|source| Error::Record { path: path_of_authority, source })?;
         // The index first: a certificate that nobody knows of could not be revoked.
         self.issued.push(Issued { name: name.into(), serial, not_after, revoked: false });
         self.write_index()?;
@@ -300,7 +300,7 @@ fn lock(folder: &Path) -> Result<fs::File, Error> {
         file.lock()?;
         Ok(file)
     };
-    lock().map_err(|cause| Error::Record { path: path.clone(), cause })
+    lock().map_err(|source| Error::Record { path: path.clone(), source })
 }
 
 pub(super) fn failed(error: rcgen::Error) -> Error {
@@ -335,5 +335,5 @@ fn alternative(host: &str) -> Result<SanType, Error> {
 
 /// Atomically writes a file that only its owner can read.
 pub(super) fn write(path: &Path, text: &str) -> Result<(), Error> {
-    asyndgan_files::write(path, Access::Private, text.as_bytes()).map_err(|cause| Error::Record { path: path.into(), cause })
+    asyndgan_files::write(path, Access::Private, text.as_bytes()).map_err(|source| Error::Record { path: path.into(), source })
 }

@@ -112,7 +112,7 @@ impl Identity {
     fn read_parts(path: &Path, key: &Path) -> Result<Self, Error> {
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |cause| Error::Record { path, cause }
+            move |source| Error::Record { path, source }
         };
         let text = fs::read(path).map_err(io(path))?;
         let broken = |fact: String| Error::Bundle { path: path.into(), fact };

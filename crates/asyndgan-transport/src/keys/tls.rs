@@ -71,7 +71,7 @@ fn changed(path: &Path) -> Option<SystemTime> {
 
 fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfig>, Vec<String>), Error> {
     let broken = |fact: String| Error::Bundle { path: revoked.into(), fact };
-    let text = fs::read(revoked).map_err(|cause| Error::Record { path: revoked.into(), cause })?;
+    let text = fs::read(revoked).map_err(|source| Error::Record { path: revoked.into(), source })?;
     let list = CertificateRevocationListDer::from_pem_slice(&text).map_err(|e| broken(e.to_string()))?;
     let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|e| broken(e.to_string()))?;
     let serials = parsed.iter_revoked_certificates().map(|c| hex(c.raw_serial())).collect();

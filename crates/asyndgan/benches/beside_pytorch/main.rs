@@ -4,14 +4,9 @@
 
 mod growth;
 
-use std::{
-    error::Error,
-    fs,
-    path::PathBuf,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{error::Error, fs, path::PathBuf, time::Instant};
 
+use asyndgan::in_process::InProcess;
 use asyndgan_data::{Case, CaseOrigin, CaseSet, Placement, TestCase, write_cases};
 use asyndgan_evaluator::{SegmenterTraining, predict, train_segmenter};
 use asyndgan_models::{
@@ -19,10 +14,10 @@ use asyndgan_models::{
     loss::Game, set_threads,
 };
 use asyndgan_paper::Experiment;
-use asyndgan_protocol::{Dtype, Patience, Role, RunDescription, ServerPolicy, SitePolicy, Symmetry, Waiting, Weighting, stream};
+use asyndgan_protocol::{Dtype, Role, RunDescription, Symmetry, Waiting, Weighting, stream};
 use asyndgan_task::Task;
-use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Ledger, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_training::{GanConfig, Pairs, Precision};
+use asyndgan_transport::ServerNews;
 use clap::{Args, Parser, Subcommand};
 use ndarray::{Array3, Array4, Axis};
 use rand::Rng;
@@ -215,31 +210,21 @@ impl Round {
             networks: config.description(),
         };
         let folder = tempfile::tempdir()?;
-        let patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
-        let (mut link, links) = in_memory(self.sites);
-        let mut server = ServerTrainer::new(config, run.clone(), self.sites, 2, folder.path(), device)?;
+        let site = |i: u32| {
+            let (cases, size) = (i64::from(run.batch).max(4), self.size);
+            let images = (Tensor::arange(cases * size * size, (Kind::Float, Device::Cpu)) * 0.1 + f64::from(i)).sin();
+            let images = images.view([cases, 1, size, size]);
+            Pairs::new(images.shallow_clone(), images.gt(0.5).to_kind(Kind::Uint8))
+        };
+        let sites = (0..self.sites).map(site).collect();
+        let mut job = InProcess::new(config, run, folder.path());
+        job.device = device;
+        job.server_threads = 2;
         let mut ends = Vec::new();
-        thread::scope(|scope| {
-            for (i, mut link) in (0..).zip(links) {
-                let place = folder.path().join(format!("site-{i}"));
-                let (size, run) = (self.size, &run);
-                scope.spawn(move || {
-                    set_threads(run.site_threads);
-                    let cases = i64::from(run.batch).max(4);
-                    let images = (Tensor::arange(cases * size * size, (Kind::Float, Device::Cpu)) * 0.1 + f64::from(i)).sin();
-                    let images = images.view([cases, 1, size, size]);
-                    let pairs = Pairs::new(images.shallow_clone(), images.gt(0.5).to_kind(Kind::Uint8));
-                    let mut site = SiteTrainer::new(pairs, SiteOptions::default(), &place, device);
-                    run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})
-                });
+        job.train(sites, |_, news, _| {
+            if let ServerNews::Round { .. } = news {
+                ends.push(Instant::now());
             }
-            set_threads(2);
-            let hear = |news: ServerNews, _: &ServerTrainer, _: &Ledger| {
-                if let ServerNews::Round { .. } = news {
-                    ends.push(Instant::now());
-                }
-            };
-            run_server(&run, self.sites, ServerPolicy::unrestricted(patience), &mut link, &mut server, &mut ServerRecords::default(), hear)
         })?;
         Ok(between(&ends[FIRST - 1..]))
     }

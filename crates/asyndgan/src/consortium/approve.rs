@@ -1,12 +1,12 @@
 //! A hospital's consent to a run: what the run is, in plain words, and what it means for privacy.
 
 use std::{
+    fmt::Write as _,
     fs,
-    io::{BufRead as _, IsTerminal as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use asyndgan_protocol::{
     ConditionPolicy, Learning, LossPolicy, Message, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
 };
@@ -15,28 +15,68 @@ use asyndgan_transport::{ApprovedRun, Consent, GrpcSite, differences};
 
 use super::{config::SiteConfig, folder::lock, site::trainer};
 
-/// Shows the run that a file or the server describes, and stores the administrator's decision.
-pub(crate) fn approve(config: &Path, description: Option<&Path>, yes: bool) -> Result<()> {
-    let config = SiteConfig::read(config)?;
-    let _lock = lock(&config.folder)?;
-    let run = match description {
-        Some(path) => {
-            let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-            serde_json::from_str(&text).with_context(|| format!("{} is not a run description", path.display()))?
+/// A run that the server or a file describes, for the hospital to decide on.
+#[derive(Debug)]
+pub struct Proposal {
+    config: SiteConfig,
+    run: RunDescription,
+    allowed: Result<()>,
+    consent: Consent,
+    text: String,
+    /// Held for as long as the decision is pending.
+    _lock: fs::File,
+}
+
+impl Proposal {
+    /// Reads the run from the server of a `site.toml`, or from a description file that the operator sent.
+    ///
+    /// # Errors
+    /// If the configuration is not valid, or there is no description.
+    pub fn read(config: &Path, description: Option<&Path>) -> Result<Self> {
+        let config = SiteConfig::read(config)?;
+        let lock = lock(&config.folder)?;
+        let run = match description {
+            Some(path) => {
+                let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+                serde_json::from_str(&text).with_context(|| format!("{} is not a run description", path.display()))?
+            }
+            None => ask(&config)?,
+        };
+        let consent = Consent::kept_in(&config.folder, config.approval);
+        let checked = check(&config, &run);
+        let mut text = described(&config, &run, checked.as_ref().ok())?;
+        for line in compared(&config, &consent, &run)? {
+            writeln!(text, "{line}")?;
         }
-        None => ask(&config)?,
-    };
-    let consent = Consent::kept_in(&config.folder, config.approval);
-    let checked = check(&config, &run);
-    show(&config, &run, checked.as_ref().ok());
-    for line in compared(&config, &consent, &run)? {
-        eprintln!("{line}");
+        let allowed = checked.map(drop).context("the site's policy does not allow this run");
+        Ok(Self { config, run, allowed, consent, text, _lock: lock })
     }
-    checked.context("the site's policy does not allow this run")?;
-    ensure!(yes || confirmed()?, "not approved");
-    consent.approve(&run)?;
-    eprintln!("approved: {} joins this run, and no other, from the folder {}", config.identity()?.facts().name, config.folder.display());
-    Ok(())
+
+    /// The run in plain words, and what it means for privacy.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Checks that the policy of the site allows the run.
+    ///
+    /// # Errors
+    /// The first reason why not.
+    pub fn check(&self) -> Result<()> {
+        match &self.allowed {
+            Ok(()) => Ok(()),
+            Err(refusal) => bail!("{refusal:#}"),
+        }
+    }
+
+    /// Records that the hospital approves the run; returns the name and the folder of the site.
+    ///
+    /// # Errors
+    /// If the policy does not allow the run, or the decision cannot be written.
+    pub fn approve(self) -> Result<(String, PathBuf)> {
+        self.check()?;
+        self.consent.approve(&self.run)?;
+        Ok((self.config.identity()?.facts().name.clone(), self.config.folder.clone()))
+    }
 }
 
 /// The description that the server gives.
@@ -60,16 +100,18 @@ fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, Lear
     Ok((summary, learning))
 }
 
-fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary, Learning)>) {
+/// The run in plain words, and what leaves the site.
+fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary, Learning)>) -> Result<String> {
+    let mut text = String::new();
     let policy = &config.policy;
-    eprintln!("run       {:?}", run.name);
-    eprintln!("hash      {}", hex(&run.sha256()));
-    eprintln!("images    {} channels, {} x {}, cropped to {} x {}", run.channels, run.size, run.size, run.crop, run.crop);
+    writeln!(text, "run       {:?}", run.name)?;
+    writeln!(text, "hash      {}", hex(&run.sha256()))?;
+    writeln!(text, "images    {} channels, {} x {}, cropped to {} x {}", run.channels, run.size, run.size, run.crop, run.crop)?;
     if let Some(images) = GanConfig::described(&run.networks).ok().and_then(|networks| networks.images) {
         let names = |of: Vec<&str>| of.join(", ");
         let channels = names(images.task.channels.iter().map(|channel| channel.name.as_str()).collect());
         let classes = names(images.task.classes.iter().map(|class| class.name.as_str()).collect());
-        eprintln!("task      {}: {channels}; classes {classes}", images.task.name);
+        writeln!(text, "task      {}: {channels}; classes {classes}", images.task.name)?;
     }
     let flips = match run.symmetry {
         Symmetry::None => "never flipped",
@@ -85,56 +127,64 @@ fn show(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary
             format!("a round needs answers from {sites} sites; an answer may be up to {rounds} rounds late")
         }
     };
-    eprintln!("rounds    {}, {} images each, {flips}; {waits}", run.rounds, run.batch);
-    eprintln!(
+    writeln!(text, "rounds    {}, {} images each, {flips}; {waits}", run.rounds, run.batch)?;
+    writeln!(
+        text,
         "tensors   synthetic images as {}, feedback as {}; a checkpoint every {} rounds; seed {}",
         run.synthetic_dtype, run.feedback_dtype, run.checkpoint_every, run.seed
-    );
+    )?;
     if let Some((_, learning)) = checked {
         let Learning { family, width, spectral_norm, learning_rate, augmentation, .. } = learning;
         let norm = if *spectral_norm { "with" } else { "without" };
-        eprintln!(
+        writeln!(
+            text,
             "trained   a {family} discriminator, {width} channels wide, {norm} spectral norm, learning rate {learning_rate}, on images"
-        );
-        eprintln!("          augmented with strength {augmentation}");
+        )?;
+        writeln!(text, "          augmented with strength {augmentation}")?;
     }
-    eprintln!();
-    eprintln!("what leaves this site:");
-    eprintln!(
+    writeln!(text)?;
+    writeln!(text, "what leaves this site:")?;
+    writeln!(
+        text,
         "  masks     {}",
         match policy.conditions {
             ConditionPolicy::All => "all of them, as they are, once",
             ConditionPolicy::Recombined => "recombined from masks of several patients, once",
         }
-    );
+    )?;
     let distinct = policy.patients_per_batch_min;
     let (batch, limit) = (run.batch, policy.feedback_norm_max);
-    eprintln!(
+    writeln!(
+        text,
         "  feedback  one gradient per round for {batch} images of at least {distinct} patients, with a norm of at most {limit} per image"
-    );
-    eprintln!(
+    )?;
+    writeln!(
+        text,
         "  losses    {}",
         match policy.losses {
             LossPolicy::None => "none".to_owned(),
             LossPolicy::Mean { rounds } => format!("their mean over {rounds} rounds, rounded"),
             LossPolicy::Exact => "all".to_owned(),
         }
-    );
+    )?;
     if let Some((summary, _)) = checked {
         let shown = run.rounds.saturating_mul(run.batch.into()) / u64::from(summary.cases.max(1));
-        eprintln!(
+        writeln!(
+            text,
             "  each of the {} images is used about {shown} times; the number, size and time of answers are also visible",
             summary.cases
-        );
+        )?;
     }
-    eprintln!(
+    writeln!(
+        text,
         "what it means: the server cannot choose the patients of a round, and does not know the weights of this site's discriminator."
-    );
-    eprintln!("The generator learns how this site's images look, and may reproduce parts of images that are used often.");
+    )?;
+    writeln!(text, "The generator learns how this site's images look, and may reproduce parts of images that are used often.")?;
     if run.l1_weight != 0.0 {
-        eprintln!("WARNING: the run has an L1 term: the server can reconstruct real images within a few rounds.");
+        writeln!(text, "WARNING: the run has an L1 term: the server can reconstruct real images within a few rounds.")?;
     }
-    eprintln!();
+    writeln!(text)?;
+    Ok(text)
 }
 
 /// Lists the differences from the previous run: the run of this folder, or the latest one in a sibling folder.
@@ -159,12 +209,4 @@ fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
         Some((path.clone(), Consent::kept_in(&path, config.approval).approved().ok()??))
     });
     approved.max_by_key(|(_, run)| run.unix_ms)
-}
-
-fn confirmed() -> Result<bool> {
-    ensure!(std::io::stdin().is_terminal(), "no terminal to ask for confirmation: inspect the run, then repeat the command with --yes");
-    eprintln!("Type yes to take part in this run:");
-    let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line)?;
-    Ok(line.trim() == "yes")
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{Arm, Profile, Run};
+use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, LostState, Patience, RunDescription, ServerPolicy, SitePolicy, Waiting};
 use asyndgan_transport::{Approval, Identity};
 use serde::{Deserialize, de::DeserializeOwned};
@@ -56,7 +56,7 @@ pub(super) struct ServerConfig {
     #[serde(alias = "set_backs_max")]
     rollbacks_max: Option<u32>,
     #[serde(default)]
-    settings: toml::Table,
+    settings: serde_json::Map<String, serde_json::Value>,
 }
 
 /// A site's `site.toml`.
@@ -176,12 +176,12 @@ impl ServerConfig {
     /// The run as the steps of an experiment describe it, so that they can continue with its results.
     pub(super) fn run(&self) -> Result<Run> {
         let file = TaskFile::read(&self.task)?;
-        let own = self.settings.iter().map(|(name, value)| Ok((name.clone(), serde_json::to_value(value)?))).collect::<Result<Vec<_>>>()?;
+        let own = Settings::changes(self.settings.clone());
         // What a hospital's default policy allows: no L1 term, and images of at least two patients in a batch.
-        let batch = file.run(self.profile, &[])?.settings.batch.max(2);
-        let mut changes = vec![("l1_weight".to_owned(), 0.0.into()), ("batch".to_owned(), batch.into())];
+        let batch = file.run(self.profile, &[])?.settings.protocol.batch.max(2);
+        let mut changes = vec![("protocol.l1_weight".to_owned(), 0.0.into()), ("protocol.batch".to_owned(), batch.into())];
         changes.extend(own);
-        changes.push(("sites".to_owned(), self.sites.len().into()));
+        changes.push(("data.sites".to_owned(), self.sites.len().into()));
         Ok(Run { seeds: vec![self.seed], device: self.device.clone(), ..file.run(self.profile, &changes)? })
     }
 

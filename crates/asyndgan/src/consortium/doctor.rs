@@ -7,10 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
 use asyndgan_transport::{GrpcSite, Look};
-use time::OffsetDateTime;
 
-use super::{config::SiteConfig, site::trainer};
-use crate::{progress::now, stdout::print};
+use super::{config::SiteConfig, dates::date, site::trainer};
+use crate::progress::now;
 
 /// If clocks differ by more than this, certificates soon look not yet valid or expired.
 const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
@@ -18,35 +17,25 @@ const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
 const DAYS_LEFT_MIN: i64 = 14;
 const DISK_MIN: u64 = 2 << 30;
 
-/// A day, for people.
-pub(super) fn date(unix_s: i64) -> String {
-    OffsetDateTime::from_unix_timestamp(unix_s).map_or_else(|_| "?".into(), |t| t.date().to_string())
-}
-
-/// A second, for people.
-pub(super) fn time(unix_s: i64) -> String {
-    let Ok(t) = OffsetDateTime::from_unix_timestamp(unix_s) else { return "?".into() };
-    format!("{} {:02}:{:02}:{:02}", t.date(), t.hour(), t.minute(), t.second())
-}
-
 fn unix_s() -> f64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64())
 }
 
 /// Runs checks in order and prints each result at once. Checks that depend on a failed one are skipped.
-struct Checks {
+struct Checks<'a> {
+    print: &'a mut dyn FnMut(&str),
     failed: u32,
 }
 
-impl Checks {
+impl Checks<'_> {
     fn check<T>(&mut self, what: &str, outcome: Result<(String, T)>) -> Option<T> {
         match outcome {
             Ok((fact, value)) => {
-                print(&format!("ok    {what}: {fact}\n")).ok();
+                (self.print)(&format!("ok    {what}: {fact}"));
                 Some(value)
             }
             Err(error) => {
-                print(&format!("FAIL  {what}: {error:#}\n")).ok();
+                (self.print)(&format!("FAIL  {what}: {error:#}"));
                 self.failed += 1;
                 None
             }
@@ -54,9 +43,13 @@ impl Checks {
     }
 }
 
-/// Checks a site before a run.
-pub(crate) fn doctor(path: &Path) -> Result<()> {
-    let mut checks = Checks { failed: 0 };
+/// Checks a site before a run: data, certificate, clock, connection to the server, disk, libtorch, policy, traffic and duration.
+/// `print` gets a line for every check when it is done.
+///
+/// # Errors
+/// If the configuration is not valid, or a check failed.
+pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
+    let mut checks = Checks { print, failed: 0 };
     let config = checks.check("configuration", SiteConfig::read(path).map(|c| (path.display().to_string(), c)));
     let config = config.context("nothing else can be checked without a valid configuration")?;
     checks.check("certificate", certificate(&config));

@@ -1,8 +1,6 @@
-use std::{fs, io::Write as _, path::PathBuf};
+//! Configuration files with explanatory comments.
 
-use anyhow::{Context, Result};
 use asyndgan_paper::Profile;
-use clap::Subcommand;
 
 const SERVER: &str = r#"# A run across several hospitals, as set by the server's operator. Start it with: asyndgan server --config run.toml
 # Relative paths are relative to this file's folder.
@@ -46,7 +44,7 @@ lost_state = "fresh"            # if a site comes back without its checkpoint: f
                                 # common checkpoint)
 rollbacks_max = 10              # how often one site may set all others back by restarting from its checkpoint
 
-[settings]                      # overrides any setting of the profile
+[settings.protocol]             # overrides settings of the profile, by section; the guide's page on settings lists all of them
 # rounds = 3000
 # batch = 4                     # at least 2: the default policy of a site requires several patients per batch
 # l1_weight = 10.0              # reveals real images to the server: every site must allow it
@@ -103,50 +101,20 @@ losses = "none"                 # or { mean = { rounds = 100 } }: clipped and ro
 feedback_norm_max = 1.0         # gradients of one image with a larger norm are scaled down to it; inf disables the limit
 "#;
 
-#[derive(Subcommand)]
-pub(crate) enum InitCommand {
-    /// Write a commented run.toml.
-    Server {
-        /// The file to write.
-        #[arg(long, default_value = "run.toml")]
-        out: PathBuf,
-        /// Profile whose settings the run starts from: smoke, desk or paper.
-        #[arg(long, default_value = "desk")]
-        profile: Profile,
-    },
-    /// Write a commented site.toml.
-    Site {
-        /// The file to write.
-        #[arg(long, default_value = "site.toml")]
-        out: PathBuf,
-        /// HOST:PORT of the server.
-        #[arg(long, default_value = "localhost:7443")]
-        server: String,
-        /// The site's certificates, as the operator issued them.
-        #[arg(long, default_value = "north.pem")]
-        bundle: String,
-        /// The folder that `data prepare` wrote.
-        #[arg(long, default_value = "prepared/site-1")]
-        data: String,
-        /// The folder for checkpoints, journal and ledger.
-        #[arg(long, default_value = "north")]
-        folder: String,
-    },
+/// A commented `run.toml` for the operator of a server. The task is brain, tissue, or a task file, whose profile applies unless another
+/// one is given.
+pub fn server_template(profile: Option<Profile>, task: &str) -> String {
+    let text = with_values(SERVER, &[("task", task)]);
+    match profile {
+        Some(profile) => with_values(&text, &[("profile", profile.name())]),
+        None if ["brain", "tissue"].contains(&task) => text,
+        None => text.split_inclusive('\n').filter(|line| !line.starts_with("profile = ")).collect(),
+    }
 }
 
-pub(crate) fn init(command: InitCommand) -> Result<()> {
-    let (out, text) = match command {
-        InitCommand::Server { out, profile } => (out, with_values(SERVER, &[("profile", profile.name())])),
-        InitCommand::Site { out, server, bundle, data, folder } => {
-            (out, with_values(SITE, &[("server", &server), ("bundle", &bundle), ("data", &data), ("folder", &folder)]))
-        }
-    };
-    // Never overwrite an existing file.
-    let mut file =
-        fs::File::create_new(&out).with_context(|| format!("cannot write {}; if it exists, choose another --out", out.display()))?;
-    file.write_all(text.as_bytes())?;
-    eprintln!("wrote {}: review it and adapt the settings", out.display());
-    Ok(())
+/// A commented `site.toml` for a hospital, with other values for some of its keys: server, bundle, data, folder.
+pub fn site_template(values: &[(&str, &str)]) -> String {
+    with_values(SITE, values)
 }
 
 /// A template with other strings for some of its keys.
@@ -166,6 +134,14 @@ fn with_values(template: &str, values: &[(&str, &str)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_profile_of_a_task_file_applies() {
+        assert!(server_template(None, "tissue").contains("\nprofile = \"desk\""));
+        let own = server_template(None, "task.toml");
+        assert!(own.contains("\ntask = \"task.toml\"") && !own.contains("\nprofile = "));
+        assert!(server_template(Some(Profile::Paper), "task.toml").contains("\nprofile = \"paper\""));
+    }
 
     #[test]
     fn values_replace_those_of_the_template_and_nothing_else() {

@@ -18,23 +18,29 @@ use crate::{
     configure,
     curves::LossCurves,
     figures::latest,
+    files::write_json,
     progress::{Progress, now},
-    run_folder::{RunFolder, write_json},
-    train::{traffic, write_results},
+    run::{
+        RunFolder,
+        train::{traffic, write_results},
+    },
 };
 
 /// How often the picture of the latest synthetic images is drawn.
 const PICTURE_EVERY: Duration = Duration::from_secs(10);
 
-/// Runs the server over the network until the run is finished.
-pub(crate) fn server(config: &Path) -> Result<()> {
+/// Runs the server of a `run.toml` over the network until the run is finished.
+///
+/// # Errors
+/// If the configuration is not valid, or the run ends early.
+pub fn server(config: &Path) -> Result<()> {
     let config = ServerConfig::read(config)?;
     let (run, description) = (config.run()?, config.description()?);
     claim(&config.folder, &run)?;
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
-    let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.server_threads);
+    let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.compute.server_threads);
     set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     write_json(&config.folder.join("description.json"), &description)?;
@@ -49,12 +55,12 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         run: description.clone(),
         keep_alive: config.keep_alive()?,
     };
-    let mut link = listener.start(|fact| eprintln!("{fact}"))?;
+    let mut link = listener.start(|fact| tracing::warn!("{fact}"))?;
     let picture = config.folder.join("latest.png");
     let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture);
-    eprintln!("listening on {} for {}", link.address(), config.sites.join(", "));
+    tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
     if let Some(address) = config.dashboard {
-        eprintln!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
+        tracing::info!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
     }
 
     let started = now();
@@ -65,7 +71,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
     run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
         dashboard.hear(&news, ledger);
         if let Err(error) = curves.hear(&news, trainer) {
-            bar.say(&format!("cannot update the learning curves: {error:#}"));
+            tracing::warn!("cannot update the learning curves: {error:#}");
         }
         let event = match &news {
             ServerNews::Welcome(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
@@ -76,39 +82,39 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         if let Some((kind, site, fact)) = event
             && let Err(error) = events.add(kind, &names[site.0 as usize], &fact)
         {
-            bar.say(&format!("cannot record an event: {error:#}"));
+            tracing::warn!("cannot record an event: {error:#}");
         }
         match news {
-            ServerNews::Welcome(site) => bar.say(&format!("{}: joined the run", names[site.0 as usize])),
-            ServerNews::Dismissed(site, error) => bar.say(&format!("{}: {error}", names[site.0 as usize])),
+            ServerNews::Welcome(site) => tracing::info!("{}: joined the run", names[site.0 as usize]),
+            ServerNews::Dismissed(site, error) => tracing::warn!("{}: {error}", names[site.0 as usize]),
             ServerNews::StateLost { site, round, restored } => {
-                bar.say(&format!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored)));
+                tracing::info!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored));
             }
-            ServerNews::Notice(fact) => bar.say(fact),
+            ServerNews::Notice(fact) => tracing::warn!("{fact}"),
             ServerNews::Begun { rounds_done } => {
                 for path in trainer.damaged() {
-                    bar.say(&format!("{} is damaged: using the previous checkpoint", path.display()));
+                    tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
                 }
                 first.get_or_insert(rounds_done);
                 let written =
                     Alternatives::of(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
                 if let Err(error) = written {
-                    bar.say(&format!("cannot compare with other methods: {error:#}"));
+                    tracing::warn!("cannot compare with other methods: {error:#}");
                 }
                 bar.set(rounds_done);
-                bar.say(&super::events::starting(rounds_done));
+                tracing::info!("{}", super::events::starting(rounds_done));
             }
             ServerNews::Round { rounds_done, contributions } => {
                 for c in contributions.iter().filter(|c| c.scale < 1.0) {
                     let name = &names[c.draw.site.0 as usize];
-                    bar.say(&format!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale));
+                    tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
                 }
                 bar.set(rounds_done);
                 if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
                     drawn = Some(now());
                     if let Err(error) = latest(&picture, task, names, trainer) {
                         // A picture is for people; the run goes on without.
-                        bar.say(&format!("cannot draw latest.png: {error:#}"));
+                        tracing::warn!("cannot draw latest.png: {error:#}");
                     }
                 }
             }
@@ -124,7 +130,7 @@ pub(crate) fn server(config: &Path) -> Result<()> {
         events: events.that_count()?,
     };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
-    eprintln!("finished: {}", place.join("generator.safetensors").display());
+    tracing::info!("finished: {}", place.join("generator.safetensors").display());
     Ok(())
 }
 
@@ -151,5 +157,5 @@ fn named(error: anyhow::Error, names: &[String]) -> anyhow::Error {
 
 /// Reads the comparison with other methods from a run folder.
 pub(super) fn alternatives(folder: &Path) -> Result<Alternatives> {
-    crate::run_folder::read_json(&folder.join("alternatives.json")).context("the comparison needs alternatives.json of a started run")
+    crate::files::read_json(&folder.join("alternatives.json")).context("the comparison needs alternatives.json of a started run")
 }

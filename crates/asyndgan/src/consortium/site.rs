@@ -10,10 +10,13 @@ use asyndgan_transport::{Consent, GrpcSite, Journal, Ledger, Receipts, Signer, S
 use tch::Tensor;
 
 use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
-use crate::{progress::Progress, recombine::recombined, run_folder::device};
+use crate::{device::device, progress::Progress, recombine::recombined};
 
-/// Runs a site over the network until the run is finished.
-pub(crate) fn site(config: &Path) -> Result<()> {
+/// Takes part in a run with the configuration of a `site.toml`, until the run is finished.
+///
+/// # Errors
+/// If the configuration is not valid, the hospital has not agreed to the run, or the run ends early.
+pub fn site(config: &Path) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
     let identity = config.identity()?;
@@ -41,46 +44,43 @@ pub(crate) fn site(config: &Path) -> Result<()> {
     let mut bar: Option<Progress> = None;
     let mut said = String::new();
     let folder = &config.folder;
-    let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| {
-        let tell = |bar: &Option<Progress>, text: &str| bar.as_ref().map_or_else(|| eprintln!("{text}"), |bar| bar.say(text));
-        match news {
-            SiteNews::Connected => {
-                said.clear();
-                tell(&bar, &format!("{name}: connected to {}", config.server));
-            }
-            SiteNews::Lost(reason) if said != reason => {
-                said = reason.into();
-                tell(&bar, &format!("{name}: no connection ({reason}); retrying"));
-            }
-            SiteNews::Accepted(run) if bar.is_none() => {
-                tell(&bar, &format!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds));
-                bar = Some(Progress::new(&name, run.rounds));
-                let written = Alternatives::at_site(run, trainer)
-                    .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
-                if let Err(error) = written {
-                    tell(&bar, &format!("{name}: cannot compare with other methods: {error:#}"));
-                }
-            }
-            SiteNews::Notice(fact) => tell(&bar, &format!("{name}: {fact}")),
-            SiteNews::Begun { rounds_done } => {
-                for path in trainer.damaged() {
-                    tell(&bar, &format!("{} is damaged: using the previous checkpoint", path.display()));
-                }
-                tell(&bar, &format!("{name}: {}", super::events::starting(rounds_done)));
-                if let Some(bar) = &mut bar {
-                    bar.set(rounds_done);
-                }
-            }
-            SiteNews::Round { rounds_done } => {
-                if let Some(bar) = &mut bar {
-                    bar.set(rounds_done);
-                }
-            }
-            _ => {}
+    let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| match news {
+        SiteNews::Connected => {
+            said.clear();
+            tracing::info!("{name}: connected to {}", config.server);
         }
+        SiteNews::Lost(reason) if said != reason => {
+            said = reason.into();
+            tracing::warn!("{name}: no connection ({reason}); retrying");
+        }
+        SiteNews::Accepted(run) if bar.is_none() => {
+            tracing::info!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds);
+            bar = Some(Progress::new(&name, run.rounds));
+            let written = Alternatives::at_site(run, trainer)
+                .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
+            if let Err(error) = written {
+                tracing::warn!("{name}: cannot compare with other methods: {error:#}");
+            }
+        }
+        SiteNews::Notice(fact) => tracing::warn!("{name}: {fact}"),
+        SiteNews::Begun { rounds_done } => {
+            for path in trainer.damaged() {
+                tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
+            }
+            tracing::info!("{name}: {}", super::events::starting(rounds_done));
+            if let Some(bar) = &mut bar {
+                bar.set(rounds_done);
+            }
+        }
+        SiteNews::Round { rounds_done } => {
+            if let Some(bar) = &mut bar {
+                bar.set(rounds_done);
+            }
+        }
+        _ => {}
     });
     played.with_context(|| name.clone())?;
-    eprintln!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
+    tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
     Ok(())
 }
 

@@ -5,37 +5,48 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, ArmScores, Experiment, Run, Settings, Step};
 
-use super::{ReproduceArguments, carry_out};
-use crate::{run_folder::write_text, stdout::print};
+use super::ExperimentJob;
+use crate::files::write_text;
 
 /// Each choice, and the setting that removes it.
 const CHOICES: [(&str, &str); 11] = [
-    ("average of the generator's weights", "average_decay=0.0"),
-    ("segmenting discriminators", "gan_loss=cross_entropy"),
-    ("augmentation at the site", "augmentation=0.0"),
-    ("noise at every scale, including a code per site", "noise_code=0"),
-    ("a code per site", "site_code=false"),
-    ("condition at every scale", "guided=false"),
-    ("resize convolutions", "resize_convolution=false"),
-    ("higher discriminator learning rate", "discriminator_learning_rate=0.0002"),
-    ("quarter turns", "quarter_turns=false"),
-    ("stain jitter", "stain_jitter=0.0"),
-    ("many images per condition", "synthetic_per_condition=5"),
+    ("average of the generator's weights", "generator.average_decay=0.0"),
+    ("segmenting discriminators", "protocol.gan_loss=cross_entropy"),
+    ("augmentation at the site", "discriminator.augmentation=0.0"),
+    ("noise at every scale, including a code per site", "generator.noise_code=0"),
+    ("a code per site", "generator.site_code=false"),
+    ("condition at every scale", "generator.guided=false"),
+    ("resize convolutions", "generator.resize_convolution=false"),
+    ("higher discriminator learning rate", "optimiser.discriminator_learning_rate=0.0002"),
+    ("quarter turns", "data.quarter_turns=false"),
+    ("stain jitter", "segmenter.stain_jitter=0.0"),
+    ("many images per condition", "synthesis.per_condition=5"),
 ];
 
 /// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.
 const METRICS: usize = 2;
 
-pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
-    let base = arguments.run()?;
+impl ExperimentJob {
+    /// Removes each choice of the recipe of a table, one at a time, and returns the effects on `AsynDgan` as Markdown. Scores are those of
+    /// validation patients.
+    ///
+    /// # Errors
+    /// As [`ExperimentJob::run`].
+    pub fn ablate(&self) -> Result<String> {
+        ablate(self)
+    }
+}
+
+fn ablate(job: &ExperimentJob) -> Result<String> {
+    let base = job.run.clone();
     ensure!(base.experiment != Experiment::Fig5, "fig5 has no such choices: use table1 or table2");
     ensure!(base.arms.is_none(), "an ablation covers AsynDgan only: remove --arms");
     let base = Run { validate: true, arms: Some(vec![Arm::AsynDgan]), ..base };
-    let base = Run { settings: base.settings.with(base.experiment, [("curve_points", 0.into())])?, ..base };
-    let folder = arguments.folder(&format!("ablate/{}-{}", base.experiment.name(), base.profile.name()))?;
-    eprintln!("--- everything");
+    let base = Run { settings: base.settings.with(base.experiment, [("synthesis.curve_points", 0.into())])?, ..base };
+    let folder = &job.folder;
+    tracing::info!("--- everything");
     let all = folder.join("everything");
-    carry_out(&base, &all, arguments.options.jobs(base.profile))?;
+    ExperimentJob { run: base.clone(), folder: all.clone(), ..job.clone() }.carry_out()?;
     let everything = values(&base, &all)?;
     let mut table = String::from("|removed choice|");
     let _ = base.columns().iter().take(METRICS).try_for_each(|column| write!(table, "{}|difference|standard error|", column.name));
@@ -48,7 +59,7 @@ pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
         if settings == base.settings {
             continue;
         }
-        eprintln!("--- without {choice}");
+        tracing::info!("--- without {choice}");
         let (run, place) = (Run { settings, ..base.clone() }, folder.join(&name));
         // No choice changes how data are prepared: all share what was made for the first.
         let prepared = place.join("prepared");
@@ -57,7 +68,7 @@ pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
                 .and_then(|()| std::os::unix::fs::symlink(all.join("prepared"), &prepared))
                 .with_context(|| format!("cannot link {}", prepared.display()))?;
         }
-        carry_out(&run, &place, arguments.options.jobs(base.profile))?;
+        ExperimentJob { run: run.clone(), folder: place.clone(), ..job.clone() }.carry_out()?;
         let _ = write!(table, "|{choice}|");
         for (without, with) in values(&run, &place)?.iter().zip(&everything) {
             let differences: Vec<f64> = without.iter().zip(with).map(|(a, b)| a - b).collect();
@@ -73,7 +84,7 @@ pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
         base.seeds
     );
     write_text(&folder.join("ablation.md"), &table)?;
-    print(&(table + "\n"))
+    Ok(table)
 }
 
 /// For each metric the mean over cases, per seed; undefined values count as 0.
@@ -114,7 +125,7 @@ mod tests {
     fn every_choice_is_one_of_the_desk_recipe() {
         let desk = Settings::new(Experiment::Table2, Profile::Desk);
         for (choice, change) in CHOICES {
-            let (name, value) = Settings::change(change).expect("written as NAME=VALUE");
+            let (name, value) = Settings::change(change).expect("written as SECTION.NAME=VALUE");
             assert_ne!(desk.with(Experiment::Table2, [(name.as_str(), value)]).expect("a setting"), desk, "{choice}");
         }
     }
@@ -124,7 +135,7 @@ mod tests {
         for experiment in [Experiment::Table1, Experiment::Table2] {
             let paper = Settings::new(experiment, Profile::Paper);
             for (choice, change) in CHOICES {
-                let (name, value) = Settings::change(change).expect("written as NAME=VALUE");
+                let (name, value) = Settings::change(change).expect("written as SECTION.NAME=VALUE");
                 assert_eq!(paper.with(experiment, [(name.as_str(), value)]).expect("a setting"), paper, "{choice}");
             }
         }

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use asyndgan_paper::Run;
 
-use crate::run_folder::write_text;
+use crate::run::describe;
 
 /// Creates the folder with its description, or checks that it already has the same one. The returned file is a lock: no other command
 /// can use the folder until it is dropped.
@@ -22,13 +22,7 @@ pub(super) fn claim(folder: &Path, run: &Run) -> Result<File> {
         Err(TryLockError::WouldBlock) => bail!("another command is using {}: wait for it to finish, or stop it", folder.display()),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display()))?,
     }
-    let path = folder.join("run.json");
-    let text = serde_json::to_string_pretty(run)? + "\n";
-    match fs::read_to_string(&path) {
-        Ok(old) if old == text => (),
-        Ok(_) => bail!("{} describes a run with different settings: delete that folder, or choose another with --out", path.display()),
-        Err(_) => write_text(&path, &text)?,
-    }
+    describe(folder, run, true)?;
     Ok(lock)
 }
 
@@ -48,8 +42,19 @@ mod tests {
         // A program that another test is just starting may still hold what it inherits.
         let busy = || claim(place.path(), &run).is_err_and(|error| error.to_string().contains("another command is using"));
         let _ = (0..1000).take_while(|_| busy()).map(|_| std::thread::sleep(std::time::Duration::from_millis(1))).count();
+        // Before anything is computed, corrected settings replace those of a first start that failed.
+        let corrected = Run { seeds: vec![0, 1, 2], ..run.clone() };
+        drop(claim(place.path(), &corrected).expect("nothing is computed"));
+        drop(claim(place.path(), &run).expect("nothing is computed"));
+        let proof = asyndgan_paper::Step::Prepare.proof(place.path(), run.experiment);
+        std::fs::create_dir_all(proof.parent().expect("in a folder")).expect("created");
+        std::fs::write(proof, "{}").expect("written");
         let other = Run { seeds: vec![0, 1], ..run.clone() };
         assert!(claim(place.path(), &other).is_err_and(|error| error.to_string().contains("different settings")));
         drop(claim(place.path(), &run).expect("free again"));
+        // Written in another way, by an earlier version: the same values.
+        let compact = serde_json::to_string(&run).expect("JSON");
+        std::fs::write(place.path().join("run.json"), compact).expect("written");
+        drop(claim(place.path(), &run).expect("the same run"));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     cmp::Reverse,
     fs::File,
     io::{BufRead, BufReader, IsTerminal as _, Write as _, stderr},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
     sync::{
         Mutex,
@@ -16,9 +16,9 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::{Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
-use crate::progress::now;
+use crate::progress::{bar, now};
 
 /// How often a log without a terminal shows how far a step is.
 const EVERY: Duration = Duration::from_mins(1);
@@ -27,7 +27,9 @@ const EVERY: Duration = Duration::from_mins(1);
 const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 
 pub(super) struct Runner<'a> {
-    pub(super) program: PathBuf,
+    pub(super) program: &'a Path,
+    /// Further arguments of every step.
+    pub(super) arguments: &'a [String],
     pub(super) folder: &'a Path,
     pub(super) run: &'a Run,
     /// Steps that run in parallel, where they do not depend on each other.
@@ -36,7 +38,6 @@ pub(super) struct Runner<'a> {
 
 /// Progress of the whole run.
 struct Whole {
-    bars: MultiProgress,
     bar: ProgressBar,
     started: Instant,
     /// Work of earlier starts: it does not count for the speed.
@@ -45,9 +46,8 @@ struct Whole {
     ended: AtomicUsize,
 }
 
-fn add_bar(bars: &MultiProgress, message: String) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg:40} [{bar:30}] {percent:>3} %, {eta} left");
-    bars.add(ProgressBar::new(1)).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(message)
+fn add_bar(message: &str) -> ProgressBar {
+    bar("{msg:40} [{bar:30}] {percent:>3} %, {eta} left", message, 1)
 }
 
 /// A duration in a unit that fits: seconds below two minutes, else minutes or hours.
@@ -96,17 +96,16 @@ impl Whole {
         let (done, all) = (self.bar.position().saturating_sub(skipped), self.bar.length().unwrap_or(0).saturating_sub(skipped));
         let left = (0 < done && done < all).then(|| self.started.elapsed().mul_f64((all - done) as f64 / done as f64));
         let left = left.map_or_else(String::new, |left| format!(", about {} left", rough(left)));
-        self.bars.suspend(|| eprintln!("[{i}/{}] {}: {how}{left}", self.steps, step.label()));
+        tracing::info!("[{i}/{}] {}: {how}{left}", self.steps, step.label());
     }
 }
 
 impl Runner<'_> {
     /// Runs all steps that are not done yet.
     pub(super) fn all(&self) -> Result<()> {
-        let bars = MultiProgress::new();
         let proof = Step::Prepare.proof(self.folder, self.run.experiment);
         if !self.is_done(Step::Prepare) {
-            self.one(Step::Prepare, &bars, true, |_, _| ())?;
+            self.one(Step::Prepare, true, |_, _| ())?;
         }
         let text = std::fs::read_to_string(&proof).with_context(|| format!("cannot read {}", proof.display()))?;
         let prepared: Prepared = serde_json::from_str(&text)
@@ -118,12 +117,12 @@ impl Runner<'_> {
         }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
-        let bar = add_bar(&bars, format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
+        let bar = add_bar(&format!("{} {}", self.run.experiment.name(), self.run.profile.name()));
         bar.set_length(steps.iter().map(cost).sum());
         let skipped = steps.iter().filter(|step| self.is_done(**step)).map(cost).sum();
         bar.set_position(skipped);
         bar.reset_eta();
-        let whole = Whole { bars, bar, started: now(), skipped: AtomicU64::new(skipped), steps: steps.len(), ended: AtomicUsize::new(0) };
+        let whole = Whole { bar, started: now(), skipped: AtomicU64::new(skipped), steps: steps.len(), ended: AtomicUsize::new(0) };
         for chains in groups(&steps) {
             self.beside(chains, &whole, &cost)?;
         }
@@ -151,9 +150,7 @@ impl Runner<'_> {
                     self.counted(step, whole, cost(&step), alone).inspect_err(|_| {
                         failed.store(true, Ordering::Relaxed);
                         if !alone {
-                            whole.bars.suspend(|| {
-                                eprintln!("{}: failed; no further step starts, and the running ones are finished", step.label());
-                            });
+                            tracing::error!("{}: failed; no further step starts, and the running ones are finished", step.label());
                         }
                     })?;
                 }
@@ -176,7 +173,7 @@ impl Runner<'_> {
         }
         let of_cost = |share: f64| (cost as f64 * share) as u64;
         let (mut counted, mut skipped) = (0, 0);
-        let seconds = self.one(step, &whole.bars, alone, |done, earlier| {
+        let seconds = self.one(step, alone, |done, earlier| {
             whole.bar.inc(of_cost(done).saturating_sub(counted));
             counted = counted.max(of_cost(done));
             whole.skipped.fetch_add(of_cost(earlier).saturating_sub(skipped), Ordering::Relaxed);
@@ -193,10 +190,16 @@ impl Runner<'_> {
 
     /// Runs a step, and returns the seconds from the start of its process to its end. `progress` gets the share that is done, and the share
     /// that an earlier start had done.
-    fn one(&self, step: Step, bars: &MultiProgress, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
-        let (bar, began) = (add_bar(bars, step.label()), now());
-        let mut command = Command::new(&self.program);
-        command.args(step.arguments()).arg("--run").arg(self.folder).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::piped());
+    fn one(&self, step: Step, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
+        let (bar, began) = (add_bar(&step.label()), now());
+        let mut command = Command::new(self.program);
+        command
+            .args(step.arguments())
+            .args(self.arguments)
+            .arg("--run")
+            .arg(self.folder)
+            .env("ASYNDGAN_PROGRESS", "lines")
+            .stdout(Stdio::piped());
         for (name, value) in STEP_ENVIRONMENT.into_iter().chain((!alone).then_some(BESIDE)) {
             if std::env::var_os(name).is_none() {
                 command.env(name, value);
@@ -221,7 +224,7 @@ impl Runner<'_> {
             }
             bar.set_position(done);
             if let Some(line) = log.as_mut().and_then(|log| log.line(done, total)) {
-                eprintln!("{line}");
+                tracing::info!("{line}");
             }
             progress(share, *earlier.get_or_insert(share));
         }
@@ -329,7 +332,7 @@ mod tests {
         write(&place.path().join("told"), told);
         let run = Run::phantoms(Experiment::Table2, Profile::Smoke, Settings::new(Experiment::Table2, Profile::Smoke));
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pretend.sh");
-        let ended = Runner { program, folder: place.path(), run: &run, jobs }.all();
+        let ended = Runner { program: &program, arguments: &[], folder: place.path(), run: &run, jobs }.all();
         let begun = fs::read_to_string(place.path().join("begun")).expect("something was begun");
         (ended, begun.lines().map(str::to_owned).collect())
     }

@@ -16,19 +16,19 @@ const GAP: usize = 6;
 const HEADING: usize = 26;
 
 /// A grid of pictures under headings.
-pub(super) struct Canvas {
+pub(crate) struct Canvas {
     pixels: Array3<u8>,
     headings: Vec<String>,
 }
 
 impl Canvas {
-    pub(super) fn new(headings: Vec<String>, rows: usize) -> Self {
+    pub(crate) fn new(headings: Vec<String>, rows: usize) -> Self {
         let (height, width) = (HEADING + rows * (SIDE + GAP) + GAP, headings.len() * (SIDE + GAP) + GAP);
         Self { pixels: Array3::from_elem((3, height, width), 255), headings }
     }
 
     /// Puts a picture of three planes in 0..=255 into a row and column of the grid.
-    pub(super) fn put(&mut self, row: usize, column: usize, rgb: ArrayView3<u8>) {
+    pub(crate) fn put(&mut self, row: usize, column: usize, rgb: ArrayView3<u8>) {
         let (top, left) = (HEADING + row * (SIDE + GAP), GAP + column * (SIDE + GAP));
         for (k, plane) in rgb.axis_iter(Axis(0)).enumerate() {
             for ((r, c), &v) in nearest(plane, SIDE, SIDE).indexed_iter() {
@@ -38,13 +38,13 @@ impl Canvas {
     }
 
     /// Puts pictures side by side.
-    pub(super) fn put_all(&mut self, row: usize, column: usize, pictures: &[Array3<u8>]) {
+    pub(crate) fn put_all(&mut self, row: usize, column: usize, pictures: &[Array3<u8>]) {
         for (k, picture) in pictures.iter().enumerate() {
             self.put(row, column + k, picture.view());
         }
     }
 
-    pub(super) fn save(self, path: &Path) -> Result<()> {
+    pub(crate) fn save(self, path: &Path) -> Result<()> {
         super::with_font()?;
         let (_, height, width) = self.pixels.dim();
         let mut buffer: Vec<u8> = self.pixels.permuted_axes([1, 2, 0]).iter().copied().collect();
@@ -63,7 +63,7 @@ impl Canvas {
 }
 
 /// Pictures of an image in [-1, 1]: one of a coloured image, otherwise a grey one for each channel.
-pub(super) fn of_image(task: &Task, image: ArrayView3<f32>) -> Vec<Array3<u8>> {
+pub(crate) fn of_image(task: &Task, image: ArrayView3<f32>) -> Vec<Array3<u8>> {
     let (channels, rows, columns) = image.dim();
     let level = |v: f32| ((v + 1.0) * 127.5).clamp(0.0, 255.0) as u8;
     if task.is_coloured() {
@@ -73,7 +73,7 @@ pub(super) fn of_image(task: &Task, image: ArrayView3<f32>) -> Vec<Array3<u8>> {
 }
 
 /// Headings of the pictures of an image.
-pub(super) fn headings_of(task: &Task, image: &str) -> Vec<String> {
+pub(crate) fn headings_of(task: &Task, image: &str) -> Vec<String> {
     if task.is_coloured() || task.channels.len() == 1 {
         return vec![image.to_owned()];
     }
@@ -81,7 +81,7 @@ pub(super) fn headings_of(task: &Task, image: &str) -> Vec<String> {
 }
 
 /// Labels, each in its own colour on black.
-pub(super) fn of_labels(labels: ArrayView2<u32>) -> Array3<u8> {
+pub(crate) fn of_labels(labels: ArrayView2<u32>) -> Array3<u8> {
     let (rows, columns) = labels.dim();
     let colour = |label: u32, k: usize| match label {
         0 => 0,
@@ -93,6 +93,6 @@ pub(super) fn of_labels(labels: ArrayView2<u32>) -> Array3<u8> {
 }
 
 /// Condition codes.
-pub(super) fn of_codes(codes: &Array2<u8>) -> Array3<u8> {
+pub(crate) fn of_codes(codes: &Array2<u8>) -> Array3<u8> {
     of_labels(codes.mapv(u32::from).view())
 }

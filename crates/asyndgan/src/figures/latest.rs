@@ -5,7 +5,7 @@ use asyndgan_task::Task;
 use asyndgan_training::ServerTrainer;
 
 use super::canvas::{Canvas, of_image};
-use crate::synthesize::image;
+use crate::tensors::image;
 
 const ROWS: usize = 3;
 

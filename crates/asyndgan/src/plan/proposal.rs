@@ -6,7 +6,10 @@ use asyndgan_medio::DataSet;
 use asyndgan_paper::Profile;
 use asyndgan_task::{ImageKind, Normalisation, SliceAxis};
 
-use super::fingerprint::{Channel, Fingerprint};
+use super::{
+    fingerprint::{Channel, Fingerprint},
+    scale::scale,
+};
 
 /// Below this share, zeros are no background.
 const BACKGROUND_MIN: f64 = 0.05;
@@ -18,19 +21,6 @@ const SOFT_TISSUE: [f32; 2] = [-160.0, 240.0];
 const AIR_AROUND: f32 = -950.0;
 /// Slices are cut along an axis whose spacing is this much coarser than the finest.
 const ANISOTROPY_MIN: f64 = 1.5;
-/// Parts that are this wide, in pixels, are still seen after downsampling.
-const WIDTH_MIN: f64 = 4.0;
-/// Pixels that a class should cover in a prepared slice.
-const CLASS_PIXELS_MIN: f64 = 12.0;
-
-/// Sizes at which networks see images.
-struct Scale {
-    size: usize,
-    crop: usize,
-    downsampling: usize,
-    size_reason: String,
-    downsampling_reason: String,
-}
 
 /// The text of a task file. With a GPU, the paper's profile.
 pub(super) fn proposal(name: &str, set: &DataSet, found: &Fingerprint, has_gpu: bool) -> String {
@@ -109,7 +99,7 @@ pub(super) fn proposal(name: &str, set: &DataSet, found: &Fingerprint, has_gpu: 
     if !is_volumes {
         text.line("downsampling", &scale.downsampling.to_string(), &scale.downsampling_reason);
     }
-    text.0 += "\n[settings]\n";
+    text.0 += "\n[protocol]\n";
     text.line("batch", "2", "images per site and round: several patients, as a hospital's default policy requires");
     text.0
 }
@@ -281,40 +271,6 @@ fn regions(set: &DataSet, found: &Fingerprint) -> Vec<(String, Vec<String>)> {
     regions
 }
 
-fn scale(found: &Fingerprint, profile: Profile) -> Scale {
-    let (size, crop) = if profile == Profile::Paper { (286, 256) } else { (72, 64) };
-    match found.kind {
-        ImageKind::Volumes => {
-            // The class that covers the smallest share of the slices in which it occurs.
-            let share = found.labels.values().map(|label| label.share).fold(1.0, f64::min);
-            let pixels = |size: usize| share * (size * size) as f64;
-            let is_small = profile != Profile::Paper && pixels(size) < CLASS_PIXELS_MIN;
-            let (size, crop) = if is_small { (144, 128) } else { (size, crop) };
-            let slower = if is_small { "; at 72, a quarter of them would be left, in a quarter of the time" } else { "" };
-            let size_reason =
-                format!("a slice is resized to this; the smallest class covers about {:.0} pixels of it{slower}", pixels(size));
-            Scale { size, crop, downsampling: 1, size_reason, downsampling_reason: String::new() }
-        }
-        ImageKind::Pictures => {
-            let (size, crop) = if profile == Profile::Paper { (286, 256) } else { (143, 64) };
-            let width = found.labels.values().map(|label| label.width).fold(f64::INFINITY, f64::min);
-            let width = if width.is_finite() { width } else { WIDTH_MIN };
-            // At least a crop must be left of the smallest picture.
-            let most = (found.side_min / crop).max(1);
-            let downsampling = ((width / WIDTH_MIN).floor() as usize).clamp(1, most);
-            let size = size.min(found.side_min / downsampling);
-            let crop = crop.min(size / 16 * 16).max(16);
-            Scale {
-                size: size.max(crop),
-                crop,
-                downsampling,
-                size_reason: format!("a patch; the shorter side of the smallest picture is {}", found.side_min),
-                downsampling_reason: format!("pictures are downsampled by this first; the finest class is {width:.0} pixels wide"),
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{collections::BTreeMap, path::PathBuf};
@@ -374,7 +330,7 @@ mod tests {
         assert_eq!(task.channels[0].normalisation, Normalisation::Window { low: -160.0, high: 260.0 });
         assert!(task.outline && task.name == "a \"b\"");
         // The small class would be lost at 72 pixels.
-        assert_eq!((settings.size, settings.crop), (144, 128));
+        assert_eq!((settings.data.size, settings.data.crop), (144, 128));
     }
 
     #[test]
@@ -383,7 +339,7 @@ mod tests {
         let (task, settings) = parsed(&described, &volumes(0.0, 0.4), true);
         assert_eq!(task.channels[0].normalisation, Normalisation::ForegroundPercentile);
         assert_eq!((task.region_names(), task.ignore), (vec!["whole", "core"], Some(3)));
-        assert_eq!((settings.size, settings.crop), (286, 256));
+        assert_eq!((settings.data.size, settings.data.crop), (286, 256));
         let (task, _) = parsed(&described, &volumes(0.0, 0.0), false);
         assert!(task.channels[0].normalisation == Normalisation::ZScore && !task.outline);
     }
@@ -408,10 +364,10 @@ mod tests {
                     let run = TaskFile::parse(&text).and_then(|file| file.run(None, &[]));
                     let settings = run.unwrap_or_else(|error| panic!("{side_min} {width}: {error:#}\n{text}")).settings;
                     assert!(
-                        settings.size * settings.downsampling <= side_min,
+                        settings.data.size * settings.data.downsampling <= side_min,
                         "{side_min} {width}: {} x {}",
-                        settings.size,
-                        settings.downsampling
+                        settings.data.size,
+                        settings.data.downsampling
                     );
                 }
             }

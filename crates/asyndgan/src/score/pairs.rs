@@ -4,7 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_medio::{Format, OffGrid, Volume, is_volume, read_instances, read_labels};
 use ndarray::{Array2, ArrayD, Axis};
 
-use crate::mask_files::masks;
+use crate::masks::masks;
 
 /// A ground-truth mask and its prediction.
 pub(super) struct Pair {

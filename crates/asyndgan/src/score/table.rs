@@ -1,8 +1,11 @@
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
+use anyhow::{Context, Result};
 use asyndgan_metrics::{Convention, Interval, Scores, bootstrap_mean, summarise};
 use asyndgan_protocol::{Role, stream};
 use serde::Serialize;
+
+use crate::figures::box_plot;
 
 /// Resamples behind an interval.
 const RESAMPLES: usize = 2000;
@@ -11,7 +14,7 @@ const RESAMPLES: usize = 2000;
 const CELL: usize = 17;
 
 /// One class of one case.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 pub(super) struct CaseRow {
     case: String,
     class: String,
@@ -20,7 +23,7 @@ pub(super) struct CaseRow {
 }
 
 /// One metric of one class over all cases.
-#[derive(Serialize)]
+#[derive(Debug, Serialize)]
 struct SummaryRow {
     class: String,
     metric: String,
@@ -35,9 +38,9 @@ struct SummaryRow {
     pooled: Option<f64>,
 }
 
-/// All scores, and the convention behind them.
-#[derive(Serialize)]
-pub(super) struct Report {
+/// All scores, with the convention behind them; serialises to JSON.
+#[derive(Debug, Serialize)]
+pub struct Report {
     cases: Vec<CaseRow>,
     summary: Vec<SummaryRow>,
     convention: Convention,
@@ -86,8 +89,16 @@ impl Report {
         Self { cases, summary, convention, tolerance_mm }
     }
 
-    /// Defined values by metric and class, for drawing.
-    pub(super) fn by_metric(&self) -> BTreeMap<String, BTreeMap<String, Vec<f64>>> {
+    /// Draws a box plot of every metric, as PNG or SVG by the extension of the file.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn draw(&self, path: &Path) -> Result<()> {
+        box_plot(&self.by_metric(), path).with_context(|| format!("cannot draw {}", path.display()))
+    }
+
+    /// Defined values by metric and class.
+    fn by_metric(&self) -> BTreeMap<String, BTreeMap<String, Vec<f64>>> {
         let mut values: BTreeMap<String, BTreeMap<String, Vec<f64>>> = BTreeMap::new();
         for row in &self.cases {
             for (metric, value) in &row.metrics {
@@ -98,7 +109,8 @@ impl Report {
         values
     }
 
-    pub(super) fn csv(&self) -> String {
+    /// The scores of every case as comma-separated values.
+    pub fn csv(&self) -> String {
         let names: Vec<&String> = self.cases.first().map_or_else(Vec::new, |row| row.metrics.keys().collect());
         let mut out = format!("case,class,{}\n", names.iter().map(|n| n.as_str()).collect::<Vec<_>>().join(","));
         for row in &self.cases {
@@ -109,7 +121,8 @@ impl Report {
         out
     }
 
-    pub(super) fn text(&self) -> String {
+    /// All scores as tables for a terminal.
+    pub fn text(&self) -> String {
         let mut out = String::new();
         let names: Vec<&String> = self.cases.first().map_or_else(Vec::new, |row| row.metrics.keys().collect());
         let wide = self.cases.iter().map(|row| row.case.len()).max().unwrap_or(0).max(4);

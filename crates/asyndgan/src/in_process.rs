@@ -1,0 +1,107 @@
+//! A whole run in one process: the server and the sites are the protocol's state machines, connected in memory. Each site runs on
+//! its own thread.
+
+use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
+
+use anyhow::{Result, anyhow, ensure};
+use asyndgan_models::set_threads;
+use asyndgan_paper::{Arm, Run};
+use asyndgan_protocol::{Patience, RunDescription, ServerPolicy, SiteId, SitePolicy};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
+use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
+use tch::Device;
+
+use crate::configure;
+
+/// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
+/// CPU. A lost site never returns: its thread has ended.
+const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
+
+/// Training with all sites in one process.
+///
+/// The result has the same bytes as that of the same run across machines.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct InProcess {
+    /// The networks.
+    pub networks: GanConfig,
+    /// The run; its field `networks` must be the description of `networks`.
+    pub run: RunDescription,
+    /// Folder of the checkpoints. Training resumes from the latest one.
+    pub checkpoints: PathBuf,
+    /// Where networks compute.
+    pub device: Device,
+    /// Threads over which the server distributes the sites of a round.
+    pub server_threads: u32,
+}
+
+impl InProcess {
+    /// A run on the CPU with one server thread.
+    pub fn new(networks: GanConfig, run: RunDescription, checkpoints: impl Into<PathBuf>) -> Self {
+        Self { networks, run, checkpoints: checkpoints.into(), device: Device::Cpu, server_threads: 1 }
+    }
+
+    /// The run of a task with its settings: `AsynDGAN`, as an experiment trains it.
+    ///
+    /// # Example
+    /// ```no_run
+    /// use asyndgan::{in_process::InProcess, task_file::TaskFile};
+    ///
+    /// let run = TaskFile::read("task.toml")?.run(None, &[])?;
+    /// let job = InProcess::of_run(&run, 0, "checkpoints");
+    /// # Ok::<(), asyndgan::Error>(())
+    /// ```
+    pub fn of_run(run: &Run, seed: u64, checkpoints: impl Into<PathBuf>) -> Self {
+        let (networks, description) =
+            (configure::gan(run, Arm::AsynDgan), configure::description(run, Arm::AsynDgan, seed, run.settings.data.sites));
+        let server_threads = configure::server_threads(run, Arm::AsynDgan);
+        Self { server_threads, ..Self::new(networks, description, checkpoints) }
+    }
+
+    /// Trains to the end of the run with the images and masks of every site. `observe` is called when the run begins or resumes, and
+    /// after every round, with the number of rounds done.
+    ///
+    /// # Errors
+    /// If there is no site, the run describes other networks, or the server or a site fails.
+    pub fn train(&self, sites: Vec<Pairs>, mut observe: impl FnMut(u64, &ServerNews, &ServerTrainer)) -> Result<(ServerTrainer, Ledger)> {
+        let count = sites.len() as u32;
+        ensure!(count > 0, "a run needs at least one site");
+        ensure!(self.networks.description() == self.run.networks, "the run describes other networks than those that are trained");
+        let (mut link, links) = in_memory(count);
+        let mut server =
+            ServerTrainer::new(self.networks.clone(), self.run.clone(), count, self.server_threads, &self.checkpoints, self.device)?;
+        thread::scope(|scope| {
+            let threads: Vec<_> =
+                links.into_iter().zip(sites).map(|(link, pairs)| scope.spawn(move || self.run_site(pairs, link))).collect();
+            set_threads(self.server_threads);
+            let (policy, mut records) = (ServerPolicy::unrestricted(PATIENCE), ServerRecords::default());
+            let served = run_server(&self.run, count, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
+                ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => observe(rounds_done, &news, server),
+                _ => {}
+            });
+            drop(link);
+            // A site's own error is more informative than the fact that it left.
+            let mut site_errors = BTreeMap::new();
+            for (i, thread) in (0..).zip(threads) {
+                if let Err(error) = thread.join().unwrap_or_else(|_| Err(anyhow!("its thread panicked"))) {
+                    site_errors.insert(SiteId(i), error);
+                }
+            }
+            match served {
+                Ok(()) => Ok((server, records.ledger)),
+                Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { site, round, reason })) => {
+                    let own = site_errors.remove(&site).map(|error| error.context(site));
+                    Err(own.unwrap_or_else(|| asyndgan_protocol::Error::SiteLeft { site, round, reason }.into()))
+                }
+                Err(error) => Err(error.into()),
+            }
+        })
+    }
+
+    fn run_site(&self, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
+        set_threads(self.run.site_threads);
+        let mut site = SiteTrainer::new(pairs, SiteOptions::default(), &self.checkpoints, self.device);
+        // In one process all data are in one place already: nothing gives away what is not there.
+        Ok(run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
+    }
+}

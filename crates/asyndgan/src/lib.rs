@@ -1,0 +1,50 @@
+#![doc = include_str!("../README.md")]
+
+mod configure;
+pub mod consortium;
+mod curves;
+pub mod data;
+pub mod device;
+pub mod experiment;
+mod figures;
+mod files;
+pub mod in_process;
+mod masks;
+pub mod network_file;
+pub mod plan;
+pub mod progress;
+mod recombine;
+pub mod run;
+pub mod score;
+pub mod segmenter;
+pub mod synthesis;
+pub mod task_file;
+mod tensors;
+
+pub use anyhow::{Error, Result};
+
+#[cfg(doc)]
+mod guide {
+    //! The guide, one module per page. Links between the pages work in the repository.
+
+    #[doc = include_str!("../guide/reproduce.md")]
+    mod reproduce {}
+    #[doc = include_str!("../guide/own-data.md")]
+    mod own_data {}
+    #[doc = include_str!("../guide/operator.md")]
+    mod operator {}
+    #[doc = include_str!("../guide/hospital.md")]
+    mod hospital {}
+    #[doc = include_str!("../guide/security.md")]
+    mod security {}
+    #[doc = include_str!("../guide/score.md")]
+    mod score {}
+    #[doc = include_str!("../guide/formats.md")]
+    mod formats {}
+    #[doc = include_str!("../guide/settings.md")]
+    mod settings {}
+    #[doc = include_str!("../guide/performance.md")]
+    mod performance {}
+    #[doc = include_str!("../guide/troubleshooting.md")]
+    mod troubleshooting {}
+}

@@ -1,0 +1,182 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_data::TestSet;
+use asyndgan_paper::{Arm, Prepared, Run, Step};
+use tch::Device;
+
+use super::provenance::provenance;
+use crate::{
+    configure, data,
+    device::device,
+    files::{read_json, write_json},
+};
+
+/// The folder of a run, locked while this is held.
+#[derive(Debug)]
+pub struct RunFolder {
+    pub(crate) path: PathBuf,
+    pub(crate) run: Run,
+    pub(crate) device: Device,
+    /// Held for as long as this process works in the folder.
+    locks: Vec<fs::File>,
+}
+
+impl RunFolder {
+    /// Opens the folder for exclusive use by this process.
+    ///
+    /// # Errors
+    /// If the folder has no valid `run.json`, or another process uses it.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::locked(path, fs::File::try_lock)
+    }
+
+    /// Opens the folder to read finished results; other processes may run steps of arms at the same time.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open`].
+    pub fn open_to_read(path: &Path) -> Result<Self> {
+        Self::locked(path, fs::File::try_lock_shared)
+    }
+
+    /// Opens the folder for the steps of one arm and seed; other arms and seeds may run at the same time.
+    ///
+    /// # Errors
+    /// As [`RunFolder::open`].
+    pub fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
+        let mut folder = Self::open_to_read(path)?;
+        folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
+        Ok(folder)
+    }
+
+    fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
+        ensure!(path.join("run.json").is_file(), "{} is not a run folder: it contains no run.json", path.display());
+        let run: Run = read_json(&path.join("run.json"))?;
+        run.check().with_context(|| path.join("run.json").display().to_string())?;
+        let device = device(&run.device)?;
+        let locks = vec![hold(path, take)?];
+        asyndgan_models::set_threads(run.settings.compute.site_threads);
+        Ok(Self { path: path.into(), run, device, locks })
+    }
+
+    pub(crate) fn prepared(&self) -> Result<Prepared> {
+        read_json(&self.proof(Step::Prepare))
+    }
+
+    pub(crate) fn proof(&self, step: Step) -> PathBuf {
+        step.proof(&self.path, self.run.experiment)
+    }
+
+    /// The folder of an arm and seed, created if it does not exist.
+    pub(crate) fn arm(&self, arm: Arm, seed: u64) -> Result<PathBuf> {
+        let folder = Step::folder(&self.path, arm, seed);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        Ok(folder)
+    }
+
+    /// The software and hardware that compute an arm's steps, for the records.
+    pub(crate) fn provenance(&self, arm: Arm) -> BTreeMap<String, String> {
+        let (server, site) = (configure::server_threads(&self.run, arm), self.run.settings.compute.site_threads);
+        let threads = if server == site { format!("{site}") } else { format!("{site} per site, {server} on the server") };
+        provenance(self.device, &threads)
+    }
+
+    /// The folder of a site's prepared cases; sites count from 1.
+    pub(crate) fn site(&self, site: u32) -> PathBuf {
+        data::site_folder(&self.path.join("prepared"), site as usize)
+    }
+
+    /// The prepared held-out cases.
+    pub(crate) fn test(&self) -> Result<TestSet> {
+        Ok(TestSet::open(&data::test_folder(&self.path.join("prepared")))?)
+    }
+}
+
+/// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`, another
+/// description is replaced as long as nothing was computed: the first start may have failed because of its settings.
+pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
+    let path = folder.join("run.json");
+    if !path.exists() {
+        return write_json(&path, run);
+    }
+    let before: Run = read_json(&path)?;
+    if before == *run {
+        return Ok(());
+    }
+    if correct {
+        // No step may begin with the other description.
+        let _lock = hold(folder, fs::File::try_lock)?;
+        if !has_results(folder, &before)? {
+            return write_json(&path, run);
+        }
+    }
+    bail!("{} describes a run with different settings: choose another folder, or delete this one", path.display())
+}
+
+/// Whether a step of a run was done or begun.
+fn has_results(folder: &Path, run: &Run) -> Result<bool> {
+    if Step::Prepare.proof(folder, run.experiment).exists() || Step::Estimate.proof(folder, run.experiment).exists() {
+        return Ok(true);
+    }
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        if entry?.file_name().to_string_lossy().starts_with("seed-") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The lock of a folder, taken in one of two ways.
+fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<fs::File> {
+    // Also for reading: some network file systems share no lock of a file that is only written.
+    let open = fs::File::options().read(true).write(true).create(true).truncate(false).open(folder.join("run.lock"));
+    let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
+    match take(&lock) {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => bail!("another process is using {}: wait for it to finish, or stop it", folder.display()),
+        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_paper::{Experiment, Profile, Settings};
+
+    use super::*;
+
+    #[test]
+    fn only_a_run_without_results_is_described_anew() {
+        let place = tempfile::tempdir().expect("a folder");
+        let run = |seed| {
+            let settings = Settings::new(Experiment::Table2, Profile::Smoke);
+            Run { seeds: vec![seed], ..Run::phantoms(Experiment::Table2, Profile::Smoke, settings) }
+        };
+        describe(place.path(), &run(7), true).expect("new");
+        assert!(describe(place.path(), &run(8), false).is_err(), "a server's folder");
+        describe(place.path(), &run(8), true).expect("nothing is computed");
+        fs::create_dir(place.path().join("seed-8")).expect("created");
+        assert!(describe(place.path(), &run(7), true).is_err());
+        describe(place.path(), &run(8), true).expect("the same run");
+    }
+
+    #[test]
+    fn arms_are_worked_on_beside_each_other_and_one_arm_once() {
+        let place = tempfile::tempdir().expect("a folder");
+        let settings = Settings::new(Experiment::Table2, Profile::Smoke);
+        write_json(&place.path().join("run.json"), &Run::phantoms(Experiment::Table2, Profile::Smoke, settings)).expect("written");
+        let arm = |arm, seed| RunFolder::open_arm(place.path(), arm, seed);
+        let held =
+            (arm(Arm::SynAll, 0).expect("free"), arm(Arm::AsynDgan, 0).expect("another arm"), arm(Arm::SynAll, 1).expect("another seed"));
+        for refused in [arm(Arm::SynAll, 0), RunFolder::open(place.path())] {
+            assert!(refused.is_err_and(|error| error.to_string().contains("another process is using")));
+        }
+        drop(held);
+        let whole = RunFolder::open(place.path()).expect("free again");
+        assert!(arm(Arm::SynAll, 0).is_err());
+        drop(whole);
+    }
+}

@@ -1,0 +1,333 @@
+//! A run as one self-contained HTML page.
+
+use std::{collections::BTreeMap, fs};
+
+use anyhow::Result;
+use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, TableColumn, Verdict};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use crate::{
+    curves::{Recorded, read_csv},
+    figures::{Line, box_plot_text, lines},
+    files::read_json,
+    run::RunFolder,
+};
+
+/// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
+const POINTS_MAX: usize = 200;
+
+/// Builds the page from the sections of the runs.
+pub(super) fn page(sections: Vec<Markup>) -> String {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "AsynDGAN report" }
+                style { (PreEscaped(include_str!("page.css"))) }
+            }
+            body { main {
+                @for section in &sections { (section) }
+                (how_to_read())
+            } }
+        }
+    }
+    .into_string()
+}
+
+/// Builds the section of one run.
+pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let phantom = table.data.kind == DataKind::Phantom;
+    Ok(html! {
+        section {
+            h1 { (table.title()) }
+            @if phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
+            @if table.configuration.data.is_some() {
+                p.warning { "This page shows images of real patients and their file names: keep it only where the data may be kept." }
+            }
+            @if table.configuration.settings.protocol.l1_weight > 0.0 {
+                p.warning { "Trained with an L1 term: in a run across hospitals, its gradients would reveal real images." }
+            }
+            @if table.validation {
+                p.warning { "Validation: scored on patients of the training sites that were excluded from training, to choose settings." }
+            }
+            (provenance(table))
+            h2 { "Table" } (rows(table, &table.rows))
+            @if table.experiment != Experiment::Fig5 {
+                p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
+            }
+            h2 { "Claims" } (claims(&table.claims, table.experiment))
+            @if let Some(per_slice) = &table.per_slice {
+                h2 { "Per slice" } (rows(table, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
+            }
+            @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
+            @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
+            h2 { "Pictures" } (pictures(folder)?)
+            @if !table.image_quality.is_empty() { h2 { "Image quality" } (quality(&table.image_quality)) }
+            h2 { "Losses" } (losses(folder, table)?)
+            h2 { "Network traffic" } (traffic(table))
+            h2 { "How it was computed" } (configuration(table))
+        }
+    })
+}
+
+fn provenance(table: &Table) -> Markup {
+    let minutes = table.seconds.values().sum::<f64>() / 60.0;
+    html! {
+        p {
+            (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
+            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil()))
+            " min of compute time"
+            @if table.resumed_from_round.values().any(|&round| round > 0) { " (without the time before an interruption of training)" } "."
+        }
+        @let changed = table.changed_settings();
+        @if !changed.is_empty() { p { "Settings that differ from the profile: " (changed.join(", ")) } }
+    }
+}
+
+fn rows(table: &Table, rows: &[Row]) -> Markup {
+    let columns = &table.configuration.columns();
+    let best = |name: &str, up: bool| {
+        let means = rows.iter().filter_map(|row| row.metrics.get(name)?.mean);
+        means.reduce(|a, b| if up { a.max(b) } else { a.min(b) })
+    };
+    html! {
+        div.wide { table {
+            thead { tr {
+                th { "arm" }
+                @for column in columns { th.number { (column.heading) " " (if column.higher_is_better { "↑" } else { "↓" }) } }
+                th.number { "n" } th.number { "undefined" }
+            } }
+            tbody { @for row in rows { tr.chosen[row.arm == Arm::AsynDgan] {
+                th { (table.row_name(row.arm)) }
+                @for column in columns { td.number {
+                    @if let Some(m) = row.metrics.get(&column.name) { span.best[m.mean.is_some() && m.mean == best(&column.name, column.higher_is_better)] { (m.cell()) } (interval(m.interval))
+                        @if let Some(undefined) = m.undefined_slices() { br; span.small { (undefined) } } }
+                } }
+                td.number { (row.metrics.values().map(|m| m.n).max().unwrap_or(0)) }
+                td.number { (row.metrics.values().map(|m| m.undefined).sum::<usize>()) }
+            } } }
+        } }
+    }
+}
+
+fn interval(interval: Option<[f64; 2]>) -> Markup {
+    html! { @if let Some([low, high]) = interval { br; span.small { (format!("{low:.4} to {high:.4}")) } } }
+}
+
+fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
+    let heads = ["compared", "difference", "95 % interval", "p", "n"];
+    html! {
+        div.wide { table {
+            thead { tr { th { "claim" } th { "verdict" } @for head in heads { th.number { (head) } } } }
+            tbody { @for claim in claims { tr {
+                td { (claim.claim) }
+                td.yes[claim.verdict == Verdict::Shown].no[claim.verdict == Verdict::Contradicted] { (claim.verdict) }
+                @for cell in claim.cells() { td.number { (cell) } }
+            } } }
+        } }
+        p.small { (experiment.about_claims()) }
+        @if claims.iter().any(|claim| claim.comparisons.len() > 1) {
+            details {
+                summary { "All comparisons" }
+                div.wide { table {
+                    thead { tr { th { "claim" } @for head in heads { th.number { (head) } } } }
+                    tbody { @for claim in claims { @for comparison in &claim.comparisons { tr {
+                        td { (claim.claim) }
+                        @for cell in comparison.cells() { td.number { (cell) } }
+                    } } } }
+                } }
+            }
+        }
+    }
+}
+
+fn against_rounds(table: &Table) -> Result<Markup> {
+    let columns = table.configuration.columns();
+    let points = table.curve.iter().filter_map(|&(round, value)| Some((round as f64, value?))).collect();
+    let line = Line { name: "AsynDgan".into(), points };
+    let drawn = lines(&format!("{} of segmenters trained with half the steps", columns[0].heading), "generator rounds", &[line])?;
+    Ok(html! { figure { (PreEscaped(drawn)) } })
+}
+
+fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let mut figures = Vec::new();
+    for TableColumn { name, heading, .. } in table.configuration.columns() {
+        let mut by_arm = BTreeMap::<Arm, Vec<f64>>::new();
+        for row in &table.rows {
+            for &seed in &table.seeds {
+                let scores: ArmScores = read_json(&folder.proof(Step::Evaluate(row.arm, seed)))?;
+                by_arm.entry(row.arm).or_default().extend(scores.cases.iter().filter_map(|c| c.metrics.get(&name).copied().flatten()));
+            }
+        }
+        let wide = 110 * by_arm.len() as u32 + 80;
+        figures.push(box_plot_text(&[(heading, by_arm)].into(), wide)?);
+    }
+    Ok(html! {
+        @for drawn in &figures { figure.wide { (PreEscaped(drawn)) } }
+        p.small { "One value per case and seed: quartiles, median, and the full range." }
+    })
+}
+
+fn pictures(folder: &RunFolder) -> Result<Markup> {
+    let known = [
+        ("synthetic.png", "Conditions, the image that each generator makes from them, and the real image with the same condition."),
+        ("predictions.png", "Held-out images, their ground truth, and the prediction of each arm's segmenter."),
+        ("neighbours.png", "Synthetic images, each next to its nearest neighbour among all real training images, to check for copies."),
+        (
+            "fig5.png",
+            "Samples of each arm's generator (blue) and the true mixture (red). \
+             For overlapping conditions, theory predicts the barycentre (black).",
+        ),
+    ];
+    let mut found = Vec::new();
+    for (name, caption) in known {
+        let path = folder.path.join(name);
+        if path.is_file() {
+            found.push((STANDARD.encode(fs::read(&path)?), caption));
+        }
+    }
+    Ok(html! {
+        @for (data, caption) in &found {
+            figure.wide { img src=(format!("data:image/png;base64,{data}")) alt=(caption); figcaption { (caption) } }
+        }
+    })
+}
+
+fn quality(rows: &[ImageQuality]) -> Markup {
+    let name = |row: &ImageQuality| row.arm.map_or_else(|| "held-out patients (real)".into(), |arm| arm.to_string());
+    let number = |v: Option<f64>| v.map_or_else(|| "–".into(), |v| format!("{v:.3}"));
+    html! {
+        div.wide { table {
+            thead { tr {
+                th { "images of" } th.number { "images" } th.number { "FID ↓" } th.number { "KID ↓" }
+                th.number { "precision ↑" } th.number { "recall ↑" } th.number { "nearest real: 5th percentile" } th.number { "median" }
+            } }
+            tbody { @for row in rows { tr {
+                th { (name(row)) }
+                td.number { (row.images) }
+                td.number { (number(row.fid)) } td.number { (number(row.kid)) }
+                td.number { (number(row.precision)) } td.number { (number(row.recall)) }
+                td.number { (number(row.nearest_real.map(|n| n[0]))) } td.number { (number(row.nearest_real.map(|n| n[1]))) }
+            } } }
+        } }
+        @for row in rows { @for (measure, why) in &row.undefined { p.small { (name(row)) ": " (measure) " is undefined: " (why) } } }
+        p.small {
+            "Each row compares crops with the same number of crops of real training images. The features are those of the lowest level of "
+            "the segmenter that was trained on all real images, averaged over a crop. The nearest real image is searched for among crops "
+            "that cover every real training image. The features are not those of an Inception network, so compare these numbers only "
+            "within this table. The first row shows the scores of real images of other patients. Precision and recall use 3 neighbours. "
+            "If synthetic images are much closer to real training images than held-out real images are, this suggests copies. If they are "
+            "not, this does not prove that nothing was copied."
+        }
+    }
+}
+
+fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
+    let seed = table.seeds[0];
+    let mut drawn = Vec::new();
+    for row in table.rows.iter().filter(|row| row.arm.is_synthetic()) {
+        let place = Step::folder(&folder.path, row.arm, seed);
+        let Recorded { names, rows } = read_csv(&place.join("losses.csv"))?;
+        for side in ["discriminator", "generator"] {
+            let line = |(k, name): (usize, &String)| {
+                let points: Vec<(f64, f64)> = rows.iter().filter_map(|(round, values)| Some((*round, (*values.get(k)?)?))).collect();
+                Line { name: name.rsplit('/').next().unwrap_or(name).to_owned(), points: averaged(&points) }
+            };
+            let of_side: Vec<Line> = names.iter().enumerate().filter(|(_, n)| n.starts_with(side)).map(line).collect();
+            drawn.push(lines(&format!("{}: {side} loss", row.arm), "round", &of_side)?);
+        }
+    }
+    let mut segmenters = Vec::new();
+    for row in &table.rows {
+        // The toy has no segmenter.
+        let path = Step::folder(&folder.path, row.arm, seed).join("segmenter.csv");
+        if path.is_file() {
+            let points: Vec<(f64, f64)> = read_csv(&path)?.rows.iter().filter_map(|(step, v)| Some((*step, (*v.first()?)?))).collect();
+            segmenters.push(Line { name: row.arm.to_string(), points: averaged(&points) });
+        }
+    }
+    if !segmenters.is_empty() {
+        drawn.push(lines("Segmenter loss on training images", "step", &segmenters)?);
+    }
+    Ok(html! { @for svg in &drawn { figure { (PreEscaped(svg)) } } })
+}
+
+/// Few enough points to draw: neighbours averaged.
+fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let together = points.len().div_ceil(POINTS_MAX).max(1);
+    let mean = |part: &[(f64, f64)]| {
+        let n = part.len() as f64;
+        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
+    };
+    points.chunks(together).map(mean).collect()
+}
+
+fn traffic(table: &Table) -> Markup {
+    let megabytes = |kinds: &asyndgan_paper::SiteTraffic| kinds.values().map(|k| k.bytes).sum::<u64>() as f64 / 1e6;
+    html! {
+        div.wide { table {
+            thead { tr { th { "run" } th { "site" } th.number { "MB" } th { "by kind of message" } } }
+            tbody { @for (run, sites) in &table.bytes { @for (site, kinds) in sites { tr {
+                td { (run) @if let Some(round) = table.resumed_from_round.get(run).filter(|&&round| round > 0) {
+                    br; span.small { "counted from round " (round) " only: training was interrupted there" }
+                } }
+                td { (site) }
+                td.number { (format!("{:.1}", megabytes(kinds))) }
+                td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages)
+                    " messages; " } }
+            } } } }
+        } }
+        p.small {
+            "Masks and the run description are sent once. Synthetic images go out and gradients come back in every round. Real images and "
+            "discriminators never leave their site."
+        }
+    }
+}
+
+fn configuration(table: &Table) -> Markup {
+    let settings: Vec<(String, String)> = table.configuration.settings.plain().into_iter().map(|(k, v)| (k, v.to_string())).collect();
+    html! {
+        details {
+            summary { "Sites and patients" }
+            @for site in &table.data.sites { p.small { b { (site.name) } ": " (site.cases) " images of " (site.patients.join(", ")) } }
+        }
+        details {
+            summary { "Settings" }
+            dl { @for (name, value) in &settings { dt { (name) } dd { (value) } } }
+        }
+        details {
+            summary { "Metrics" }
+            dl { @for (name, value) in &table.convention { dt { (name) } dd { (value) } } }
+        }
+        @let all: f64 = table.seconds_by_step.values().sum();
+        details open[all > 0.0] {
+            summary { "Seconds" }
+            dl { @for (name, value) in &table.seconds_by_step { dt { (name) } dd { (format!("{value:.0} s, {:.0} %", 100.0 * value / all)) } } }
+            dl { @for (name, value) in &table.seconds { dt { (name) } dd { (format!("{value:.0}")) } } }
+        }
+        p.small { @for (name, version) in &table.versions { (name) " " (version) "; " } }
+    }
+}
+
+fn how_to_read() -> Markup {
+    html! {
+        section {
+            h2 { "How to read this" }
+            p {
+                "In the tables, every arm trains the same segmenter for the same number of steps; only the training images differ. "
+                "RealAll uses the real images of all sites, which no single hospital has. RealSubset-n uses the real images of one site. "
+                "SynAll uses synthetic images of one standard GAN that was trained on all data. AsynDgan uses synthetic images of the "
+                "generator that was trained against the discriminators of the sites, without any real image leaving its site. All arms "
+                "are scored on the same held-out patients."
+            }
+            p {
+                "The paper claims that RealAll is best, that AsynDgan is better than every RealSubset, and that it comes close to SynAll. "
+                "The claims are judged by the intervals of the paired differences. A claim that is not shown is not "
+                "decided by these cases. The best RealSubset is selected on the same cases that it is scored on, which favours it."
+            }
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! Segmenters: training on prepared or synthetic cases, and masks for arbitrary images.
+
+mod segment;
+mod train;
+
+pub use segment::segment;
+pub(crate) use train::train_into;
+pub use train::{SegmenterJob, train_segmenter};

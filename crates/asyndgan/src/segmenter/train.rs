@@ -1,0 +1,118 @@
+//! Trains a segmenter on synthetic cases or a hospital's own cases.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_data::CaseSet;
+use asyndgan_evaluator::train_segmenter as train;
+use asyndgan_models::{Segmenter, write_described};
+use asyndgan_paper::{Profile, Run};
+use asyndgan_protocol::{Role, stream};
+use asyndgan_task::{ImageDescription, ImageKind};
+use tch::Device;
+
+use crate::{configure, curves::Curves, network_file::SegmenterCard, progress::Progress, task_file::TaskFile};
+
+/// What to train on, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SegmenterJob {
+    /// Files and folders of cases.
+    pub cases: Vec<PathBuf>,
+    /// brain, tissue, or the path of a task file; `None` for the task that the cases describe.
+    pub task: Option<String>,
+    /// The profile whose settings apply; `None` for that of the task file, or desk.
+    pub profile: Option<Profile>,
+    /// Settings that are changed, by name.
+    pub set: Vec<(String, serde_json::Value)>,
+    /// The factor by which pictures were downsampled; `None` for what the cases describe.
+    pub downsampling: Option<usize>,
+    /// Seed of weights and batches.
+    pub seed: u64,
+    /// The file to write, which ends in .safetensors.
+    pub out: PathBuf,
+    /// Where the network computes.
+    pub device: Device,
+}
+
+impl SegmenterJob {
+    /// Training with the task of the cases and the desk profile, on the CPU.
+    pub fn new(cases: Vec<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self { cases, task: None, profile: None, set: Vec::new(), downsampling: None, seed: 0, out: out.into(), device: Device::Cpu }
+    }
+}
+
+/// Trains on all cases of the given files and folders; writes the segmenter and, next to it, its loss curve.
+///
+/// # Errors
+/// If the cases cannot be read, do not fit the task or each other, or the file cannot be written.
+pub fn train_segmenter(job: &SegmenterJob) -> Result<()> {
+    let SegmenterJob { cases, task, profile, set, downsampling, seed, out, device } = job;
+    let (profile, downsampling, seed, device) = (*profile, *downsampling, *seed, *device);
+    ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: the file name must end in .safetensors", out.display());
+    ensure!(!out.exists(), "{} exists: choose another file, or delete it", out.display());
+    let images = CaseSet::open(cases)?;
+    let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+    let [channels, rows, columns] = images
+        .image_shape()
+        .with_context(|| format!("{shown}: no case found; for the output of `synthesize --generator`, use its subfolder cases"))?;
+    let described = images.images();
+    let task = match (task.as_deref(), described) {
+        (Some(task), _) => TaskFile::read(task)?,
+        (None, Some(images)) => TaskFile::own(images.task.clone()),
+        (None, None) => bail!("--task is required: these cases were prepared by an earlier version, and do not describe their task"),
+    };
+    let mut run = task.run(profile, set)?;
+    if let (Some(task), Some(images)) = (run.task(), described) {
+        let wanted = ImageDescription { task: task.clone(), downsampling: downsampling.unwrap_or(images.downsampling) };
+        if let Some(mismatch) = wanted.mismatch(images) {
+            bail!("the cases are not those of --task and --downsampling: {mismatch}");
+        }
+    }
+    let wanted = configure::task(&run)?.channels.len();
+    ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --task right?");
+    let crop = run.settings.data.crop;
+    ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels; at least {crop} per side are needed");
+    // Segmentation scales images to the size of these.
+    run.settings.data.size = rows;
+    if configure::task(&run)?.images == ImageKind::Pictures {
+        run.settings.data.downsampling = downsampling.or(described.map(|images| images.downsampling)).context(
+            "--downsampling is required for pictures of an earlier version: 2 for tissue of a desk run, or the value of \
+             `data prepare --downsampling` (default 1) for your own",
+        )?;
+    }
+    run.check()?;
+    asyndgan_models::set_threads(run.settings.compute.server_threads);
+    let training = configure::segmenter(&run)?;
+    let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut bar = Progress::new(&format!("segmenter on {} images", images.len()), training.steps);
+    train_into(folder, &name, &run, seed, &images, device, |step| bar.set(step))?;
+    Ok(())
+}
+
+/// Trains a run's segmenter on cases; writes `NAME.safetensors` and, next to it, its loss curve.
+pub(crate) fn train_into(
+    folder: &Path,
+    name: &str,
+    run: &Run,
+    seed: u64,
+    cases: &CaseSet,
+    device: Device,
+    mut progress: impl FnMut(u64),
+) -> Result<Segmenter> {
+    let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], &[])?;
+    let mut unwritten = Ok(());
+    // Every arm's segmenter begins with the same weights.
+    let mut rng = stream(seed, Role::Segmenter, 0, 0);
+    let segmenter = train(&configure::segmenter(run)?, configure::task(run)?, cases, device, &mut rng, |step, loss| {
+        progress(step);
+        if let (Ok(()), Some(loss)) = (&unwritten, loss) {
+            unwritten = curve.add(step - 1, &[loss as f32]);
+        }
+    })?;
+    unwritten?;
+    let file = folder.join(format!("{name}.safetensors"));
+    write_described(&file, &segmenter.parameters.named(), Some(SegmenterCard::of(run, cases.channels_absent_everywhere())?.text()?))?;
+    Ok(segmenter)
+}
