@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_run_without_results_is_described_anew() {
+    fn a_run_description_is_replaced_only_before_there_are_results() {
         let place = tempfile::tempdir().expect("a folder");
         let run = |seed| {
             let settings = Settings::new(Experiment::Table2, Profile::Smoke);

@@ -12,9 +12,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
-use asyndgan_paper::{Arm, ArmScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
+use asyndgan_paper::{Arm, ArmScores, CaseScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::ImageKind;
 use time::OffsetDateTime;
@@ -79,16 +79,29 @@ fn curve(folder: &RunFolder) -> Vec<(u64, Option<f64>)> {
     rows.into_iter().map(|(round, values)| (round as u64, values.first().copied().flatten())).collect()
 }
 
+/// Cases in the order of `names`, so that scores of several arms and seeds can be compared case by case.
+fn by_name(cases: Vec<CaseScores>, names: &[String]) -> Result<Vec<CaseScores>> {
+    let count = cases.len();
+    let mut found: BTreeMap<String, CaseScores> = cases.into_iter().map(|case| (case.case.clone(), case)).collect();
+    let same = count == names.len() && found.len() == count && names.iter().all(|name| found.contains_key(name));
+    ensure!(same, "it has scores of other cases than the arm before: delete it, and run the evaluate step again");
+    Ok(names.iter().filter_map(|name| found.remove(name)).collect())
+}
+
 fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());
     let (mut resumed_from_round, mut versions) = (BTreeMap::new(), Vec::new());
+    let mut names: Option<Vec<String>> = None;
     for &seed in &run.seeds {
         for &arm in arms {
             let key = format!("seed-{seed}/{arm}");
-            let found: ArmScores = read_json(&folder.proof(Step::Evaluate(arm, seed)))?;
+            let path = folder.proof(Step::Evaluate(arm, seed));
+            let mut found: ArmScores = read_json(&path)?;
+            let names = names.get_or_insert_with(|| found.cases.iter().map(|case| case.case.clone()).collect());
+            found.cases = by_name(found.cases, names).with_context(|| path.display().to_string())?;
             let mut spent = found.seconds;
             if arm.is_synthetic() {
                 let train: TrainRecord = read_json(&folder.proof(Step::Train(arm, seed)))?;
@@ -253,9 +266,19 @@ fn standard(case: &str) -> Result<BTreeMap<String, String>> {
 
 #[cfg(test)]
 mod tests {
-    use asyndgan_paper::{CaseScores, Experiment, Profile, Settings};
+    use asyndgan_paper::{Experiment, Profile, Settings};
 
     use super::*;
+
+    #[test]
+    fn cases_are_joined_by_name() {
+        let case = |name: &str| CaseScores { case: name.into(), metrics: BTreeMap::new(), undefined: BTreeMap::new(), slices: Vec::new() };
+        let names = ["a".to_owned(), "b".to_owned()];
+        assert_eq!(by_name(vec![case("b"), case("a")], &names).expect("the same cases"), [case("a"), case("b")]);
+        for other in [vec![case("a")], vec![case("a"), case("c")], vec![case("a"), case("a")], vec![case("a"), case("b"), case("c")]] {
+            assert!(by_name(other, &names).is_err());
+        }
+    }
 
     fn run(experiment: Experiment) -> Run {
         Run::phantoms(experiment, Profile::Smoke, Settings::new(experiment, Profile::Smoke))

@@ -13,7 +13,7 @@ pub(crate) fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Prints a line to standard error, whatever messages are selected. A reader that stops early is not an error.
+/// Prints a line to standard error, independent of the log level. A closed pipe is not an error.
 pub(crate) fn print_note(text: &str) {
     progress::suspend(|| _ = writeln!(stderr(), "{text}"));
 }
