@@ -95,7 +95,7 @@ struct Compared {
 }
 
 impl Compared {
-    fn of(work: &str, unit: &'static str, ours: &[f64], theirs: &[f64], target: f64) -> Result<Self> {
+    fn new(work: &str, unit: &'static str, ours: &[f64], theirs: &[f64], target: f64) -> Result<Self> {
         let (ours, theirs) = (spread(ours).context("nothing was measured")?, spread(theirs).context("nothing was measured")?);
         Ok(Self { work: work.into(), unit, ours, theirs, ratio: ours[1] / theirs[1], target })
     }
@@ -141,9 +141,9 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
             peaks[0].push(us.peak_bytes / 1e9);
             peaks[1].push(them.peak_bytes / 1e9);
         }
-        compared.push(Compared::of(row.work, "s", &ours, &theirs, row.target)?);
+        compared.push(Compared::new(row.work, "s", &ours, &theirs, row.target)?);
         if compared.len() == 1 && arguments.device == "cpu" {
-            compared.push(Compared::of("peak memory of the row above, all sites in one process", "GB", &peaks[0], &peaks[1], 0.6)?);
+            compared.push(Compared::new("peak memory of the row above, all sites in one process", "GB", &peaks[0], &peaks[1], 0.6)?);
         }
     }
     if arguments.device == "cpu" {
@@ -219,7 +219,7 @@ fn start_up(python: &Path, turns: u32) -> Result<Compared> {
         measured(peer(python).args(["round", "--sites", "4", "--batch", "2", "--width", "4", "--rounds", "0", "--first", "1"]))?;
         theirs.push(begun.elapsed().as_secs_f64());
     }
-    Compared::of("from the command to the first round, already built", "s", &ours, &theirs, 0.5)
+    Compared::new("from the command to the first round, already built", "s", &ours, &theirs, 0.5)
 }
 
 /// When the first row of losses is there.

@@ -163,7 +163,7 @@ impl Lab {
             ensure!(status.success(), "{name} failed ({status}); see its log in {}", self.place.display());
         }
         eprintln!("{ROUNDS} rounds in {:.0} s over the bad network", began.elapsed().as_secs_f64());
-        Report::of(&self.place.join("run/ledger.csv"))
+        Report::from_ledger(&self.place.join("run/ledger.csv"))
     }
 
     fn wait_for(&self, round: u64, server: &mut Running) -> Result<()> {
@@ -203,7 +203,7 @@ struct Report {
 }
 
 impl Report {
-    fn of(ledger: &Path) -> Result<Self> {
+    fn from_ledger(ledger: &Path) -> Result<Self> {
         let text = fs::read_to_string(ledger)?;
         let bytes = text.lines().filter_map(|line| line.split(',').nth(3)?.parse::<u64>().ok()).sum();
         let (on_wire, headers) = wires::traffic()?;

@@ -67,7 +67,7 @@ pub(crate) fn tidy() -> Result<()> {
     let output = cargo(&["metadata", "--format-version", "1"]).output().context("cannot run cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let graph = Graph::of(&metadata);
+    let graph = Graph::from_metadata(&metadata);
     imports(&graph)?;
     pure(&graph)?;
     let ndarrays = graph.names.values().filter(|n| *n == "ndarray").count();
@@ -88,7 +88,7 @@ struct Graph {
 }
 
 impl Graph {
-    fn of(metadata: &serde_json::Value) -> Self {
+    fn from_metadata(metadata: &serde_json::Value) -> Self {
         let text = |v: &serde_json::Value| v.as_str().unwrap_or_default().to_owned();
         let list = |v: &serde_json::Value| v.as_array().cloned().unwrap_or_default();
         let names = list(&metadata["packages"]).iter().map(|p| (text(&p["id"]), text(&p["name"]))).collect();

@@ -74,7 +74,7 @@ impl Placement {
     ///
     /// # Panics
     /// If it is not inside the array.
-    pub fn of<A, D: Dimension>(self, array: ArrayView<'_, A, D>) -> ArrayView<'_, A, D> {
+    pub fn view_of<A, D: Dimension>(self, array: ArrayView<'_, A, D>) -> ArrayView<'_, A, D> {
         let mut part = array;
         for (axis, range) in self.ranges(part.ndim()) {
             part.slice_axis_inplace(axis, range);
@@ -86,7 +86,7 @@ impl Placement {
     ///
     /// # Panics
     /// If it is not inside the array.
-    pub fn of_mut<A, D: Dimension>(self, array: ArrayViewMut<'_, A, D>) -> ArrayViewMut<'_, A, D> {
+    pub fn view_mut_of<A, D: Dimension>(self, array: ArrayViewMut<'_, A, D>) -> ArrayViewMut<'_, A, D> {
         let mut part = array;
         for (axis, range) in self.ranges(part.ndim()) {
             part.slice_axis_inplace(axis, range);

@@ -58,7 +58,7 @@ pub fn deformed(task: &Task, condition: ArrayView2<u8>, rng: &mut impl Rng) -> A
         change(&mut made, code, fill, *[Morphology::Keep, Morphology::Erode, Morphology::Dilate].choose(rng).unwrap_or(&Morphology::Keep));
     }
     if let Some(code) = outline_code {
-        let outline = mask::contour(mask::filled(foreground.view()).view());
+        let outline = mask::contour(mask::fill_holes(foreground.view()).view());
         for (found, (&inside, &on)) in made.iter_mut().zip(foreground.iter().zip(&outline)) {
             match *found {
                 0 | IGNORED | UNMARKED if on => *found = code,
@@ -77,7 +77,7 @@ fn change(condition: &mut Array2<u8>, code: u8, background: u8, morphology: Morp
     match morphology {
         Morphology::Keep => {}
         Morphology::Erode => {
-            let inside = mask::eroded(marked.view());
+            let inside = mask::erode(marked.view());
             // A structure of a pixel or two stays.
             if inside.iter().any(|&inside| inside) {
                 condition.zip_mut_with(&inside, |found, &inside| {
@@ -88,7 +88,7 @@ fn change(condition: &mut Array2<u8>, code: u8, background: u8, morphology: Morp
             }
         }
         Morphology::Dilate => {
-            let grown = mask::eroded(marked.mapv(|marked| !marked).view());
+            let grown = mask::erode(marked.mapv(|marked| !marked).view());
             condition.zip_mut_with(&grown, |found, &outside| {
                 if matches!(*found, 0 | IGNORED | UNMARKED) && !outside {
                     *found = code;
@@ -186,7 +186,7 @@ mod tests {
                 if outline {
                     // The outline is closed, and every class is inside.
                     let line = new.mapv(|code| code == 3);
-                    let inside = mask::filled(new.mapv(|code| code > 0).view());
+                    let inside = mask::fill_holes(new.mapv(|code| code > 0).view());
                     assert_eq!(
                         mask::contour(inside.view()).iter().zip(&line).filter(|(edge, line)| **edge && !**line).count(),
                         0,

@@ -24,7 +24,7 @@ pub use export::Export;
 pub use normalise::{check_intensities, check_stain, normalise};
 pub use partition::{disjoint, partition_by_group, partition_by_size, partition_dirichlet};
 pub use preparation::Preparation;
-pub use resample::{bilinear, nearest};
+pub use resample::{resize_bilinear, resize_nearest};
 pub use stain::{StainReference, macenko, reinhard, stain_jitter};
 pub use store::{CaseOrigin, CaseSet, TestSet, write_cases, write_test_case};
 pub use transplant::transplant;

@@ -14,7 +14,7 @@ fn neighbours(at: (usize, usize), (height, width): (usize, usize)) -> impl Itera
 }
 
 /// Fills holes: background that is not connected to the border (4-connectivity) becomes marked.
-pub fn filled(mask: ArrayView2<bool>) -> Array2<bool> {
+pub fn fill_holes(mask: ArrayView2<bool>) -> Array2<bool> {
     let dim = mask.dim();
     let mut outside = Array2::from_elem(dim, false);
     let border = |(r, c): (usize, usize)| r == 0 || c == 0 || r + 1 == dim.0 || c + 1 == dim.1;
@@ -35,13 +35,13 @@ pub fn filled(mask: ArrayView2<bool>) -> Array2<bool> {
 
 /// The outermost marked pixels: those with an unmarked edge neighbour.
 pub fn contour(mask: ArrayView2<bool>) -> Array2<bool> {
-    let inside = eroded(mask);
+    let inside = erode(mask);
     Array2::from_shape_fn(mask.dim(), |at| mask[at] && !inside[at])
 }
 
 /// Marked pixels whose edge neighbours are all marked. Pixels beyond the border count as marked, so that the edge of a
 /// crop is not a boundary.
-pub fn eroded(mask: ArrayView2<bool>) -> Array2<bool> {
+pub fn erode(mask: ArrayView2<bool>) -> Array2<bool> {
     Array2::from_shape_fn(mask.dim(), |at| mask[at] && neighbours(at, mask.dim()).all(|n| mask[n]))
 }
 

@@ -76,7 +76,7 @@ struct Plane {
 }
 
 impl Plane {
-    fn of(waves: &Waves, side: usize, z: f32) -> Self {
+    fn new(waves: &Waves, side: usize, z: f32) -> Self {
         let both = |angle: f32| [angle.sin(), angle.cos()];
         let at = |part: fn(&[f32; 4], f32, f32) -> f32| {
             (0..side).map(|i| waves.0.iter().map(|wave| both(part(wave, i as f32, z))).collect()).collect()
@@ -174,7 +174,7 @@ pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Study {
     let instances = ellipses(side, stain.nucleus, 0.24, rng);
     let look_alikes = ellipses(side, (0.8 * stain.nucleus.0, 1.1), stain.look_alikes.1, rng);
     let [slow, fibres, grain] = [(6, 0.06, 0.0), (3, 0.25, 0.0), (8, 0.9, 1.0)]
-        .map(|(count, frequency, z)| Plane::of(&Waves::draw(count, frequency, rng), side, z));
+        .map(|(count, frequency, z)| Plane::new(&Waves::draw(count, frequency, rng), side, z));
     let shade: Vec<f32> = (0..=instances.iter().copied().max().unwrap_or(0)).map(|_| rng.random_range(0.75..1.25)).collect();
     let mut rgb = Array3::zeros((3, side, side));
     for r in 0..side {

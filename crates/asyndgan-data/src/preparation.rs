@@ -205,7 +205,7 @@ impl Preparation<'_> {
         let slice = |(z, plane): (usize, ArrayView2<u32>)| {
             let outline = self.outline_label();
             let codes = plane.mapv(|label| if Some(label) == outline { 0 } else { self.task.code_of(label).unwrap_or(0) });
-            let inside = self.task.outline.then(|| mask::filled(plane.mapv(|label| label > 0).view()));
+            let inside = self.task.outline.then(|| mask::fill_holes(plane.mapv(|label| label > 0).view()));
             (z, self.slice_condition(codes.view(), inside.as_ref().map(Array2::view), spacing_mm))
         };
         labels.outer_iter().enumerate().map(slice).filter(|(_, codes)| self.shows_class(codes)).collect()
@@ -229,7 +229,7 @@ impl Preparation<'_> {
 
 /// The pixels inside the outline of a condition; all where the task has no outline.
 pub(crate) fn foreground(task: &Task, condition: ArrayView2<u8>) -> Array2<bool> {
-    if task.outline { mask::filled(condition.mapv(|code| code > 0).view()) } else { Array2::from_elem(condition.dim(), true) }
+    if task.outline { mask::fill_holes(condition.mapv(|code| code > 0).view()) } else { Array2::from_elem(condition.dim(), true) }
 }
 
 /// The code of background inside the foreground of a condition: the most frequent of 0, [`UNMARKED`] and [`IGNORED`].
@@ -271,7 +271,7 @@ mod tests {
         let (task, brain) = brain();
         let mut labels = brain.labels.clone();
         for (z, mut plane) in labels.outer_iter_mut().enumerate() {
-            let inside = mask::filled(brain.images.index_axis(Axis(0), 0).index_axis(Axis(0), z).mapv(|v| v > 0.0).view());
+            let inside = mask::fill_holes(brain.images.index_axis(Axis(0), 0).index_axis(Axis(0), z).mapv(|v| v > 0.0).view());
             plane.zip_mut_with(&mask::contour(inside.view()), |label, &on| {
                 if on && *label == 0 {
                     *label = 10;
@@ -367,7 +367,7 @@ mod tests {
             let same = whole.iter().find(|other| other.id == case.id).expect("the same slice");
             assert!(case.image.index_axis(Axis(0), 0).iter().all(|&v| v == 0.0));
             assert_eq!(case.image.index_axis(Axis(0), 1), same.image.index_axis(Axis(0), 1));
-            let body = mask::filled(same.condition.mapv(|code| code > 0).view());
+            let body = mask::fill_holes(same.condition.mapv(|code| code > 0).view());
             let expected = Array2::from_shape_fn(body.dim(), |at| match same.condition[at] {
                 0 if body[at] => UNMARKED,
                 2 => UNMARKED,

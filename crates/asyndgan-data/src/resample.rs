@@ -7,7 +7,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, stack};
 ///
 /// # Panics
 /// If the image has no channel.
-pub fn bilinear(image: ArrayView3<f32>, height: usize, width: usize) -> Array3<f32> {
+pub fn resize_bilinear(image: ArrayView3<f32>, height: usize, width: usize) -> Array3<f32> {
     let planes: Vec<_> = image.axis_iter(Axis(0)).map(|plane| axis(axis(plane, height).t(), width).reversed_axes()).collect();
     stack(Axis(0), &planes.iter().map(Array2::view).collect::<Vec<_>>()).expect("planes of one shape")
 }
@@ -39,7 +39,7 @@ fn axis(plane: ArrayView2<f32>, rows: usize) -> Array2<f32> {
 ///
 /// # Shapes
 /// `[rows, columns]` to `[height, width]`.
-pub fn nearest<T: Copy>(labels: ArrayView2<T>, height: usize, width: usize) -> Array2<T> {
+pub fn resize_nearest<T: Copy>(labels: ArrayView2<T>, height: usize, width: usize) -> Array2<T> {
     let (rows, columns) = labels.dim();
     Array2::from_shape_fn((height, width), |(r, c)| labels[[(2 * r + 1) * rows / (2 * height), (2 * c + 1) * columns / (2 * width)]])
 }

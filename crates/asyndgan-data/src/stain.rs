@@ -17,7 +17,7 @@ impl StainReference {
     ///
     /// # Shapes
     /// `[3, rows, columns]`, values in 0..=255.
-    pub fn of(rgb: ArrayView3<f32>) -> Self {
+    pub fn from_rgb(rgb: ArrayView3<f32>) -> Self {
         let n = (rgb.len() / 3) as f64;
         let (mut sum, mut squares) = ([0.0; 3], [0.0; 3]);
         for pixel in rgb.lanes(ndarray::Axis(0)) {
@@ -40,7 +40,7 @@ impl StainReference {
 /// # Reference
 /// Reinhard et al., IEEE Computer Graphics and Applications 21(5), 2001.
 pub fn reinhard(rgb: ArrayView3<f32>, reference: &StainReference) -> Array3<f32> {
-    let own = StainReference::of(rgb);
+    let own = StainReference::from_rgb(rgb);
     let mut out = rgb.to_owned();
     for mut pixel in out.lanes_mut(ndarray::Axis(0)) {
         let lab = to_lab([pixel[0], pixel[1], pixel[2]]);
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn pictures_of_two_stains_come_out_alike() {
         let tile = |k: f32| Array3::from_shape_fn((3, 16, 16), |(c, y, x)| (60.0 + 9.0 * (y + x * c) as f32 % 120.0) * k);
-        let [a, b] = [0.6, 1.2].map(|k| StainReference::of(reinhard(tile(k).view(), &StainReference::HAEMATOXYLIN_EOSIN).view()));
+        let [a, b] = [0.6, 1.2].map(|k| StainReference::from_rgb(reinhard(tile(k).view(), &StainReference::HAEMATOXYLIN_EOSIN).view()));
         for k in 0..3 {
             assert!((a.mean[k] - b.mean[k]).abs() < 0.15, "{a:?} {b:?}");
         }

@@ -28,8 +28,8 @@ proptest! {
             condition: Array2::from_shape_fn((side, side + 1), |(r, c)| (seed as usize + n + r * c) as u8),
         };
         let cases: Vec<Case> = (0..2 * count).map(case).collect();
-        write_cases(&folder.path().join("a.safetensors"), CaseOrigin { patient: Some("A. Patient"), absent_classes: &[1], ..CaseOrigin::default() }, &cases[..count]).expect("written");
-        write_cases(&folder.path().join("b.safetensors"), CaseOrigin { absent_channels: &[0], ..CaseOrigin::default() }, &cases[count..]).expect("written");
+        write_cases(&folder.path().join("a.safetensors"), CaseOrigin::default().with(|origin| { origin.patient = Some("A. Patient"); origin.absent_classes = &[1]; }), &cases[..count]).expect("written");
+        write_cases(&folder.path().join("b.safetensors"), CaseOrigin::default().with(|origin| origin.absent_channels = &[0]), &cases[count..]).expect("written");
         let set = CaseSet::open(&[folder.path().into()]).expect("opened");
         prop_assert_eq!(set.len(), 2 * count);
         for (n, case) in cases.iter().enumerate() {
@@ -73,7 +73,7 @@ fn an_exported_set_is_found_and_read_again() {
         let task = Task::parse(&format!("name = 'a'\n{described}\n{classes}")).expect("a task");
         let images = ImageDescription { task: task.clone(), downsampling: 1 };
         let file = folder.path().join(format!("{channels}.safetensors"));
-        write_cases(&file, CaseOrigin { images: Some(&images), ..CaseOrigin::default() }, &cases).expect("written");
+        write_cases(&file, CaseOrigin::default().with(|origin| origin.images = Some(&images)), &cases).expect("written");
         let set = CaseSet::open(&[file]).expect("opened");
         assert_eq!(set.images(), Some(&images));
         let export = Export { task, card: "# made up".into() };

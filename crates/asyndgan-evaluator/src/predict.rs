@@ -1,10 +1,10 @@
-use asyndgan_data::{TestCase, Windows, bilinear, mask, window};
+use asyndgan_data::{TestCase, Windows, mask, resize_bilinear, window};
 use asyndgan_models::Segmenter;
 use asyndgan_task::{LabelKind, Task};
 use ndarray::{Array2, Array3, ArrayView3, Axis};
 use tch::{Device, Kind, Tensor};
 
-use crate::{segmenter_classes, touching::parted};
+use crate::{segmenter_classes, touching::watershed_split};
 
 /// Windows that go through the segmenter at once.
 const TOGETHER: usize = 32;
@@ -33,7 +33,7 @@ pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usiz
         .axis_iter(Axis(0))
         .map(|image| {
             let probability = probabilities(segmenter, image, window, segmenter_classes(task), device);
-            let probability = bilinear(case.content.of(probability.view()), rows, columns);
+            let probability = resize_bilinear(case.content.view_of(probability.view()), rows, columns);
             decide(task, probability.view())
         })
         .collect();
@@ -53,7 +53,7 @@ fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
             let class = |k: usize| probability.index_axis(Axis(0), k);
             let (inside, outside, boundary) = (class(1), class(0), class(2));
             let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
-            let mut labels = parted(found.view());
+            let mut labels = watershed_split(found.view());
             let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
             labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN { 0 } else { l });
@@ -72,7 +72,7 @@ fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, size: usize, cla
             places.iter().flat_map(|&(top, left)| window(image, top, left, size).iter().copied().collect::<Vec<_>>()).collect();
         let side = size as i64;
         let input = Tensor::from_slice(&values).view([places.len() as i64, channels as i64, side, side]).to_device(device);
-        let output = segmenter.segment(&input).softmax(1, Kind::Float).to_device(Device::Cpu).contiguous();
+        let output = segmenter.forward_eval(&input).softmax(1, Kind::Float).to_device(Device::Cpu).contiguous();
         let mut values = vec![0.0; output.numel()];
         output.copy_data(&mut values, output.numel());
         let output = ndarray::Array4::from_shape_vec((places.len(), classes as usize, size, size), values).expect("as many values");

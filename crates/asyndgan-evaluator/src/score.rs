@@ -55,7 +55,7 @@ fn columns<D: Dimension>(task: &Task, truth: ArrayView<u32, D>, prediction: Arra
     let mut scores = TaskScores::new();
     for (region, _) in task.region_names().iter().enumerate() {
         let [of_truth, of_prediction] = [&truth, &prediction].map(|labels| in_region(task, labels, region));
-        let overlap = Confusion::of(of_truth.view(), of_prediction.view());
+        let overlap = Confusion::new(of_truth.view(), of_prediction.view());
         for Column { name, metric, .. } in task.columns().into_iter().filter(|c| c.region == Some(region)) {
             let value = match metric {
                 Metric::Sensitivity => overlap.sensitivity(),

@@ -23,7 +23,7 @@ pub fn target(task: &Task, condition: ArrayView2<u8>) -> Array2<u8> {
         }
         LabelKind::Instances => {
             let marked = condition.mapv(|code| code == 1);
-            let inside = mask::eroded(marked.view());
+            let inside = mask::erode(marked.view());
             Array2::from_shape_fn(marked.dim(), |at| match condition[at] {
                 code @ (IGNORED | UNMARKED) => code,
                 _ if inside[at] => 1,

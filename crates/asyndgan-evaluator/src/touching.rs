@@ -1,6 +1,6 @@
 //! Splits touching nuclei at narrow necks.
 
-use asyndgan_metrics::squared_distance_to;
+use asyndgan_metrics::squared_distance_transform;
 use ndarray::{Array2, ArrayView2};
 
 /// A neck separates two nuclei if it is narrower than the smaller of them by this much on either side, in pixels.
@@ -14,7 +14,7 @@ const NECK: f32 = 0.75;
 ///
 /// # Reference
 /// Watershed by persistence: Chazal et al., Journal of the ACM 60(6), 2013.
-pub(crate) fn parted(mask: ArrayView2<bool>) -> Array2<u32> {
+pub(crate) fn watershed_split(mask: ArrayView2<bool>) -> Array2<u32> {
     let depth = depth(mask);
     let (rows, columns) = mask.dim();
     let mut order: Vec<(usize, usize)> = mask.indexed_iter().filter(|(_, marked)| **marked).map(|(at, _)| at).collect();
@@ -78,7 +78,7 @@ fn depth(mask: ArrayView2<bool>) -> Array2<f32> {
     let (rows, columns) = mask.dim();
     let unmarked = mask.mapv(|marked| !marked);
     // Without any unmarked pixel all are equally deep.
-    let mut depth = squared_distance_to(unmarked.view(), &[1.0; 2]).mapv(|square| square.sqrt().min(1e6) as f32);
+    let mut depth = squared_distance_transform(unmarked.view(), &[1.0; 2]).mapv(|square| square.sqrt().min(1e6) as f32);
     for _ in 0..2 {
         // Binomial, along columns and along rows; the border counts once more.
         let old = depth.clone();
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn two_discs_that_touch_come_apart_between_them() {
         let mask = discs(&[(20.0, 15.0), (20.0, 29.0)]);
-        let labels = parted(mask.view());
+        let labels = watershed_split(mask.view());
         assert_eq!(count(&labels), 2);
         assert!(labels.indexed_iter().all(|(at, label)| (*label > 0) == mask[at]), "no pixel is lost or added");
         assert!(labels[[20, 15]] != labels[[20, 29]]);
@@ -120,14 +120,14 @@ mod tests {
 
     #[test]
     fn a_disc_an_oval_and_a_mask_without_background_stay_whole() {
-        assert_eq!(count(&parted(discs(&[(20.0, 15.0)]).view())), 1);
-        assert_eq!(count(&parted(discs(&[(20.0, 15.0), (20.0, 18.0), (20.0, 21.0)]).view())), 1);
-        assert_eq!(count(&parted(Array2::from_elem((5, 7), true).view())), 1);
-        assert_eq!(count(&parted(Array2::from_elem((5, 7), false).view())), 0);
+        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0)]).view())), 1);
+        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0), (20.0, 18.0), (20.0, 21.0)]).view())), 1);
+        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), true).view())), 1);
+        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), false).view())), 0);
     }
 
     #[test]
     fn parts_that_do_not_touch_have_labels_of_their_own() {
-        assert_eq!(count(&parted(discs(&[(12.0, 15.0), (25.0, 40.0)]).view())), 2);
+        assert_eq!(count(&watershed_split(discs(&[(12.0, 15.0), (25.0, 40.0)]).view())), 2);
     }
 }

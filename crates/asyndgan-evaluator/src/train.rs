@@ -11,6 +11,7 @@ use crate::{Error, target, target::possible_targets};
 
 /// Training settings of a segmenter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SegmenterTraining {
     /// The network.
     pub network: SegmenterConfig,
@@ -30,6 +31,37 @@ pub struct SegmenterTraining {
     pub quarter_turns: bool,
     /// Augment images with flips.
     pub flips: bool,
+}
+
+impl SegmenterTraining {
+    /// Training of a network for `steps` steps: batches of 8 crops of 64 x 64, learning rate 1e-3, flips, no jitter.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_evaluator::{SegmenterConfig, SegmenterTraining};
+    /// let training = SegmenterTraining::new(SegmenterConfig::new(1, 4), 2_000).with(|training| training.crop = 128);
+    /// assert_eq!((training.steps, training.crop), (2_000, 128));
+    /// ```
+    pub fn new(network: SegmenterConfig, steps: u64) -> Self {
+        Self {
+            network,
+            steps,
+            batch: 8,
+            crop: 64,
+            learning_rate: 1e-3,
+            colour_jitter: 0.0,
+            stain_jitter: 0.0,
+            quarter_turns: false,
+            flips: true,
+        }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Number of steps between two evaluations of the loss.
@@ -74,7 +106,7 @@ pub fn train_segmenter(
         let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
-        let logits = segmenter.learn(&images.to_device(device), &mut noise);
+        let logits = segmenter.forward_train(&images.to_device(device), &mut noise);
         let loss = loss::segmentation(&logits, &targets.to_device(device), Some(&possible.to_device(device)));
         let told = (step % LOSS_EVERY == 0).then(|| loss.double_value(&[]));
         if told.is_some_and(|loss| !loss.is_finite()) {

@@ -91,6 +91,21 @@ pub fn append_private(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a private file for reading and writing at any position, and creates it if it does not exist.
+///
+/// # Errors
+/// The system's error.
+pub fn open_private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true);
+    #[cfg(unix)]
+    options.mode(0o600);
+    let file = options.open(path)?;
+    #[cfg(unix)]
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
 /// Whether only the owner can access a file. On systems other than Unix, permissions are not checked.
 ///
 /// # Errors

@@ -38,7 +38,7 @@ const ENDINGS: [(&str, Format); 13] = [
 
 impl Format {
     /// The format of a file, by its name only; case-insensitive.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn from_path(path: &Path) -> Option<Self> {
         Some(split(path)?.1)
     }
 
@@ -110,7 +110,7 @@ pub fn parse_labels(path: &Path, bytes: &[u8]) -> Result<Volume<u32>, Error> {
 }
 
 fn parse<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
-    match Format::of(path) {
+    match Format::from_path(path) {
         Some(Format::Nrrd) => nrrd::parse(path, bytes, value),
         Some(Format::MetaImage) => metaimage::parse(path, bytes, value),
         Some(Format::Tiff) => picture::stack(path, bytes, value),
@@ -124,7 +124,7 @@ fn parse<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volum
 /// # Errors
 /// [`Error::Io`], or [`Error::Unreadable`] for a damaged TIFF.
 pub fn is_volume(path: &Path) -> Result<bool, Error> {
-    match Format::of(path) {
+    match Format::from_path(path) {
         Some(Format::Tiff) => picture::is_stack(path),
         format => Ok(format.is_some_and(Format::is_volume)),
     }
@@ -132,7 +132,7 @@ pub fn is_volume(path: &Path) -> Result<bool, Error> {
 
 /// The files that a volume file refers to: the file with its voxels, or with the spacing of its slices.
 pub(crate) fn companions(path: &Path) -> Result<Vec<PathBuf>, Error> {
-    let found = match Format::of(path) {
+    let found = match Format::from_path(path) {
         Some(Format::Nifti) => nifti_file::image_path(path),
         Some(Format::Nrrd) => nrrd::data_path(path)?,
         Some(Format::MetaImage) => metaimage::data_path(path)?,
@@ -145,7 +145,7 @@ pub(crate) fn companions(path: &Path) -> Result<Vec<PathBuf>, Error> {
 /// Reads the grid of a volume, from the header only if the format allows it.
 pub(crate) fn read_grid(path: &Path) -> Result<Grid, Error> {
     let bytes = || files::read(path);
-    match Format::of(path) {
+    match Format::from_path(path) {
         Some(Format::Nifti) => nifti_file::read_grid(path),
         Some(Format::Nrrd) => Ok(nrrd::declared(path, &bytes()?)?.0.grid()),
         Some(Format::MetaImage) => Ok(metaimage::declared(path, &bytes()?)?.declared.grid()),

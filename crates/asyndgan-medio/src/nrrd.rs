@@ -56,7 +56,7 @@ pub(crate) fn declared(path: &Path, bytes: &[u8]) -> Result<(Declared, Encoding,
         return Err(wrong("it does not begin with NRRD000".into()));
     }
     let text = std::str::from_utf8(split(bytes).0).map_err(|e| wrong(format!("its header is not text ({e})")))?;
-    let header = Header::of(text);
+    let header = Header::parse(text);
     let kind = header.kind.ok_or_else(|| wrong("its header has no type".into()))?;
     let kind = kind_named(kind).ok_or_else(|| other(format!("its voxels are of type {kind}; use integers or floats of up to 64 bits")))?;
     let sizes = header.sizes.clone().ok_or_else(|| wrong("its header has no sizes".into()))?;
@@ -92,7 +92,7 @@ pub(crate) fn declared(path: &Path, bytes: &[u8]) -> Result<(Declared, Encoding,
 pub(crate) fn data_path(path: &Path) -> Result<Option<PathBuf>, Error> {
     let bytes = files::read(path)?;
     let text = String::from_utf8_lossy(split(&bytes).0).into_owned();
-    Header::of(&text).data_file.map(|name| place_beside(path, name)).transpose()
+    Header::parse(&text).data_file.map(|name| place_beside(path, name)).transpose()
 }
 
 /// The header, and what stands behind the empty line that ends it.
@@ -121,7 +121,7 @@ fn kind_named(name: &str) -> Option<Kind> {
 }
 
 impl<'a> Header<'a> {
-    fn of(text: &'a str) -> Self {
+    fn parse(text: &'a str) -> Self {
         let mut header = Self::default();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
             let Some((field, value)) = line.split_once(": ") else { continue };

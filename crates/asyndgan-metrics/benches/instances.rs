@@ -4,7 +4,7 @@
 
 mod python;
 
-use asyndgan_metrics::{Confusion, Convention, Profile, score_instances};
+use asyndgan_metrics::{Confusion, Convention, ConventionName, score_instances};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ndarray::Array2;
 
@@ -35,8 +35,8 @@ fn instances(criterion: &mut Criterion) {
     group.bench_function("this crate", |b| {
         b.iter(|| {
             let masks = (truth.mapv(|l| l > 0), prediction.mapv(|l| l > 0));
-            let dice = Confusion::of(masks.0.view(), masks.1.view()).dice();
-            (dice, score_instances(truth.view(), prediction.view(), &Convention::of(Profile::Standard, "tile")))
+            let dice = Confusion::new(masks.0.view(), masks.1.view()).dice();
+            (dice, score_instances(truth.view(), prediction.view(), &Convention::new(ConventionName::Standard, "tile")))
         });
     });
     group.bench_function("memcpy of both maps", |b| b.iter(|| (truth.clone(), prediction.clone())));

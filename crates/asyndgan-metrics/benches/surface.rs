@@ -28,7 +28,7 @@ fn surface(criterion: &mut Criterion) {
         group.bench_function("this crate", |b| b.iter(|| hd95(truth.view(), prediction.view(), &[1.0; 3])));
         group.bench_function("all surface metrics", |b| {
             b.iter(|| {
-                let found = SurfaceDistances::of(truth.view(), prediction.view(), &[1.0; 3]).expect("both mark something");
+                let found = SurfaceDistances::new(truth.view(), prediction.view(), &[1.0; 3]).expect("both mark something");
                 (found.hausdorff(), found.average(), found.surface_dice(1.0))
             });
         });

@@ -14,7 +14,7 @@ pub(crate) struct Boundary<'a> {
 
 impl<'a> Boundary<'a> {
     /// Starts with the smallest box that contains all marked elements.
-    pub(crate) fn of(mask: &'a [bool], shape: &[usize]) -> Self {
+    pub(crate) fn new(mask: &'a [bool], shape: &[usize]) -> Self {
         assert!(shape.len() <= 3, "one to three axes are supported, got {}", shape.len());
         let mut dim = [1; 3];
         dim[3 - shape.len()..].copy_from_slice(shape);

@@ -25,12 +25,12 @@ pub enum Connectivity {
 ///
 /// # Example
 /// ```
-/// use asyndgan_metrics::{Connectivity, components};
+/// use asyndgan_metrics::{Connectivity, connected_components};
 /// let mask = ndarray::arr2(&[[true, false], [false, true]]);
-/// assert_eq!(components(mask.view(), Connectivity::Faces).1, 2);
-/// assert_eq!(components(mask.view(), Connectivity::Corners).1, 1);
+/// assert_eq!(connected_components(mask.view(), Connectivity::Faces).1, 2);
+/// assert_eq!(connected_components(mask.view(), Connectivity::Corners).1, 1);
 /// ```
-pub fn components<D: Dimension>(mask: ArrayView<bool, D>, connectivity: Connectivity) -> (Array<u32, D>, u32) {
+pub fn connected_components<D: Dimension>(mask: ArrayView<bool, D>, connectivity: Connectivity) -> (Array<u32, D>, u32) {
     assert!(mask.ndim() <= 3, "one to three axes are supported, got {}", mask.ndim());
     let mask = mask.as_standard_layout();
     let mut dim = [1; 3];

@@ -12,7 +12,7 @@ use crate::Undefined;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Convention {
     /// Name of the convention.
-    pub name: Profile,
+    pub name: ConventionName,
     /// The unit that is scored: a volume, a slice or a tile.
     pub case: String,
     /// Value of Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics if truth and prediction are
@@ -25,7 +25,7 @@ pub struct Convention {
 /// The named conventions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Profile {
+pub enum ConventionName {
     /// Our default: a metric without a value is undefined; HD95 is the larger of the two directions.
     Standard,
     /// As in the `AsynDGAN` papers: medpy's HD95, and 0 if both masks are empty.
@@ -63,14 +63,14 @@ impl Convention {
     ///
     /// # Example
     /// ```
-    /// use asyndgan_metrics::{BothEmpty, Convention, Profile};
-    /// assert_eq!(Convention::of(Profile::Medpy, "volume").both_empty, BothEmpty::One);
+    /// use asyndgan_metrics::{BothEmpty, Convention, ConventionName};
+    /// assert_eq!(Convention::new(ConventionName::Medpy, "volume").both_empty, BothEmpty::One);
     /// ```
-    pub fn of(name: Profile, case: &str) -> Self {
+    pub fn new(name: ConventionName, case: &str) -> Self {
         let (both_empty, percentiles) = match name {
-            Profile::Standard | Profile::Monai => (BothEmpty::Undefined, Directions::Separate),
-            Profile::Paper => (BothEmpty::Zero, Directions::Pooled),
-            Profile::Medpy => (BothEmpty::One, Directions::Pooled),
+            ConventionName::Standard | ConventionName::Monai => (BothEmpty::Undefined, Directions::Separate),
+            ConventionName::Paper => (BothEmpty::Zero, Directions::Pooled),
+            ConventionName::Medpy => (BothEmpty::One, Directions::Pooled),
         };
         Self { name, case: case.into(), both_empty, percentiles }
     }
@@ -79,7 +79,7 @@ impl Convention {
     ///
     /// # Errors
     /// The given reason, unless the convention defines a value for it.
-    pub fn settle(&self, value: Result<f64, Undefined>) -> Result<f64, Undefined> {
+    pub fn apply(&self, value: Result<f64, Undefined>) -> Result<f64, Undefined> {
         match (value, self.both_empty) {
             (Err(Undefined::BothEmpty), BothEmpty::One) => Ok(1.0),
             (Err(Undefined::BothEmpty), BothEmpty::Zero) => Ok(0.0),
@@ -88,12 +88,12 @@ impl Convention {
     }
 }
 
-impl Profile {
+impl ConventionName {
     /// All profiles.
     pub const ALL: [Self; 4] = [Self::Standard, Self::Paper, Self::Monai, Self::Medpy];
 }
 
-impl fmt::Display for Profile {
+impl fmt::Display for ConventionName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Standard => "standard",
@@ -104,7 +104,7 @@ impl fmt::Display for Profile {
     }
 }
 
-impl FromStr for Profile {
+impl FromStr for ConventionName {
     type Err = String;
 
     fn from_str(name: &str) -> Result<Self, String> {

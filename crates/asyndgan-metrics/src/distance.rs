@@ -18,10 +18,10 @@ use ndarray::{Array, ArrayView, ArrayViewMut1, Axis, Dimension};
 ///
 /// # Example
 /// ```
-/// let d = asyndgan_metrics::squared_distance_to(ndarray::arr1(&[true, false, false]).view(), &[2.0]);
+/// let d = asyndgan_metrics::squared_distance_transform(ndarray::arr1(&[true, false, false]).view(), &[2.0]);
 /// assert_eq!(d.to_vec(), [0.0, 4.0, 16.0]);
 /// ```
-pub fn squared_distance_to<D: Dimension>(mask: ArrayView<bool, D>, spacing_mm: &[f64]) -> Array<f64, D> {
+pub fn squared_distance_transform<D: Dimension>(mask: ArrayView<bool, D>, spacing_mm: &[f64]) -> Array<f64, D> {
     assert_eq!(spacing_mm.len(), mask.ndim(), "one spacing per axis");
     assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings must be from 1e-9 to 1e9 mm, got {spacing_mm:?}");
     let mut distance = mask.map(|&m| if m { 0.0 } else { f64::INFINITY });

@@ -37,7 +37,7 @@ impl Overlaps {
     /// ```
     /// let truth = ndarray::arr2(&[[1, 1, 0, 2]]);
     /// let prediction = ndarray::arr2(&[[5, 0, 0, 7]]);
-    /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+    /// let overlaps = asyndgan_metrics::Overlaps::new(truth.view(), prediction.view());
     /// assert_eq!(overlaps.aji().value(), Ok(2.0 / 3.0));
     /// ```
     pub fn aji(&self) -> Aggregate {
@@ -58,7 +58,7 @@ impl Overlaps {
     /// ```
     /// // One prediction covers two truths and one more pixel: it is paired with both in AJI, and with one in AJI+.
     /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 2, 0]]), ndarray::arr2(&[[5, 5, 5, 5]]));
-    /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+    /// let overlaps = asyndgan_metrics::Overlaps::new(truth.view(), prediction.view());
     /// assert_eq!((overlaps.aji().value(), overlaps.aji_plus().value()), (Ok(3.0 / 8.0), Ok(2.0 / 5.0)));
     /// ```
     pub fn aji_plus(&self) -> Aggregate {
@@ -76,7 +76,7 @@ impl Overlaps {
     /// ```
     /// let truth = ndarray::arr2(&[[1, 1, 1, 2]]);
     /// let prediction = ndarray::arr2(&[[5, 5, 0, 0]]);
-    /// let found = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view()).matching(0.5);
+    /// let found = asyndgan_metrics::Overlaps::new(truth.view(), prediction.view()).matching(0.5);
     /// assert_eq!((found.f1(), found.sq(), found.pq()), (Ok(2.0 / 3.0), Ok(2.0 / 3.0), Ok(4.0 / 9.0)));
     /// ```
     pub fn matching(&self, iou_min: f64) -> Matching {
@@ -102,7 +102,7 @@ impl Overlaps {
     /// # Example
     /// ```
     /// let (truth, prediction) = (ndarray::arr2(&[[1, 1, 0, 2]]), ndarray::arr2(&[[5, 5, 0, 0]]));
-    /// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+    /// let overlaps = asyndgan_metrics::Overlaps::new(truth.view(), prediction.view());
     /// // Two thirds of the truth match exactly, and all of the prediction.
     /// assert!((overlaps.object_dice()? - 5.0 / 6.0).abs() < 1e-12);
     /// # Ok::<(), asyndgan_metrics::Undefined>(())
@@ -247,5 +247,5 @@ impl Sum for Matching {
 /// assert_eq!(asyndgan_metrics::aji(truth.view(), prediction.view()), Ok(2.0 / 3.0));
 /// ```
 pub fn aji<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>) -> Result<f64, Undefined> {
-    Overlaps::of(truth, prediction).aji().value()
+    Overlaps::new(truth, prediction).aji().value()
 }

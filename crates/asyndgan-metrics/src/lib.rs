@@ -19,9 +19,9 @@ mod undefined;
 mod wasserstein;
 mod wilcoxon;
 
-pub use components::{Connectivity, components};
-pub use convention::{BothEmpty, Convention, Directions, Profile};
-pub use distance::squared_distance_to;
+pub use components::{Connectivity, connected_components};
+pub use convention::{BothEmpty, Convention, ConventionName, Directions};
+pub use distance::squared_distance_transform;
 pub use features::{fid, kid};
 pub use image::{Window, psnr, ssim};
 pub use instances::{Aggregate, Matching, aji};

@@ -12,7 +12,7 @@ use crate::boundary::Boundary;
 trait Steps: Copy {
     /// Stands for "nothing there".
     const FAR: usize;
-    fn of(steps: usize) -> Self;
+    fn from_steps(steps: usize) -> Self;
     fn get(self) -> usize;
 }
 
@@ -20,7 +20,7 @@ macro_rules! steps {
     ($of:ty) => {
         impl Steps for $of {
             const FAR: usize = <$of>::MAX as usize;
-            fn of(steps: usize) -> Self {
+            fn from_steps(steps: usize) -> Self {
                 steps as $of
             }
             fn get(self) -> usize {
@@ -47,7 +47,7 @@ pub(crate) fn distances(from: &Boundary, to: &Boundary, spacing_mm: [f64; 3]) ->
 fn measure<S: Steps>(from: &Boundary, to: &Boundary, [thick, high, wide]: [f64; 3]) -> Vec<f64> {
     let [planes, rows, columns] = to.size();
     let mut line = vec![false; columns];
-    let mut there = Planes::<S>::of(to, high, wide, &mut line);
+    let mut there = Planes::<S>::new(to, high, wide, &mut line);
     let filled: Vec<usize> = (0..planes).filter(|&z| there.states[z] != State::Empty).collect();
     let mut found = Vec::new();
     for z in 0..planes {
@@ -106,10 +106,10 @@ enum State {
 }
 
 impl<S: Steps> Planes<S> {
-    fn of(to: &Boundary, high: f64, wide: f64, line: &mut [bool]) -> Self {
+    fn new(to: &Boundary, high: f64, wide: f64, line: &mut [bool]) -> Self {
         let [planes, rows, columns] = to.size();
         let squares = |n: usize, step: f64| (0..n).map(|k| (k as f64 * step).powi(2)).collect::<Vec<f64>>();
-        let far = S::of(S::FAR);
+        let far = S::from_steps(S::FAR);
         let mut steps = vec![(far, far); planes * rows * columns];
         let mut states = vec![State::Empty; planes];
         for (r, row) in steps.chunks_exact_mut(columns).enumerate() {
@@ -174,12 +174,12 @@ fn along_row<S: Steps>(line: &[bool], row: &mut [(S, S)]) {
     let mut away = S::FAR;
     for (on, steps) in line.iter().zip(&mut *row) {
         away = if *on { 0 } else { (away + 1).min(S::FAR) };
-        steps.0 = S::of(away);
+        steps.0 = S::from_steps(away);
     }
     let mut away = S::FAR;
     for (on, steps) in line.iter().zip(row).rev() {
         away = if *on { 0 } else { (away + 1).min(S::FAR) };
-        steps.0 = S::of(away.min(steps.0.get()));
+        steps.0 = S::from_steps(away.min(steps.0.get()));
     }
 }
 
@@ -226,7 +226,7 @@ impl Envelope {
                 k += 1;
             }
             if let Some(&(p, _, steps, _)) = self.parabolas.get(k) {
-                *place = (S::of(steps), S::of(y.abs_diff(p)));
+                *place = (S::from_steps(steps), S::from_steps(y.abs_diff(p)));
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::Undefined;
 /// ```
 /// use asyndgan_metrics::Confusion;
 /// let (truth, prediction) = (ndarray::arr1(&[true, true, false, false]), ndarray::arr1(&[true, false, true, true]));
-/// let n = Confusion::of(truth.view(), prediction.view());
+/// let n = Confusion::new(truth.view(), prediction.view());
 /// assert_eq!((n.dice(), n.jaccard(), n.volume_similarity()), (Ok(0.4), Ok(0.25), Ok(0.8)));
 /// assert_eq!((n.sensitivity(), n.specificity(), n.precision()), (Ok(0.5), Ok(0.0), Ok(1.0 / 3.0)));
 /// assert_eq!((n + n).dice(), n.dice());
@@ -35,7 +35,7 @@ impl Confusion {
     ///
     /// # Panics
     /// If the shapes differ.
-    pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>) -> Self {
+    pub fn new<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>) -> Self {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         let mut n = Self::default();
         Zip::from(truth).and(prediction).for_each(|&t, &p| {

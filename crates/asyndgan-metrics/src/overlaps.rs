@@ -10,7 +10,7 @@ use ndarray::{ArrayView, Dimension};
 /// ```
 /// let truth = ndarray::arr2(&[[1, 1, 0, 2]]);
 /// let prediction = ndarray::arr2(&[[5, 0, 0, 7]]);
-/// let overlaps = asyndgan_metrics::Overlaps::of(truth.view(), prediction.view());
+/// let overlaps = asyndgan_metrics::Overlaps::new(truth.view(), prediction.view());
 /// assert_eq!((overlaps.truths(), overlaps.predictions()), (2, 2));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ impl Overlaps {
     ///
     /// # Panics
     /// If the shapes differ.
-    pub fn of<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>) -> Self {
+    pub fn new<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>) -> Self {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         let (truth, prediction) = (truth.as_standard_layout(), prediction.as_standard_layout());
         let (mut runs, mut run) = (Vec::new(), ((0, 0), 0_u64));

@@ -17,14 +17,14 @@ pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
 /// Millimetres.
 ///
 /// # Panics
-/// As [`SurfaceDistances::of`].
+/// As [`SurfaceDistances::new`].
 ///
 /// # Example
 /// ```
-/// use asyndgan_metrics::{Convention, Profile, score_masks};
+/// use asyndgan_metrics::{Convention, ConventionName, score_masks};
 /// let truth = ndarray::arr2(&[[true, true, false]]);
 /// let prediction = ndarray::arr2(&[[false, true, false]]);
-/// let scores = score_masks(truth.view(), prediction.view(), &[1.0, 1.0], 1.0, &Convention::of(Profile::Standard, "tile"));
+/// let scores = score_masks(truth.view(), prediction.view(), &[1.0, 1.0], 1.0, &Convention::new(ConventionName::Standard, "tile"));
 /// assert_eq!((scores["dice"], scores["hausdorff"], scores["nsd"]), (Ok(2.0 / 3.0), Ok(1.0), Ok(1.0)));
 /// ```
 pub fn score_masks<D: Dimension>(
@@ -34,8 +34,8 @@ pub fn score_masks<D: Dimension>(
     tolerance_mm: f64,
     convention: &Convention,
 ) -> Scores {
-    let overlap = Confusion::of(truth.view(), prediction.view());
-    let surfaces = SurfaceDistances::of(truth, prediction, spacing_mm);
+    let overlap = Confusion::new(truth.view(), prediction.view());
+    let surfaces = SurfaceDistances::new(truth, prediction, spacing_mm);
     let far = |value: &dyn Fn(&SurfaceDistances) -> f64| surfaces.as_ref().map(value).map_err(|reason| *reason);
     // One of the surfaces is missing: none of it lies near the other.
     let near = match far(&|s| s.surface_dice(tolerance_mm)) {
@@ -43,16 +43,16 @@ pub fn score_masks<D: Dimension>(
         other => other,
     };
     BTreeMap::from([
-        ("dice", convention.settle(overlap.dice())),
-        ("jaccard", convention.settle(overlap.jaccard())),
+        ("dice", convention.apply(overlap.dice())),
+        ("jaccard", convention.apply(overlap.jaccard())),
         ("sensitivity", overlap.sensitivity()),
         ("specificity", overlap.specificity()),
         ("precision", overlap.precision()),
-        ("volume_similarity", convention.settle(overlap.volume_similarity())),
+        ("volume_similarity", convention.apply(overlap.volume_similarity())),
         ("hausdorff", far(&SurfaceDistances::hausdorff)),
         ("hd95", far(&|s| s.percentile(95.0, convention.percentiles))),
         ("assd", far(&SurfaceDistances::average)),
-        ("nsd", convention.settle(near)),
+        ("nsd", convention.apply(near)),
     ])
 }
 
@@ -66,13 +66,13 @@ pub fn score_masks<D: Dimension>(
 ///
 /// # Example
 /// ```
-/// use asyndgan_metrics::{Convention, Profile, score_instances};
+/// use asyndgan_metrics::{Convention, ConventionName, score_instances};
 /// let labels = ndarray::arr2(&[[1, 0, 2]]);
-/// let scores = score_instances(labels.view(), labels.view(), &Convention::of(Profile::Standard, "tile"));
+/// let scores = score_instances(labels.view(), labels.view(), &Convention::new(ConventionName::Standard, "tile"));
 /// assert!(scores.values().all(|value| *value == Ok(1.0)));
 /// ```
 pub fn score_instances<D: Dimension>(truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>, convention: &Convention) -> Scores {
-    Overlaps::of(truth, prediction).scores(convention)
+    Overlaps::new(truth, prediction).scores(convention)
 }
 
 impl Overlaps {
@@ -87,6 +87,6 @@ impl Overlaps {
             ("f1", matching.f1()),
             ("object_dice", self.object_dice()),
         ];
-        all.into_iter().map(|(name, value)| (name, convention.settle(value))).collect()
+        all.into_iter().map(|(name, value)| (name, convention.apply(value))).collect()
     }
 }

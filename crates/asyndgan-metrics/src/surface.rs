@@ -19,7 +19,7 @@ use crate::{Directions, Undefined, boundary::Boundary, nearest, percentile_of_so
 /// use asyndgan_metrics::SurfaceDistances;
 /// let truth = ndarray::arr2(&[[true, false, false, false]]);
 /// let prediction = ndarray::arr2(&[[true, false, false, true]]);
-/// let found = SurfaceDistances::of(truth.view(), prediction.view(), &[1.0, 0.5])?;
+/// let found = SurfaceDistances::new(truth.view(), prediction.view(), &[1.0, 0.5])?;
 /// assert_eq!((found.hausdorff(), found.average()), (1.5, 0.5));
 /// assert_eq!(found.surface_dice(1.0), 2.0 / 3.0);
 /// # Ok::<(), asyndgan_metrics::Undefined>(())
@@ -46,15 +46,15 @@ impl SurfaceDistances {
     ///
     /// # Errors
     /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or [`Undefined::PredictionEmpty`].
-    pub fn of<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
+    pub fn new<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         assert_eq!(spacing_mm.len(), truth.ndim(), "one spacing per axis");
         assert!(spacing_mm.iter().all(|s| (1e-9..=1e9).contains(s)), "spacings must be from 1e-9 to 1e9 mm, got {spacing_mm:?}");
         let (truth, prediction) = (truth.as_standard_layout(), prediction.as_standard_layout());
         let shape = truth.shape();
         let in_order = "standard layout is in memory order";
-        let mut truth = Boundary::of(truth.as_slice().expect(in_order), shape);
-        let mut prediction = Boundary::of(prediction.as_slice().expect(in_order), shape);
+        let mut truth = Boundary::new(truth.as_slice().expect(in_order), shape);
+        let mut prediction = Boundary::new(prediction.as_slice().expect(in_order), shape);
         match (truth.is_empty(), prediction.is_empty()) {
             (true, true) => return Err(Undefined::BothEmpty),
             (true, false) => return Err(Undefined::TruthEmpty),
@@ -129,10 +129,10 @@ impl SurfaceDistances {
 /// Millimetres.
 ///
 /// # Panics
-/// As [`SurfaceDistances::of`].
+/// As [`SurfaceDistances::new`].
 ///
 /// # Errors
-/// As [`SurfaceDistances::of`].
+/// As [`SurfaceDistances::new`].
 ///
 /// # Reference
 /// MONAI's and `MetricsReloaded`'s convention; medpy pools both directions before taking the percentile.
@@ -145,5 +145,5 @@ impl SurfaceDistances {
 /// assert_eq!(asyndgan_metrics::hd95(truth.view(), prediction.view(), &[1.0, 0.5]), Ok(1.5));
 /// ```
 pub fn hd95<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<f64, Undefined> {
-    Ok(SurfaceDistances::of(truth, prediction, spacing_mm)?.percentile(95.0, Directions::Separate))
+    Ok(SurfaceDistances::new(truth, prediction, spacing_mm)?.percentile(95.0, Directions::Separate))
 }

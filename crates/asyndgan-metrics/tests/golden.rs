@@ -3,8 +3,8 @@
 #![allow(missing_docs, reason = "tests")]
 
 use asyndgan_metrics::{
-    Confusion, Connectivity, Convention, Overlaps, Profile, SurfaceDistances, Undefined, Window, components, fid, kid, psnr, score_masks,
-    ssim, wasserstein_1, wilcoxon,
+    Confusion, Connectivity, Convention, ConventionName, Overlaps, SurfaceDistances, Undefined, Window, connected_components, fid, kid,
+    psnr, score_masks, ssim, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array2, ArrayD, Axis, Dimension, IxDyn, Slice};
 use serde_json::Value;
@@ -131,9 +131,9 @@ fn masks_score_as_in_medpy_and_monai() {
     for (i, expected) in golden("masks").iter().enumerate() {
         let (truth, prediction, spacing) = mask_case(i);
         let (no_truth, no_prediction) = (!truth.iter().any(|&m| m), !prediction.iter().any(|&m| m));
-        let score = |profile| score_masks(truth.view(), prediction.view(), &spacing, 1.5, &Convention::of(profile, "case"));
+        let score = |profile| score_masks(truth.view(), prediction.view(), &spacing, 1.5, &Convention::new(profile, "case"));
         // MONAI answers in single precision; the others in double.
-        for (profile, name, tolerance) in [(Profile::Medpy, "medpy", 1e-9), (Profile::Monai, "monai", 2e-6)] {
+        for (profile, name, tolerance) in [(ConventionName::Medpy, "medpy", 1e-9), (ConventionName::Monai, "monai", 2e-6)] {
             for (metric, expected) in expected[name].as_object().expect("metrics") {
                 let found = score(profile)[metric.as_str()];
                 let differs = match (name, metric.as_str()) {
@@ -162,7 +162,7 @@ fn deepmind_measures_another_surface() {
     let (mut cases, mut same_largest, mut same_percentile) = (0, 0, 0);
     for (i, expected) in golden("masks").iter().enumerate() {
         let (truth, prediction, spacing) = mask_case(i);
-        let Ok(found) = SurfaceDistances::of(truth.view(), prediction.view(), &spacing) else { continue };
+        let Ok(found) = SurfaceDistances::new(truth.view(), prediction.view(), &spacing) else { continue };
         let of = |name: &str| expected["deepmind"][name].as_f64().expect("both mark something");
         let apart = (found.hausdorff() - of("hausdorff")).abs();
         assert!(apart <= spacing.iter().copied().fold(0.0, f64::max), "case {i}: {apart}");
@@ -177,7 +177,7 @@ fn deepmind_measures_another_surface() {
 fn components_are_scipys() {
     for (i, expected) in golden("masks").iter().enumerate() {
         let (truth, ..) = mask_case(i);
-        let counts = [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners].map(|c| components(truth.view(), c).1);
+        let counts = [Connectivity::Faces, Connectivity::Edges, Connectivity::Corners].map(|c| connected_components(truth.view(), c).1);
         assert_eq!(serde_json::json!(counts), expected["components"], "case {i}");
     }
 }
@@ -186,7 +186,7 @@ fn components_are_scipys() {
 fn instances_score_as_their_definitions_say() {
     for (i, expected) in golden("instances").iter().enumerate() {
         let (truth, prediction) = instance_case(i);
-        let overlaps = Overlaps::of(truth.view(), prediction.view());
+        let overlaps = Overlaps::new(truth.view(), prediction.view());
         let found = [("aji", overlaps.aji().value()), ("aji_plus", overlaps.aji_plus().value()), ("object_dice", overlaps.object_dice())];
         for (name, found) in found {
             assert!(same(found, &expected[name], 1e-9), "case {i}, {name}: {found:?}, expected {}", expected[name]);
@@ -259,15 +259,16 @@ fn samples_compare_as_in_numpy_and_scipy() {
 #[test]
 fn conventions_differ_where_they_should() {
     let (truth, prediction, spacing) = mask_case(0);
-    let found = SurfaceDistances::of(truth.view(), prediction.view(), &spacing).expect("both mark something");
+    let found = SurfaceDistances::new(truth.view(), prediction.view(), &spacing).expect("both mark something");
     let expected = &golden("masks")[0];
-    let of = |profile| Convention::of(profile, "case");
-    for (profile, name) in [(Profile::Medpy, "medpy"), (Profile::Standard, "monai")] {
+    let of = |profile| Convention::new(profile, "case");
+    for (profile, name) in [(ConventionName::Medpy, "medpy"), (ConventionName::Standard, "monai")] {
         let hd95 = found.percentile(95.0, of(profile).percentiles);
         assert!(near(hd95, expected[name]["hd95"].as_f64().expect("a number"), 1e-6), "{name} {hd95}");
     }
     let nothing = ArrayD::from_elem(IxDyn(&[3]), false);
-    let empty = Confusion::of(nothing.view(), nothing.view()).dice();
-    let settled = [Profile::Standard, Profile::Paper, Profile::Monai, Profile::Medpy].map(|p| of(p).settle(empty).ok());
+    let empty = Confusion::new(nothing.view(), nothing.view()).dice();
+    let settled =
+        [ConventionName::Standard, ConventionName::Paper, ConventionName::Monai, ConventionName::Medpy].map(|p| of(p).apply(empty).ok());
     assert_eq!(settled, [None, Some(0.0), None, Some(1.0)]);
 }

@@ -2,8 +2,8 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_metrics::{
-    Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, components, fid, hd95, holm,
-    nearest_distances, precision_recall, psnr, squared_distance_to, ssim, summarise, wasserstein_1, wilcoxon,
+    Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, connected_components, fid, hd95,
+    holm, nearest_distances, precision_recall, psnr, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -40,7 +40,7 @@ const SPACING_MM: [f64; 3] = [3.0, 0.5, 1.25];
 proptest! {
     #[test]
     fn distance_is_the_nearest_by_brute_force(m in mask()) {
-        let fast = squared_distance_to(m.view(), &SPACING_MM);
+        let fast = squared_distance_transform(m.view(), &SPACING_MM);
         for ((z, y, x), &d) in fast.indexed_iter() {
             let slow = points(&m).iter().map(|p| {
                 [z as f64, y as f64, x as f64].iter().zip(p).zip(SPACING_MM).map(|((a, b), s)| ((a - b) * s).powi(2)).sum::<f64>()
@@ -51,7 +51,7 @@ proptest! {
 
     #[test]
     fn overlap_is_symmetric_and_bounded((a, b) in masks()) {
-        let (ab, ba) = (Confusion::of(a.view(), b.view()), Confusion::of(b.view(), a.view()));
+        let (ab, ba) = (Confusion::new(a.view(), b.view()), Confusion::new(b.view(), a.view()));
         prop_assert_eq!(ab.dice(), ba.dice());
         for value in [ab.dice(), ab.sensitivity(), ab.specificity()].into_iter().flatten() {
             prop_assert!((0.0..=1.0).contains(&value));
@@ -75,7 +75,7 @@ proptest! {
         let directed = |from: &[[f64; 3]], to: &[[f64; 3]]| -> Vec<f64> {
             from.iter().map(|p| to.iter().map(|q| mm(p, q)).fold(f64::INFINITY, f64::min)).collect()
         };
-        match SurfaceDistances::of(a.view(), b.view(), &SPACING_MM) {
+        match SurfaceDistances::new(a.view(), b.view(), &SPACING_MM) {
             Err(_) => prop_assert!(from.is_empty() || to.is_empty()),
             Ok(found) => {
                 let all = [directed(&from, &to), directed(&to, &from)].concat();
@@ -98,10 +98,10 @@ proptest! {
             }
             out
         };
-        let (forth, back) = (SurfaceDistances::of(a.view(), b.view(), &SPACING_MM), SurfaceDistances::of(moved(&a).view(), moved(&b).view(), &SPACING_MM));
+        let (forth, back) = (SurfaceDistances::new(a.view(), b.view(), &SPACING_MM), SurfaceDistances::new(moved(&a).view(), moved(&b).view(), &SPACING_MM));
         // Surfaces at the border of the array are surfaces inside of it, too.
         prop_assert_eq!(forth, back);
-        let overlap = |a: &Array3<bool>, b: &Array3<bool>| Confusion::of(a.view(), b.view());
+        let overlap = |a: &Array3<bool>, b: &Array3<bool>| Confusion::new(a.view(), b.view());
         prop_assert_eq!(overlap(&a, &b).dice(), overlap(&moved(&a), &moved(&b)).dice());
         if let (Ok(jaccard), Ok(dice)) = (overlap(&a, &b).jaccard(), overlap(&a, &b).dice()) {
             prop_assert!((jaccard - dice / (2.0 - dice)).abs() < 1e-12);
@@ -112,7 +112,7 @@ proptest! {
     fn a_smaller_prediction_within_the_truth_scores_no_better((truth, other) in masks()) {
         // Within the truth, what is marked less is found less.
         let within = ndarray::Zip::from(&truth).and(&other).map_collect(|&t, &o| t && o);
-        let (all, part) = (Confusion::of(truth.view(), truth.view()), Confusion::of(truth.view(), within.view()));
+        let (all, part) = (Confusion::new(truth.view(), truth.view()), Confusion::new(truth.view(), within.view()));
         if let (Ok(all), Ok(part)) = (all.dice(), part.dice()) {
             prop_assert!(part <= all);
         }
@@ -123,7 +123,7 @@ proptest! {
     #[test]
     fn instance_metrics_are_bounded_symmetric_and_blind_to_names((t, p) in labels()) {
         let of = |t: &Array2<u32>, p: &Array2<u32>| {
-            let overlaps = Overlaps::of(t.view(), p.view());
+            let overlaps = Overlaps::new(t.view(), p.view());
             let matching = overlaps.matching(0.3);
             [overlaps.aji().value(), overlaps.aji_plus().value(), matching.pq(), matching.f1(), overlaps.object_dice()]
         };
@@ -142,7 +142,7 @@ proptest! {
 
     #[test]
     fn the_assignment_is_the_best_of_all((t, p) in labels()) {
-        let overlaps = Overlaps::of(t.view(), p.view());
+        let overlaps = Overlaps::new(t.view(), p.view());
         let found = overlaps.matching(0.0).iou;
         let size = |m: &Array2<u32>, l: u32| m.iter().filter(|&&v| v == l).count() as f64;
         let shared = |a: u32, b: u32| ndarray::Zip::from(&t).and(&p).fold(0.0, |n, &x, &y| n + f64::from(u8::from(x == a && y == b)));
@@ -211,8 +211,8 @@ proptest! {
     #[test]
     fn components_join_exactly_the_touching((t, _) in labels()) {
         let mask = t.mapv(|l| l > 0);
-        let (four, n4) = components(mask.view(), Connectivity::Faces);
-        let (_, n8) = components(mask.view(), Connectivity::Corners);
+        let (four, n4) = connected_components(mask.view(), Connectivity::Faces);
+        let (_, n8) = connected_components(mask.view(), Connectivity::Corners);
         prop_assert!(n8 <= n4);
         for axis in 0..2 {
             for pair in four.axis_windows(Axis(axis), 2) {
@@ -243,9 +243,9 @@ fn surface_distance_by_hand() {
 #[test]
 fn what_does_not_exist_says_why() {
     let (empty, full) = (Array2::from_elem((2, 2), false), Array2::from_elem((2, 2), true));
-    assert_eq!(Confusion::of(empty.view(), empty.view()).dice(), Err(Undefined::BothEmpty));
-    assert_eq!(Confusion::of(empty.view(), full.view()).sensitivity(), Err(Undefined::TruthEmpty));
-    assert_eq!(Confusion::of(full.view(), full.view()).specificity(), Err(Undefined::TruthFull));
+    assert_eq!(Confusion::new(empty.view(), empty.view()).dice(), Err(Undefined::BothEmpty));
+    assert_eq!(Confusion::new(empty.view(), full.view()).sensitivity(), Err(Undefined::TruthEmpty));
+    assert_eq!(Confusion::new(full.view(), full.view()).specificity(), Err(Undefined::TruthFull));
     assert_eq!(hd95(full.view(), empty.view(), &[1.0, 1.0]), Err(Undefined::PredictionEmpty));
     assert_eq!(hd95(empty.view(), full.view(), &[1.0, 1.0]), Err(Undefined::TruthEmpty));
     assert_eq!(aji(Array2::zeros((2, 2)).view(), Array2::zeros((2, 2)).view()), Err(Undefined::BothEmpty));
@@ -281,7 +281,7 @@ fn long_rows_and_columns_are_measured_exactly() {
         let (truth, prediction) = (line(&[0, n / 2]), line(&[n - 1]));
         for turned in [false, true] {
             let view = |m: &Array2<bool>| if turned { m.t().to_owned() } else { m.clone() };
-            let found = SurfaceDistances::of(view(&truth).view(), view(&prediction).view(), &[0.5, 0.5]).expect("both mark something");
+            let found = SurfaceDistances::new(view(&truth).view(), view(&prediction).view(), &[0.5, 0.5]).expect("both mark something");
             assert_eq!(found.hausdorff(), (n - 1) as f64 / 2.0, "{n}");
             assert_eq!(found.average(), ((n - 1) + 2 * (n - 1 - n / 2)) as f64 / 6.0, "{n}");
         }
@@ -292,7 +292,7 @@ fn long_rows_and_columns_are_measured_exactly() {
 fn thousands_of_truths_under_one_prediction_are_assigned_at_once() {
     let truth = Array2::from_shape_fn((400, 400), |(r, c)| if r % 4 == 0 && c % 4 == 0 { (r * 100 + c / 4 + 1) as u32 } else { 0 });
     let prediction = Array2::from_elem((400, 400), 1_u32);
-    let overlaps = Overlaps::of(truth.view(), prediction.view());
+    let overlaps = Overlaps::new(truth.view(), prediction.view());
     assert_eq!(overlaps.aji_plus().value(), Ok(1.0 / (160_000.0 + 9_999.0)));
 }
 
@@ -303,7 +303,7 @@ fn thousands_of_cells_side_by_side_are_assigned_each_to_its_own() {
     let truth = Array2::from_shape_fn((200, 200), |(r, c)| cell(r, c));
     let prediction = Array2::from_shape_fn((200, 200), |(r, c)| cell(r + 1, c + 1));
     let shared = 50.0 * 50.0 * 9.0;
-    assert_eq!(Overlaps::of(truth.view(), prediction.view()).aji_plus().value(), Ok(shared / (80_000.0 - shared)));
+    assert_eq!(Overlaps::new(truth.view(), prediction.view()).aji_plus().value(), Ok(shared / (80_000.0 - shared)));
 }
 
 #[test]
@@ -335,7 +335,7 @@ proptest! {
                     }
                 }
             }
-            prop_assert_eq!(components(mask.view(), connectivity), (expected, count));
+            prop_assert_eq!(connected_components(mask.view(), connectivity), (expected, count));
         }
     }
 

@@ -4,9 +4,9 @@
 use std::hint::black_box;
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig, Upsample,
-    Variation,
-    loss::{self, Game},
+    Adam, AdamConfig, Conditioning, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, NoiseInjection, Norm,
+    ResNetConfig, Upsample,
+    loss::{self, GanLoss},
     set_threads,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -20,7 +20,7 @@ fn waves(size: &[i64]) -> Tensor {
 fn losses(c: &mut Criterion) {
     set_threads(2);
     let (real, synthetic, image) = (waves(&[4, 1, 6, 6]), waves(&[4, 1, 6, 6]), waves(&[4, 3, 64, 64]));
-    for game in [Game::CrossEntropy, Game::Hinge, Game::LeastSquares] {
+    for game in [GanLoss::CrossEntropy, GanLoss::Hinge, GanLoss::LeastSquares] {
         c.bench_function(&format!("losses of both, {game:?}, batch 4"), |b| {
             b.iter(|| black_box((game.discriminator(&real, &synthetic), game.generator(&synthetic, &image, &image, 0.0))));
         });
@@ -33,9 +33,16 @@ fn losses(c: &mut Criterion) {
 
 fn networks(c: &mut Criterion) {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let (norm, upsample, variation) = (Norm::Instance, Upsample::Nearest, Variation::EveryScale { code: 8 });
-    let (condition_channels, image_channels, width, blocks, guidance) = (1, 1, 16, 6, Guidance::EveryScale);
-    let config = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+    let (norm, upsample, noise) = (Norm::Instance, Upsample::Nearest, NoiseInjection::MultiScale { code: 8 });
+    let (condition_channels, image_channels, width, blocks, conditioning) = (1, 1, 16, 6, Conditioning::Spade);
+    let config = ResNetConfig::new(condition_channels, image_channels).with(|network| {
+        network.width = width;
+        network.blocks = blocks;
+        network.norm = norm;
+        network.upsample = upsample;
+        network.noise = noise;
+        network.conditioning = conditioning;
+    });
     let config = GeneratorConfig::ResNet(config);
     let generator = Generator::new(&config, Device::Cpu, &mut rng);
     let config = DiscriminatorConfig::Patch { channels: 2, width: 16, norm, spectral: true };

@@ -16,6 +16,13 @@ pub struct AdamConfig {
     pub beta_2: f64,
 }
 
+impl Default for AdamConfig {
+    /// The paper's settings: learning rate 2e-4, betas 0.5 and 0.999.
+    fn default() -> Self {
+        Self { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 }
+    }
+}
+
 /// The Adam optimiser with a state that can be saved and restored, which tch's own optimiser does not support.
 ///
 /// # Reference

@@ -26,7 +26,7 @@ struct Notes {
 
 impl Notes {
     /// `None` for a file without our notes; notes that cannot be parsed mean that the file is damaged.
-    fn of(metadata: &Metadata) -> Result<Option<Self>, serde_json::Error> {
+    fn parse(metadata: &Metadata) -> Result<Option<Self>, serde_json::Error> {
         let notes = metadata.metadata().as_ref().and_then(|all| all.get(NOTES));
         notes.map(|text| serde_json::from_str(text)).transpose()
     }
@@ -40,7 +40,7 @@ impl Notes {
 /// # Panics
 /// For tensors that are neither 32-bit floats, 64-bit integers nor bytes.
 pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
-    write_described(path, tensors, None)
+    write_with_metadata(path, tensors, None)
 }
 
 /// As [`write_tensors`], with a description of the tensors in the header.
@@ -50,7 +50,7 @@ pub fn write_tensors(path: &Path, tensors: &BTreeMap<String, Tensor>) -> Result<
 ///
 /// # Panics
 /// As [`write_tensors`].
-pub fn write_described(path: &Path, tensors: &BTreeMap<String, Tensor>, about: Option<String>) -> Result<(), Error> {
+pub fn write_with_metadata(path: &Path, tensors: &BTreeMap<String, Tensor>, about: Option<String>) -> Result<(), Error> {
     let held: Vec<(&String, Dtype, Vec<usize>, Vec<u8>)> = tensors.iter().map(|(name, tensor)| raw(name, tensor)).collect();
     let views = held
         .iter()
@@ -101,11 +101,11 @@ fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>,
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Unreadable`] for a damaged file.
-pub fn read_about(path: &Path) -> Result<Option<String>, Error> {
+pub fn read_metadata(path: &Path) -> Result<Option<String>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let unreadable = |fact: String| Error::Unreadable { path: path.into(), fact };
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
-    let notes = Notes::of(&header).map_err(|e| unreadable(e.to_string()))?;
+    let notes = Notes::parse(&header).map_err(|e| unreadable(e.to_string()))?;
     Ok(notes.and_then(|notes| notes.about))
 }
 
@@ -118,7 +118,7 @@ pub fn read_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>, Error> {
     let bytes = fs::read(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| unreadable(e.to_string()))?;
     let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| unreadable(e.to_string()))?;
-    if let Some(notes) = Notes::of(&header).map_err(|e| unreadable(e.to_string()))? {
+    if let Some(notes) = Notes::parse(&header).map_err(|e| unreadable(e.to_string()))? {
         let views: BTreeMap<String, TensorView> = tensors.tensors().into_iter().collect();
         if digest(views.iter().map(|(name, view)| (name.as_str(), view.clone()))) != notes.sha256 {
             return Err(unreadable("its content does not match its digest".into()));

@@ -26,7 +26,7 @@ pub enum Upsample {
 /// Where the noise z of equation 1 enters an image generator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Variation {
+pub enum NoiseInjection {
     /// As dropout in the residual blocks (the public code).
     Dropout,
     /// As a noise plane at every scale, with one learnt weight per channel; and as a latent code per image that scales and shifts
@@ -35,7 +35,8 @@ pub enum Variation {
     ///
     /// # Reference
     /// Karras et al., CVPR 2019 (noise inputs); Perez et al., AAAI 2018 (modulation).
-    EveryScale {
+    #[serde(alias = "every_scale")]
+    MultiScale {
         /// Length of the code.
         code: i64,
     },
@@ -44,19 +45,22 @@ pub enum Variation {
 /// Where an image generator receives its condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Guidance {
+pub enum Conditioning {
     /// At its first layer (the public code).
-    First,
+    #[serde(alias = "first")]
+    Input,
     /// At its first layer and at every upsampling step: channels are scaled and shifted by the condition around each pixel, so that
     /// edges follow the condition.
     ///
     /// # Reference
     /// Park et al., CVPR 2019, without the hidden layer.
-    EveryScale,
+    #[serde(alias = "every_scale")]
+    Spade,
 }
 
 /// An image generator: convolution, two downsampling steps, residual blocks, two upsampling steps, tanh.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ResNetConfig {
     /// Planes of the condition.
     pub condition_channels: i64,
@@ -71,9 +75,41 @@ pub struct ResNetConfig {
     /// How it upsamples.
     pub upsample: Upsample,
     /// Where the noise enters.
-    pub variation: Variation,
+    #[serde(alias = "variation")]
+    pub noise: NoiseInjection,
     /// Where the condition enters.
-    pub guidance: Guidance,
+    #[serde(alias = "guidance")]
+    pub conditioning: Conditioning,
+}
+
+impl ResNetConfig {
+    /// The paper's generator, with instance norm: width 64, 9 blocks, transposed convolutions, dropout as noise.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_models::{ResNetConfig, Upsample};
+    /// let config = ResNetConfig::new(3, 1).with(|config| config.upsample = Upsample::Nearest);
+    /// assert_eq!((config.width, config.blocks), (64, 9));
+    /// ```
+    pub fn new(condition_channels: i64, image_channels: i64) -> Self {
+        Self {
+            condition_channels,
+            image_channels,
+            width: 64,
+            blocks: 9,
+            norm: Norm::Instance,
+            upsample: Upsample::Transposed,
+            noise: NoiseInjection::Dropout,
+            conditioning: Conditioning::Input,
+        }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Configuration of a generator.
@@ -83,7 +119,8 @@ pub enum GeneratorConfig {
     /// For images.
     ResNet(ResNetConfig),
     /// Fully connected, for data that are not images; noise is appended to the condition.
-    Perceptron {
+    #[serde(alias = "perceptron")]
+    Mlp {
         /// Values of the condition.
         condition_channels: i64,
         /// Values of the output.
@@ -100,7 +137,7 @@ impl GeneratorConfig {
     pub fn crop_factor(&self) -> u32 {
         match self {
             Self::ResNet(_) => 4,
-            Self::Perceptron { .. } => 1,
+            Self::Mlp { .. } => 1,
         }
     }
 }
@@ -128,7 +165,8 @@ pub enum DiscriminatorConfig {
     ///
     /// # Reference
     /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022.
-    Segmenting {
+    #[serde(rename = "unet", alias = "segmenting")]
+    UNet {
         /// Planes of the condition.
         codes: i64,
         /// Channels of the image.
@@ -139,7 +177,8 @@ pub enum DiscriminatorConfig {
         spectral: bool,
     },
     /// Fully connected, for data that are not images.
-    Perceptron {
+    #[serde(alias = "perceptron")]
+    Mlp {
         /// Values of condition and image together.
         channels: i64,
         /// Hidden units of each of the two hidden layers.
@@ -152,14 +191,15 @@ impl DiscriminatorConfig {
     pub fn crop_min(&self) -> u32 {
         match self {
             Self::Patch { .. } => 24,
-            Self::Segmenting { .. } => 16,
-            Self::Perceptron { .. } => 0,
+            Self::UNet { .. } => 16,
+            Self::Mlp { .. } => 0,
         }
     }
 }
 
 /// Configuration of a segmenter (U-Net).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct SegmenterConfig {
     /// Channels of the image.
     pub image_channels: i64,
@@ -169,4 +209,18 @@ pub struct SegmenterConfig {
     pub width: i64,
     /// Downsampling steps; 4 in the paper.
     pub depth: usize,
+}
+
+impl SegmenterConfig {
+    /// The paper's segmenter: width 64, four downsampling steps. `classes` includes the background.
+    pub fn new(image_channels: i64, classes: i64) -> Self {
+        Self { image_channels, classes, width: 64, depth: 4 }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }

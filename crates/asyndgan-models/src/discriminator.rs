@@ -5,10 +5,10 @@ use crate::{
     DiscriminatorConfig, Noise, Norm, Parameters,
     layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
-    segmenting::Segmenting,
+    unet_discriminator::UNetDiscriminator,
 };
 
-/// Distinguishes real from synthetic images, given the condition. A segmenting discriminator sees only the image.
+/// Distinguishes real from synthetic images, given the condition. A U-Net discriminator sees only the image.
 ///
 /// # Reference
 /// Section 3.3; the public code's 70x70 `PatchGAN`.
@@ -22,7 +22,7 @@ pub struct Discriminator {
 #[derive(Debug)]
 enum Layers {
     Row(Sequential),
-    Segmenting(Segmenting),
+    UNetDiscriminator(UNetDiscriminator),
 }
 
 impl Discriminator {
@@ -33,10 +33,10 @@ impl Discriminator {
             DiscriminatorConfig::Patch { channels, width, norm, spectral } => {
                 Layers::Row(Sequential::new("model", patch(channels, width, norm, spectral), &mut layout, false))
             }
-            DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral } => {
-                Layers::Segmenting(Segmenting::new(codes, image_channels, width, spectral, &mut layout))
+            DiscriminatorConfig::UNet { codes, image_channels, width, spectral } => {
+                Layers::UNetDiscriminator(UNetDiscriminator::new(codes, image_channels, width, spectral, &mut layout))
             }
-            DiscriminatorConfig::Perceptron { channels, width } => {
+            DiscriminatorConfig::Mlp { channels, width } => {
                 let plans = vec![
                     Plan::Linear(channels, width),
                     Plan::LeakyRelu,
@@ -54,14 +54,14 @@ impl Discriminator {
     ///
     /// # Reference
     /// Miyato et al., ICLR 2018: one power iteration per step.
-    pub fn settle(&self) {
+    pub fn update_spectral_norm(&self) {
         match &self.layers {
-            Layers::Row(row) => row.settle(&self.parameters),
-            Layers::Segmenting(network) => network.settle(&self.parameters),
+            Layers::Row(row) => row.update_spectral_norm(&self.parameters),
+            Layers::UNetDiscriminator(network) => network.update_spectral_norm(&self.parameters),
         }
     }
 
-    /// The output that the loss expects: logits, higher for real; or log-likelihoods for a segmenting discriminator. Computed in the
+    /// The output that the loss expects: logits, higher for real; or log-likelihoods for a U-Net discriminator. Computed in the
     /// precision of condition and image.
     ///
     /// # Shapes
@@ -71,7 +71,7 @@ impl Discriminator {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
         match &self.layers {
             Layers::Row(row) => row.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, &mut pass),
-            Layers::Segmenting(network) => {
+            Layers::UNetDiscriminator(network) => {
                 let classes = network.forward(image, &self.parameters, &mut pass).log_softmax(1, Kind::Float);
                 likelihoods(&classes, condition)
             }
@@ -87,11 +87,11 @@ impl Discriminator {
 fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
     let codes = condition.gt(0.0).to_kind(Kind::Float);
     let background: Tensor = 1.0 - codes.amax([1].as_slice(), true);
-    let told = Tensor::cat(&[background, codes], 1);
-    let counts = told.sum_dim_intlist([0_i64, 2, 3].as_slice(), true, Kind::Float);
+    let one_hot = Tensor::cat(&[background, codes], 1);
+    let counts = one_hot.sum_dim_intlist([0_i64, 2, 3].as_slice(), true, Kind::Float);
     let shown = counts.gt(0.0).sum(Kind::Float);
-    let (pixels, count) = (counts.sum(Kind::Float), told.size()[1]);
-    let weights = told * (pixels / (counts.clamp_min(1.0) * shown));
+    let (pixels, count) = (counts.sum(Kind::Float), one_hot.size()[1]);
+    let weights = one_hot * (pixels / (counts.clamp_min(1.0) * shown));
     let of = |first| (classes.narrow(1, first, count) * &weights).sum_dim_intlist([1_i64].as_slice(), true, Kind::Float);
     Tensor::cat(&[of(0), of(count)], 1)
 }

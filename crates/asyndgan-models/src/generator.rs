@@ -2,7 +2,7 @@ use rand::Rng;
 use tch::{Device, Tensor};
 
 use crate::{
-    GeneratorConfig, Guidance, Noise, Norm, Parameters, ResNetConfig, Upsample, Variation,
+    Conditioning, GeneratorConfig, Noise, NoiseInjection, Norm, Parameters, ResNetConfig, Upsample,
     layer::{Conv, Mode, Pass, Plan, Sequential},
     parameters::Layout,
 };
@@ -25,7 +25,7 @@ impl Generator {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
             GeneratorConfig::ResNet(ref config) => (resnet(config), 0),
-            GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise } => {
+            GeneratorConfig::Mlp { condition_channels, image_channels, width, noise } => {
                 let from = condition_channels + noise;
                 let plans = vec![
                     Plan::Linear(from, width),
@@ -66,24 +66,24 @@ impl Generator {
 }
 
 fn resnet(config: &ResNetConfig) -> Vec<Plan> {
-    let ResNetConfig { condition_channels: from, image_channels: to, width, blocks, norm, upsample, variation, guidance } = *config;
+    let ResNetConfig { condition_channels: from, image_channels: to, width, blocks, norm, upsample, noise, conditioning } = *config;
     let bias = norm == Norm::Instance;
     let conv = |from, to, kernel, stride, padding| Conv { from, to, kernel, stride, padding, bias };
-    let noise = |channels| match variation {
-        Variation::Dropout => vec![],
-        Variation::EveryScale { .. } => vec![Plan::Noise(channels)],
+    let noise_layers = |channels| match noise {
+        NoiseInjection::Dropout => vec![],
+        NoiseInjection::MultiScale { .. } => vec![Plan::Noise(channels)],
     };
     let mut plans = vec![Plan::ReflectPad(3), Plan::Conv(conv(from, width, 7, 1, 0)), Plan::Norm(norm, width), Plan::Relu];
     for k in [width, 2 * width] {
         plans.extend([Plan::Conv(conv(k, 2 * k, 3, 2, 1)), Plan::Norm(norm, 2 * k), Plan::Relu]);
     }
     let inner = 4 * width;
-    plans.extend(noise(inner));
+    plans.extend(noise_layers(inner));
     for _ in 0..blocks {
         let half = || [Plan::ReflectPad(1), Plan::Conv(conv(inner, inner, 3, 1, 0)), Plan::Norm(norm, inner)];
-        let vary = match variation {
-            Variation::Dropout => [Plan::Relu, Plan::DropHalf],
-            Variation::EveryScale { code } => [Plan::Modulate(code, inner), Plan::Relu],
+        let vary = match noise {
+            NoiseInjection::Dropout => [Plan::Relu, Plan::Dropout],
+            NoiseInjection::MultiScale { code } => [Plan::Modulate(code, inner), Plan::Relu],
         };
         let block = half().into_iter().chain(vary).chain(half()).collect();
         plans.push(Plan::Residual("conv_block", block));
@@ -91,14 +91,14 @@ fn resnet(config: &ResNetConfig) -> Vec<Plan> {
     for k in [4 * width, 2 * width] {
         match upsample {
             Upsample::Transposed => plans.push(Plan::ConvTranspose(conv(k, k / 2, 3, 2, 1))),
-            Upsample::Nearest => plans.extend([Plan::Double, Plan::ReflectPad(1), Plan::Conv(conv(k, k / 2, 3, 1, 0))]),
+            Upsample::Nearest => plans.extend([Plan::UpsampleNearest2x, Plan::ReflectPad(1), Plan::Conv(conv(k, k / 2, 3, 1, 0))]),
         }
         plans.push(Plan::Norm(norm, k / 2));
-        if guidance == Guidance::EveryScale {
+        if conditioning == Conditioning::Spade {
             plans.push(Plan::Guide(from, k / 2));
         }
-        plans.extend(noise(k / 2));
-        if let Variation::EveryScale { code } = variation {
+        plans.extend(noise_layers(k / 2));
+        if let NoiseInjection::MultiScale { code } = noise {
             plans.push(Plan::Modulate(code, k / 2));
         }
         plans.push(Plan::Relu);

@@ -28,7 +28,7 @@ pub(crate) enum Plan {
     /// Doubles rows and columns.
     ConvTranspose(Conv),
     /// Nearest-neighbour upsampling by 2.
-    Double,
+    UpsampleNearest2x,
     /// One plane of noise, added to every channel with a weight of its own.
     Noise(i64),
     /// Channels scaled and shifted by the image's code: values of the code, channels.
@@ -40,7 +40,7 @@ pub(crate) enum Plan {
     Relu,
     LeakyRelu,
     Tanh,
-    DropHalf,
+    Dropout,
     /// Adds its output to its input; contains the name of the inner sequence.
     Residual(&'static str, Vec<Plan>),
 }
@@ -58,7 +58,7 @@ enum Layer {
     Conv(Conv, Weight, Option<Weight>),
     SpectralConv(Conv, Weight, Option<Weight>, Buffer),
     ConvTranspose(Conv, Weight, Option<Weight>),
-    Double,
+    UpsampleNearest2x,
     Noise(Weight),
     Modulate { values: i64, scale: Weight, shift: Weight },
     Guide(Weight),
@@ -68,7 +68,7 @@ enum Layer {
     Relu,
     LeakyRelu,
     Tanh,
-    DropHalf,
+    Dropout,
     Residual(Sequential),
 }
 
@@ -111,7 +111,7 @@ impl Sequential {
     }
 
     /// Updates the spectral normalisation after an optimiser step.
-    pub(crate) fn settle(&self, parameters: &Parameters) {
+    pub(crate) fn update_spectral_norm(&self, parameters: &Parameters) {
         for layer in &self.0 {
             if let Layer::SpectralConv(_, weight, _, direction) = layer {
                 let direction = parameters.buffer(*direction);
@@ -153,7 +153,7 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
             let Layer::Conv(c, weight, bias) = layer(name, Plan::Conv(c), layout, fan_in) else { unreachable!("a convolution") };
             Layer::SpectralConv(c, weight, bias, layout.buffer(format!("{name}.weight_u"), &[c.to], 1.0 / (c.to as f64).sqrt()))
         }
-        Plan::Double => Layer::Double,
+        Plan::UpsampleNearest2x => Layer::UpsampleNearest2x,
         Plan::Noise(n) => Layer::Noise(layout.weight(format!("{name}.weight"), &[1, n, 1, 1], Init::Constant(0.1))),
         Plan::Modulate(values, n) => Layer::Modulate {
             values,
@@ -183,7 +183,7 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
         Plan::Relu => Layer::Relu,
         Plan::LeakyRelu => Layer::LeakyRelu,
         Plan::Tanh => Layer::Tanh,
-        Plan::DropHalf => Layer::DropHalf,
+        Plan::Dropout => Layer::Dropout,
         Plan::Residual(inner, plans) => Layer::Residual(Sequential::new(&format!("{name}.{inner}"), plans, layout, fan_in)),
     }
 }
@@ -202,7 +202,7 @@ impl Layer {
                 let weight = (weight / left.dot(&rows.mv(&right))).to_kind(x.kind());
                 x.conv2d(&weight, bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1)
             }
-            Layer::Double => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
+            Layer::UpsampleNearest2x => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
             Layer::Noise(weight) => match pass.noise.plane(x) {
                 Some(plane) => x + plane * get(weight),
                 None => x.shallow_clone(),
@@ -215,7 +215,7 @@ impl Layer {
                 None => x.shallow_clone(),
             },
             Layer::Guide(weight) => {
-                let condition = pass.condition.expect("a network that is told a condition");
+                let condition = pass.condition.expect("a network with conditioning");
                 let seen = condition.adaptive_avg_pool2d([x.size()[2], x.size()[3]]);
                 let both = seen.conv2d::<&Tensor>(&get(weight), None, [1; 2], [GUIDE / 2; 2], [1; 2], 1).chunk(2, 1);
                 x * (&both[0] + 1.0) + &both[1]
@@ -239,7 +239,7 @@ impl Layer {
             // Between x and its positive part: tch's own leaky ReLU has no slope to set.
             Layer::LeakyRelu => x.lerp(&x.relu(), 0.8),
             Layer::Tanh => x.tanh(),
-            Layer::DropHalf => pass.noise.drop_half(x),
+            Layer::Dropout => pass.noise.dropout(x),
             Layer::Residual(row) => x + row.forward(x, parameters, pass),
         }
     }

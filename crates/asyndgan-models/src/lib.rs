@@ -11,12 +11,12 @@ pub mod loss;
 mod noise;
 mod parameters;
 mod segmenter;
-mod segmenting;
 mod threads;
+mod unet_discriminator;
 
 pub use adam::{Adam, AdamConfig};
-pub use checkpoint::{read_about, read_tensors, write_described, write_tensors};
-pub use config::{DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, SegmenterConfig, Upsample, Variation};
+pub use checkpoint::{read_metadata, read_tensors, write_tensors, write_with_metadata};
+pub use config::{Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample};
 pub use discriminator::Discriminator;
 pub use error::Error;
 pub use generator::Generator;

@@ -15,7 +15,7 @@ pub fn adversarial(logits: &Tensor, real: bool) -> Tensor {
 /// The adversarial loss of the generator and the discriminators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Game {
+pub enum GanLoss {
     /// Binary cross-entropy on logits, non-saturating for the generator, as in the paper.
     CrossEntropy,
     /// Binary cross-entropy for the discriminator, and its negative for the generator, exactly as in equation 1. It saturates if a
@@ -31,7 +31,7 @@ pub enum Game {
     /// # Reference
     /// Mao et al., ICCV 2017.
     LeastSquares,
-    /// For a segmenting discriminator, which predicts the class of every pixel, and whether the pixel is real or synthetic. The
+    /// For a U-Net discriminator, which predicts the class of every pixel, and whether the pixel is real or synthetic. The
     /// generator aims for pixels that are taken for real ones of their class rather than synthetic ones of their class. Synthetic
     /// pixels are classified too, so the generator gains nothing from pixels that show their class more clearly than real ones do.
     ///
@@ -43,7 +43,7 @@ pub enum Game {
     Segmentation,
 }
 
-impl Game {
+impl GanLoss {
     /// The discriminator's loss: the mean of its loss on real and its loss on synthetic images.
     ///
     /// # Shapes

@@ -43,7 +43,7 @@ impl Noise {
     ///
     /// # Panics
     /// If the number of samples of the parts differs from the batch.
-    pub(crate) fn drop_half(&mut self, x: &Tensor) -> Tensor {
+    pub(crate) fn dropout(&mut self, x: &Tensor) -> Tensor {
         if self.parts.is_empty() {
             return x.shallow_clone();
         }
@@ -127,7 +127,7 @@ mod tests {
         // 105 elements a sample: two words, of which the second is not used up.
         for kind in [Kind::Float, Kind::BFloat16] {
             let ones = |samples| Tensor::ones([samples, 3, 5, 7], (kind, Device::Cpu));
-            let joined = Noise::new(vec![(1, stream(1)), (2, stream(2))]).drop_half(&ones(3));
+            let joined = Noise::new(vec![(1, stream(1)), (2, stream(2))]).dropout(&ones(3));
             let factors = Vec::<f32>::try_from(joined.to_kind(Kind::Float).reshape([-1])).expect("factors");
             let mut expected = Vec::new();
             for (samples, mut stream) in [(1, stream(1)), (2, stream(2))] {
@@ -137,7 +137,7 @@ mod tests {
                 }
             }
             assert_eq!(factors, expected, "{kind:?}");
-            let alone = Noise::new(vec![(2, stream(2))]).drop_half(&ones(2));
+            let alone = Noise::new(vec![(2, stream(2))]).dropout(&ones(2));
             assert_eq!(joined.narrow(0, 1, 2), alone, "{kind:?}");
         }
     }

@@ -30,7 +30,7 @@ impl Segmenter {
             let from = if level == 0 { config.image_channels } else { width(level - 1) };
             let mut plans = double(from, width(level));
             if level == config.depth {
-                plans.push(Plan::DropHalf);
+                plans.push(Plan::Dropout);
             }
             down.push(Sequential::new(&format!("down.{level}"), plans, &mut layout, true));
         }
@@ -50,15 +50,15 @@ impl Segmenter {
     ///
     /// # Shapes
     /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of `2^depth`.
-    pub fn learn(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
+    pub fn forward_train(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
         self.forward(image, &mut Pass { mode: Mode::Train, noise, condition: None })
     }
 
     /// Logits for inference: running statistics, no dropout, no gradient.
     ///
     /// # Shapes
-    /// As [`Segmenter::learn`].
-    pub fn segment(&self, image: &Tensor) -> Tensor {
+    /// As [`Segmenter::forward_train`].
+    pub fn forward_eval(&self, image: &Tensor) -> Tensor {
         tch::no_grad(|| self.forward(image, &mut unchanged(&mut Noise::off())))
     }
 

@@ -2,10 +2,10 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    Adam, AdamConfig, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig,
-    Segmenter, SegmenterConfig, Upsample, Variation,
-    loss::{self, Game},
-    read_about, read_tensors, write_described, write_tensors,
+    Adam, AdamConfig, Conditioning, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, NoiseInjection, Norm,
+    ResNetConfig, Segmenter, SegmenterConfig, Upsample,
+    loss::{self, GanLoss},
+    read_metadata, read_tensors, write_tensors, write_with_metadata,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tch::{
@@ -17,26 +17,24 @@ fn rng(seed: u64) -> ChaCha8Rng {
     ChaCha8Rng::seed_from_u64(seed)
 }
 
-fn resnet(channels: i64, width: i64, blocks: usize, norm: Norm, upsample: Upsample, variation: Variation) -> GeneratorConfig {
-    let guidance = Guidance::First;
-    GeneratorConfig::ResNet(ResNetConfig {
-        condition_channels: channels,
-        image_channels: channels,
-        width,
-        blocks,
-        norm,
-        upsample,
-        variation,
-        guidance,
-    })
+fn resnet(channels: i64, width: i64, blocks: usize, norm: Norm, upsample: Upsample, noise: NoiseInjection) -> GeneratorConfig {
+    let conditioning = Conditioning::Input;
+    GeneratorConfig::ResNet(ResNetConfig::new(channels, channels).with(|network| {
+        network.width = width;
+        network.blocks = blocks;
+        network.norm = norm;
+        network.upsample = upsample;
+        network.noise = noise;
+        network.conditioning = conditioning;
+    }))
 }
 
 fn small(norm: Norm) -> GeneratorConfig {
-    resnet(1, 4, 1, norm, Upsample::Transposed, Variation::Dropout)
+    resnet(1, 4, 1, norm, Upsample::Transposed, NoiseInjection::Dropout)
 }
 
 fn varied() -> GeneratorConfig {
-    resnet(1, 4, 1, Norm::Instance, Upsample::Nearest, Variation::EveryScale { code: 3 })
+    resnet(1, 4, 1, Norm::Instance, Upsample::Nearest, NoiseInjection::MultiScale { code: 3 })
 }
 
 fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> DiscriminatorConfig {
@@ -45,7 +43,7 @@ fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Discriminator
 
 #[test]
 fn parameter_counts_are_those_of_the_paper() {
-    let generator = resnet(3, 64, 9, Norm::Batch, Upsample::Transposed, Variation::Dropout);
+    let generator = resnet(3, 64, 9, Norm::Batch, Upsample::Transposed, NoiseInjection::Dropout);
     assert_eq!(Generator::new(&generator, Device::Cpu, &mut rng(0)).parameters.count(), 11_383_427);
     let discriminator = patch(6, 64, Norm::Batch, false);
     assert_eq!(Discriminator::new(&discriminator, Device::Cpu, &mut rng(0)).parameters.count(), 2_768_705);
@@ -115,11 +113,11 @@ fn an_image_shows_its_site_where_the_generator_is_told() {
 
 #[test]
 fn guidance_of_no_weight_is_none() {
-    let build = |guidance| {
+    let build = |conditioning| {
         let GeneratorConfig::ResNet(config) = varied() else { unreachable!("a network for images") };
-        Generator::new(&GeneratorConfig::ResNet(ResNetConfig { guidance, ..config }), Device::Cpu, &mut rng(0))
+        Generator::new(&GeneratorConfig::ResNet(config.with(|network| network.conditioning = conditioning)), Device::Cpu, &mut rng(0))
     };
-    let (mut guided, mut plain) = (build(Guidance::EveryScale), build(Guidance::First));
+    let (mut guided, mut plain) = (build(Conditioning::Spade), build(Conditioning::Input));
     let condition = Tensor::eye(16, (Kind::Float, Device::Cpu)).view([1, 1, 16, 16]) * 2.0 - 1.0;
     let made = |generator: &Generator| generator.forward(&condition, &mut Noise::new(vec![(1, rng(3))]));
     // A guide stands between a norm and what follows: names behind it move on by one.
@@ -148,7 +146,7 @@ fn guidance_of_no_weight_is_none() {
 fn spectral_norm_holds_every_layer_at_one() {
     let discriminator = Discriminator::new(&patch(2, 4, Norm::Instance, true), Device::Cpu, &mut rng(1));
     for _ in 0..1000 {
-        discriminator.settle();
+        discriminator.update_spectral_norm();
     }
     let tensors = discriminator.parameters.named();
     assert_eq!(tensors.keys().filter(|name| name.ends_with("weight_u")).count(), 5);
@@ -171,8 +169,8 @@ fn spectral_norm_holds_every_layer_at_one() {
     assert!((before - discriminator.forward(&x, &x)).abs().max().double_value(&[]) < 1e-4);
 }
 
-fn segmenting() -> Discriminator {
-    let config = DiscriminatorConfig::Segmenting { codes: 2, image_channels: 1, width: 4, spectral: false };
+fn unet() -> Discriminator {
+    let config = DiscriminatorConfig::UNet { codes: 2, image_channels: 1, width: 4, spectral: false };
     Discriminator::new(&config, Device::Cpu, &mut rng(0))
 }
 
@@ -186,7 +184,7 @@ fn bands() -> Tensor {
 
 #[test]
 fn to_a_discriminator_that_segments_every_class_is_worth_the_same() {
-    let mut discriminator = segmenting();
+    let mut discriminator = unet();
     let none = discriminator.parameters.named().into_iter().map(|(name, t)| (name, t.zeros_like()));
     discriminator.parameters.load(&none.collect()).expect("the same network");
     let (planes, image) = (bands(), Tensor::ones([2, 1, 16, 16], (Kind::Float, Device::Cpu)));
@@ -210,20 +208,20 @@ fn to_a_discriminator_that_segments_every_class_is_worth_the_same() {
 
 #[test]
 fn a_discriminator_that_segments_learns_the_classes_and_tells_the_generator() {
-    let discriminator = segmenting();
+    let discriminator = unet();
     let condition = bands();
     let real = condition.narrow(1, 0, 1) * 0.7 - condition.narrow(1, 1, 1) * 0.3;
     let synthetic = -&real;
     let mut adam = Adam::new(AdamConfig { learning_rate: 1e-2, beta_1: 0.5, beta_2: 0.999 }, &discriminator.parameters);
-    let game = Game::Segmentation;
-    let lost = || game.discriminator(&discriminator.forward(&condition, &real), &discriminator.forward(&condition, &synthetic));
+    let gan_loss = GanLoss::Segmentation;
+    let lost = || gan_loss.discriminator(&discriminator.forward(&condition, &real), &discriminator.forward(&condition, &synthetic));
     for _ in 0..100 {
         adam.step(&discriminator.parameters, &discriminator.parameters.gradient(&lost()), 1.0);
     }
     // Of chance, ln 6.
     assert!(lost().double_value(&[]) < 0.2, "{}", lost().double_value(&[]));
     // The generator's loss is below zero on what is real, and its gradient leads from the synthetic image towards that.
-    let cost = |image: &Tensor| game.generator(&discriminator.forward(&condition, image), image, image, 0.0);
+    let cost = |image: &Tensor| gan_loss.generator(&discriminator.forward(&condition, image), image, image, 0.0);
     assert!(cost(&real).double_value(&[]) < 0.0 && cost(&synthetic).double_value(&[]) > 0.0);
     let image = synthetic.set_requires_grad(true);
     let feedback = Tensor::run_backward(&[cost(&image)], &[&image], false, false).swap_remove(0);
@@ -232,7 +230,7 @@ fn a_discriminator_that_segments_learns_the_classes_and_tells_the_generator() {
 
 #[test]
 fn a_generator_gains_nothing_by_classes_that_show_more_clearly() {
-    let mut discriminator = segmenting();
+    let mut discriminator = unet();
     // Sure of classes, but real and synthetic ones look the same to it.
     let named = discriminator.parameters.named().into_iter().map(|(name, tensor)| {
         let rows = tensor.narrow(0, 0, tensor.size()[0] / 2);
@@ -247,14 +245,14 @@ fn a_generator_gains_nothing_by_classes_that_show_more_clearly() {
     // That a class shows more clearly would pay if it were asked for alone.
     let alone = Tensor::run_backward(&[-says.select(1, 0).mean(Kind::Float)], &[&image], true, false).swap_remove(0);
     assert!(alone.abs().max().double_value(&[]) > 1e-4, "{alone:?}");
-    let loss = Game::Segmentation.generator(&says, &image, &image, 0.0);
+    let loss = GanLoss::Segmentation.generator(&says, &image, &image, 0.0);
     let feedback = Tensor::run_backward(&[&loss], &[&image], false, false).swap_remove(0);
     assert!(loss.double_value(&[]).abs() < 1e-6 && feedback.abs().max().double_value(&[]) < 1e-6, "{loss:?} {feedback:?}");
 }
 
 #[test]
 fn adam_takes_its_textbook_first_steps() {
-    let config = GeneratorConfig::Perceptron { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
+    let config = GeneratorConfig::Mlp { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
     let generator = Generator::new(&config, Device::Cpu, &mut rng(0));
     let before = generator.parameters.flat().copy();
     let settings = AdamConfig { learning_rate: 0.1, beta_1: 0.5, beta_2: 0.999 };
@@ -277,7 +275,7 @@ fn adam_takes_its_textbook_first_steps() {
 
 #[test]
 fn adam_takes_the_steps_of_pytorch() {
-    let config = GeneratorConfig::Perceptron { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
+    let config = GeneratorConfig::Mlp { condition_channels: 1, image_channels: 1, width: 2, noise: 1 };
     let generator = Generator::new(&config, Device::Cpu, &mut rng(0));
     let settings = AdamConfig { learning_rate: 0.05, beta_1: 0.5, beta_2: 0.9 };
     let mut adam = Adam::new(settings, &generator.parameters);
@@ -307,7 +305,7 @@ fn weights_survive_a_file_and_refuse_another_network() {
     let mut other = Generator::new(&small(Norm::Batch), Device::Cpu, &mut rng(1));
     other.parameters.load(&read_tensors(&path).expect("read")).expect("fits");
     assert_eq!(generator.parameters.flat(), other.parameters.flat());
-    let wider = resnet(1, 8, 1, Norm::Batch, Upsample::Transposed, Variation::Dropout);
+    let wider = resnet(1, 8, 1, Norm::Batch, Upsample::Transposed, NoiseInjection::Dropout);
     let refused = Generator::new(&wider, Device::Cpu, &mut rng(1)).parameters.load(&read_tensors(&path).expect("read"));
     assert!(matches!(refused, Err(Error::Mismatch { .. })));
     std::fs::write(&path, &std::fs::read(&path).expect("bytes")[..100]).expect("truncated");
@@ -316,15 +314,22 @@ fn weights_survive_a_file_and_refuse_another_network() {
 
 #[test]
 fn a_segmenter_learns_one_image() {
-    let segmenter = Segmenter::new(&SegmenterConfig { image_channels: 1, classes: 2, width: 4, depth: 2 }, Device::Cpu, &mut rng(0));
+    let segmenter = Segmenter::new(
+        &SegmenterConfig::new(1, 2).with(|network| {
+            network.width = 4;
+            network.depth = 2;
+        }),
+        Device::Cpu,
+        &mut rng(0),
+    );
     let image = (Tensor::arange(256, (Kind::Float, Device::Cpu)) * 0.2).sin().view([1, 1, 16, 16]).repeat([4, 1, 1, 1]);
     let target = image.gt(0.3).squeeze_dim(1).to_kind(Kind::Int64);
     let mut adam = Adam::new(AdamConfig { learning_rate: 1e-2, beta_1: 0.9, beta_2: 0.999 }, &segmenter.parameters);
     for step in 0..60 {
-        let loss = loss::segmentation(&segmenter.learn(&image, &mut Noise::new(vec![(4, rng(step))])), &target, None);
+        let loss = loss::segmentation(&segmenter.forward_train(&image, &mut Noise::new(vec![(4, rng(step))])), &target, None);
         adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), 1.0);
     }
-    let right = segmenter.segment(&image).argmax(1, false).eq_tensor(&target).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
+    let right = segmenter.forward_eval(&image).argmax(1, false).eq_tensor(&target).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(right > 0.95, "{right}");
 }
 
@@ -335,8 +340,8 @@ fn a_described_file_says_what_it_is_and_is_the_same_every_time() {
     let bytes: Vec<Vec<u8>> = (0..8)
         .map(|k| {
             let path = folder.path().join(format!("{k}.safetensors"));
-            write_described(&path, &tensors, Some("two numbers".into())).expect("written");
-            assert_eq!(read_about(&path).expect("read").as_deref(), Some("two numbers"));
+            write_with_metadata(&path, &tensors, Some("two numbers".into())).expect("written");
+            assert_eq!(read_metadata(&path).expect("read").as_deref(), Some("two numbers"));
             std::fs::read(path).expect("read")
         })
         .collect();
@@ -350,5 +355,5 @@ fn a_described_file_says_what_it_is_and_is_the_same_every_time() {
     assert!(matches!(read_tensors(&damaged), Err(Error::Unreadable { .. })));
     let plain = folder.path().join("plain.safetensors");
     write_tensors(&plain, &tensors).expect("written");
-    assert_eq!(read_about(&plain).expect("read"), None);
+    assert_eq!(read_metadata(&plain).expect("read"), None);
 }

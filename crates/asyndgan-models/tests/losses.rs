@@ -1,7 +1,7 @@
 //! What the losses must keep, whatever the logits.
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
-use asyndgan_models::loss::{self, Game};
+use asyndgan_models::loss::{self, GanLoss};
 use proptest::prelude::*;
 use tch::{Kind, Reduction, Tensor};
 
@@ -26,24 +26,24 @@ proptest! {
     #[test]
     fn every_game_is_finite_and_pulls_both_sides_the_right_way(real in proptest::collection::vec(-1e4_f32..1e4, 1..20), synthetic in proptest::collection::vec(-1e4_f32..1e4, 1..20)) {
         let tensor = |v: &[f32]| Tensor::from_slice(v).set_requires_grad(true);
-        for game in [Game::CrossEntropy, Game::Minimax, Game::Hinge, Game::LeastSquares] {
+        for gan_loss in [GanLoss::CrossEntropy, GanLoss::Minimax, GanLoss::Hinge, GanLoss::LeastSquares] {
             let (r, s) = (tensor(&real), tensor(&synthetic));
-            let value = game.discriminator(&r, &s);
+            let value = gan_loss.discriminator(&r, &s);
             prop_assert!(value.double_value(&[]).is_finite() && value.double_value(&[]) >= 0.0);
             let pull = Tensor::run_backward(&[&value], &[&r, &s], false, false);
-            if game != Game::LeastSquares {
+            if gan_loss != GanLoss::LeastSquares {
                 // Never towards taking real for synthetic; least squares also pulls back what went beyond its mark.
                 prop_assert!(pull[0].max().double_value(&[]) <= 0.0 && pull[1].min().double_value(&[]) >= 0.0);
-                // Neither side is favoured: mirrored and exchanged, the game is the same.
-                let mirrored = game.discriminator(&-s.detach(), &-r.detach()).double_value(&[]);
+                // Neither side is favoured: mirrored and exchanged, the loss is the same.
+                let mirrored = gan_loss.discriminator(&-s.detach(), &-r.detach()).double_value(&[]);
                 prop_assert!((mirrored - value.double_value(&[])).abs() <= 1e-4 * mirrored.max(1.0));
             }
-            let better = game.generator(&(s.detach() * 0.0 + 1.0), &s, &s, 0.0).double_value(&[]);
-            let worse = game.generator(&(s.detach() * 0.0 - 1.0), &s, &s, 0.0).double_value(&[]);
+            let better = gan_loss.generator(&(s.detach() * 0.0 + 1.0), &s, &s, 0.0).double_value(&[]);
+            let worse = gan_loss.generator(&(s.detach() * 0.0 - 1.0), &s, &s, 0.0).double_value(&[]);
             prop_assert!(better < worse);
         }
         // Beyond its margins the hinge wants nothing more.
-        let satisfied = Game::Hinge.discriminator(&(tensor(&real).abs() + 1.0), &(-tensor(&synthetic).abs() - 1.0));
+        let satisfied = GanLoss::Hinge.discriminator(&(tensor(&real).abs() + 1.0), &(-tensor(&synthetic).abs() - 1.0));
         prop_assert_eq!(satisfied.double_value(&[]), 0.0);
     }
 
@@ -53,13 +53,13 @@ proptest! {
         let logits = Tensor::from_slice(&logits).view([1, 4, 4, 4]).set_requires_grad(true);
         let likelihoods = logits.log_softmax(1, Kind::Float);
         let says = likelihoods.index_select(1, &Tensor::from_slice(&[1_i64, 3]));
-        for value in [Game::Segmentation.discriminator(&says, &says), Game::Segmentation.generator(&says, &says, &says, 0.0)] {
+        for value in [GanLoss::Segmentation.discriminator(&says, &says), GanLoss::Segmentation.generator(&says, &says, &says, 0.0)] {
             let pull = Tensor::run_backward(&[&value], &[&logits], true, false).swap_remove(0);
             prop_assert!(value.double_value(&[]).is_finite());
             // A mean over 16 pixels: each pulls by no more than its share.
             prop_assert!(pull.abs().max().double_value(&[]) <= 1.0 / 16.0 + 1e-6);
         }
-        prop_assert!(Game::Segmentation.discriminator(&says, &says).double_value(&[]) >= 0.0);
+        prop_assert!(GanLoss::Segmentation.discriminator(&says, &says).double_value(&[]) >= 0.0);
     }
 
     #[test]
@@ -68,8 +68,8 @@ proptest! {
         let logits = Tensor::zeros([1, 1, 2, 3], (Kind::Float, tch::Device::Cpu));
         let image = Tensor::from_slice(&synthetic).view([1, 1, 2, 3]).set_requires_grad(true);
         let target = Tensor::from_slice(&real).view([1, 1, 2, 3]);
-        let with = Game::CrossEntropy.generator(&logits, &image, &target, weight);
-        let without = Game::CrossEntropy.generator(&logits, &image, &target, 0.0);
+        let with = GanLoss::CrossEntropy.generator(&logits, &image, &target, weight);
+        let without = GanLoss::CrossEntropy.generator(&logits, &image, &target, 0.0);
         let mean: f64 = synthetic.iter().zip(&real).map(|(s, r)| f64::from((s - r).abs())).sum::<f64>() / 6.0;
         prop_assert!((with.double_value(&[]) - without.double_value(&[]) - weight * mean).abs() < 1e-4 * weight);
         let pull = Tensor::run_backward(&[&with], &[&image], false, false).swap_remove(0);

@@ -4,8 +4,7 @@
 use std::{collections::BTreeMap, path::Path, process::Command};
 
 use asyndgan_models::{
-    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, Parameters, ResNetConfig, Upsample, Variation,
-    read_tensors, write_tensors,
+    Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, Norm, Parameters, ResNetConfig, read_tensors, write_tensors,
 };
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 use tch::{Device, Kind, Tensor};
@@ -17,16 +16,11 @@ fn configs() -> [(&'static str, GeneratorConfig, DiscriminatorConfig); 2] {
         |(name, norm, condition_channels, image_channels, blocks)| {
             (
                 name,
-                GeneratorConfig::ResNet(ResNetConfig {
-                    condition_channels,
-                    image_channels,
-                    width: 4,
-                    blocks,
-                    norm,
-                    upsample: Upsample::Transposed,
-                    variation: Variation::Dropout,
-                    guidance: Guidance::First,
-                }),
+                GeneratorConfig::ResNet(ResNetConfig::new(condition_channels, image_channels).with(|network| {
+                    network.width = 4;
+                    network.blocks = blocks;
+                    network.norm = norm;
+                })),
                 DiscriminatorConfig::Patch { channels: condition_channels + image_channels, width: 4, norm, spectral: false },
             )
         },

@@ -17,7 +17,7 @@ pub enum GanLoss {
     Hinge,
     /// Least squares.
     LeastSquares,
-    /// For segmenting discriminators, which classify every pixel by its class and as real or synthetic.
+    /// For U-Net discriminators, which classify every pixel by its class and as real or synthetic.
     Segmentation,
 }
 

@@ -51,7 +51,7 @@ pub enum Error {
         "{site} sent invalid feedback in round {round}: {fact}; a working discriminator stays far below the limit, so check \
          that site's log"
     )]
-    Absurd {
+    InvalidFeedback {
         /// Who sent it.
         site: SiteId,
         /// In which round.
@@ -135,7 +135,7 @@ pub enum Error {
     },
     /// More masks than a server accepts.
     #[error("{site} has {found} bytes of masks, and the limit is {limit}; let it join with fewer cases")]
-    TooMany {
+    ConditionsTooLarge {
         /// Which site.
         site: SiteId,
         /// Bytes of its masks.
@@ -148,7 +148,7 @@ pub enum Error {
         "the run asks for batches of {batch} images ({bytes} bytes; from 1 image to {limit} bytes are allowed) and {threads} threads per site \
          (from 1 to 1024 are allowed); change the run"
     )]
-    Unbounded {
+    RunLimits {
         /// Pairs in a round.
         batch: u32,
         /// Bytes of their images.
@@ -222,7 +222,7 @@ pub enum Error {
          from its last checkpoint",
         listed(sites)
     )]
-    Away {
+    SitesDisconnected {
         /// Which sites.
         sites: Vec<SiteId>,
         /// The round that was under way.
@@ -254,9 +254,37 @@ impl Error {
     pub fn is_fault(&self) -> bool {
         !matches!(self, Error::SiteLeft { .. } | Error::Silent { .. })
     }
+
+    /// The sites that the error is about.
+    pub fn sites(&self) -> &[SiteId] {
+        match self {
+            Error::Frame { site, .. }
+            | Error::PayloadDims { site, .. }
+            | Error::InvalidFeedback { site, .. }
+            | Error::Draw { site, .. }
+            | Error::ImageDims { site, .. }
+            | Error::Changed { site, .. }
+            | Error::TooManyCases { site, .. }
+            | Error::StateLost { site, .. }
+            | Error::FeedbackRatio { site, .. }
+            | Error::ConditionsTooLarge { site, .. }
+            | Error::OutOfTurn { site, .. }
+            | Error::Version { site, .. }
+            | Error::NoCases { site }
+            | Error::SiteLeft { site, .. }
+            | Error::Silent { site, .. } => std::slice::from_ref(site),
+            Error::SitesDisconnected { sites, .. } => sites,
+            Error::Malformed { .. }
+            | Error::PayloadSize { .. }
+            | Error::RunLimits { .. }
+            | Error::ServerOutOfTurn { .. }
+            | Error::Policy { .. }
+            | Error::Refused { .. } => &[],
+        }
+    }
 }
 
-/// Several sites, as one names them.
+/// A list of sites, for a message.
 fn listed(sites: &[SiteId]) -> String {
     sites.iter().map(SiteId::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -134,27 +134,16 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Dtype, Symmetry, Waiting, Weighting};
+    use crate::Symmetry;
 
     fn run() -> RunDescription {
-        RunDescription {
-            name: "history".into(),
-            seed: 0,
-            rounds: 100,
-            batch: 2,
-            channels: 1,
-            size: 72,
-            crop: 64,
-            symmetry: Symmetry::Flips,
-            weighting: Weighting::Proportional,
-            l1_weight: 0.0,
-            checkpoint_every: 10,
-            waiting: Waiting::All,
-            synthetic_dtype: Dtype::F32,
-            feedback_dtype: Dtype::F32,
-            site_threads: 1,
-            networks: String::new(),
-        }
+        RunDescription::new("history", 100).with(|run| {
+            run.batch = 2;
+            run.size = 72;
+            run.crop = 64;
+            run.symmetry = Symmetry::Flips;
+            run.checkpoint_every = 10;
+        })
     }
 
     /// What stops a site that is asked about the same cases in round after round.
@@ -175,10 +164,10 @@ mod tests {
             let (at, fact) = stopped(&policy, cases);
             assert!(at == rounds && fact.contains(bound), "{bound}: {at} {fact}");
         };
-        by(SitePolicy { case_rounds_max: 7, ..SitePolicy::default() }, &[1, 2], "case_rounds_max is 7", 7);
+        by(SitePolicy::default().with(|policy| policy.case_rounds_max = 7), &[1, 2], "case_rounds_max is 7", 7);
         // Both cases are of one patient.
-        by(SitePolicy { patient_rounds_max: 8, ..SitePolicy::default() }, &[0, 1], "patient_rounds_max is 8", 4);
-        by(SitePolicy { rounds_max: 5, ..SitePolicy::default() }, &[0, 2], "rounds_max is 5", 5);
+        by(SitePolicy::default().with(|policy| policy.patient_rounds_max = 8), &[0, 1], "patient_rounds_max is 8", 4);
+        by(SitePolicy::default().with(|policy| policy.rounds_max = 5), &[0, 2], "rounds_max is 5", 5);
     }
 
     #[test]
@@ -186,7 +175,9 @@ mod tests {
         let mut history = History::new(vec![0; 4]);
         history.add(10, 1, &[0]);
         history.add(31, 1, &[1]);
-        let allows = |missed_rounds_max| history.allows(&SitePolicy { missed_rounds_max, ..SitePolicy::default() }, &run(), 32, 1, &[2]);
+        let allows = |missed_rounds_max| {
+            history.allows(&SitePolicy::default().with(|policy| policy.missed_rounds_max = missed_rounds_max), &run(), 32, 1, &[2])
+        };
         assert!(allows(20).is_ok() && allows(19).expect_err("20 are missing").to_string().contains("missed_rounds_max is 19"));
     }
 }

@@ -6,10 +6,10 @@ mod history;
 mod loss_mean;
 mod message;
 mod payload;
+mod peer;
 mod policy;
 mod randomness;
 mod run;
-mod seat;
 mod server;
 mod site;
 mod stream;
@@ -18,13 +18,13 @@ mod work;
 pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_cases, draw_real_cases};
 pub use error::Error;
 pub use history::{History, synthetic_digest};
-pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, SiteSummary, Standing};
+pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, ResumeState, SiteSummary};
 pub use payload::{Dtype, Payload};
 pub use policy::{ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, Learning, LossPolicy, SitePolicy};
 pub use randomness::{SiteRandomness, SiteSecret};
 pub use run::{BATCH_BYTES_MAX, CONDITION_BYTES_MAX, Draw, RoundDraw, RunDescription, Waiting, Weighting, hex};
 pub use server::{
-    CHECKPOINTS_KEPT, FEEDBACK_MAGNITUDE_MAX, FEEDBACK_ROUNDS_KEPT, LostState, Patience, Server, ServerAction, ServerEvent, ServerPolicy,
+    CHECKPOINTS_KEPT, FEEDBACK_MAGNITUDE_MAX, FEEDBACK_ROUNDS_KEPT, LostState, Server, ServerAction, ServerEvent, ServerPolicy, Timeouts,
 };
 pub use site::{Site, SiteAction, SiteEvent, SiteSetup};
 pub use stream::{Role, Stream, stream};

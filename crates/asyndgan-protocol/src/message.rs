@@ -25,7 +25,7 @@ pub struct SiteSummary {
 
 /// A site's state in a run in which it may have taken part before.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct Standing {
+pub struct ResumeState {
     /// Rounds for which the site holds a checkpoint of this run, ascending.
     pub checkpoints: Vec<u64>,
     /// Rounds completed by the networks in its memory, if the site still holds this run in memory.
@@ -64,7 +64,7 @@ pub enum Message {
     /// Site to server: accepts the run, and sends its masks if requested, which happens once per run.
     Accept {
         /// The checkpoints and networks that the site holds for this run.
-        standing: Standing,
+        resume_state: ResumeState,
         /// Condition codes of every case, `[cases, rows, columns]`.
         conditions: Option<Payload>,
     },

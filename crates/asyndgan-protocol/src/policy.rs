@@ -40,9 +40,11 @@ pub enum DiscriminatorFamily {
     /// Judges patches of condition and image.
     Patch,
     /// Assigns a class to every pixel, real or synthetic.
-    Segmenting,
+    #[serde(alias = "segmenting")]
+    UNet,
     /// For data that are not images.
-    Perceptron,
+    #[serde(alias = "perceptron")]
+    Mlp,
 }
 
 impl std::fmt::Display for DiscriminatorFamily {
@@ -75,6 +77,7 @@ pub struct Learning {
 /// computed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SitePolicy {
     /// Maximum number of rounds of a run, and of answers without repeated rounds. Every answer reveals something about
     /// the site's images.
@@ -165,7 +168,7 @@ impl Default for SitePolicy {
             crop_margin_min: 8,
             require_symmetry: true,
             augmentation_min: 0.25,
-            discriminators: vec![DiscriminatorFamily::Segmenting],
+            discriminators: vec![DiscriminatorFamily::UNet],
             width_max: 128,
             require_spectral_norm: false,
             learning_rate_min: 1e-5,
@@ -212,7 +215,7 @@ impl SitePolicy {
             crop_margin_min: 0,
             require_symmetry: false,
             augmentation_min: 0.0,
-            discriminators: vec![DiscriminatorFamily::Patch, DiscriminatorFamily::Segmenting, DiscriminatorFamily::Perceptron],
+            discriminators: vec![DiscriminatorFamily::Patch, DiscriminatorFamily::UNet, DiscriminatorFamily::Mlp],
             width_max: u64::MAX,
             require_spectral_norm: false,
             learning_rate_min: 0.0,
@@ -225,6 +228,20 @@ impl SitePolicy {
             feedback_norm_max: f32::INFINITY,
             ..Self::default()
         }
+    }
+
+    /// This configuration with changed fields.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_protocol::SitePolicy;
+    /// let policy = SitePolicy::default().with(|policy| policy.rounds_max = 500);
+    /// assert_eq!(policy.rounds_max, 500);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
     }
 
     /// Checks that the policy's own values are valid.

@@ -77,6 +77,7 @@ impl Waiting {
 
 /// The description of a run that the server sends to every site before the run begins.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct RunDescription {
     /// The consortium's name for the run.
     pub name: String,
@@ -148,10 +149,56 @@ pub struct Draw {
 }
 
 impl RunDescription {
+    /// A run of `rounds` rounds on data with one value per case. All other fields have their simplest values: seed 0, one
+    /// pair per site and round, no augmentation, weights by the number of cases, no L1 term, a checkpoint every 100 rounds,
+    /// 32-bit floats, one thread, and no networks. For images, set `channels`, `size` and `crop`.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_protocol::{RunDescription, Symmetry};
+    /// let mut run = RunDescription::new("pilot", 1_000);
+    /// (run.channels, run.size, run.crop) = (1, 143, 128);
+    /// run.symmetry = Symmetry::Flips;
+    /// ```
+    pub fn new(name: impl Into<String>, rounds: u64) -> Self {
+        Self {
+            name: name.into(),
+            seed: 0,
+            rounds,
+            batch: 1,
+            channels: 1,
+            size: 0,
+            crop: 0,
+            symmetry: Symmetry::None,
+            weighting: Weighting::Proportional,
+            l1_weight: 0.0,
+            checkpoint_every: 100,
+            waiting: Waiting::All,
+            synthetic_dtype: Dtype::F32,
+            feedback_dtype: Dtype::F32,
+            site_threads: 1,
+            networks: String::new(),
+        }
+    }
+
+    /// This configuration with changed fields.
+    ///
+    /// # Example
+    /// ```
+    /// use asyndgan_protocol::RunDescription;
+    /// let run = RunDescription::new("pilot", 1_000).with(|run| run.batch = 4);
+    /// assert_eq!(run.batch, 4);
+    /// ```
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Checks that this run and a site's images are compatible. Both ends check, because the other end can be wrong.
     ///
     /// # Errors
-    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooManyCases`], [`Error::TooMany`], or [`Error::Unbounded`].
+    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooManyCases`], [`Error::ConditionsTooLarge`], or [`Error::RunLimits`].
     pub fn check(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
         let SiteSummary { cases, image_dims, .. } = summary;
         if *cases == 0 {
@@ -169,11 +216,11 @@ impl RunDescription {
             return Err(Error::TooManyCases { site, found: *cases, limit: CASES_MAX });
         }
         if found > CONDITION_BYTES_MAX {
-            return Err(Error::TooMany { site, found, limit: CONDITION_BYTES_MAX });
+            return Err(Error::ConditionsTooLarge { site, found, limit: CONDITION_BYTES_MAX });
         }
         let batch = self.batch_dims(image_dims).iter().fold(4_u64, |n, &d| n.saturating_mul(d.into()));
         if self.batch == 0 || batch > BATCH_BYTES_MAX || !(1..=1024).contains(&self.site_threads) {
-            return Err(Error::Unbounded { batch: self.batch, bytes: batch, limit: BATCH_BYTES_MAX, threads: self.site_threads });
+            return Err(Error::RunLimits { batch: self.batch, bytes: batch, limit: BATCH_BYTES_MAX, threads: self.site_threads });
         }
         Ok(())
     }

@@ -1,20 +1,20 @@
 mod feedback;
-mod leaving;
+mod handlers;
 mod policy;
 mod rounds;
-mod saying;
+mod timeouts;
 
 use std::{
     collections::{BTreeSet, VecDeque},
     time::Duration,
 };
 
-pub use policy::{LostState, Patience, ServerPolicy};
+pub use policy::{LostState, ServerPolicy, Timeouts};
 
 pub use feedback::FEEDBACK_ROUNDS_KEPT;
 use feedback::FeedbackMonitor;
 
-use crate::{Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary, seat::Seat};
+use crate::{Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary, peer::Peer};
 
 /// A larger value is not the gradient of a mean loss, but the result of a fault or an attack.
 pub const FEEDBACK_MAGNITUDE_MAX: f32 = 1000.0;
@@ -36,7 +36,7 @@ pub enum ServerEvent {
         message: Message,
     },
     /// A site sent something that is not a valid message.
-    Garbage {
+    InvalidFrame {
         /// The site.
         site: SiteId,
         /// What is wrong with it.
@@ -49,8 +49,8 @@ pub enum ServerEvent {
         /// The reason, as far as the transport knows it.
         reason: String,
     },
-    /// [`ServerAction::Keep`] is done.
-    Kept {
+    /// [`ServerAction::StoreConditions`] is done.
+    ConditionsStored {
         /// The site whose conditions these are.
         site: SiteId,
         /// What is wrong with the conditions, if anything. In that case they were not stored.
@@ -90,7 +90,7 @@ pub enum ServerAction {
         error: Error,
     },
     /// A site takes part from now on: log the event.
-    Welcome {
+    Joined {
         /// The site.
         site: SiteId,
     },
@@ -103,8 +103,8 @@ pub enum ServerAction {
         /// The checkpoint with which it continues; 0 for a fresh discriminator.
         restored: u64,
     },
-    /// Decompress a site's conditions, check them against its summary, and store them; then [`ServerEvent::Kept`].
-    Keep {
+    /// Decompress a site's conditions, check them against its summary, and store them; then [`ServerEvent::ConditionsStored`].
+    StoreConditions {
         /// The site.
         site: SiteId,
         /// Its counts and shapes.
@@ -149,8 +149,10 @@ pub enum ServerAction {
 
 #[derive(Debug, PartialEq, Clone, Copy)]
 enum State {
-    /// Until enough sites are here.
+    /// The run starts or resumes when enough sites have joined.
     Gathering,
+    /// The run has started, but too few sites can work on the next round.
+    Paused,
     Beginning,
     Synthesizing,
     Collecting,
@@ -163,7 +165,7 @@ enum State {
 impl State {
     fn name(self) -> &'static str {
         match self {
-            State::Gathering => "the server waits for sites to join",
+            State::Gathering | State::Paused => "the server waits for sites to join",
             State::Beginning => "the server restores the generator",
             State::Synthesizing => "the server generates images",
             State::Collecting => "the server collects feedback",
@@ -187,17 +189,15 @@ pub struct Server {
     run: RunDescription,
     policy: ServerPolicy,
     monitor: FeedbackMonitor,
-    seats: Vec<Seat>,
+    peers: Vec<Peer>,
     checkpoints: BTreeSet<u64>,
     state: State,
     /// The round under way: rounds done so far.
     round: u64,
     attempt: u32,
-    /// Whether the generator has been made or restored in this attempt.
-    begun: bool,
     /// Whose images are being made.
     draws: Vec<Draw>,
-    /// Since when enough sites are here (gathering), or the first have their images (collecting).
+    /// Since when enough sites have joined (gathering), or the first images are ready (collecting).
     since: Option<Duration>,
     actions: VecDeque<ServerAction>,
 }
@@ -206,30 +206,29 @@ impl Server {
     /// Creates a server for `sites` sites that holds checkpoints of the given rounds and the conditions of the `known`
     /// sites.
     pub fn new(run: RunDescription, sites: u32, policy: ServerPolicy, checkpoints: &[u64], known: Vec<(SiteId, SiteSummary)>) -> Self {
-        let mut seats: Vec<Seat> = (0..sites).map(|_| Seat::new()).collect();
+        let mut peers: Vec<Peer> = (0..sites).map(|_| Peer::new()).collect();
         for (site, summary) in known {
-            if let Some(seat) = seats.get_mut(site.0 as usize) {
-                seat.summary = Some(summary);
-                seat.conditions = true;
+            if let Some(peer) = peers.get_mut(site.0 as usize) {
+                peer.summary = Some(summary);
+                peer.conditions = true;
             }
         }
         let mut server = Self {
             run,
             policy,
             monitor: FeedbackMonitor::new(sites as usize, &[]),
-            seats,
+            peers,
             checkpoints: checkpoints.iter().copied().collect(),
             state: State::Gathering,
             round: 0,
             attempt: 0,
-            begun: false,
             draws: Vec::new(),
             since: None,
             actions: VecDeque::new(),
         };
         if server.checkpoints.contains(&server.run.rounds) {
-            // Nothing is left to do but to say so: nobody is waited for.
-            (server.state, server.begun, server.round) = (State::Beginning, true, server.run.rounds);
+            // The run is finished: sites only need to be notified.
+            (server.state, server.round) = (State::Beginning, server.run.rounds);
             server.actions.push_back(ServerAction::Begin { rounds_done: server.run.rounds });
         }
         server
@@ -242,7 +241,7 @@ impl Server {
 
     /// When to send [`ServerEvent::Tick`], if a timeout is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let answers = self.seats.iter().filter_map(|seat| self.answer_due(seat));
+        let answers = self.peers.iter().filter_map(|peer| self.answer_due(peer));
         answers.chain(self.absence_due().map(|due| due.1)).chain(self.deadline_due()).min()
     }
 
@@ -252,8 +251,8 @@ impl Server {
     }
 
     /// Whether the end of the run was sent to every site, and all have disconnected.
-    pub fn everybody_knows(&self) -> bool {
-        self.seats.iter().all(|s| s.told && !s.is_connected())
+    pub fn all_notified(&self) -> bool {
+        self.peers.iter().all(|s| s.notified && !s.is_connected())
     }
 
     /// Handles one event. `now` is the time since the run's start.
@@ -261,7 +260,7 @@ impl Server {
     /// A fault of one site is not an error: that site is dismissed, and the others continue or wait, as configured.
     ///
     /// # Errors
-    /// An error that ends the run: the fault of a site that the server no longer waits for, or [`Error::Away`].
+    /// An error that ends the run: the fault of a site that the server no longer waits for, or [`Error::SitesDisconnected`].
     pub fn handle_event(&mut self, now: Duration, event: ServerEvent) -> Result<(), Error> {
         match event {
             ServerEvent::Message { site, message } => {
@@ -269,23 +268,23 @@ impl Server {
                     self.dismiss(now, site, error);
                 }
             }
-            ServerEvent::Garbage { site, fact } => self.dismiss(now, site, Error::Frame { site, round: self.round, fact }),
+            ServerEvent::InvalidFrame { site, fact } => self.dismiss(now, site, Error::Frame { site, round: self.round, fact }),
             ServerEvent::SiteLost { site, reason } => self.dismiss(now, site, Error::SiteLeft { site, round: self.round, reason }),
-            ServerEvent::Kept { site, fault } => {
+            ServerEvent::ConditionsStored { site, fault } => {
                 if let Err(error) = self.kept(now, site, fault) {
                     self.dismiss(now, site, error);
                 }
             }
             ServerEvent::Begun { norms } => {
-                self.monitor = FeedbackMonitor::new(self.seats.len(), &norms);
+                self.monitor = FeedbackMonitor::new(self.peers.len(), &norms);
                 self.next_round();
             }
             ServerEvent::Synthesized { synthetic } => self.synthesized(now, synthetic),
             ServerEvent::Updated => self.updated(),
             ServerEvent::Tick => {
-                for site in (0..self.seats.len() as u32).map(SiteId) {
-                    if self.answer_due(self.seat(site)).is_some_and(|due| due <= now) {
-                        let waited_ms = self.policy.patience.answer.as_millis() as u64;
+                for site in (0..self.peers.len() as u32).map(SiteId) {
+                    if self.answer_due(self.peer(site)).is_some_and(|due| due <= now) {
+                        let waited_ms = self.policy.timeouts.answer.as_millis() as u64;
                         self.dismiss(now, site, Error::Silent { site, round: self.round, waited_ms });
                     }
                 }
@@ -295,16 +294,16 @@ impl Server {
         self.give_up(now)
     }
 
-    fn seat(&self, site: SiteId) -> &Seat {
-        &self.seats[site.0 as usize]
+    fn peer(&self, site: SiteId) -> &Peer {
+        &self.peers[site.0 as usize]
     }
 
-    fn seat_mut(&mut self, site: SiteId) -> &mut Seat {
-        &mut self.seats[site.0 as usize]
+    fn peer_mut(&mut self, site: SiteId) -> &mut Peer {
+        &mut self.peers[site.0 as usize]
     }
 
-    fn sites(&self) -> impl Iterator<Item = (SiteId, &Seat)> {
-        (0..).map(SiteId).zip(&self.seats)
+    fn sites(&self) -> impl Iterator<Item = (SiteId, &Peer)> {
+        (0..).map(SiteId).zip(&self.peers)
     }
 
     fn is_over(&self) -> bool {

@@ -5,9 +5,9 @@ use std::collections::VecDeque;
 pub use action::{SiteAction, SiteEvent};
 
 use crate::{
-    Draw, Error, History, Losses, Message, PROTOCOL_VERSION, Payload, RoundDraw, RunDescription, SiteId, SitePolicy, SiteRandomness,
-    SiteSummary, Standing, Waiting, error::readable, history::synthetic_digest, loss_mean::LossMean, policy::refused,
-    seat::nearest_checkpoint,
+    Draw, Error, History, Losses, Message, PROTOCOL_VERSION, Payload, ResumeState, RoundDraw, RunDescription, SiteId, SitePolicy,
+    SiteRandomness, SiteSummary, Waiting, error::readable, history::synthetic_digest, loss_mean::LossMean, peer::nearest_checkpoint,
+    policy::refused,
 };
 
 /// How often one answer may be sent again. Each time, it is recorded in the journal.
@@ -147,15 +147,15 @@ impl Site {
                 let Part { site, run, conditions_wanted, .. } = self.part.as_ref().expect("described before consented");
                 let (site, run, conditions_wanted) = (*site, run.clone(), *conditions_wanted);
                 self.state = State::Recalling;
-                self.actions.push_back(SiteAction::Recall { site, run, conditions_wanted });
+                self.actions.push_back(SiteAction::LoadState { site, run, conditions_wanted });
             }
-            SiteEvent::Recalled { checkpoints, conditions } => {
+            SiteEvent::StateLoaded { checkpoints, conditions } => {
                 self.state = State::Accepted;
                 if let Some(part) = &mut self.part {
                     part.checkpoints.clone_from(&checkpoints);
                 }
                 let in_memory = self.part.as_ref().and_then(|p| p.rounds_done);
-                self.say(Message::Accept { standing: Standing { checkpoints, in_memory }, conditions });
+                self.queue(Message::Accept { resume_state: ResumeState { checkpoints, in_memory }, conditions });
             }
             SiteEvent::Begun => {
                 self.state = State::Waiting;
@@ -169,10 +169,10 @@ impl Site {
 
     fn join(&mut self) {
         self.state = State::Joining;
-        self.say(Message::Join { protocol_version: PROTOCOL_VERSION, summary: self.setup.summary.clone() });
+        self.queue(Message::Join { protocol_version: PROTOCOL_VERSION, summary: self.setup.summary.clone() });
     }
 
-    fn say(&mut self, message: Message) {
+    fn queue(&mut self, message: Message) {
         self.actions.push_back(SiteAction::Send(message));
     }
 
@@ -324,7 +324,7 @@ impl Site {
         let (round, feedback, losses) = part.answer.clone().filter(|a| a.0 == asked)?;
         part.resends += 1;
         let part = self.part.as_ref()?;
-        self.say(Message::Feedback { attempt: part.attempt, round, feedback, losses });
+        self.queue(Message::Feedback { attempt: part.attempt, round, feedback, losses });
         Some(())
     }
 
@@ -358,7 +358,7 @@ impl Site {
             part.checkpoints.push(round + 1);
             self.actions.push_back(SiteAction::Checkpoint { rounds_done: round + 1 });
         }
-        self.say(Message::Feedback { attempt, round, feedback, losses });
+        self.queue(Message::Feedback { attempt, round, feedback, losses });
         self.prepare();
     }
 

@@ -25,7 +25,14 @@ fn summary() -> SiteSummary {
 
 /// A run that the default policy allows.
 fn allowed() -> RunDescription {
-    RunDescription { channels: 3, size: 143, crop: 64, batch: 2, rounds: 800, checkpoint_every: 100, ..run(800, Waiting::All) }
+    run(800, Waiting::All).with(|run| {
+        run.channels = 3;
+        run.size = 143;
+        run.crop = 64;
+        run.batch = 2;
+        run.rounds = 800;
+        run.checkpoint_every = 100;
+    })
 }
 
 fn checked(run: &RunDescription, learning: &Learning) -> Result<(), Error> {
@@ -49,8 +56,7 @@ fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
     let symmetry = prop_oneof![Just(Symmetry::None), Just(Symmetry::Flips), Just(Symmetry::Turns)];
     let floats = prop_oneof![Just(0.0), Just(1e-3), Just(f64::NAN), Just(f64::INFINITY), Just(-1.0), 0.0..1.5_f64];
     let l1 = prop_oneof![4 => Just(0.0), 1 => floats.clone()];
-    let family =
-        prop_oneof![Just(DiscriminatorFamily::Patch), Just(DiscriminatorFamily::Segmenting), Just(DiscriminatorFamily::Perceptron)];
+    let family = prop_oneof![Just(DiscriminatorFamily::Patch), Just(DiscriminatorFamily::UNet), Just(DiscriminatorFamily::Mlp)];
     let run = (numbers.clone(), 0_u32..70, 0_u32..144, symmetry, l1, numbers.clone(), waiting, (dtype.clone(), dtype), 0_u32..1_100);
     let trained = (family, numbers.clone(), any::<bool>(), floats.clone(), [floats.clone(), floats.clone()], floats, numbers);
     // Most fields stay as they are allowed: else hardly anything would be accepted.
@@ -59,19 +65,18 @@ fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
         let (rounds, batch, crop, symmetry, l1_weight, checkpoint_every, waiting, (synthetic_dtype, feedback_dtype), site_threads) = r;
         let (family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes) = l;
         let (a, b) = (allowed(), learning());
-        let described = RunDescription {
-            rounds: pick(wild, 0, rounds, a.rounds),
-            batch: pick(wild, 1, batch, a.batch),
-            crop: pick(wild, 2, crop, a.crop),
-            symmetry: pick(wild, 3, symmetry, a.symmetry),
-            l1_weight: pick(wild, 4, l1_weight, a.l1_weight),
-            checkpoint_every: pick(wild, 5, checkpoint_every, a.checkpoint_every),
-            waiting: pick(wild, 6, waiting, a.waiting),
-            synthetic_dtype: pick(wild, 7, synthetic_dtype, a.synthetic_dtype),
-            feedback_dtype: pick(wild, 8, feedback_dtype, a.feedback_dtype),
-            site_threads: pick(wild, 9, site_threads, a.site_threads),
-            ..a
-        };
+        let described = a.clone().with(|run| {
+            run.rounds = pick(wild, 0, rounds, a.rounds);
+            run.batch = pick(wild, 1, batch, a.batch);
+            run.crop = pick(wild, 2, crop, a.crop);
+            run.symmetry = pick(wild, 3, symmetry, a.symmetry);
+            run.l1_weight = pick(wild, 4, l1_weight, a.l1_weight);
+            run.checkpoint_every = pick(wild, 5, checkpoint_every, a.checkpoint_every);
+            run.waiting = pick(wild, 6, waiting, a.waiting);
+            run.synthetic_dtype = pick(wild, 7, synthetic_dtype, a.synthetic_dtype);
+            run.feedback_dtype = pick(wild, 8, feedback_dtype, a.feedback_dtype);
+            run.site_threads = pick(wild, 9, site_threads, a.site_threads);
+        });
         let learning = Learning {
             family: pick(wild, 10, family, b.family),
             width: pick(wild, 11, width, b.width),
@@ -103,7 +108,7 @@ fn is_within_bounds(run: &RunDescription, learning: &Learning) -> bool {
         (2..=64).contains(&run.batch) && (64..=135).contains(&run.crop) && run.symmetry != Symmetry::None,
         run.l1_weight == 0.0 && floats(run.feedback_dtype) && run.synthetic_dtype != Dtype::U8,
         waits,
-        learning.family == DiscriminatorFamily::Segmenting && learning.width <= 128 && learning.memory_bytes <= 8 << 30,
+        learning.family == DiscriminatorFamily::UNet && learning.width <= 128 && learning.memory_bytes <= 8 << 30,
         (1e-5..=1e-2).contains(&learning.learning_rate) && (0.25..=1.0).contains(&learning.augmentation),
         learning.betas.iter().all(|beta| (0.0..=0.9999).contains(beta)),
     ]
@@ -140,7 +145,7 @@ proptest! {
 
 #[test]
 fn a_refusal_names_how_many_rounds_are_allowed() {
-    let run = |rounds: u64| RunDescription { rounds, ..allowed() };
+    let run = |rounds: u64| allowed().with(|run| run.rounds = rounds);
     let error = checked(&run(5_000), &learning()).expect_err("too many rounds").to_string();
     let named = error.split("at most about ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
     let rounds: u64 = named.unwrap_or_else(|| panic!("{error}"));
@@ -173,7 +178,7 @@ fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     refused(|r, _| r.networks = "x".repeat(1 << 17), "networks");
     refused(|r, _| r.waiting = Waiting::Quorum { sites: 1, deadline_ms: u64::MAX }, "deadline");
     refused(|r, _| r.feedback_dtype = Dtype::Q8, "q8");
-    refused(|_, l| l.family = DiscriminatorFamily::Perceptron, "discriminators");
+    refused(|_, l| l.family = DiscriminatorFamily::Mlp, "discriminators");
     refused(|_, l| l.family = DiscriminatorFamily::Patch, "discriminators");
     refused(|_, l| l.betas = [0.5, 0.999_999], "betas");
     refused(|_, l| l.width = 1_024, "width_max");
@@ -182,7 +187,7 @@ fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     refused(|_, l| l.betas = [0.5, 1.0], "betas");
     refused(|_, l| l.augmentation = 0.0, "augmentation_min");
     refused(|_, l| l.memory_bytes = 9 << 30, "memory_bytes_max");
-    let spectral = SitePolicy { require_spectral_norm: true, ..SitePolicy::default() };
+    let spectral = SitePolicy::default().with(|policy| policy.require_spectral_norm = true);
     assert!(spectral.check(&allowed(), &learning(), &summary(), &patients()).is_err());
     // Cases of one patient alone.
     let error = SitePolicy::default().check(&allowed(), &learning(), &summary(), &[0; 48]).expect_err("one patient");
@@ -191,7 +196,7 @@ fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     assert!(
         SitePolicy::default().check(&allowed(), &learning(), &few, &patients()[..31]).expect_err("few").to_string().contains("cases_min")
     );
-    let patient = SitePolicy { patient_rounds_max: 100, ..SitePolicy::default() };
+    let patient = SitePolicy::default().with(|policy| policy.patient_rounds_max = 100);
     assert!(
         patient.check(&allowed(), &learning(), &summary(), &patients()).expect_err("too often").to_string().contains("patient_rounds_max")
     );
@@ -224,13 +229,13 @@ fn the_server_cannot_work_out_what_a_site_with_a_secret_shows() {
     assert_eq!(same(1, Some(1)), 200, "the same secret draws the same");
     // Of 2,256 ordered pairs one would be right by chance.
     assert!(same(1, Some(2)) < 4 && same(1, None) < 4);
-    let other = RunDescription { seed: 4, ..run.clone() };
+    let other = run.clone().with(|run| run.seed = 4);
     let of_other = |round| {
         other.round_draw(SiteId(0), round, &summary(), &SiteRandomness::Secret(SiteSecret::new([1; 32])), &patients(), 2).real.cases
     };
     assert!((0..200).filter(|&round| drawn(1, round).real.cases == of_other(round)).count() < 4, "another run has other draws");
     // Feedback on an L1 term needs the real image of each mask.
-    let l1 = RunDescription { l1_weight: 1.0, ..allowed() };
+    let l1 = allowed().with(|run| run.l1_weight = 1.0);
     let paired = l1.round_draw(SiteId(0), 3, &summary(), &SiteRandomness::Secret(SiteSecret::new([1; 32])), &patients(), 2);
     assert_eq!(paired.real, paired.conditions);
 }
@@ -263,7 +268,7 @@ impl Asked {
             let event = match action {
                 SiteAction::Inspect { .. } => SiteEvent::Inspected { learning: learning() },
                 SiteAction::Consent { .. } => SiteEvent::Consented,
-                SiteAction::Recall { .. } => SiteEvent::Recalled { checkpoints: self.checkpoints.clone(), conditions: None },
+                SiteAction::LoadState { .. } => SiteEvent::StateLoaded { checkpoints: self.checkpoints.clone(), conditions: None },
                 SiteAction::Begin { .. } => SiteEvent::Begun,
                 SiteAction::Step { synthetic, .. } => {
                     SiteEvent::Stepped { feedback: synthetic, losses: Losses { discriminator: 0.123_456, generator: -40.0 } }
@@ -326,7 +331,7 @@ fn one_round_is_answered_a_few_times_however_often_the_server_goes_back() {
 
 #[test]
 fn repeated_rounds_are_counted_over_all_rounds() {
-    let policy = SitePolicy { repeated_rounds_max: 7, ..SitePolicy::default() };
+    let policy = SitePolicy::default().with(|policy| policy.repeated_rounds_max = 7);
     let mut asked = Asked::new(policy, allowed());
     (0..5).for_each(|round| asked.ask(0, round).expect("answered"));
     asked.start(1, 0);
@@ -338,7 +343,7 @@ fn repeated_rounds_are_counted_over_all_rounds() {
 
 #[test]
 fn a_server_meets_the_same_discriminator_a_limited_number_of_times() {
-    let policy = SitePolicy { restores_max: 20, ..SitePolicy::default() };
+    let policy = SitePolicy::default().with(|policy| policy.restores_max = 20);
     let mut asked = Asked::new(policy, allowed());
     // It has no checkpoint yet.
     asked.checkpoints.clear();
@@ -370,7 +375,10 @@ fn a_server_cannot_take_a_site_back_further_than_its_nearest_checkpoint() {
 
 #[test]
 fn the_same_question_once_more_does_not_count() {
-    let policy = SitePolicy { repeated_rounds_max: 0, answers_per_round_max: 1, ..SitePolicy::default() };
+    let policy = SitePolicy::default().with(|policy| {
+        policy.repeated_rounds_max = 0;
+        policy.answers_per_round_max = 1;
+    });
     let mut asked = Asked::new(policy, allowed());
     for _ in 0..50 {
         asked.sent = 0;
@@ -384,8 +392,8 @@ fn the_same_question_once_more_does_not_count() {
 #[test]
 fn a_server_cannot_skip_rounds_without_a_lost_connection() {
     let quorum = Waiting::Quorum { sites: 1, deadline_ms: 1_000 };
-    let policy = SitePolicy { skipped_rounds_max: 10, ..SitePolicy::default() };
-    let mut asked = Asked::new(policy, RunDescription { waiting: quorum, ..allowed() });
+    let policy = SitePolicy::default().with(|policy| policy.skipped_rounds_max = 10);
+    let mut asked = Asked::new(policy, allowed().with(|run| run.waiting = quorum));
     asked.ask(0, 0).expect("answered");
     asked.ask(0, 9).expect("a slow site misses some");
     assert!(words(asked.ask(0, 20)).contains("skipped_rounds_max is 10"));
@@ -401,7 +409,7 @@ fn another_description_ends_the_sites_part() {
 #[test]
 fn losses_stay_or_leave_as_rounded_means() {
     let leaving = |losses: LossPolicy| {
-        let mut asked = Asked::new(SitePolicy { losses, ..SitePolicy::default() }, allowed());
+        let mut asked = Asked::new(SitePolicy::default().with(|policy| policy.losses = losses), allowed());
         (0..120).for_each(|round| asked.ask(0, round).expect("answered"));
         asked.losses
     };
@@ -410,7 +418,7 @@ fn losses_stay_or_leave_as_rounded_means() {
     let expected = Losses { discriminator: 0.12, generator: -10.0 };
     assert_eq!(means.iter().flatten().collect::<Vec<_>>(), [&expected; 2]);
     assert!(means[49].is_some() && means[99].is_some());
-    assert!(SitePolicy { losses: LossPolicy::Mean { rounds: 2 }, ..SitePolicy::default() }.validate().is_err());
+    assert!(SitePolicy::default().with(|policy| policy.losses = LossPolicy::Mean { rounds: 2 }).validate().is_err());
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod simulation;
 use std::time::Duration;
 
 use asyndgan_protocol::{
-    Dtype, Error, FEEDBACK_MAGNITUDE_MAX, Losses, Message, Payload, ServerEvent, SiteId, SiteSummary, Standing, Waiting,
+    Dtype, Error, FEEDBACK_MAGNITUDE_MAX, Losses, Message, Payload, ResumeState, ServerEvent, SiteId, SiteSummary, Waiting,
 };
 use proptest::prelude::*;
 use simulation::{World, codes, run, summary};
@@ -42,7 +42,10 @@ fn message() -> impl Strategy<Value = Message> {
             proptest::option::of(0_u64..9),
             proptest::collection::vec(0_u64..9, 0..3)
         )
-            .prop_map(|(conditions, in_memory, checkpoints)| Message::Accept { standing: Standing { checkpoints, in_memory }, conditions }),
+            .prop_map(|(conditions, in_memory, checkpoints)| Message::Accept {
+                resume_state: ResumeState { checkpoints, in_memory },
+                conditions
+            }),
         (0_u32..3, 0_u64..9, payload(), losses).prop_map(|(attempt, round, feedback, losses)| Message::Feedback {
             attempt,
             round,
@@ -65,7 +68,7 @@ proptest! {
         let waiting = if quorum { QUORUM } else { STALENESS };
         let mut world = World::new(run(4, waiting), &[2, 2]);
         // Whoever is silent is waited for at most so long, well within the schedule.
-        world.policy.patience.answer = Duration::from_mins(5);
+        world.policy.timeouts.answer = Duration::from_mins(5);
         world.start_server();
         // The first site is played by an enemy; the second must come to its end.
         world.kill_site(0);
@@ -135,8 +138,8 @@ fn each_fault_has_its_own_error() {
             assert!(fits(&error), "{error}");
         }
     };
-    check(feedback(0, f32::NAN, right.clone()), |e| matches!(e, Error::Absurd { .. }));
-    check(feedback(0, 1e6, right.clone()), |e| matches!(e, Error::Absurd { .. }));
+    check(feedback(0, f32::NAN, right.clone()), |e| matches!(e, Error::InvalidFeedback { .. }));
+    check(feedback(0, 1e6, right.clone()), |e| matches!(e, Error::InvalidFeedback { .. }));
     check(feedback(0, 0.1, vec![1, 1, 2, 3]), |e| matches!(e, Error::PayloadDims { .. }));
     check(feedback(7, 0.1, right), |e| matches!(e, Error::OutOfTurn { .. }));
     check(Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION - 1, summary: summary(0, 2) }, |e| {

@@ -5,7 +5,7 @@ mod simulation;
 
 use std::time::Duration;
 
-use asyndgan_protocol::{SiteId, Waiting};
+use asyndgan_protocol::{SiteId, Timeouts, Waiting};
 use simulation::{World, run};
 
 const ROUNDS: u64 = 4;
@@ -54,14 +54,35 @@ fn a_quorum_asks_a_latecomer_at_the_deadline_and_waits_for_nobody_again() {
 }
 
 #[test]
+fn timeouts_of_any_length_do_not_overflow() {
+    let mut world = World::new(run(ROUNDS, Waiting::Quorum { sites: 2, deadline_ms: 604_800_000 }), &[2, 2, 2]);
+    world.policy.timeouts = Timeouts { answer: Duration::MAX, absence: Duration::MAX };
+    world.kill_server();
+    world.start_server();
+    world.let_time_pass(Duration::from_secs(1));
+    world.connect(SILENT);
+    world.connect(1);
+    settle(&mut world);
+    world.cut(1);
+    wait(&mut world, Duration::from_secs(1));
+    assert!(world.updates.is_empty());
+    world.connect(1);
+    world.connect(2);
+    settle(&mut world);
+    world.cut(SILENT);
+    wait(&mut world, Duration::from_secs(1));
+    assert_eq!(answers(&world).len(), ROUNDS as usize);
+}
+
+#[test]
 fn under_bounded_staleness_latecomers_are_asked_at_once() {
     let mut world = world(Waiting::Staleness { sites: 1, rounds: 1 });
     assert_eq!(answers(&world), [[1]], "the silent site may fall back by one round");
     world.connect(2);
     settle(&mut world);
     assert_eq!(world.updates.len(), 1, "the silent site is waited for");
-    let patience = world.policy.patience.answer;
-    wait(&mut world, patience);
+    let timeout = world.policy.timeouts.answer;
+    wait(&mut world, timeout);
     assert_eq!(world.dismissed.first().map(|d| d.0), Some(SiteId(SILENT as u32)));
     assert_eq!(answers(&world)[1], [1, 2], "both were asked meanwhile");
     assert!(world.generator.is_some());

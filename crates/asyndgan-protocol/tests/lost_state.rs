@@ -3,13 +3,13 @@
 
 mod simulation;
 
-use asyndgan_protocol::{Error, LostState, RunDescription, SiteId, Waiting};
+use asyndgan_protocol::{Error, LostState, SiteId, Waiting};
 use simulation::{World, run, schedule::undisturbed};
 
 const ROUNDS: u64 = 40;
 
 fn world(lost_state: LostState) -> World {
-    let mut world = World::new(RunDescription { checkpoint_every: 5, ..run(ROUNDS, Waiting::All) }, &[2, 2, 2]);
+    let mut world = World::new(run(ROUNDS, Waiting::All).with(|run| run.checkpoint_every = 5), &[2, 2, 2]);
     world.policy.lost_state = lost_state;
     world.policy.rollbacks_max = 3;
     // Where state is lost, rounds are done again with other images.

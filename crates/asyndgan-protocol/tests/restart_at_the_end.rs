@@ -17,7 +17,7 @@ fn a_run_that_is_over_waits_for_nobody() {
     world.tell_server(ServerEvent::Tick);
     assert!(world.work_server());
     assert_eq!(world.generator, Some(undisturbed(&run, &[1, 2])));
-    // And who comes late is told.
+    // Sites that come late are notified, too.
     world.tell_server(ServerEvent::Message {
         site: SiteId(0),
         message: Message::Join { protocol_version: asyndgan_protocol::PROTOCOL_VERSION, summary: summary(0, 1) },

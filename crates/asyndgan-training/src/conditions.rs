@@ -110,7 +110,7 @@ impl Conditions {
     }
 
     /// A site's codes, `[cases, 1, rows, columns]`.
-    pub(crate) fn of(&self, site: SiteId) -> Result<&Tensor, Error> {
+    pub(crate) fn label_maps(&self, site: SiteId) -> Result<&Tensor, Error> {
         self.sites.get(&site).map(|s| &s.1).ok_or(Error::NotBegun)
     }
 

@@ -1,4 +1,4 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, ResNetConfig, Variation, loss::Game};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, ResNetConfig, loss::GanLoss};
 use asyndgan_protocol::{DiscriminatorFamily, Learning, RunDescription};
 use asyndgan_task::ImageDescription;
 use serde::{Deserialize, Serialize};
@@ -9,6 +9,7 @@ use crate::Error;
 
 /// The networks of a run and their training settings; server and sites need the same configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct GanConfig {
     /// The server's network.
     pub generator: GeneratorConfig,
@@ -23,7 +24,8 @@ pub struct GanConfig {
     /// Number of condition codes without 0, which is the number of planes of the condition.
     pub codes: u8,
     /// The adversarial loss.
-    pub game: Game,
+    #[serde(alias = "game")]
+    pub gan_loss: GanLoss,
     /// Strength of the augmentation of real and synthetic images before the discriminator; 0 turns it off.
     pub augmentation: f64,
     /// Decay of the exponential moving average of the generator's weights, which a run returns; 0 turns averaging off.
@@ -46,7 +48,7 @@ pub enum Precision {
 
 impl Precision {
     /// A tensor in this precision.
-    pub(crate) fn of(self, tensor: &Tensor) -> Tensor {
+    pub(crate) fn cast(self, tensor: &Tensor) -> Tensor {
         tensor.to_kind(match self {
             Self::Float32 => Kind::Float,
             Self::Bfloat16 => Kind::BFloat16,
@@ -60,6 +62,31 @@ const BLOCKS_MAX: usize = 64;
 const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
+    /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy, no augmentation, no
+    /// average of the generator's weights, 32-bit floats. `codes` is the number of planes of the condition.
+    pub fn new(generator: GeneratorConfig, discriminator: DiscriminatorConfig, codes: u8) -> Self {
+        Self {
+            generator,
+            discriminator,
+            generator_adam: AdamConfig::default(),
+            discriminator_adam: AdamConfig::default(),
+            images: None,
+            codes,
+            gan_loss: GanLoss::CrossEntropy,
+            augmentation: 0.0,
+            average_decay: 0.0,
+            site_code: false,
+            precision: Precision::Float32,
+        }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// The configuration as text, for a run description.
     ///
     /// # Panics
@@ -88,15 +115,15 @@ impl GanConfig {
             }
         }
         let (channels, width) = match config.discriminator {
-            DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Perceptron { channels, width } => (channels, width),
-            DiscriminatorConfig::Segmenting { codes, .. } if codes != i64::from(config.codes) => {
+            DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Mlp { channels, width } => (channels, width),
+            DiscriminatorConfig::UNet { codes, .. } if codes != i64::from(config.codes) => {
                 return Err(Error::Networks { fact: format!("{codes} classes to segment, but conditions have {} codes", config.codes) });
             }
-            DiscriminatorConfig::Segmenting { image_channels, width, .. } => (image_channels, width),
+            DiscriminatorConfig::UNet { image_channels, width, .. } => (image_channels, width),
         };
         let (generator, blocks) = match config.generator {
             GeneratorConfig::ResNet(ResNetConfig { width, blocks, .. }) => (width, blocks),
-            GeneratorConfig::Perceptron { width, .. } => (width, 0),
+            GeneratorConfig::Mlp { width, .. } => (width, 0),
         };
         if !(1..=WIDTH_MAX).contains(&generator) || blocks > BLOCKS_MAX {
             return Err(Error::Networks { fact: format!("generator width {generator} or blocks {blocks} out of range") });
@@ -104,11 +131,9 @@ impl GanConfig {
         if !(1..=WIDTH_MAX).contains(&width) || !(1..=WIDTH_MAX).contains(&channels) {
             return Err(Error::Networks { fact: format!("discriminator of {channels} channels, width {width}; at most {WIDTH_MAX} each") });
         }
-        let segments = matches!(config.discriminator, DiscriminatorConfig::Segmenting { .. });
-        if segments != (config.game == Game::Segmentation) {
-            return Err(Error::Networks {
-                fact: "the segmentation loss requires a segmenting discriminator, and the other way round".into(),
-            });
+        let segments = matches!(config.discriminator, DiscriminatorConfig::UNet { .. });
+        if segments != (config.gan_loss == GanLoss::Segmentation) {
+            return Err(Error::Networks { fact: "the segmentation loss requires a U-Net discriminator, and the other way round".into() });
         }
         if !(0.0..=1.0).contains(&config.augmentation) {
             return Err(Error::Networks { fact: format!("augmentation strength {}; it must be from 0 to 1", config.augmentation) });
@@ -129,12 +154,12 @@ impl GanConfig {
         let of_images = run.size > 0;
         let (family, width, spectral_norm, channels) = match self.discriminator {
             DiscriminatorConfig::Patch { channels, width, spectral, .. } => (DiscriminatorFamily::Patch, width, spectral, channels),
-            DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral } => {
-                (DiscriminatorFamily::Segmenting, width, spectral, codes + image_channels)
+            DiscriminatorConfig::UNet { codes, image_channels, width, spectral } => {
+                (DiscriminatorFamily::UNet, width, spectral, codes + image_channels)
             }
-            DiscriminatorConfig::Perceptron { channels, width } => (DiscriminatorFamily::Perceptron, width, false, channels),
+            DiscriminatorConfig::Mlp { channels, width } => (DiscriminatorFamily::Mlp, width, false, channels),
         };
-        if of_images == (family == DiscriminatorFamily::Perceptron) {
+        if of_images == (family == DiscriminatorFamily::Mlp) {
             let data = if of_images { "images" } else { "data that are not images" };
             return unfit(format!("a {family} discriminator does not support {data}"));
         }
@@ -144,14 +169,14 @@ impl GanConfig {
         }
         // The server's own; a site counts its weights, to compare what other ways of learning would move.
         let (conditions, image, code) = match self.generator {
-            GeneratorConfig::ResNet(ResNetConfig { condition_channels, image_channels, variation, .. }) => {
-                let code = match variation {
-                    Variation::EveryScale { code } => code,
-                    Variation::Dropout => 0,
+            GeneratorConfig::ResNet(ResNetConfig { condition_channels, image_channels, noise, .. }) => {
+                let code = match noise {
+                    NoiseInjection::MultiScale { code } => code,
+                    NoiseInjection::Dropout => 0,
                 };
                 (condition_channels, image_channels, code)
             }
-            GeneratorConfig::Perceptron { condition_channels, image_channels, noise, .. } => (condition_channels, image_channels, noise),
+            GeneratorConfig::Mlp { condition_channels, image_channels, noise, .. } => (condition_channels, image_channels, noise),
         };
         if conditions != i64::from(self.codes) || image != i64::from(run.channels) || !(0..=CODE_MAX).contains(&code) {
             return unfit(format!(
@@ -179,7 +204,7 @@ impl GanConfig {
             GeneratorConfig::ResNet(ResNetConfig { width, blocks, .. }) => {
                 (288 * blocks as u64 + 200).saturating_mul((width * width) as u64) * 4
             }
-            GeneratorConfig::Perceptron { width, .. } => 4 * (width * width) as u64 * 4,
+            GeneratorConfig::Mlp { width, .. } => 4 * (width * width) as u64 * 4,
         }
     }
 }
@@ -190,7 +215,7 @@ fn memory_bytes(width: u64, codes: u8, run: &RunDescription) -> u64 {
     let weights = 4_u64.saturating_mul(4 * 32 * 16).saturating_mul(width.saturating_mul(width));
     let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(run.batch.into());
     let activations = pixels.saturating_mul(width + u64::from(run.channels)).saturating_mul(4 * 3 * 8);
-    // Planes of the condition, and classes that a segmenting discriminator tells apart.
+    // Planes of the condition, and classes that a U-Net discriminator tells apart.
     let planes = pixels.saturating_mul(64 * u64::from(codes));
     weights.saturating_add(activations).saturating_add(planes)
 }

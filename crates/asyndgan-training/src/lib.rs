@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod answers;
 mod augment;
 mod checkpoints;
 mod collapse;
@@ -19,5 +20,5 @@ pub use error::Error;
 pub use pairs::Pairs;
 pub use server::ServerTrainer;
 pub use site::{SiteOptions, SiteTrainer};
-pub use synthesize::{Wanted, synthesize};
+pub use synthesize::{SynthesisRequest, synthesize};
 pub use tensors::{condition_planes, payload_as, payload_of, tensor_of};

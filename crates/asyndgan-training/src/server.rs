@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     Error, GanConfig,
+    answers::Answers,
     checkpoints::Checkpoints,
     conditions::Conditions,
     config::learning_rate_scale,
@@ -39,7 +40,7 @@ pub struct ServerTrainer {
     /// Synthetic images of a round, with the graph that leads back to the generator.
     synthetic: BTreeMap<SiteId, (u64, Tensor)>,
     /// The answers of the sites in every completed round, `[sites, 3]` each; NaN if a site did not contribute, or does not send losses.
-    answers: Vec<Vec<f32>>,
+    answers: Answers,
 }
 
 impl ServerTrainer {
@@ -59,7 +60,8 @@ impl ServerTrainer {
         let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
         let conditions = Conditions::open(&folder, sites)?;
-        let (prepared, synthetic, answers) = (None, BTreeMap::new(), Vec::new());
+        let answers = Answers::open(&folder.join("answers.f32"), VALUES * sites as usize)?;
+        let (prepared, synthetic) = (None, BTreeMap::new());
         Ok(Self { config, run, sites, device, checkpoints, conditions, lanes, generator, adam, average, prepared, synthetic, answers })
     }
 
@@ -95,10 +97,18 @@ impl ServerTrainer {
         self.conditions.all()
     }
 
-    /// The answers of the sites in every completed round: for each site in order, the discriminator's loss, the generator's loss, and
-    /// the norm of the feedback as it was used; NaN if a site did not contribute or does not send losses.
-    pub fn answers(&self) -> &[Vec<f32>] {
-        &self.answers
+    /// The answers of the sites in every completed round, read from disk: for each site in order, the discriminator's loss, the
+    /// generator's loss, and the norm of the feedback as it was used; NaN if a site did not contribute or does not send losses.
+    ///
+    /// # Errors
+    /// [`Error::Io`], also for each round.
+    pub fn answers(&self) -> Result<impl Iterator<Item = Result<Vec<f32>, Error>> + use<>, Error> {
+        self.answers.all()
+    }
+
+    /// The answers in the last round that is completed, if there is one.
+    pub fn last_answers(&self) -> Option<&[f32]> {
+        self.answers.last().back().map(Vec::as_slice)
     }
 
     /// The latest synthetic images, by site, `[batch, channels, rows, columns]`.
@@ -113,7 +123,7 @@ impl ServerTrainer {
 
     fn planes(&self, draws: &[Draw]) -> Result<Vec<Tensor>, Error> {
         let planes = |d: &Draw| {
-            let codes = choose(self.conditions.of(d.site)?, &d.cases, &d.augmentations, self.run.crop);
+            let codes = choose(self.conditions.label_maps(d.site)?, &d.cases, &d.augmentations, self.run.crop);
             Ok(condition_planes(&codes.to_device(self.device), self.config.codes))
         };
         draws.iter().map(planes).collect()
@@ -121,7 +131,7 @@ impl ServerTrainer {
 
     fn forward(&self, round: u64, draws: &[Draw], planes: &[Tensor]) -> Vec<Tensor> {
         let part = |(draw, planes): (&Draw, &Tensor)| Part {
-            planes: self.config.precision.of(planes),
+            planes: self.config.precision.cast(planes),
             stream: stream(self.run.seed, Role::Dropout, draw.site.0, round),
             site: self.config.site_code.then_some(draw.site.0),
         };
@@ -172,7 +182,6 @@ impl ServerWork for ServerTrainer {
         (self.generator, self.adam, self.average) = Self::first(&self.config, &self.run, self.device);
         self.synthetic.clear();
         self.prepared = None;
-        self.answers.clear();
         tracing::debug!(rounds_done, "server trainer begins");
         if rounds_done > 0 {
             let tensors = self.checkpoints.read(rounds_done)?;
@@ -181,15 +190,18 @@ impl ServerWork for ServerTrainer {
             let average = tensors.get("average").filter(|a| a.size() == self.average.size());
             self.average = average.ok_or_else(|| mismatch("average", self.average.size(), &tensors))?.to_device(self.device);
             let width = VALUES * self.sites as usize;
-            let expected = vec![rounds_done as i64, width as i64];
-            let answers = tensors.get("answers").filter(|a| a.size() == expected);
-            let answers = answers.ok_or_else(|| mismatch("answers", expected, &tensors))?;
+            let kept = rounds_done.min(FEEDBACK_ROUNDS_KEPT as u64) as i64;
+            // Checkpoints of the first version hold the answers of all rounds.
+            let fits = |a: &&Tensor| [kept, rounds_done as i64].iter().any(|&rows| a.size() == [rows, width as i64]);
+            let answers = tensors.get("answers").filter(fits).ok_or_else(|| mismatch("answers", vec![kept, width as i64], &tensors))?;
             let mut values = vec![0.0; answers.numel()];
             answers.copy_data(&mut values, answers.numel());
-            self.answers = values.chunks_exact(width).map(<[f32]>::to_vec).collect();
+            self.answers.resume(rounds_done, values.chunks_exact(width).map(<[f32]>::to_vec).collect())?;
+        } else {
+            self.answers.resume(0, Vec::new())?;
         }
         let norms = |row: &Vec<f32>| row.iter().skip(VALUES - 1).step_by(VALUES).copied().collect();
-        Ok(self.answers[self.answers.len().saturating_sub(FEEDBACK_ROUNDS_KEPT)..].iter().map(norms).collect())
+        Ok(self.answers.last().iter().map(norms).collect())
     }
 
     fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Error> {
@@ -231,16 +243,18 @@ impl ServerWork for ServerTrainer {
         // The first rounds are left behind sooner than the decay says.
         let decay = self.config.average_decay.min((1.0 + round as f64) / (10.0 + round as f64));
         let _ = tch::no_grad(|| self.average.lerp_(self.generator.parameters.flat(), 1.0 - decay));
-        self.answers.push(answers);
-        Ok(())
+        self.answers.push(answers)
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {
         let mut tensors: BTreeMap<String, Tensor> = self.generator.parameters.named();
         tensors.extend(self.adam.state("adam"));
         tensors.insert("average".into(), self.average.shallow_clone());
-        let flat: Vec<f32> = self.answers.concat();
-        tensors.insert("answers".into(), Tensor::from_slice(&flat).view([self.answers.len() as i64, -1]));
+        // The file before the checkpoint that needs it.
+        self.answers.sync()?;
+        let last = self.answers.last();
+        let flat: Vec<f32> = last.iter().flatten().copied().collect();
+        tensors.insert("answers".into(), Tensor::from_slice(&flat).view([last.len() as i64, -1]));
         self.checkpoints.write(rounds_done, &tensors)
     }
 }

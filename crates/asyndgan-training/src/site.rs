@@ -35,6 +35,7 @@ pub struct SiteTrainer {
 
 /// Options of a site that differ from a run in a single process.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct SiteOptions {
     /// The condition codes to send instead of those of the pairs, `[cases, 1, rows, columns]`.
     pub shared: Option<Tensor>,
@@ -42,6 +43,15 @@ pub struct SiteOptions {
     pub feedback_norm_max: f32,
     /// Source of randomness for initial weights, the choice of real cases, and augmentation.
     pub randomness: SiteRandomness,
+}
+
+impl SiteOptions {
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 impl Default for SiteOptions {
@@ -79,7 +89,7 @@ struct Prepared {
 impl Begun {
     /// The discriminator's output.
     fn logits(&self, condition: &Tensor, image: &Tensor) -> Tensor {
-        let [condition, image] = [condition, image].map(|x| self.config.precision.of(x));
+        let [condition, image] = [condition, image].map(|x| self.config.precision.cast(x));
         self.discriminator.forward(&condition, &image).to_kind(Kind::Float)
     }
 }
@@ -196,20 +206,20 @@ impl SiteWork for SiteTrainer {
 
         let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
         let on_synthetic = begun.logits(&seen, &shown(&image, visible.as_ref()));
-        let discriminator_loss = begun.config.game.discriminator(&on_real, &on_synthetic);
+        let discriminator_loss = begun.config.gan_loss.discriminator(&on_real, &on_synthetic);
         let Begun { discriminator, adam, run, .. } = begun;
         let parameters = &discriminator.parameters;
         // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its first weights.
         let scale = learning_rate_scale(adam.steps().min(run.rounds - 1), run.rounds);
         adam.step(parameters, &parameters.gradient(&discriminator_loss), scale);
-        discriminator.settle();
+        discriminator.update_spectral_norm();
 
         let synthetic = synthetic.set_requires_grad(true);
         let compared = shown(&synthetic, visible.as_ref());
         let (seen, image) = judging.apply(&condition, &compared);
         let logits = begun.logits(&seen, &shown(&image, visible.as_ref()));
         let Begun { config, run, collapse, .. } = begun;
-        let generator_loss = config.game.generator(&logits, &compared, &real, run.l1_weight);
+        let generator_loss = config.gan_loss.generator(&logits, &compared, &real, run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };
@@ -219,7 +229,7 @@ impl SiteWork for SiteTrainer {
             return Err(Error::Diverged { round });
         }
         // With an L1 term the generator still learns from a site whose discriminator has won.
-        if let Some(rounds) = collapse.add(losses, config.game).filter(|_| run.l1_weight == 0.0) {
+        if let Some(rounds) = collapse.add(losses, config.gan_loss).filter(|_| run.l1_weight == 0.0) {
             return Err(Error::Collapsed { round, rounds });
         }
         let limit = self.feedback_norm_max;

@@ -6,7 +6,8 @@ use crate::condition_planes;
 
 /// Conditions to generate images from.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+#[non_exhaustive]
+pub struct SynthesisRequest<'a> {
     /// Condition codes (bytes), `[count, 1, rows, columns]` or `[count, 1]`.
     pub codes: &'a Tensor,
     /// Number of codes without 0, which is the number of planes of the condition.
@@ -19,12 +20,26 @@ pub struct Wanted<'a> {
     pub batches_before: u64,
 }
 
+impl<'a> SynthesisRequest<'a> {
+    /// A request for one image per condition, 16 at a time, without site codes.
+    pub fn new(codes: &'a Tensor, planes: u8) -> Self {
+        Self { codes, planes, sites: &[], together: 16, batches_before: 0 }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+}
+
 /// Generates one synthetic image per condition, with dropout or noise from the run's synthesis stream; `progress` receives the
 /// number of images done.
 ///
 /// # Shapes
 /// Images on the CPU, `[count, channels, rows, columns]`, or `[count, values]`.
-pub fn synthesize(generator: &Generator, wanted: &Wanted, seed: u64, device: Device, mut progress: impl FnMut(u64)) -> Tensor {
+pub fn synthesize(generator: &Generator, wanted: &SynthesisRequest, seed: u64, device: Device, mut progress: impl FnMut(u64)) -> Tensor {
     let all = wanted.codes.size()[0];
     let together = i64::from(wanted.together.max(1));
     let mut parts = Vec::new();

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Upsample, Variation, loss::Game};
+use asyndgan_models::{
+    AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, Upsample, loss::GanLoss,
+};
 use asyndgan_protocol::{
     Augmentation, DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret,
-    SiteSummary, SiteWork as _, Symmetry, Waiting, Weighting,
+    SiteSummary, SiteWork as _, Symmetry,
 };
-use asyndgan_training::{GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, payload_of, tensor_of};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, payload_of, tensor_of};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use tch::{Device, Kind, Tensor};
 
@@ -16,58 +18,45 @@ use tch::{Device, Kind, Tensor};
 const SIDE: i64 = 64;
 const SIZE: i64 = 72;
 
-fn config(discriminator: DiscriminatorConfig, game: Game) -> GanConfig {
-    GanConfig {
-        generator: GeneratorConfig::ResNet(ResNetConfig {
-            condition_channels: 1,
-            image_channels: 1,
-            width: 2,
-            blocks: 1,
-            norm: Norm::Instance,
-            upsample: Upsample::Nearest,
-            variation: Variation::EveryScale { code: 3 },
-            guidance: Guidance::EveryScale,
-        }),
+fn config(discriminator: DiscriminatorConfig, gan_loss: GanLoss) -> GanConfig {
+    GanConfig::new(
+        GeneratorConfig::ResNet(ResNetConfig::new(1, 1).with(|network| {
+            network.width = 2;
+            network.blocks = 1;
+            network.upsample = Upsample::Nearest;
+            network.noise = NoiseInjection::MultiScale { code: 3 };
+            network.conditioning = Conditioning::Spade;
+        })),
         discriminator,
-        generator_adam: AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 },
-        discriminator_adam: AdamConfig { learning_rate: 1e-3, beta_1: 0.5, beta_2: 0.999 },
-        images: None,
-        codes: 1,
-        game,
-        augmentation: 0.25,
-        average_decay: 0.9,
-        site_code: true,
-        precision: Precision::Float32,
-    }
+        1,
+    )
+    .with(|config| {
+        config.generator_adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
+        config.discriminator_adam = AdamConfig { learning_rate: 1e-3, beta_1: 0.5, beta_2: 0.999 };
+        config.gan_loss = gan_loss;
+        config.augmentation = 0.25;
+        config.average_decay = 0.9;
+        config.site_code = true;
+    })
 }
 
 fn patch() -> GanConfig {
-    config(DiscriminatorConfig::Patch { channels: 2, width: 16, norm: Norm::Instance, spectral: false }, Game::LeastSquares)
+    config(DiscriminatorConfig::Patch { channels: 2, width: 16, norm: Norm::Instance, spectral: false }, GanLoss::LeastSquares)
 }
 
-fn segmenting() -> GanConfig {
-    config(DiscriminatorConfig::Segmenting { codes: 1, image_channels: 1, width: 8, spectral: false }, Game::Segmentation)
+fn unet() -> GanConfig {
+    config(DiscriminatorConfig::UNet { codes: 1, image_channels: 1, width: 8, spectral: false }, GanLoss::Segmentation)
 }
 
 fn run(config: &GanConfig) -> RunDescription {
-    RunDescription {
-        name: "boundary".into(),
-        seed: 5,
-        rounds: 400,
-        batch: 2,
-        channels: 1,
-        size: SIZE as u32,
-        crop: SIDE as u32,
-        symmetry: Symmetry::Turns,
-        weighting: Weighting::Proportional,
-        l1_weight: 0.0,
-        checkpoint_every: 100,
-        waiting: Waiting::All,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: 1,
-        networks: config.description(),
-    }
+    RunDescription::new("boundary", 400).with(|run| {
+        run.seed = 5;
+        run.batch = 2;
+        run.size = SIZE as u32;
+        run.crop = SIDE as u32;
+        run.symmetry = Symmetry::Turns;
+        run.networks = config.description();
+    })
 }
 
 /// Images of so many cases, four of each patient, each with waves of its own, brighter inside its mask; with the patients.
@@ -86,7 +75,10 @@ fn images(cases: i64) -> (Tensor, Tensor) {
 fn site(folder: &std::path::Path, cases: i64, secret: u8, norm_max: f32) -> SiteTrainer {
     let (images, masks) = images(cases);
     let randomness = SiteRandomness::Secret(SiteSecret::new([secret; 32]));
-    let options = SiteOptions { randomness, feedback_norm_max: norm_max, ..SiteOptions::default() };
+    let options = SiteOptions::default().with(|options| {
+        options.randomness = randomness;
+        options.feedback_norm_max = norm_max;
+    });
     SiteTrainer::new(Pairs::new(images, masks), options, folder, Device::Cpu)
 }
 
@@ -185,28 +177,41 @@ fn follow(run: &RunDescription, policy: &SitePolicy, cases: i64) -> Vec<Tensor> 
 #[test]
 fn an_l1_term_and_a_discriminator_that_memorises_give_images_away() {
     // The controls: what the default policy refuses would be seen by the measure below.
-    let open =
-        SitePolicy { cases_min: 0, discriminators: vec![DiscriminatorFamily::Patch], case_rounds_max: 10_000, ..SitePolicy::default() };
-    let l1 = RunDescription { l1_weight: 100.0, rounds: 40, ..run(&patch()) };
+    let open = SitePolicy::default().with(|policy| {
+        policy.cases_min = 0;
+        policy.discriminators = vec![DiscriminatorFamily::Patch];
+        policy.case_rounds_max = 10_000;
+    });
+    let l1 = run(&patch()).with(|run| {
+        run.l1_weight = 100.0;
+        run.rounds = 40;
+    });
     let mut step = [1.0_f64; 8];
-    let policy = SitePolicy { allow_l1: true, patients_per_batch_min: 1, feedback_norm_max: f32::INFINITY, ..open.clone() };
+    let policy = open.clone().with(|policy| {
+        policy.allow_l1 = true;
+        policy.patients_per_batch_min = 1;
+        policy.feedback_norm_max = f32::INFINITY;
+    });
     let halved = attacked(&l1, &policy, 8, |guess, case, feedback| {
         step[case] /= 2.0;
         guess - feedback.sign() * step[case]
     });
     let (own, _) = recovered(&halved);
     assert!(own > 0.5, "an L1 term: {own}");
-    let (own, other) = recovered(&follow(&RunDescription { rounds: 1_000, ..run(&patch()) }, &open, 4));
+    let (own, other) = recovered(&follow(&run(&patch()).with(|run| run.rounds = 1_000), &open, 4));
     assert!(own > 0.2 && own > other + 0.15, "four cases, again and again: {own}, with others {other}");
 }
 
 #[test]
 fn under_the_default_policy_a_server_learns_no_image_beyond_a_blind_guess() {
     let (cases, policy) = (36, SitePolicy::default());
-    let run = RunDescription { rounds: 590, batch: 8, ..run(&segmenting()) };
+    let run = run(&unet()).with(|run| {
+        run.rounds = 590;
+        run.batch = 8;
+    });
     let followed = recovered(&follow(&run, &policy, cases));
     let mut sums: Vec<Tensor> = (0..cases).map(|_| Tensor::zeros([1, SIZE, SIZE], (Kind::Float, Device::Cpu))).collect();
-    let fewer = RunDescription { rounds: 300, ..run };
+    let fewer = run.with(|run| run.rounds = 300);
     attacked(&fewer, &policy, cases, |guess, case, feedback| {
         sums[case] -= feedback;
         guess.shallow_clone()
@@ -242,15 +247,21 @@ fn networks() -> impl Strategy<Value = (GanConfig, u32, u32)> {
             (channels.clone(), width.clone(), norm, any::<bool>())
                 .prop_map(|(channels, width, norm, spectral)| DiscriminatorConfig::Patch { channels, width, norm, spectral }),
             (0_i64..3, 0_i64..3, width.clone(), any::<bool>()).prop_map(|(codes, image_channels, width, spectral)| {
-                DiscriminatorConfig::Segmenting { codes, image_channels, width, spectral }
+                DiscriminatorConfig::UNet { codes, image_channels, width, spectral }
             }),
-            (channels, width).prop_map(|(channels, width)| DiscriminatorConfig::Perceptron { channels, width }),
+            (channels, width).prop_map(|(channels, width)| DiscriminatorConfig::Mlp { channels, width }),
         ];
-    let game =
-        prop_oneof![Just(Game::CrossEntropy), Just(Game::Minimax), Just(Game::Hinge), Just(Game::LeastSquares), Just(Game::Segmentation)];
+    let gan_loss = prop_oneof![
+        Just(GanLoss::CrossEntropy),
+        Just(GanLoss::Minimax),
+        Just(GanLoss::Hinge),
+        Just(GanLoss::LeastSquares),
+        Just(GanLoss::Segmentation)
+    ];
     let crop = prop_oneof![2 => Just(SIDE as u32), 3 => (1..=SIDE as u32 / 4).prop_map(|quarter| 4 * quarter), 1 => 1..=SIDE as u32];
-    (discriminator, game, crop, 0_u32..4, 0_u8..3)
-        .prop_map(|(discriminator, game, crop, batch, codes)| (GanConfig { codes, ..config(discriminator, game) }, crop, batch))
+    (discriminator, gan_loss, crop, 0_u32..4, 0_u8..3).prop_map(|(discriminator, gan_loss, crop, batch, codes)| {
+        (config(discriminator, gan_loss).with(|config| config.codes = codes), crop, batch)
+    })
 }
 
 #[test]
@@ -260,7 +271,11 @@ fn what_a_site_accepts_it_can_train() {
     let (mut trained, mut refused) = (BTreeSet::new(), BTreeSet::new());
     for _ in 0..1_500 {
         let (config, crop, batch) = networks.new_tree(&mut runner).expect("networks").current();
-        let run = RunDescription { crop, batch, rounds: 2, ..run(&config) };
+        let run = run(&config).with(|run| {
+            run.crop = crop;
+            run.batch = batch;
+            run.rounds = 2;
+        });
         let folder = tempfile::tempdir().expect("a folder");
         let mut site = site(folder.path(), 8, 1, 1.0);
         let (summary, patients) = (site.summary(), site.patients());
@@ -280,7 +295,7 @@ fn what_a_site_accepts_it_can_train() {
         server.begin(0).expect("begins");
         let synthetic = server.synthesize(0, std::slice::from_ref(&draw.conditions)).expect("synthetic images").swap_remove(0);
         site.step(0, &draw, &synthetic).expect("trains");
-        trained.insert(format!("{:?} {:?}", config.game, crop));
+        trained.insert(format!("{:?} {:?}", config.gan_loss, crop));
     }
     assert!(trained.len() > 10 && refused.len() >= 2, "{} kinds trained, {refused:?}", trained.len());
 }
@@ -317,8 +332,8 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
 
 #[test]
 fn settings_that_a_site_does_not_know_are_refused() {
-    let text = segmenting().description();
-    assert_eq!(GanConfig::described(&text).expect("its own"), segmenting());
+    let text = unet().description();
+    assert_eq!(GanConfig::described(&text).expect("its own"), unet());
     let top = text.replacen('{', "{\"feedback\":\"exact\",", 1);
     let nested = text.replacen("\"width\":8", "\"width\":8,\"tap\":3", 1);
     assert!(top != text && nested != text);

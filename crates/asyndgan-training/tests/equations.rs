@@ -2,16 +2,16 @@
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{
-    AdamConfig, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Guidance, Noise, Norm, ResNetConfig, Upsample, Variation,
-    loss, loss::Game,
+    AdamConfig, Conditioning, Discriminator, DiscriminatorConfig, Generator, GeneratorConfig, Noise, NoiseInjection, Norm, ResNetConfig,
+    Upsample, loss, loss::GanLoss,
 };
 use asyndgan_protocol::{
-    Augmentation, Contribution, Draw, Dtype, Losses, Payload, Role, RoundDraw, RunDescription, ServerWork, SiteId, SiteWork, Symmetry,
-    Waiting, Weighting, draw_cases, stream,
+    Augmentation, Contribution, Draw, Losses, Payload, Role, RoundDraw, RunDescription, ServerWork, SiteId, SiteWork, Symmetry, draw_cases,
+    stream,
 };
 use asyndgan_training::{
-    GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, Wanted, condition_planes, payload_of, synthesize as through,
-    tensor_of,
+    GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, SynthesisRequest, condition_planes, payload_of,
+    synthesize as through, tensor_of,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -20,55 +20,47 @@ const SIDE: i64 = 32;
 
 fn config() -> GanConfig {
     let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
-    GanConfig {
-        generator: GeneratorConfig::ResNet(ResNetConfig {
-            condition_channels: 1,
-            image_channels: 1,
-            width: 2,
-            blocks: 1,
-            norm: Norm::Instance,
-            upsample: Upsample::Nearest,
-            variation: Variation::EveryScale { code: 3 },
-            guidance: Guidance::EveryScale,
-        }),
-        discriminator: DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
-        generator_adam: adam,
-        discriminator_adam: adam,
-        images: None,
-        codes: 1,
-        game: Game::Hinge,
-        augmentation: 0.5,
-        average_decay: 0.9,
-        site_code: true,
-        precision: Precision::Float32,
-    }
+    GanConfig::new(
+        GeneratorConfig::ResNet(ResNetConfig::new(1, 1).with(|network| {
+            network.width = 2;
+            network.blocks = 1;
+            network.upsample = Upsample::Nearest;
+            network.noise = NoiseInjection::MultiScale { code: 3 };
+            network.conditioning = Conditioning::Spade;
+        })),
+        DiscriminatorConfig::Patch { channels: 2, width: 2, norm: Norm::Instance, spectral: true },
+        1,
+    )
+    .with(|config| {
+        config.generator_adam = adam;
+        config.discriminator_adam = adam;
+        config.gan_loss = GanLoss::Hinge;
+        config.augmentation = 0.5;
+        config.average_decay = 0.9;
+        config.site_code = true;
+    })
 }
 
 /// The same with discriminators that segment.
-fn segmenting() -> GanConfig {
-    let discriminator = DiscriminatorConfig::Segmenting { codes: 1, image_channels: 1, width: 2, spectral: true };
-    GanConfig { discriminator, game: Game::Segmentation, ..config() }
+fn unet() -> GanConfig {
+    let discriminator = DiscriminatorConfig::UNet { codes: 1, image_channels: 1, width: 2, spectral: true };
+    config().with(|config| {
+        config.discriminator = discriminator;
+        config.gan_loss = GanLoss::Segmentation;
+    })
 }
 
 fn description(rounds: u64, batch: u32) -> RunDescription {
-    RunDescription {
-        name: "equations".into(),
-        seed: 11,
-        rounds,
-        batch,
-        channels: 1,
-        size: SIDE as u32,
-        crop: SIDE as u32,
-        symmetry: Symmetry::Turns,
-        weighting: Weighting::Proportional,
-        l1_weight: 1.0,
-        checkpoint_every: 2,
-        waiting: Waiting::All,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: 1,
-        networks: config().description(),
-    }
+    RunDescription::new("equations", rounds).with(|run| {
+        run.seed = 11;
+        run.batch = batch;
+        run.size = SIDE as u32;
+        run.crop = SIDE as u32;
+        run.symmetry = Symmetry::Turns;
+        run.l1_weight = 1.0;
+        run.checkpoint_every = 2;
+        run.networks = config().description();
+    })
 }
 
 fn codes(cases: i64, seed: f64) -> Tensor {
@@ -105,7 +97,7 @@ fn both_gradients(config: &GanConfig, members: &[Member]) -> (Tensor, Tensor) {
             generator
                 .forward(&condition, &mut Noise::new(vec![(batch, stream(1, Role::Dropout, id, 0))]).of_sites(vec![id; batch as usize]))
         };
-        let site_loss = |y: &Tensor| config.game.generator(&discriminator.forward(&condition, y), y, y, 0.0);
+        let site_loss = |y: &Tensor| config.gan_loss.generator(&discriminator.forward(&condition, y), y, y, 0.0);
         joint += site_loss(&synthesize()) * pi;
         let synthetic = synthesize();
         // What crosses the boundary: bytes out, bytes back.
@@ -133,7 +125,7 @@ proptest! {
 
     #[test]
     fn feedback_pushed_through_the_generator_is_the_joint_gradient(members in members()) {
-        for config in [config(), segmenting()] {
+        for config in [config(), unet()] {
             let (joint, pushed) = both_gradients(&config, &members);
             prop_assert!(far(&joint, &pushed) < 1e-4, "{}", far(&joint, &pushed));
         }
@@ -171,7 +163,7 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
 /// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and both ends may
 /// be stopped after some rounds.
 fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
-    let run = RunDescription { networks: config.description(), ..description(rounds, 2) };
+    let run = description(rounds, 2).with(|run| run.networks = config.description());
     let cases = [3_i64, 5, 4];
     let mut server = ServerTrainer::new(config.clone(), run.clone(), 3, threads, folder, Device::Cpu).expect("server");
     let mut sites: Vec<SiteTrainer> =
@@ -260,8 +252,8 @@ fn sites_that_are_asked_later_in_a_round_count_as_the_others_do() {
 fn order_and_interruption_change_no_bit() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
-    let bfloat16 = GanConfig { precision: Precision::Bfloat16, ..config() };
-    let ended = [config(), bfloat16, segmenting()].map(|config| {
+    let bfloat16 = config().with(|config| config.precision = Precision::Bfloat16);
+    let ended = [config(), bfloat16, unet()].map(|config| {
         let straight = play(&config, 2, folder().path(), [6, 0, 6], &[0, 1, 2], false);
         assert_eq!(straight, play(&config, 2, folder().path(), [6, 0, 6], &[2, 0, 1], true));
         let stopped = folder();
@@ -294,12 +286,22 @@ fn a_set_made_part_by_part_is_the_set_made_at_once() {
     let sites = [0, 1, 2, 0, 1, 2];
     let part = |start: i64, count: i64| {
         let sites = &sites[start as usize..(start + count) as usize];
-        let wanted = Wanted { codes: &codes.narrow(0, start, count), planes: 1, sites, together: 2, batches_before: start as u64 / 2 };
+        let codes = codes.narrow(0, start, count);
+        let wanted = SynthesisRequest::new(&codes, 1).with(|request| {
+            request.sites = sites;
+            request.together = 2;
+            request.batches_before = start as u64 / 2;
+        });
         through(&generator, &wanted, 5, Device::Cpu, |_| ())
     };
     assert_eq!(Tensor::cat(&[part(0, 4), part(4, 2)], 0), part(0, 6));
     let first = |batches_before| {
-        let wanted = Wanted { codes: &codes.narrow(0, 0, 2), planes: 1, sites: &sites[..2], together: 2, batches_before };
+        let codes = codes.narrow(0, 0, 2);
+        let wanted = SynthesisRequest::new(&codes, 1).with(|request| {
+            request.sites = &sites[..2];
+            request.together = 2;
+            request.batches_before = batches_before;
+        });
         through(&generator, &wanted, 5, Device::Cpu, |_| ())
     };
     assert_ne!(first(0), first(1), "noise is not used twice");

@@ -1,9 +1,9 @@
 //! A site that lacks channels gives feedback for those that it has, and for no others.
 #![allow(missing_docs, reason = "tests")]
 
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Upsample, Variation, loss::Game};
-use asyndgan_protocol::{Augmentation, Draw, Dtype, Losses, RoundDraw, RunDescription, SiteId, SiteWork, Symmetry, Waiting, Weighting};
-use asyndgan_training::{GanConfig, Pairs, Precision, SiteOptions, SiteTrainer, payload_of, tensor_of};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, ResNetConfig, Upsample, loss::GanLoss};
+use asyndgan_protocol::{Augmentation, Draw, Losses, RoundDraw, RunDescription, SiteId, SiteWork, Symmetry, Weighting};
+use asyndgan_training::{GanConfig, Pairs, SiteOptions, SiteTrainer, payload_of, tensor_of};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -11,56 +11,42 @@ const SIDE: i64 = 32;
 const CHANNELS: i64 = 3;
 const CASES: i64 = 3;
 
-fn config(game: Game) -> GanConfig {
+fn config(gan_loss: GanLoss) -> GanConfig {
     let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
-    let discriminator = match game {
-        Game::Segmentation => DiscriminatorConfig::Segmenting { codes: 1, image_channels: CHANNELS, width: 2, spectral: false },
+    let discriminator = match gan_loss {
+        GanLoss::Segmentation => DiscriminatorConfig::UNet { codes: 1, image_channels: CHANNELS, width: 2, spectral: false },
         _ => DiscriminatorConfig::Patch { channels: 1 + CHANNELS, width: 2, norm: Norm::Instance, spectral: true },
     };
-    GanConfig {
-        generator: GeneratorConfig::ResNet(ResNetConfig {
-            condition_channels: 1,
-            image_channels: CHANNELS,
-            width: 2,
-            blocks: 1,
-            norm: Norm::Instance,
-            upsample: Upsample::Nearest,
-            variation: Variation::Dropout,
-            guidance: Guidance::First,
-        }),
+    GanConfig::new(
+        GeneratorConfig::ResNet(ResNetConfig::new(1, CHANNELS).with(|network| {
+            network.width = 2;
+            network.blocks = 1;
+            network.upsample = Upsample::Nearest;
+        })),
         discriminator,
-        generator_adam: adam,
-        discriminator_adam: adam,
-        images: None,
-        codes: 1,
-        game,
-        // Every image is changed in brightness, contrast and place.
-        augmentation: 1.0,
-        average_decay: 0.0,
-        site_code: false,
-        precision: Precision::Float32,
-    }
+        1,
+    )
+    .with(|config| {
+        config.generator_adam = adam;
+        config.discriminator_adam = adam;
+        config.gan_loss = gan_loss;
+        config.augmentation = 1.0;
+    })
 }
 
-fn description(game: Game, l1_weight: f64) -> RunDescription {
-    RunDescription {
-        name: "missing channels".into(),
-        seed: 5,
-        rounds: 2,
-        batch: CASES as u32,
-        channels: CHANNELS as u32,
-        size: SIDE as u32,
-        crop: SIDE as u32,
-        symmetry: Symmetry::Flips,
-        weighting: Weighting::Uniform,
-        l1_weight,
-        checkpoint_every: 2,
-        waiting: Waiting::All,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: 1,
-        networks: config(game).description(),
-    }
+fn description(gan_loss: GanLoss, l1_weight: f64) -> RunDescription {
+    RunDescription::new("missing channels", 2).with(|run| {
+        run.seed = 5;
+        run.batch = CASES as u32;
+        run.channels = CHANNELS as u32;
+        run.size = SIDE as u32;
+        run.crop = SIDE as u32;
+        run.symmetry = Symmetry::Flips;
+        run.weighting = Weighting::Uniform;
+        run.l1_weight = l1_weight;
+        run.checkpoint_every = 2;
+        run.networks = config(gan_loss).description();
+    })
 }
 
 fn waves(shape: &[i64], speed: f64) -> Tensor {
@@ -70,7 +56,7 @@ fn waves(shape: &[i64], speed: f64) -> Tensor {
 
 /// The feedback and losses of a site whose cases have the given channels. Absent channels of the real and of the synthetic
 /// images hold `real` and `synthetic`.
-fn step(game: Game, l1_weight: f64, has: &[bool], real: f64, synthetic: f64) -> (Tensor, Losses) {
+fn step(gan_loss: GanLoss, l1_weight: f64, has: &[bool], real: f64, synthetic: f64) -> (Tensor, Losses) {
     let flags: Vec<f32> = has.iter().map(|&has| f32::from(u8::from(has))).collect();
     let present = Tensor::from_slice(&flags).view([CASES, CHANNELS, 1, 1]);
     let filled = |images: Tensor, value: f64| images * &present + (present.ones_like() - &present) * value;
@@ -79,7 +65,7 @@ fn step(game: Game, l1_weight: f64, has: &[bool], real: f64, synthetic: f64) -> 
     let pairs = Pairs::new(filled(waves(&shape, 0.11), real), codes).with_present_channels(present.shallow_clone());
     let folder = tempfile::tempdir().expect("a folder");
     let mut site = SiteTrainer::new(pairs, SiteOptions::default(), folder.path(), Device::Cpu);
-    let run = description(game, l1_weight);
+    let run = description(gan_loss, l1_weight);
     site.begin(SiteId(0), &run, 0).expect("begins");
     let plain = Augmentation { top: 0, left: 0, flip_columns: true, flip_rows: false, transpose: false };
     let draw = Draw { site: SiteId(0), cases: (0..CASES as u32).collect(), augmentations: vec![plain; CASES as usize] };
@@ -98,15 +84,15 @@ proptest! {
         with_l1: bool,
         values in (-1.0..1.0_f64, -1.0..1.0_f64),
     ) {
-        let (game, l1_weight) = (if segmenting { Game::Segmentation } else { Game::Hinge }, f64::from(u8::from(with_l1)));
-        let (feedback, losses) = step(game, l1_weight, &has, 0.0, 0.0);
+        let (gan_loss, l1_weight) = (if segmenting { GanLoss::Segmentation } else { GanLoss::Hinge }, f64::from(u8::from(with_l1)));
+        let (feedback, losses) = step(gan_loss, l1_weight, &has, 0.0, 0.0);
         for (i, &has) in has.iter().enumerate() {
             let (case, channel) = (i as i64 / CHANNELS, i as i64 % CHANNELS);
             let largest = feedback.get(case).get(channel).abs().max().double_value(&[]);
             prop_assert_eq!(largest > 0.0, has, "case {}, channel {}", case, channel);
         }
         // What an absent channel holds changes nothing.
-        let (same, same_losses) = step(game, l1_weight, &has, values.0, values.1);
+        let (same, same_losses) = step(gan_loss, l1_weight, &has, values.0, values.1);
         prop_assert_eq!(same_losses, losses);
         prop_assert!(same.equal(&feedback));
     }

@@ -16,7 +16,7 @@ use asyndgan_protocol::{
     Draw, Learning, Losses, Payload, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSummary,
     SiteWork, Waiting,
 };
-use asyndgan_transport::{GrpcSite, Ledger, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_transport::{Ledger, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use support::{PATIENT, keys, learning};
@@ -109,14 +109,13 @@ struct Shape {
 
 impl Shape {
     fn run(self, rounds: u64) -> RunDescription {
-        RunDescription {
-            batch: self.batch,
-            channels: self.channels,
-            size: self.side,
-            crop: self.side,
-            checkpoint_every: 0,
-            ..support::run(rounds, Waiting::All)
-        }
+        support::run(rounds, Waiting::All).with(|run| {
+            run.batch = self.batch;
+            run.channels = self.channels;
+            run.size = self.side;
+            run.crop = self.side;
+            run.checkpoint_every = 0;
+        })
     }
 
     fn idle(self) -> Idle {
@@ -132,8 +131,8 @@ impl Shape {
     fn rounds(self, rounds: u64, over_network: bool) -> Duration {
         let run = self.run(rounds + 1);
         let (mut first, mut last) = (None, None);
-        let watch = |news: ServerNews<'_>| {
-            if let ServerNews::Round { .. } = news {
+        let watch = |news: ServerRunEvent<'_>| {
+            if let ServerRunEvent::Round { .. } = news {
                 first.get_or_insert_with(Instant::now);
                 last = Some(Instant::now());
             }
@@ -146,7 +145,7 @@ impl Shape {
         last.zip(first).map_or(Duration::ZERO, |(last, first)| last - first)
     }
 
-    fn in_memory(self, run: &RunDescription, mut watch: impl FnMut(ServerNews<'_>)) {
+    fn in_memory(self, run: &RunDescription, mut watch: impl FnMut(ServerRunEvent<'_>)) {
         let (mut link, sites) = in_memory(self.sites);
         thread::scope(|scope| {
             for mut link in sites {
@@ -154,7 +153,7 @@ impl Shape {
                     run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
                 });
             }
-            let watch = |news: ServerNews<'_>, _: &Idle, _: &Ledger| watch(news);
+            let watch = |news: ServerRunEvent<'_>, _: &Idle, _: &Ledger| watch(news);
             run_server(
                 run,
                 self.sites,
@@ -168,7 +167,7 @@ impl Shape {
         });
     }
 
-    fn over_network(self, run: &RunDescription, mut watch: impl FnMut(ServerNews<'_>)) {
+    fn over_network(self, run: &RunDescription, mut watch: impl FnMut(ServerRunEvent<'_>)) {
         let mut keys = keys();
         let names: Vec<String> = (0..self.sites).map(|i| format!("site-{i}")).collect();
         for name in &names {
@@ -179,14 +178,17 @@ impl Shape {
         let address = link.address();
         thread::scope(|scope| {
             for name in &names {
-                let site = GrpcSite { patience: Duration::from_mins(5), keep_alive: Duration::from_mins(1), ..keys.site(name, address) };
+                let site = keys.site(name, address).with(|site| {
+                    site.reconnect_timeout = Duration::from_mins(5);
+                    site.keep_alive = Duration::from_mins(1);
+                });
                 scope.spawn(move || {
                     let mut link = site.start().expect("dials");
                     run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
                         .expect("ends");
                 });
             }
-            let watch = |news: ServerNews<'_>, _: &Idle, _: &Ledger| watch(news);
+            let watch = |news: ServerRunEvent<'_>, _: &Idle, _: &Ledger| watch(news);
             run_server(
                 run,
                 self.sites,

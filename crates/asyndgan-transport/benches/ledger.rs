@@ -20,7 +20,7 @@ fn ledger(c: &mut Criterion) {
     let mut group = c.benchmark_group("ledger, 100 rounds of 10 sites");
     group.throughput(Throughput::Elements(ROUNDS * 20));
     group.bench_function("in memory", |b| b.iter(|| fill(&mut Ledger::default())));
-    let mut kept = Ledger::kept_in(&folder.path().join("ledger.csv")).expect("a ledger");
+    let mut kept = Ledger::open(&folder.path().join("ledger.csv")).expect("a ledger");
     group.bench_function("kept in a file", |b| b.iter(|| fill(&mut kept)));
     group.finish();
 }

@@ -24,7 +24,7 @@ pub enum Error {
     },
     /// The server cannot be reached now; a later attempt may succeed.
     #[error("{fact}")]
-    Passing {
+    Transient {
         /// Why the attempt failed.
         fact: String,
     },

@@ -8,5 +8,5 @@ mod site;
 mod wire;
 
 pub use chunks::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};
-pub use server::{GrpcServer, GrpcServerLink};
-pub use site::{GrpcSite, GrpcSiteLink, Look};
+pub use server::{GrpcServer, GrpcServerLink, RevocationStatus};
+pub use site::{GrpcSite, GrpcSiteLink, Preflight};

@@ -110,7 +110,12 @@ impl Journal {
 
     /// Detects entries that were cut off at the end, which does not break the chain, with the head file.
     fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
-        let Ok(text) = std::fs::read_to_string(Self::head_path(path)) else { return Ok(()) };
+        let head_path = Self::head_path(path);
+        let text = match std::fs::read_to_string(&head_path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(Error::Record { path: head_path, source }),
+        };
         let head = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link)));
         let unknown = || Error::Journal { path: Self::head_path(path), entry: 0, fact: "its content is not a journal head".into() };
         let (count, link) = head.ok_or_else(unknown)?;
@@ -139,9 +144,10 @@ impl Journal {
     /// again. This includes a journal that is shorter than its receipts, such as one restored from a backup.
     pub fn history(path: &Path, patients: Vec<u32>) -> Result<History, Error> {
         let mut history = History::new(patients);
-        let entries = if path.exists() { Self::verify(path)? } else { Vec::new() };
+        let exists = |path: &Path| path.try_exists().map_err(|source| Error::Record { path: path.into(), source });
+        let entries = if exists(path)? { Self::verify(path)? } else { Vec::new() };
         let receipts = Receipts::path_of(path);
-        if receipts.exists() {
+        if exists(&receipts)? {
             Receipts::verify(&receipts, &entries, None)?;
         }
         for entry in entries {

@@ -49,7 +49,7 @@ impl Ledger {
     ///
     /// # Errors
     /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
-    pub fn kept_in(path: &Path) -> Result<Self, Error> {
+    pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::Record { path: path.into(), source };
         let mut ledger = Self::default();
         let mut file = append_private(path).map_err(io)?;

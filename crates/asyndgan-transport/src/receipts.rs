@@ -93,7 +93,7 @@ impl Receipt {
             if !is_issued_by(certificate, &identity.authority) {
                 return Some("it contains a certificate that the consortium's authority did not issue".to_owned());
             }
-            let found = CertificateFacts::of(certificate).map_or_else(|fact| fact, |facts| facts.name);
+            let found = CertificateFacts::from_der(certificate).map_or_else(|fact| fact, |facts| facts.name);
             (found != name).then(|| format!("it is signed by {found}, expected {name}"))
         })
     }

@@ -11,7 +11,8 @@ use asyndgan_protocol::{
 use bytes::Bytes;
 
 use crate::{
-    Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, error::with_causes, numbers::Numbers, retry::retried,
+    Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, error::with_causes, reorder::ReorderBuffer,
+    retry::retried,
 };
 
 /// How long after the end of a run disconnected sites can reconnect to learn about it.
@@ -19,9 +20,9 @@ const FAREWELL: Duration = Duration::from_secs(30);
 
 /// An event of a run, for logs and dashboards.
 #[derive(Debug)]
-pub enum ServerNews<'a> {
+pub enum ServerRunEvent<'a> {
     /// A site takes part.
-    Welcome(SiteId),
+    Joined(SiteId),
     /// A site was dismissed or has disconnected.
     Dismissed(SiteId, &'a Fault),
     /// A site came back without its checkpoint, and resumes with an older or a fresh state.
@@ -70,7 +71,7 @@ pub fn run_server<W: ServerWork>(
     link: &mut impl ServerLink,
     work: &mut W,
     records: &mut ServerRecords,
-    mut watch: impl FnMut(ServerNews<'_>, &W, &Ledger),
+    mut watch: impl FnMut(ServerRunEvent<'_>, &W, &Ledger),
 ) -> Result<(), Error> {
     let failed = |error: W::Error| Error::Work(Box::new(error));
     let known = work.known().map_err(failed)?;
@@ -81,7 +82,7 @@ pub fn run_server<W: ServerWork>(
     let mut finished: Option<Duration> = None;
     loop {
         for notice in std::mem::take(&mut driver.notices) {
-            watch(ServerNews::Notice(&notice), work, &driver.records.ledger);
+            watch(ServerRunEvent::Notice(&notice), work, &driver.records.ledger);
         }
         while let Some(action) = driver.server.poll_action() {
             let event = match action {
@@ -92,27 +93,27 @@ pub fn run_server<W: ServerWork>(
                 ServerAction::Dismiss { site, error } => {
                     tracing::debug!(%site, %error, "site dismissed");
                     driver.dismiss(site, &error)?;
-                    watch(ServerNews::Dismissed(site, &error), work, &driver.records.ledger);
+                    watch(ServerRunEvent::Dismissed(site, &error), work, &driver.records.ledger);
                     continue;
                 }
-                ServerAction::Welcome { site } => {
+                ServerAction::Joined { site } => {
                     tracing::debug!(%site, "site takes part");
-                    watch(ServerNews::Welcome(site), work, &driver.records.ledger);
+                    watch(ServerRunEvent::Joined(site), work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::StateLost { site, round, restored } => {
                     tracing::debug!(%site, round, restored, "site has lost its state");
                     driver.lost.insert(site);
-                    watch(ServerNews::StateLost { site, round, restored }, work, &driver.records.ledger);
+                    watch(ServerRunEvent::StateLost { site, round, restored }, work, &driver.records.ledger);
                     continue;
                 }
-                ServerAction::Keep { site, summary, conditions } => {
-                    ServerEvent::Kept { site, fault: work.keep(site, &summary, conditions).map_err(failed)? }
+                ServerAction::StoreConditions { site, summary, conditions } => {
+                    ServerEvent::ConditionsStored { site, fault: work.keep(site, &summary, conditions).map_err(failed)? }
                 }
                 ServerAction::Begin { rounds_done } => {
                     tracing::debug!(rounds_done, "run begins");
                     let norms = work.begin(rounds_done).map_err(failed)?;
-                    watch(ServerNews::Begun { rounds_done }, work, &driver.records.ledger);
+                    watch(ServerRunEvent::Begun { rounds_done }, work, &driver.records.ledger);
                     ServerEvent::Begun { norms }
                 }
                 ServerAction::Prepare { round, draws } => {
@@ -125,7 +126,7 @@ pub fn run_server<W: ServerWork>(
                 ServerAction::Update { round, contributions } => {
                     tracing::debug!(round, contributions = contributions.len(), "generator updated");
                     work.update(round, &contributions).map_err(failed)?;
-                    watch(ServerNews::Round { rounds_done: round + 1, contributions: &contributions }, work, &driver.records.ledger);
+                    watch(ServerRunEvent::Round { rounds_done: round + 1, contributions: &contributions }, work, &driver.records.ledger);
                     ServerEvent::Updated
                 }
                 ServerAction::Checkpoint { rounds_done } => {
@@ -150,7 +151,7 @@ pub fn run_server<W: ServerWork>(
             driver.handle(event)?;
         }
         let now = driver.started.elapsed();
-        if finished.is_some_and(|at| driver.server.everybody_knows() || now >= at + FAREWELL) {
+        if finished.is_some_and(|at| driver.server.all_notified() || now >= at + FAREWELL) {
             return Ok(());
         }
         let due = driver.server.poll_timeout().into_iter().chain(finished.map(|at| at + FAREWELL)).min();
@@ -170,7 +171,7 @@ struct Driver<'a, L> {
     /// The run's identity, in hexadecimal.
     run: String,
     /// Of those who are connected.
-    numbers: Vec<Option<Numbers>>,
+    numbers: Vec<Option<ReorderBuffer>>,
     notices: Vec<String>,
     /// Sites whose next start is one without their state.
     lost: BTreeSet<SiteId>,
@@ -204,7 +205,7 @@ impl<L: ServerLink> Driver<'_, L> {
     /// Waits for what comes next, at most so long.
     fn receive(&mut self, wait: Option<Duration>) -> Result<(), Error> {
         // One message at a time: what it asks for is done before the next is looked at.
-        let held = |(i, n): (usize, &mut Option<Numbers>)| Some((SiteId(i as u32), n.as_mut()?.next()?));
+        let held = |(i, n): (usize, &mut Option<ReorderBuffer>)| Some((SiteId(i as u32), n.as_mut()?.next()?));
         if let Some((site, bytes)) = self.numbers.iter_mut().enumerate().find_map(held) {
             return self.message(site, &bytes);
         }
@@ -216,7 +217,7 @@ impl<L: ServerLink> Driver<'_, L> {
         match incoming {
             Incoming::Connected => {
                 tracing::debug!(%site, "site connected");
-                if numbers.replace(Numbers::default()).is_some() {
+                if numbers.replace(ReorderBuffer::default()).is_some() {
                     self.handle(ServerEvent::SiteLost { site, reason: "it reconnected".into() })?;
                 }
             }
@@ -227,7 +228,7 @@ impl<L: ServerLink> Driver<'_, L> {
             }
             Incoming::Frame(frame) => {
                 if let Some(Err(fact)) = numbers.as_mut().map(|n| n.take(frame)) {
-                    return self.handle(ServerEvent::Garbage { site, fact });
+                    return self.handle(ServerEvent::InvalidFrame { site, fact });
                 }
             }
         }
@@ -245,7 +246,7 @@ impl<L: ServerLink> Driver<'_, L> {
                 }
                 self.handle(ServerEvent::Message { site, message })
             }
-            Err(error) => self.handle(ServerEvent::Garbage { site, fact: error.to_string() }),
+            Err(error) => self.handle(ServerEvent::InvalidFrame { site, fact: error.to_string() }),
         }
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, Shown, SiteLink, error::with_causes,
-    numbers::Numbers, receipts::signed_head, retry::retried,
+    receipts::signed_head, reorder::ReorderBuffer, retry::retried,
 };
 
 /// The records that a site keeps of its part in a run.
@@ -48,7 +48,7 @@ impl Signer {
 
 /// An event of a site's part in a run, for logs.
 #[derive(Debug)]
-pub enum SiteNews<'a> {
+pub enum SiteRunEvent<'a> {
     /// The site is connected to the server.
     Connected,
     /// The connection was lost, or could not be established; the site retries.
@@ -78,7 +78,7 @@ pub fn run_site<W: SiteWork>(
     link: &mut impl SiteLink,
     work: &mut W,
     records: &mut SiteRecords,
-    mut watch: impl FnMut(SiteNews<'_>, &W),
+    mut watch: impl FnMut(SiteRunEvent<'_>, &W),
 ) -> Result<(), Error> {
     policy.validate()?;
     let summary = work.summary();
@@ -98,7 +98,7 @@ pub fn run_site<W: SiteWork>(
     };
     loop {
         for notice in std::mem::take(&mut driver.notices) {
-            watch(SiteNews::Notice(&notice), work);
+            watch(SiteRunEvent::Notice(&notice), work);
         }
         while let Some(action) = driver.site.poll_action() {
             let done = match action {
@@ -120,13 +120,13 @@ pub fn run_site<W: SiteWork>(
                     driver.handle(event);
                     continue;
                 }
-                SiteAction::Recall { site, run, conditions_wanted } => {
+                SiteAction::LoadState { site, run, conditions_wanted } => {
                     tracing::debug!(%site, run = run.name, conditions_wanted, "takes part");
                     driver.takes_part(site, &run)?;
-                    watch(SiteNews::Accepted(&run), work);
+                    watch(SiteRunEvent::Accepted(&run), work);
                     work.checkpoints(site, &run).map(|checkpoints| {
                         let conditions = conditions_wanted.then(|| work.conditions().packed());
-                        Some(SiteEvent::Recalled { checkpoints, conditions })
+                        Some(SiteEvent::StateLoaded { checkpoints, conditions })
                     })
                 }
                 SiteAction::Begin { site, run, rounds_done } => {
@@ -136,13 +136,13 @@ pub fn run_site<W: SiteWork>(
                         journal.append(MessageKind::Start, Some(rounds_done), None, b"")?;
                     }
                     work.begin(site, &run, rounds_done).map(|()| {
-                        watch(SiteNews::Begun { rounds_done }, work);
+                        watch(SiteRunEvent::Begun { rounds_done }, work);
                         Some(SiteEvent::Begun)
                     })
                 }
                 SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|()| None),
                 SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
-                    watch(SiteNews::Round { rounds_done: round + 1 }, work);
+                    watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
                     driver.showing = Some(Shown { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
                     Some(SiteEvent::Stepped { feedback, losses })
                 }),
@@ -193,7 +193,7 @@ struct Driver<'a, L> {
     link: &'a mut L,
     records: &'a mut SiteRecords,
     /// While there is a connection.
-    numbers: Option<Numbers>,
+    numbers: Option<ReorderBuffer>,
     refusal: Option<Error>,
 }
 
@@ -281,20 +281,20 @@ impl<L: SiteLink> Driver<'_, L> {
         }
     }
 
-    fn receive(&mut self, watch: &mut impl FnMut(SiteNews<'_>)) -> Result<(), Error> {
+    fn receive(&mut self, watch: &mut impl FnMut(SiteRunEvent<'_>)) -> Result<(), Error> {
         // One message at a time: what it asks for is done before the next is looked at.
-        if let Some(bytes) = self.numbers.as_mut().and_then(Numbers::next) {
+        if let Some(bytes) = self.numbers.as_mut().and_then(ReorderBuffer::next) {
             return self.message(&bytes);
         }
         match self.link.receive()? {
             Incoming::Connected => {
-                self.numbers = Some(Numbers::default());
-                watch(SiteNews::Connected);
+                self.numbers = Some(ReorderBuffer::default());
+                watch(SiteRunEvent::Connected);
                 self.handle(SiteEvent::Connected);
             }
             Incoming::Lost(reason) => {
                 self.numbers = None;
-                watch(SiteNews::Lost(&reason));
+                watch(SiteRunEvent::Lost(&reason));
             }
             Incoming::Frame(frame) => {
                 if let Some(Err(fact)) = self.numbers.as_mut().map(|n| n.take(frame)) {

@@ -24,7 +24,7 @@ fn recorded(site: &Path, server: &Path) -> Keys {
     let serving = thread::spawn({
         let (run, server) = (run.clone(), server.to_owned());
         move || {
-            let mut ledger = Ledger::kept_in(&server.join("ledger.csv")).expect("opens");
+            let mut ledger = Ledger::open(&server.join("ledger.csv")).expect("opens");
             ledger.set_run(&run, identity.certificate());
             let mut records = ServerRecords { ledger, receipts: Some((identity, receipts)) };
             let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
@@ -33,9 +33,9 @@ fn recorded(site: &Path, server: &Path) -> Keys {
     });
     let journal = site.join("journal.jsonl");
     let mut records = SiteRecords {
-        ledger: Ledger::kept_in(&site.join("ledger.csv")).expect("opens"),
+        ledger: Ledger::open(&site.join("ledger.csv")).expect("opens"),
         journal: Some(Journal::open(&journal).expect("opens")),
-        consent: Some(Consent::kept_in(site, Approval::Policy)),
+        consent: Some(Consent::open(site, Approval::Policy)),
         signer: Some(Signer::new(keys.identity("north"), Receipts::open(&Receipts::path_of(&journal)).expect("opens"))),
         history: None,
     };
@@ -119,7 +119,7 @@ fn what_a_site_answered_counts_after_a_restart_and_a_damaged_journal_allows_noth
     assert_eq!(Journal::history(&journal, vec![0, 1, 2]).expect("intact").rounds(), 12);
     let text = fs::read_to_string(&journal).expect("read");
     let lines: Vec<&str> = text.lines().collect();
-    // The end is cut off, as in a journal that comes from a backup: the chain is whole, and the receipts tell.
+    // The end is cut off, as in a journal that comes from a backup: the chain is whole, and the receipts notice.
     fs::write(&journal, lines[..lines.len() / 2].join("\n") + "\n").expect("written");
     fs::remove_file(Journal::head_path(&journal)).expect("removed");
     assert!(matches!(Journal::history(&journal, vec![0, 1, 2]), Err(Error::Receipt { .. })));
@@ -130,7 +130,7 @@ fn what_a_site_answered_counts_after_a_restart_and_a_damaged_journal_allows_noth
     let ledger = site.path().join("ledger.csv");
     let text = fs::read_to_string(&ledger).expect("read");
     fs::write(&ledger, text.replacen(",round,", ",rund,", 1)).expect("written");
-    assert!(matches!(Ledger::kept_in(&ledger), Err(Error::Ledger { .. })));
+    assert!(matches!(Ledger::open(&ledger), Err(Error::Ledger { .. })));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_folder_belongs_to_one_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, mut second) = (run(4, Waiting::All), run(4, Waiting::All));
     second.batch = 1;
-    let consent = Consent::kept_in(folder.path(), Approval::Policy);
+    let consent = Consent::open(folder.path(), Approval::Policy);
     assert_eq!(consent.decide(SiteId(1), &first).ok(), Some(()));
     assert_eq!(consent.decide(SiteId(1), &first).ok(), Some(()), "again");
     let error = consent.decide(SiteId(1), &second).expect_err("another run").to_string();
@@ -171,7 +171,7 @@ fn a_folder_belongs_to_one_run() {
 fn where_the_administrator_decides_nothing_happens_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, second) = (run(4, Waiting::All), run(5, Waiting::All));
-    let consent = Consent::kept_in(folder.path(), Approval::Administrator);
+    let consent = Consent::open(folder.path(), Approval::Administrator);
     let error = consent.decide(SiteId(0), &first).expect_err("not approved").to_string();
     assert!(error.contains("site approve") && error.contains(&asyndgan_protocol::hex(&first.sha256())), "{error}");
     consent.approve(&first).expect("approved");
@@ -198,7 +198,7 @@ fn a_key_is_made_at_the_hospital_and_signed_at_the_operator() {
     assert!(error.contains("is not the key of"), "{error}");
     // It is let in like any other.
     let link = keys.server(&["west"], &run(4, Waiting::All), 0).start(|_| {}).expect("listens");
-    let site = asyndgan_transport::GrpcSite { identity, ..keys.site("north", link.address()) };
+    let site = keys.site("north", link.address()).with(|site| site.identity = identity);
     let server = support::serve(link, run(4, Waiting::All), 1, PATIENT);
     support::take_part(site, stub_site(3)).join().expect("no panic").expect("ends well");
     server.join().expect("no panic").expect("ends well");

@@ -14,18 +14,18 @@ use std::{
 use asyndgan_protocol::{Message, Waiting};
 use asyndgan_transport::{Error, Frame, GrpcServerLink, GrpcSite, Identity, Incoming, ServerLink, SiteLink};
 use rustls_pki_types::UnixTime;
-use support::{KEEP_ALIVE, Keys, PATIENT, heard, in_process, keys, run, serve, stub_site, take_part};
+use support::{KEEP_ALIVE, Keys, PATIENT, in_process, keys, notice_channel, run, serve, stub_site, take_part};
 use tokio_rustls::rustls::time_provider::TimeProvider;
 
 /// A server for the site "north" alone, and what it says of refused connections.
 fn listening(keys: &Keys) -> (GrpcServerLink, SocketAddr, Receiver<String>) {
-    let (tell, told) = heard();
-    let link = keys.server(&["north"], &run(4, Waiting::All), 0).start(tell).expect("listens");
+    let (notice, notices) = notice_channel();
+    let link = keys.server(&["north"], &run(4, Waiting::All), 0).start(notice).expect("listens");
     let address = link.address();
-    (link, address, told)
+    (link, address, notices)
 }
 
-/// What a site that dials is told in the end.
+/// The error with which a site that connects ends.
 fn end_of(site: GrpcSite) -> Error {
     let mut link = site.start().expect("dials");
     loop {
@@ -48,16 +48,16 @@ fn serves_its_site(keys: &Keys, link: GrpcServerLink, address: SocketAddr) {
 #[test]
 fn a_certificate_of_another_authority() {
     let (ours, theirs) = (keys(), keys());
-    let (link, address, told) = listening(&ours);
+    let (link, address, notices) = listening(&ours);
     // It does not trust us, and says so before we can.
     assert!(matches!(end_of(theirs.site("north", address)), Error::Untrusted { .. }));
-    assert!(told.recv_timeout(Duration::from_secs(5)).is_ok());
+    assert!(notices.recv_timeout(Duration::from_secs(5)).is_ok());
     // With our authority in its bundle it trusts us; we do not trust it.
     let bundle = |keys: &Keys, file: &str| std::fs::read_to_string(keys.folder.path().join(file)).expect("read");
     let foreign = bundle(&theirs, "sites/north.pem").replace(&bundle(&theirs, "ca.pem"), &bundle(&ours, "ca.pem"));
     let path = theirs.folder.path().join("mixed.pem");
     asyndgan_files::write(&path, asyndgan_files::Access::Private, foreign.as_bytes()).expect("written");
-    let site = GrpcSite { identity: Identity::read(&path).expect("a bundle"), ..ours.site("north", address) };
+    let site = ours.site("north", address).with(|site| site.identity = Identity::read(&path).expect("a bundle"));
     let error = end_of(site);
     assert!(matches!(error, Error::Rejected { .. }), "{error}");
     serves_its_site(&ours, link, address);
@@ -71,10 +71,10 @@ fn an_expired_certificate_and_one_that_was_revoked() {
     let revoked = keys.identity("south");
     keys.authority.revoke("south").expect("revoked");
     keys.authority.issue("north", 30).expect("issued anew");
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     thread::sleep(Duration::from_secs(1));
     for (identity, word) in [(expired, "expired"), (revoked, "revoked")] {
-        let error = end_of(GrpcSite { identity, ..keys.site("north", address) });
+        let error = end_of(keys.site("north", address).with(|site| site.identity = identity));
         assert!(matches!(error, Error::Rejected { .. }) && error.to_string().to_lowercase().contains(word), "{error}");
     }
     serves_its_site(&keys, link, address);
@@ -85,7 +85,7 @@ fn a_certificate_whose_days_are_over() {
     let mut keys = keys();
     // Of no days: valid from two days ago until now.
     keys.authority.issue("east", 0).expect("issued");
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     thread::sleep(Duration::from_secs(1));
     let error = end_of(keys.site("east", address));
     assert!(matches!(error, Error::Rejected { .. }) && error.to_string().to_lowercase().contains("expired"), "{error}");
@@ -95,7 +95,7 @@ fn a_certificate_whose_days_are_over() {
 #[test]
 fn a_site_that_is_revoked_while_it_takes_part() {
     let mut keys = keys();
-    let (mut link, address, _told) = listening(&keys);
+    let (mut link, address, _notices) = listening(&keys);
     let mut site = keys.site("north", address).start().expect("dials");
     assert!(matches!(site.receive(), Ok(Incoming::Connected)));
     assert!(matches!(link.receive(Some(Duration::from_secs(5))), Some((_, Incoming::Connected))));
@@ -110,9 +110,31 @@ fn a_site_that_is_revoked_while_it_takes_part() {
 }
 
 #[test]
+fn every_site_while_the_list_of_revoked_certificates_cannot_be_read() {
+    let keys = keys();
+    let (link, address, notices) = listening(&keys);
+    let (list, status) = (keys.folder.path().join("revoked.pem"), link.revocation_status());
+    assert_eq!(status.unreadable(), None);
+    let intact = std::fs::read(&list).expect("read");
+    std::fs::write(&list, "half a file").expect("written");
+    let notice = notices.recv_timeout(Duration::from_secs(8)).expect("an alarm");
+    assert!(notice.contains("no site may join") && status.unreadable().is_some(), "{notice}");
+    let error = end_of(keys.site("north", address).with(|site| site.reconnect_timeout = Duration::from_secs(1)));
+    assert!(matches!(error, Error::Unreachable { .. }) && error.to_string().contains("list of revoked certificates"), "{error}");
+    // A file of another time, in case that the clock of the file system is coarse.
+    std::fs::remove_file(&list).expect("removed");
+    while status.unreadable().is_some_and(|fact| !fact.contains("No such file")) {
+        thread::sleep(Duration::from_millis(100));
+    }
+    std::fs::write(&list, intact).expect("written");
+    serves_its_site(&keys, link, address);
+    assert_eq!(status.unreadable(), None);
+}
+
+#[test]
 fn a_site_that_is_not_in_the_list() {
     let keys = keys();
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     let error = end_of(keys.site("south", address));
     assert!(matches!(error, Error::Rejected { .. }) && error.to_string().contains("south"), "{error}");
     serves_its_site(&keys, link, address);
@@ -121,12 +143,12 @@ fn a_site_that_is_not_in_the_list() {
 #[test]
 fn a_server_of_another_name() {
     let keys = keys();
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     // The certificate is for localhost and 127.0.0.1.
-    let site = GrpcSite { server: format!("127.0.0.2:{}", address.port()), ..keys.site("north", address) };
+    let site = keys.site("north", address).with(|site| site.server = format!("127.0.0.2:{}", address.port()));
     drop(link);
     let listener = keys.server(&["north"], &run(4, Waiting::All), 0);
-    let link = asyndgan_transport::GrpcServer { listen: SocketAddr::from(([127, 0, 0, 2], address.port())), ..listener };
+    let link = listener.with(|server| server.listen = SocketAddr::from(([127, 0, 0, 2], address.port())));
     let _link = link.start(|_| {}).expect("listens");
     assert!(matches!(end_of(site), Error::Untrusted { .. }));
 }
@@ -134,14 +156,14 @@ fn a_server_of_another_name() {
 #[test]
 fn no_certificate_and_plain_text() {
     let keys = keys();
-    let (link, address, told) = listening(&keys);
+    let (link, address, notices) = listening(&keys);
     let mut plain = TcpStream::connect(address).expect("connects");
     plain.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("written");
     let mut answer = Vec::new();
     // A TLS alert at most; no HTTP/2.
     let _ = plain.read_to_end(&mut answer);
     assert!(answer.len() < 32, "{answer:?}");
-    assert!(told.recv_timeout(Duration::from_secs(5)).expect("told").contains("refused"));
+    assert!(notices.recv_timeout(Duration::from_secs(5)).expect("a notice").contains("refused"));
 
     let mut roots = tokio_rustls::rustls::RootCertStore::empty();
     let authority = std::fs::read(keys.folder.path().join("ca.pem")).expect("read");
@@ -164,7 +186,7 @@ fn no_certificate_and_plain_text() {
 #[test]
 fn two_programs_with_one_certificate() {
     let keys = keys();
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     let run = run(4, Waiting::All);
     let server = serve(link, run.clone(), 1, PATIENT);
     let mut slow = stub_site(3);
@@ -192,22 +214,22 @@ fn a_clock_that_is_a_day_off_does_no_harm_and_a_week_is_told() {
     const DAY: i64 = 86_400;
     for off in [-DAY, DAY] {
         let keys = keys();
-        let (link, address, _told) = listening(&keys);
+        let (link, address, _notices) = listening(&keys);
         let server = serve(link, run(4, Waiting::All), 1, PATIENT);
-        let site = GrpcSite { clock: Some(Arc::new(Clock(off))), ..keys.site("north", address) };
+        let site = keys.site("north", address).with(|site| site.clock = Some(Arc::new(Clock(off))));
         take_part(site, stub_site(3)).join().expect("no panic").expect("the site ends well");
         server.join().expect("no panic").expect("the server ends well");
     }
     let keys = keys();
-    let (_link, address, _told) = listening(&keys);
-    let error = end_of(GrpcSite { clock: Some(Arc::new(Clock(-7 * DAY))), ..keys.site("north", address) });
+    let (_link, address, _notices) = listening(&keys);
+    let error = end_of(keys.site("north", address).with(|site| site.clock = Some(Arc::new(Clock(-7 * DAY)))));
     assert!(matches!(error, Error::Untrusted { .. }) && error.to_string().contains("clock"), "{error}");
 }
 
 #[test]
 fn ten_thousand_connections_opened_and_left() {
     let keys = keys();
-    let (link, address, _told) = listening(&keys);
+    let (link, address, _notices) = listening(&keys);
     let before = memory_kib();
     // As many at once as this process may hold; each says nothing and stays until the next ones take its place.
     let mut left = std::collections::VecDeque::new();
@@ -236,15 +258,15 @@ fn memory_kib() -> u64 {
 fn frames_that_are_no_messages() {
     for bytes in [vec![0xff; 100], Message::Finish.encode().to_vec(), Vec::new(), vec![0; 3 << 20]] {
         let keys = keys();
-        let (link, address, _told) = listening(&keys);
+        let (link, address, _notices) = listening(&keys);
         let server = serve(link, run(4, Waiting::All), 1, PATIENT);
         let mut hostile = keys.site("north", address).start().expect("dials");
         assert!(matches!(hostile.receive(), Ok(Incoming::Connected)));
         hostile.send(Frame { number: 0, bytes: bytes.into() });
         let leave = loop {
-            match hostile.receive().expect("told why") {
+            match hostile.receive().expect("the reason") {
                 Incoming::Frame(frame) => break Message::decode(&frame.bytes).expect("a message"),
-                Incoming::Lost(reason) => panic!("lost before it was told: {reason}"),
+                Incoming::Lost(reason) => panic!("lost before it got the reason: {reason}"),
                 Incoming::Connected => {}
             }
         };
@@ -259,10 +281,10 @@ fn frames_that_are_no_messages() {
 #[test]
 fn looking_shows_the_run_and_the_clock() {
     let keys = keys();
-    let (_link, address, _told) = listening(&keys);
-    let look = keys.site("north", address).look().expect("looks");
+    let (_link, address, _notices) = listening(&keys);
+    let look = keys.site("north", address).preflight().expect("looks");
     assert!(matches!(look.describe, Message::Describe { run, .. } if run == support::run(4, Waiting::All)));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     assert!(now.abs_diff(look.unix_ms) < 10_000 && look.bytes_per_second > 0.0);
-    assert!(matches!(keys.site("south", address).look(), Err(Error::Rejected { .. })));
+    assert!(matches!(keys.site("south", address).preflight(), Err(Error::Rejected { .. })));
 }

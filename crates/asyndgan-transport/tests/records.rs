@@ -65,13 +65,13 @@ fn a_ledger_goes_on_with_what_it_has() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ledger.csv");
     let line = |round| LedgerLine { site: SiteId(1), kind: MessageKind::Round, round, bytes: 10 };
-    let mut ledger = Ledger::kept_in(&path).expect("opens");
+    let mut ledger = Ledger::open(&path).expect("opens");
     ledger.count(line(Some(0))).expect("counted");
     ledger.count(line(None)).expect("counted");
     drop(ledger);
     let text = fs::read_to_string(&path).expect("read");
     fs::write(&path, format!("{text}2,rou")).expect("written");
-    let ledger = Ledger::kept_in(&path).expect("opens");
+    let ledger = Ledger::open(&path).expect("opens");
     let totals: Vec<_> = ledger.entries().collect();
     assert_eq!((totals.len(), totals[0].2.messages, totals[0].2.bytes), (1, 2, 20));
     assert_eq!(Ledger::lines(&path).expect("lines"), [line(Some(0)), line(None)]);

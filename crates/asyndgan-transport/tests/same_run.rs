@@ -6,8 +6,8 @@ mod support;
 use std::{net::SocketAddr, thread, time::Duration};
 
 use asyndgan_protocol::{MessageKind, Waiting};
-use asyndgan_transport::{Error, Ledger, SiteRecords};
-use support::{PATIENT, Weather, in_process, keys, relay, run, serve, stub_site, take_part};
+use asyndgan_transport::{Error, Incoming, Ledger, ServerLink as _, SiteLink as _, SiteRecords};
+use support::{PATIENT, SITES, Weather, in_process, keys, relay, run, serve, stub_site, take_part};
 
 const CASES: [u32; 3] = [3, 5, 4];
 
@@ -23,6 +23,40 @@ fn played(rounds: u64, weather: impl Fn(usize) -> Weather + Send + 'static) -> (
     let records = sites.into_iter().map(|site| site.join().expect("no panic").expect("the site ends well")).collect();
     let (generator, ledger) = server.join().expect("no panic").expect("the server ends well");
     (generator, ledger, records)
+}
+
+/// A server on the caller's runtime, and one with a runtime of its own, can be started, used and dropped in async code.
+#[test]
+fn servers_in_async_code() {
+    let keys = keys();
+    let run = run(4, Waiting::All);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        for handle in [None, Some(tokio::runtime::Handle::current())] {
+            let start = || keys.server(&SITES[..1], &run, 0).with(|server| server.runtime = handle.clone()).start(|_| {}).expect("listens");
+            let link = start();
+            let address = link.address();
+            let server = serve(link, run.clone(), 1, PATIENT);
+            let site = take_part(keys.site("north", address), stub_site(3));
+            let joined = tokio::task::spawn_blocking(move || (site.join(), server.join()));
+            let (site, server) = joined.await.expect("no panic");
+            site.expect("no panic").expect("the site ends well");
+            assert_eq!(server.expect("no panic").expect("the server ends well").0, in_process(&run, &[3]));
+            // Dropped here, with a site that is connected.
+            let mut link = start();
+            let mut site = keys.site("north", link.address()).start().expect("connects");
+            assert!(matches!(link.receive(Some(Duration::from_secs(5))), Some((_, Incoming::Connected))));
+            drop(link);
+            let lost = tokio::task::spawn_blocking(move || {
+                loop {
+                    if let Ok(Incoming::Lost(_)) | Err(_) = site.receive() {
+                        return;
+                    }
+                }
+            });
+            lost.await.expect("the site notices");
+        }
+    });
 }
 
 #[test]
@@ -67,17 +101,17 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
             let mut link = link;
             let mut work = support::StubServer { run: Some(run.clone()), disk, ..support::StubServer::default() };
             let mut rounds = 0;
-            // Its patience ends in the midst of a round, because the site is slow: as good as being killed.
-            let patience = asyndgan_protocol::Patience { answer: Duration::from_millis(300), absence: Duration::ZERO };
+            // Its timeout ends in the midst of a round, because the site is slow: as good as being killed.
+            let timeouts = asyndgan_protocol::Timeouts { answer: Duration::from_millis(300), absence: Duration::ZERO };
             let ended = asyndgan_transport::run_server(
                 &run,
                 1,
-                asyndgan_protocol::ServerPolicy::new(patience),
+                asyndgan_protocol::ServerPolicy::new(timeouts),
                 &mut link,
                 &mut work,
                 &mut asyndgan_transport::ServerRecords::default(),
                 |news, _, _| {
-                    if let asyndgan_transport::ServerNews::Round { rounds_done, .. } = news {
+                    if let asyndgan_transport::ServerRunEvent::Round { rounds_done, .. } = news {
                         rounds = rounds_done;
                     }
                 },

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use asyndgan_protocol::{Patience, SiteId, SitePolicy, Waiting};
+use asyndgan_protocol::{SiteId, SitePolicy, Timeouts, Waiting};
 use asyndgan_transport::{Error, Frame, Incoming, ServerLink, SiteLink, SiteRecords, run_server, run_site};
 use support::{PATIENT, StubServer, in_process, run, stub_site};
 
@@ -101,11 +101,11 @@ fn requests_and_responses_carry_a_run() {
             });
         }
         let mut link = RelayServer { inbox, mailboxes: Arc::clone(&mailboxes) };
-        let patience = Patience { absence: Duration::ZERO, ..PATIENT };
+        let timeouts = Timeouts { absence: Duration::ZERO, ..PATIENT };
         run_server(
             &run,
             2,
-            asyndgan_protocol::ServerPolicy::new(patience),
+            asyndgan_protocol::ServerPolicy::new(timeouts),
             &mut link,
             &mut work,
             &mut asyndgan_transport::ServerRecords::default(),

@@ -10,9 +10,9 @@ use std::{sync::mpsc, thread, time::Duration};
 
 use asyndgan::{Result, in_process::InProcess, task_file::TaskFile};
 use asyndgan_data::CaseSet;
-use asyndgan_protocol::{Patience, ServerPolicy, SiteId, SitePolicy};
+use asyndgan_protocol::{ServerPolicy, SiteId, SitePolicy, Timeouts};
 use asyndgan_training::{Pairs, ServerTrainer, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Error, Frame, Incoming, ServerLink, ServerNews, ServerRecords, SiteLink, SiteRecords, run_server, run_site};
+use asyndgan_transport::{Error, Frame, Incoming, ServerLink, ServerRecords, ServerRunEvent, SiteLink, SiteRecords, run_server, run_site};
 use tch::Device;
 
 struct ServerEnd {
@@ -87,9 +87,9 @@ fn main() -> Result<()> {
         }
         // Sites learn that the server has ended when its end of the carrier is gone.
         let mut server = server;
-        let policy = ServerPolicy::unrestricted(Patience { answer: Duration::from_mins(1), absence: Duration::ZERO });
+        let policy = ServerPolicy::unrestricted(Timeouts { answer: Duration::from_mins(1), absence: Duration::ZERO });
         run_server(&job.run, 2, policy, &mut server, &mut trainer, &mut ServerRecords::default(), |news, _, _| {
-            if let ServerNews::Round { rounds_done, .. } = news {
+            if let ServerRunEvent::Round { rounds_done, .. } = news {
                 println!("{rounds_done} of {} rounds", job.run.rounds);
             }
         })?;

@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use asyndgan_data::Preparation;
 use asyndgan_evaluator::{SegmenterTraining, segmenter_classes};
 use asyndgan_models::{
-    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, SegmenterConfig, Upsample, Variation, loss::Game,
+    AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample, loss,
 };
 use asyndgan_paper::{Arm, GanLoss, Run, Settings};
-use asyndgan_protocol::{Dtype, RunDescription, Symmetry, Waiting, Weighting};
+use asyndgan_protocol::{RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
 use asyndgan_training::{GanConfig, Precision, toy};
 
@@ -35,41 +35,45 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let condition_channels = i64::from(codes);
     let channels = condition_channels + image_channels;
     let (generator, discriminator) = if run.task().is_none() {
-        let generator = GeneratorConfig::Perceptron { condition_channels, image_channels, width, noise: 4 };
-        (generator, DiscriminatorConfig::Perceptron { channels, width: discriminator_width })
+        let generator = GeneratorConfig::Mlp { condition_channels, image_channels, width, noise: 4 };
+        (generator, DiscriminatorConfig::Mlp { channels, width: discriminator_width })
     } else {
         let upsample = if s.generator.resize_convolution { Upsample::Nearest } else { Upsample::Transposed };
-        let variation =
-            if s.generator.noise_code > 0 { Variation::EveryScale { code: s.generator.noise_code } } else { Variation::Dropout };
-        let guidance = if s.generator.guided { Guidance::EveryScale } else { Guidance::First };
-        let generator = ResNetConfig { condition_channels, image_channels, width, blocks, norm, upsample, variation, guidance };
+        let noise =
+            if s.generator.noise_code > 0 { NoiseInjection::MultiScale { code: s.generator.noise_code } } else { NoiseInjection::Dropout };
+        let conditioning = if s.generator.guided { Conditioning::Spade } else { Conditioning::Input };
+        let generator = ResNetConfig::new(condition_channels, image_channels).with(|network| {
+            network.width = width;
+            network.blocks = blocks;
+            network.norm = norm;
+            network.upsample = upsample;
+            network.noise = noise;
+            network.conditioning = conditioning;
+        });
         let (width, spectral) = (discriminator_width, s.discriminator.spectral_norm);
         let discriminator = match s.protocol.gan_loss {
-            GanLoss::Segmentation => DiscriminatorConfig::Segmenting { codes: condition_channels, image_channels, width, spectral },
+            GanLoss::Segmentation => DiscriminatorConfig::UNet { codes: condition_channels, image_channels, width, spectral },
             _ => DiscriminatorConfig::Patch { channels, width, norm, spectral },
         };
         (GeneratorConfig::ResNet(generator), discriminator)
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.optimiser.beta_1, beta_2: s.optimiser.beta_2 };
-    GanConfig {
-        generator,
-        discriminator,
-        generator_adam: adam(s.optimiser.generator_learning_rate),
-        discriminator_adam: adam(s.optimiser.discriminator_learning_rate),
-        images: run.task().map(|task| preparation(task, s).description()),
-        codes,
-        game: match s.protocol.gan_loss {
-            _ if arm == Arm::AsynDganOverlap => Game::Minimax,
-            GanLoss::CrossEntropy => Game::CrossEntropy,
-            GanLoss::Hinge => Game::Hinge,
-            GanLoss::LeastSquares => Game::LeastSquares,
-            GanLoss::Segmentation => Game::Segmentation,
-        },
-        augmentation: s.discriminator.augmentation,
-        average_decay: s.generator.average_decay,
-        site_code: s.generator.site_code,
-        precision: if s.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
-    }
+    GanConfig::new(generator, discriminator, codes).with(|config| {
+        config.generator_adam = adam(s.optimiser.generator_learning_rate);
+        config.discriminator_adam = adam(s.optimiser.discriminator_learning_rate);
+        config.images = run.task().map(|task| preparation(task, s).description());
+        config.gan_loss = match s.protocol.gan_loss {
+            _ if arm == Arm::AsynDganOverlap => loss::GanLoss::Minimax,
+            GanLoss::CrossEntropy => loss::GanLoss::CrossEntropy,
+            GanLoss::Hinge => loss::GanLoss::Hinge,
+            GanLoss::LeastSquares => loss::GanLoss::LeastSquares,
+            GanLoss::Segmentation => loss::GanLoss::Segmentation,
+        };
+        config.augmentation = s.discriminator.augmentation;
+        config.average_decay = s.generator.average_decay;
+        config.site_code = s.generator.site_code;
+        config.precision = if s.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 };
+    })
 }
 
 fn symmetry(run: &Run) -> Symmetry {
@@ -89,24 +93,19 @@ fn is_distributed(arm: Arm) -> bool {
 /// The run of one arm. A single GAN sees as many pairs per round as all sites together.
 pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDescription {
     let s = &run.settings;
-    RunDescription {
-        name: format!("{} {arm}", run.experiment.name()),
-        seed,
-        rounds: s.protocol.rounds,
-        batch: if is_distributed(arm) { s.protocol.batch } else { s.protocol.batch * sites },
-        channels: image_channels(run) as u32,
-        size: s.data.size as u32,
-        crop: s.data.crop as u32,
-        symmetry: symmetry(run),
-        weighting: if s.protocol.uniform_weights { Weighting::Uniform } else { Weighting::Proportional },
-        l1_weight: s.protocol.l1_weight,
-        checkpoint_every: s.protocol.checkpoint_every,
-        waiting: Waiting::All,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: s.compute.site_threads,
-        networks: gan(run, arm).description(),
-    }
+    RunDescription::new(format!("{} {arm}", run.experiment.name()), s.protocol.rounds).with(|described| {
+        described.seed = seed;
+        described.batch = if is_distributed(arm) { s.protocol.batch } else { s.protocol.batch * sites };
+        described.channels = image_channels(run) as u32;
+        described.size = s.data.size as u32;
+        described.crop = s.data.crop as u32;
+        described.symmetry = symmetry(run);
+        described.weighting = if s.protocol.uniform_weights { Weighting::Uniform } else { Weighting::Proportional };
+        described.l1_weight = s.protocol.l1_weight;
+        described.checkpoint_every = s.protocol.checkpoint_every;
+        described.site_threads = s.compute.site_threads;
+        described.networks = gan(run, arm).description();
+    })
 }
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.
@@ -121,20 +120,16 @@ pub(crate) fn task(run: &Run) -> Result<&Task> {
 
 pub(crate) fn segmenter(run: &Run) -> Result<SegmenterTraining> {
     let (s, task) = (&run.settings, task(run)?);
-    Ok(SegmenterTraining {
-        network: SegmenterConfig {
-            image_channels: image_channels(run),
-            classes: segmenter_classes(task),
-            width: s.segmenter.width,
-            depth: s.segmenter.depth,
-        },
-        steps: s.segmenter.steps,
-        batch: s.segmenter.batch,
-        crop: s.data.crop,
-        learning_rate: s.segmenter.learning_rate,
-        colour_jitter: s.segmenter.colour_jitter,
-        stain_jitter: if task.is_stained() { s.segmenter.stain_jitter } else { 0.0 },
-        quarter_turns: s.data.quarter_turns && s.data.flips,
-        flips: s.data.flips,
-    })
+    let network = SegmenterConfig::new(image_channels(run), segmenter_classes(task)).with(|network| {
+        (network.width, network.depth) = (s.segmenter.width, s.segmenter.depth);
+    });
+    Ok(SegmenterTraining::new(network, s.segmenter.steps).with(|training| {
+        training.batch = s.segmenter.batch;
+        training.crop = s.data.crop;
+        training.learning_rate = s.segmenter.learning_rate;
+        training.colour_jitter = s.segmenter.colour_jitter;
+        training.stain_jitter = if task.is_stained() { s.segmenter.stain_jitter } else { 0.0 };
+        training.quarter_turns = s.data.quarter_turns && s.data.flips;
+        training.flips = s.data.flips;
+    }))
 }

@@ -7,9 +7,9 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use asyndgan_training::ServerTrainer;
-use asyndgan_transport::ServerNews;
+use asyndgan_transport::ServerRunEvent;
 use prost::Message as _;
 
 /// Named values, one row per step.
@@ -23,7 +23,13 @@ pub(crate) struct Curves {
 impl Curves {
     /// Starts `NAME.csv` with the existing rows, and a new event file in `NAME-events`; event files of earlier starts
     /// are kept.
-    pub(crate) fn begin(folder: &Path, name: &str, step: &str, names: Vec<String>, rows: &[(u64, Vec<f32>)]) -> Result<Self> {
+    pub(crate) fn begin<E: Into<Error>>(
+        folder: &Path,
+        name: &str,
+        step: &str,
+        names: Vec<String>,
+        rows: impl IntoIterator<Item = Result<(u64, Vec<f32>), E>>,
+    ) -> Result<Self> {
         let path = folder.join(format!("{name}.csv"));
         let place = folder.join(format!("{name}-events"));
         let open = || -> std::io::Result<(fs::File, fs::File)> {
@@ -37,8 +43,9 @@ impl Curves {
         curves.record(&Event { wall_time: seconds(), step: 0, file_version: Some("brain.Event:2".into()), summary: None })?;
         let header = format!("{step},{}\n", curves.names.join(","));
         curves.write_csv(&header)?;
-        for (step, values) in rows {
-            curves.write_csv(&csv_row(*step, values))?;
+        for row in rows {
+            let (step, values) = row.map_err(Into::into)?;
+            curves.write_csv(&csv_row(step, &values))?;
         }
         Ok(curves)
     }
@@ -72,18 +79,17 @@ impl LossCurves {
     }
 
     /// Handles the start or resumption of a run, and every round.
-    pub(crate) fn hear(&mut self, news: &ServerNews, server: &ServerTrainer) -> Result<()> {
-        let answers = server.answers();
+    pub(crate) fn on_event(&mut self, news: &ServerRunEvent, server: &ServerTrainer) -> Result<()> {
         match news {
-            ServerNews::Begun { .. } => {
+            ServerRunEvent::Begun { .. } => {
                 let all = |site: usize| ["discriminator", "generator", "feedback_norm"].map(|value| format!("{value}/site-{site}"));
                 let names = (1..=server.sites() as usize).flat_map(all).collect();
-                let rows: Vec<(u64, Vec<f32>)> = (0..).zip(answers.iter().cloned()).collect();
-                self.curves = Some(Curves::begin(&self.place, "losses", "round", names, &rows)?);
+                let rows = (0..).zip(server.answers()?).map(|(round, row)| Ok::<_, Error>((round, row?)));
+                self.curves = Some(Curves::begin(&self.place, "losses", "round", names, rows)?);
             }
-            ServerNews::Round { .. } => {
-                if let (Some(curves), Some(last)) = (&mut self.curves, answers.last()) {
-                    curves.add(answers.len() as u64 - 1, last)?;
+            ServerRunEvent::Round { rounds_done, .. } => {
+                if let (Some(curves), Some(last)) = (&mut self.curves, server.last_answers()) {
+                    curves.add(rounds_done - 1, last)?;
                 }
             }
             _ => {}

@@ -6,16 +6,16 @@ use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 use anyhow::{Result, anyhow, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Run};
-use asyndgan_protocol::{Patience, RunDescription, ServerPolicy, SiteId, SitePolicy};
+use asyndgan_protocol::{RunDescription, ServerPolicy, SiteId, SitePolicy, Timeouts};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Ledger, MemorySiteLink, ServerNews, ServerRecords, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
 use crate::configure;
 
 /// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
 /// CPU. A lost site never returns: its thread has ended.
-const PATIENCE: Patience = Patience { answer: Duration::from_hours(1), absence: Duration::ZERO };
+const PATIENCE: Timeouts = Timeouts { answer: Duration::from_hours(1), absence: Duration::ZERO };
 
 /// Training with all sites in one process.
 ///
@@ -63,7 +63,11 @@ impl InProcess {
     ///
     /// # Errors
     /// If there is no site, the run describes other networks, or the server or a site fails.
-    pub fn train(&self, sites: Vec<Pairs>, mut observe: impl FnMut(u64, &ServerNews, &ServerTrainer)) -> Result<(ServerTrainer, Ledger)> {
+    pub fn train(
+        &self,
+        sites: Vec<Pairs>,
+        mut observe: impl FnMut(u64, &ServerRunEvent, &ServerTrainer),
+    ) -> Result<(ServerTrainer, Ledger)> {
         let count = sites.len() as u32;
         ensure!(count > 0, "a run needs at least one site");
         ensure!(self.networks.description() == self.run.networks, "the run describes other networks than those that are trained");
@@ -76,7 +80,7 @@ impl InProcess {
             set_threads(self.server_threads);
             let (policy, mut records) = (ServerPolicy::unrestricted(PATIENCE), ServerRecords::default());
             let served = run_server(&self.run, count, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
-                ServerNews::Begun { rounds_done } | ServerNews::Round { rounds_done, .. } => observe(rounds_done, &news, server),
+                ServerRunEvent::Begun { rounds_done } | ServerRunEvent::Round { rounds_done, .. } => observe(rounds_done, &news, server),
                 _ => {}
             });
             drop(link);

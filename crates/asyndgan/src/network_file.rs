@@ -6,12 +6,12 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::{Preparation, TestCase};
 use asyndgan_evaluator::{predict, segmenter_classes};
 use asyndgan_models::{
-    Generator, GeneratorConfig, Parameters, Segmenter, SegmenterConfig, Variation, read_about, read_tensors, write_described,
+    Generator, GeneratorConfig, NoiseInjection, Parameters, Segmenter, SegmenterConfig, read_metadata, read_tensors, write_with_metadata,
 };
 use asyndgan_paper::{Arm, Run};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{Absent, ImageKind, Task, UNMARKED};
-use asyndgan_training::{ServerTrainer, Wanted, synthesize};
+use asyndgan_training::{ServerTrainer, SynthesisRequest, synthesize};
 use ndarray::{Array2, Array3, ArrayView2};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
@@ -30,7 +30,7 @@ pub(crate) struct Scale {
 }
 
 impl Scale {
-    pub(crate) fn of(run: &Run) -> Self {
+    pub(crate) fn from_run(run: &Run) -> Self {
         let data = &run.settings.data;
         let is_pictures = run.task().is_some_and(|task| task.images == ImageKind::Pictures);
         Self { size: data.size, crop: data.crop, downsampling: if is_pictures { data.downsampling } else { 1 } }
@@ -73,10 +73,10 @@ enum Card {
 
 impl GeneratorCard {
     /// The card of a run's generator that was trained on `sites` sites; `None` for the toy, which has no images.
-    pub(crate) fn of(run: &Run, sites: u32) -> Option<Self> {
+    pub(crate) fn from_run(run: &Run, sites: u32) -> Option<Self> {
         Some(Self {
             task: run.task()?.clone(),
-            scale: Scale::of(run),
+            scale: Scale::from_run(run),
             network: configure::gan(run, Arm::AsynDgan).generator,
             sites: if run.settings.generator.site_code { sites } else { 0 },
             together: if run.settings.generator.batch_norm { run.settings.protocol.batch } else { 0 },
@@ -90,9 +90,9 @@ impl GeneratorCard {
 
 impl SegmenterCard {
     /// The card of a run's segmenter that was trained without some channels.
-    pub(crate) fn of(run: &Run, absent_channels: Vec<usize>) -> Result<Self> {
+    pub(crate) fn from_run(run: &Run, absent_channels: Vec<usize>) -> Result<Self> {
         let task = run.task().context("the toy has no segmenter")?.clone();
-        Ok(Self { task, scale: Scale::of(run), network: configure::segmenter(run)?.network, absent_channels })
+        Ok(Self { task, scale: Scale::from_run(run), network: configure::segmenter(run)?.network, absent_channels })
     }
 
     pub(crate) fn text(self) -> Result<String> {
@@ -179,7 +179,11 @@ impl GeneratorFile {
         let all = one.repeat([i64::from(count), 1, 1, 1]);
         // Under batch norm images share statistics: as many at once as in training.
         let together = self.card.together.max(1);
-        let wanted = Wanted { codes: &all, planes: self.card.task.codes(), sites: &sites, together, batches_before: 0 };
+        let wanted = SynthesisRequest::new(&all, self.card.task.codes()).with(|request| {
+            request.sites = &sites;
+            request.together = together;
+            request.batches_before = 0;
+        });
         let images = synthesize(&self.network, &wanted, seed, self.device, |_| ());
         let of = |k: u32| {
             let whole = image(&images.get(i64::from(k)));
@@ -194,11 +198,11 @@ impl GeneratorFile {
 /// # Errors
 /// For the toy, which makes no images, or if the file cannot be written.
 pub fn write_generator(path: &Path, run: &Run, server: &ServerTrainer) -> Result<()> {
-    let card = GeneratorCard::of(run, server.sites()).context("the toy makes no images")?;
+    let card = GeneratorCard::from_run(run, server.sites()).context("the toy makes no images")?;
     let weights = server.generator().parameters.named();
     let mut described = Generator::new(&card.network, Device::Cpu, &mut stream(0, Role::GeneratorWeights, 0, 0));
     described.parameters.load(&weights).context("the generator is not that of the run")?;
-    Ok(write_described(path, &weights, Some(card.text()?))?)
+    Ok(write_with_metadata(path, &weights, Some(card.text()?))?)
 }
 
 /// A segmenter from a file, with the task and the scale that it was trained for.
@@ -258,7 +262,8 @@ fn load(parameters: &mut Parameters, path: &Path) -> Result<()> {
 
 fn card(path: &Path) -> Result<Card> {
     let shown = path.display();
-    let text = read_about(path)?.with_context(|| format!("{shown} does not describe its network: use a file written by this program"))?;
+    let text =
+        read_metadata(path)?.with_context(|| format!("{shown} does not describe its network: use a file written by this program"))?;
     let card = match serde_json::from_str(&text) {
         Ok(card) => card,
         Err(error) => first_version(path, &text)?.with_context(|| format!("{shown} was written by a different version: {error}"))?,
@@ -271,9 +276,9 @@ fn card(path: &Path) -> Result<Card> {
     ensure!((1..=size).contains(&crop) && size <= 1 << 16 && downsampling > 0, "{shown} describes an invalid scale: {scale:?}");
     match &card {
         Card::Generator(GeneratorCard { network: GeneratorConfig::ResNet(network), .. }) => {
-            let code = match network.variation {
-                Variation::EveryScale { code } => code,
-                Variation::Dropout => 0,
+            let code = match network.noise {
+                NoiseInjection::MultiScale { code } => code,
+                NoiseInjection::Dropout => 0,
             };
             let fits = network.condition_channels == i64::from(task.codes()) && network.image_channels == task.channels.len() as i64;
             let is_sane = (1..=WIDTH_MAX).contains(&network.width) && network.blocks <= 64 && (0..=WIDTH_MAX).contains(&code);
@@ -293,11 +298,11 @@ fn card(path: &Path) -> Result<Card> {
 /// Maximum width of a network.
 const WIDTH_MAX: i64 = 1024;
 
-/// The first version described a network by a run on phantoms, whose tensors tell which network it is.
+/// The first version described a network by a run on phantoms, and the tensors show which network it is.
 fn first_version(path: &Path, text: &str) -> Result<Option<Card>> {
     let Ok(run) = serde_json::from_str::<Run>(text) else { return Ok(None) };
     run.check().with_context(|| format!("{} describes a run with invalid settings", path.display()))?;
-    let Some(generator) = GeneratorCard::of(&run, run.settings.data.sites) else {
+    let Some(generator) = GeneratorCard::from_run(&run, run.settings.data.sites) else {
         bail!("{} generates the values of the toy experiment, not images", path.display());
     };
     let tensors = read_tensors(path)?;
@@ -305,7 +310,7 @@ fn first_version(path: &Path, text: &str) -> Result<Option<Card>> {
     let card = if network.parameters.load(&tensors).is_ok() {
         Card::Generator(generator)
     } else {
-        Card::Segmenter(SegmenterCard::of(&run, Vec::new())?)
+        Card::Segmenter(SegmenterCard::from_run(&run, Vec::new())?)
     };
     Ok(Some(card))
 }

@@ -33,7 +33,7 @@ pub struct Plan {
 pub fn plan(dir: &Path, out: &Path, name: Option<&str>) -> Result<Plan> {
     ensure!(!out.exists(), "{} already exists: remove it, or choose another file with --out", out.display());
     let set = DataSet::find(dir)?;
-    let found = Fingerprint::of(&set)?;
+    let found = Fingerprint::measure(&set)?;
     let name = name.map_or_else(|| name_of(dir), str::to_owned);
     let text = proposal(&name, &set, &found, tch::Cuda::is_available());
     TaskFile::parse(&text)

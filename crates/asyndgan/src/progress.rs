@@ -33,7 +33,7 @@ pub fn suspend<T>(print: impl FnOnce() -> T) -> T {
 pub(crate) enum Progress {
     Hidden,
     Bar(ProgressBar),
-    Lines { total: u64, said: Option<Instant> },
+    Lines { total: u64, shown_at: Option<Instant> },
 }
 
 impl Progress {
@@ -42,7 +42,7 @@ impl Progress {
             return Self::Hidden;
         }
         if std::env::var("ASYNDGAN_PROGRESS").is_ok_and(|v| v == "lines") {
-            return Self::Lines { total, said: None };
+            return Self::Lines { total, shown_at: None };
         }
         Self::Bar(bar("{msg} [{bar:30}] {pos}/{len}, {eta} left", label, total))
     }
@@ -51,9 +51,9 @@ impl Progress {
         match self {
             Self::Hidden => {}
             Self::Bar(bar) => bar.set_position(done),
-            Self::Lines { total, said } => {
-                if done >= *total || said.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
-                    *said = Some(now());
+            Self::Lines { total, shown_at } => {
+                if done >= *total || shown_at.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
+                    *shown_at = Some(now());
                     let mut out = std::io::stdout().lock();
                     if writeln!(out, "progress {done} {total}").and_then(|()| out.flush()).is_err() {
                         // The runner is gone, and its next start will go on from the last checkpoint.

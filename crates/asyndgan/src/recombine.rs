@@ -84,7 +84,7 @@ mod tests {
     fn no_mask_leaves_whole() {
         for patients in [&["a", "b", "b"][..], &["a", "a", "b", "b"], &["a", "a", "a", "b", "b", "b", "c", "c", "c"]] {
             for seed in 0..300 {
-                // Each case is made of one code alone, so that every pixel tells where it came from.
+                // Each case is made of one code alone, so that every pixel shows where it came from.
                 let of = |code: u8| patients.get(usize::from(code.wrapping_sub(11)));
                 let cases: Vec<u8> = (11..).take(patients.len()).flat_map(|case| [case; 64]).collect();
                 let codes = Tensor::from_slice(&cases).view([patients.len() as i64, 1, 8, 8]);

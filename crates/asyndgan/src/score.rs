@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use asyndgan_metrics::{Confusion, Convention, Overlaps, Profile, Scores, score_masks};
+use asyndgan_metrics::{Confusion, Convention, ConventionName, Overlaps, Scores, score_masks};
 use rayon::prelude::*;
 
 pub use self::table::Report;
@@ -43,14 +43,14 @@ pub struct ScoreOptions {
     /// Ignore label of the ground truth: its voxels count as background in truth and prediction.
     pub ignore: Option<u32>,
     /// The convention where implementations of the metrics disagree.
-    pub convention: Profile,
+    pub convention: ConventionName,
     /// Tolerance of the normalised surface distance, in millimetres (pixels for pictures without a spacing).
     pub tolerance_mm: f64,
 }
 
 impl Default for ScoreOptions {
     fn default() -> Self {
-        Self { instances: false, ignore: None, convention: Profile::Standard, tolerance_mm: 1.0 }
+        Self { instances: false, ignore: None, convention: ConventionName::Standard, tolerance_mm: 1.0 }
     }
 }
 
@@ -77,7 +77,7 @@ pub fn score_folders(truth: &Path, prediction: &Path, options: &ScoreOptions) ->
         "{} different labels: if they are instance numbers, use --instances",
         classes.len()
     );
-    let convention = Convention::of(options.convention, "a file");
+    let convention = Convention::new(options.convention, "a file");
     let bar = Mutex::new((Progress::new("score", pairs.len() as u64), 0));
     let scored: Vec<(Vec<CaseRow>, Pooled)> = pairs
         .par_iter()
@@ -168,13 +168,13 @@ impl Scored {
             let (truth_mask, prediction_mask) = (truth.voxels.mapv(|l| l == class), prediction.voxels.mapv(|l| l == class));
             let scores = score_masks(truth_mask.view(), prediction_mask.view(), &truth.spacing_mm, tolerance_mm, convention);
             scored.rows.push((class.to_string(), scores));
-            scored.pooled.overlap.insert(class.to_string(), Confusion::of(truth_mask.view(), prediction_mask.view()));
+            scored.pooled.overlap.insert(class.to_string(), Confusion::new(truth_mask.view(), prediction_mask.view()));
         }
         scored
     }
 
     fn instances(truth: &Labels, prediction: &Labels, convention: &Convention) -> Self {
-        let overlaps = Overlaps::of(truth.voxels.view(), prediction.voxels.view());
+        let overlaps = Overlaps::new(truth.voxels.view(), prediction.voxels.view());
         let counts = (overlaps.aji(), overlaps.aji_plus(), overlaps.matching(0.5));
         Self {
             rows: vec![("instances".into(), overlaps.scores(convention))],
@@ -210,7 +210,7 @@ impl Pooled {
                 ("precision", n.precision()),
                 ("volume_similarity", n.volume_similarity()),
             ];
-            values.into_iter().map(|(name, value)| (name, convention.settle(value))).collect()
+            values.into_iter().map(|(name, value)| (name, convention.apply(value))).collect()
         };
         let mut values: BTreeMap<String, Scores> = self.overlap.iter().map(|(class, n)| (class.clone(), of_counts(n))).collect();
         if !self.instances.is_empty() {
@@ -219,7 +219,7 @@ impl Pooled {
             let matching: asyndgan_metrics::Matching = self.instances.iter().map(|i| i.2).sum();
             let all =
                 [("aji", aji.value()), ("aji_plus", aji_plus.value()), ("pq", matching.pq()), ("sq", matching.sq()), ("f1", matching.f1())];
-            values.insert("instances".into(), all.into_iter().map(|(name, value)| (name, convention.settle(value))).collect());
+            values.insert("instances".into(), all.into_iter().map(|(name, value)| (name, convention.apply(value))).collect());
         }
         values
     }

@@ -205,7 +205,7 @@ fn make(job: &Synthesis, generator: &GeneratorFile, conditions: &[Condition], [b
             condition: condition.codes.clone(),
         };
         let cases: Vec<Case> = images.into_iter().enumerate().map(case).collect();
-        let origin = CaseOrigin { images: Some(&described), ..CaseOrigin::default() };
+        let origin = CaseOrigin::default().with(|origin| origin.images = Some(&described));
         write_cases(&beside.join(format!("{i:06}.safetensors")), origin, &cases)?;
         bar.set(i as u64 + 1);
     }

@@ -4,7 +4,7 @@ use asyndgan_task::{IGNORED, LabelKind};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Slice};
 
 use super::Preparation;
-use crate::{Case, StainReference, Study, Windows, bilinear, mask, nearest, normalise::normalise, reinhard, window};
+use crate::{Case, StainReference, Study, Windows, mask, normalise::normalise, reinhard, resize_bilinear, resize_nearest, window};
 
 impl Preparation<'_> {
     pub(super) fn patches(&self, study: &Study) -> Vec<Case> {
@@ -24,9 +24,9 @@ impl Preparation<'_> {
         let (channels, rows, columns) = image.dim();
         let (height, width) = (rows / self.downsampling, columns / self.downsampling);
         let resized = if self.task.is_stained() {
-            bilinear(reinhard(image, &StainReference::HAEMATOXYLIN_EOSIN).view(), height, width)
+            resize_bilinear(reinhard(image, &StainReference::HAEMATOXYLIN_EOSIN).view(), height, width)
         } else {
-            bilinear(image, height, width)
+            resize_bilinear(image, height, width)
         };
         let mut scaled = Array3::zeros((channels, height, width));
         for (k, channel) in self.task.channels.iter().enumerate() {
@@ -39,7 +39,7 @@ impl Preparation<'_> {
     /// The codes of a picture's mask, downsampled; instances are separated where they touch.
     pub(super) fn picture_condition(&self, labels: ArrayView2<u32>) -> Array2<u8> {
         let (rows, columns) = labels.dim();
-        let labels = nearest(labels, rows / self.downsampling, columns / self.downsampling);
+        let labels = resize_nearest(labels, rows / self.downsampling, columns / self.downsampling);
         let codes = labels.mapv(|label| self.task.code_of(label).unwrap_or(IGNORED));
         if self.task.labels == LabelKind::Classes {
             return codes;

@@ -5,8 +5,9 @@ use ndarray::{Array2, Array3, Array4, ArrayView2, ArrayView4, Axis};
 
 use super::Preparation;
 use crate::{
-    Case, Placement, Study, TestCase, bilinear, mask, nearest,
+    Case, Placement, Study, TestCase, mask,
     normalise::{is_foreground, normalise},
+    resize_bilinear, resize_nearest,
 };
 
 impl Preparation<'_> {
@@ -48,9 +49,9 @@ impl Preparation<'_> {
     pub(super) fn slice_image(&self, scaled: &Array4<f32>, z: usize, spacing_mm: [f64; 3]) -> Array3<f32> {
         let (channels, _, rows, columns) = scaled.dim();
         let content = self.placement(rows, columns, spacing_mm);
-        let resized = bilinear(scaled.index_axis(Axis(1), z), content.rows, content.columns);
+        let resized = resize_bilinear(scaled.index_axis(Axis(1), z), content.rows, content.columns);
         let mut image = Array3::from_elem((channels, self.size, self.size), -1.0);
-        content.of_mut(image.view_mut()).assign(&resized);
+        content.view_mut_of(image.view_mut()).assign(&resized);
         image
     }
 
@@ -70,9 +71,9 @@ impl Preparation<'_> {
     pub(super) fn slice_condition(&self, codes: ArrayView2<u8>, inside: Option<ArrayView2<bool>>, spacing_mm: [f64; 3]) -> Array2<u8> {
         let (rows, columns) = codes.dim();
         let content = self.placement(rows, columns, spacing_mm);
-        let mut resized = nearest(codes, content.rows, content.columns);
+        let mut resized = resize_nearest(codes, content.rows, content.columns);
         if let (Some(inside), Some(code)) = (inside, self.task.outline_code()) {
-            let outline = mask::contour(mask::filled(nearest(inside, content.rows, content.columns).view()).view());
+            let outline = mask::contour(mask::fill_holes(resize_nearest(inside, content.rows, content.columns).view()).view());
             resized.zip_mut_with(&outline, |found, &on| {
                 if *found == 0 && on {
                     *found = code;
@@ -80,7 +81,7 @@ impl Preparation<'_> {
             });
         }
         let mut condition = Array2::zeros((self.size, self.size));
-        content.of_mut(condition.view_mut()).assign(&resized);
+        content.view_mut_of(condition.view_mut()).assign(&resized);
         condition
     }
 }

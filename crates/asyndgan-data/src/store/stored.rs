@@ -36,7 +36,7 @@ pub(super) struct Name {
 
 impl Name {
     /// A line has the case's name and, behind a tab, the patient's.
-    fn of(line: &str) -> Self {
+    fn parse(line: &str) -> Self {
         let (id, patient) = line.rsplit_once('\t').unwrap_or((line, ""));
         Self { id: id.into(), patient: Some(patient.into()).filter(|p: &String| !p.is_empty()) }
     }
@@ -66,7 +66,7 @@ impl Stored {
             ));
         }
         let ids = metadata.metadata().as_ref().and_then(|m| m.get("ids")).ok_or_else(|| Error::unreadable(path, "it lists no cases"))?;
-        let names = ids.lines().map(Name::of).collect();
+        let names = ids.lines().map(Name::parse).collect();
         let indices = |note: &str| -> Result<Vec<usize>, Error> {
             let text = metadata.metadata().as_ref().and_then(|notes| notes.get(note));
             let indices = text.map(|text| serde_json::from_str(text)).transpose().map_err(|e| Error::unreadable(path, e))?;

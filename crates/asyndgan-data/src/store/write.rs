@@ -12,6 +12,7 @@ use crate::{Case, Error, Placement, TestCase};
 
 /// Origin and description of the cases of one file.
 #[derive(Debug, Clone, Copy, Default)]
+#[non_exhaustive]
 pub struct CaseOrigin<'a> {
     /// The patient of all cases; none for synthetic cases.
     pub patient: Option<&'a str>,
@@ -21,6 +22,15 @@ pub struct CaseOrigin<'a> {
     pub absent_channels: &'a [usize],
     /// Indices of the classes that the site does not mark.
     pub absent_classes: &'a [usize],
+}
+
+impl CaseOrigin<'_> {
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
 }
 
 /// Atomically writes cases of the same shape to one safetensors file (`images`, `conditions`).

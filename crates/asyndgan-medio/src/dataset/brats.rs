@@ -36,7 +36,7 @@ pub(super) fn fits(folder: &Path) -> Result<bool, Error> {
 
 /// A volume that no case uses, in a folder without any case.
 pub(super) fn unused_volume(folder: &Path) -> Result<Option<SkippedFile>, Error> {
-    let is_volume = |p: &SkippedFile| p.is_problem && Format::of(&p.path).is_some_and(Format::is_volume);
+    let is_volume = |p: &SkippedFile| p.is_problem && Format::from_path(&p.path).is_some_and(Format::is_volume);
     Ok(look(folder)?.skipped.into_iter().find(is_volume))
 }
 
@@ -148,7 +148,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
         found.cases.push(parts.case(folder, id));
     }
     found.skipped.extend(others.iter().map(|path| {
-        let is_volume = Format::of(path).is_some_and(Format::is_volume);
+        let is_volume = Format::from_path(path).is_some_and(Format::is_volume);
         if is_volume && of_case {
             return SkippedFile::note(path, "its name is neither that of a BraTS modality nor that of a BraTS segmentation");
         }
@@ -159,14 +159,14 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
 
 /// A file's case, and the modality that it holds, or none for the segmentation.
 fn place(path: &Path) -> Option<(String, Option<usize>)> {
-    let stem = Format::stem(path).filter(|_| Format::of(path).is_some_and(Format::is_volume))?;
+    let stem = Format::stem(path).filter(|_| Format::from_path(path).is_some_and(Format::is_volume))?;
     let modality = (0..MODALITIES.len()).find_map(|k| Some((MODALITIES[k].1.iter().find_map(|suffix| without(&stem, suffix))?, Some(k))));
     let (case, place) = modality.or_else(|| Some((SEGMENTATION.iter().find_map(|suffix| without(&stem, suffix))?, None)))?;
     Some((case.to_owned(), place))
 }
 
 fn may_be_segmentation(path: &Path) -> bool {
-    Format::of(path).is_some_and(Format::is_volume)
+    Format::from_path(path).is_some_and(Format::is_volume)
         && path.file_name().is_some_and(|n| n.to_string_lossy().to_ascii_lowercase().contains("seg"))
 }
 

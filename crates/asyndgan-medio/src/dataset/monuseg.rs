@@ -12,7 +12,7 @@ fn folder_named<'a>(entries: &'a [PathBuf], name: &str) -> Option<&'a PathBuf> {
 }
 
 fn is_picture(path: &Path) -> bool {
-    matches!(Format::of(path), Some(Format::Png | Format::Tiff)) && path.is_file()
+    matches!(Format::from_path(path), Some(Format::Png | Format::Tiff)) && path.is_file()
 }
 
 fn is_annotation(path: &Path) -> bool {

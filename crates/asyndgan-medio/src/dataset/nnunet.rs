@@ -192,7 +192,7 @@ impl Part<'_> {
 
     fn case(&self, id: String, found: &[PathBuf], has_second: bool) -> CaseFiles {
         let Self { folder, ending, images, labels, split, .. } = *self;
-        let is_picture = !has_second && found.len() == 1 && Format::of(&found[0]).is_some_and(|f| !f.is_volume());
+        let is_picture = !has_second && found.len() == 1 && Format::from_path(&found[0]).is_some_and(|f| !f.is_volume());
         let wanted = if is_picture { 1 } else { self.channels };
         let images: Vec<_> = (0..wanted).map(|k| folder.join(images).join(format!("{id}_{k:04}{ending}"))).collect();
         let mut missing: Vec<_> = images.iter().filter(|p| !p.is_file()).cloned().collect();

@@ -31,7 +31,7 @@ impl SkippedFile {
 
     /// A file that is not used. `reason` applies if its format is supported.
     pub(super) fn unused(path: &Path, reason: impl Into<String>) -> Self {
-        match Format::of(path) {
+        match Format::from_path(path) {
             Some(_) => Self::problem(path, reason),
             None if files::ends(path, &[".img", ".img.gz"]) => {
                 Self::problem(path, "it contains the voxels of a .hdr/.img pair, but its .hdr file is missing")

@@ -87,7 +87,7 @@ impl DataSet {
         let oriented = |channels: Vec<Volume>| channels.into_iter().map(|channel| channel.oriented(Orientation::LPS)).collect();
         let Some(labels_path) = &case.labels else { return Ok(Subject::Volume { channels: oriented(channels), labels: None }) };
         let image = &channels[0];
-        let labels = if Format::of(labels_path).is_some() {
+        let labels = if Format::from_path(labels_path).is_some() {
             read_labels(labels_path)?
         } else {
             let found = dicom::read_segmentation(labels_path, image)?;
@@ -131,7 +131,7 @@ fn one_grid(case: &CaseFiles) -> Result<(), Error> {
         return Ok(());
     }
     let grids = channels.iter().map(|path| read_grid(path)).collect::<Result<Vec<_>, _>>()?;
-    let labels = case.labels.as_deref().filter(|p| Format::of(p).is_some_and(Format::is_volume)).map(read_grid).transpose()?;
+    let labels = case.labels.as_deref().filter(|p| Format::from_path(p).is_some_and(Format::is_volume)).map(read_grid).transpose()?;
     let votes = |grid: &Grid| grids.iter().chain(&labels).filter(|other| grid.order_of(other).is_ok()).count();
     // The first of those that agree with most.
     let reference = (0..grids.len()).rev().max_by_key(|&n| votes(&grids[n])).unwrap_or(0);

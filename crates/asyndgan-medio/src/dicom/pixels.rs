@@ -32,7 +32,7 @@ pub(super) struct Pixels {
 
 impl Pixels {
     /// Reads the description of one grey channel.
-    pub(super) fn of(object: &Object) -> Result<Self, Error> {
+    pub(super) fn from_object(object: &Object) -> Result<Self, Error> {
         let (rows, columns) = object.grid()?;
         let frames = super::object::count(&object.inner, tags::NUMBER_OF_FRAMES).unwrap_or(1);
         let samples = object.count(tags::SAMPLES_PER_PIXEL, "SamplesPerPixel")?;

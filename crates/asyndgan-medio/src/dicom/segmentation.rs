@@ -121,7 +121,7 @@ impl Segmentation {
 
     /// The number of a segment in each pixel.
     fn fill_label_map(&mut self, object: &Object, slices: &[usize]) -> Result<(), Error> {
-        let (pixels, mut seen) = (Pixels::of(object)?, BTreeSet::new());
+        let (pixels, mut seen) = (Pixels::from_object(object)?, BTreeSet::new());
         if pixels.frames != slices.len() {
             return Err(object.wrong(format!("it describes {} frames but has {}", slices.len(), pixels.frames)));
         }

@@ -47,7 +47,7 @@ const ENHANCED: [&str; 4] = [
 /// another, off the line of the others, or after a gap; also for images other than CT and MR, and for an unsupported
 /// transfer syntax.
 pub fn read_series(folder: &Path) -> Result<Volume, Error> {
-    let Files { mut slices, folders, .. } = Files::of(folder)?;
+    let Files { mut slices, folders, .. } = Files::in_folder(folder)?;
     if slices.is_empty() {
         let looked_for = "DICOM files of one CT or MR series";
         return Err(folders.first().map_or(Error::Empty { path: folder.into(), looked_for }, |inside| {
@@ -81,7 +81,7 @@ pub fn read_series(folder: &Path) -> Result<Volume, Error> {
 /// # Errors
 /// As [`read_series`], for the files that have to be inspected.
 pub fn skipped(folder: &Path) -> Result<Vec<SkippedFile>, Error> {
-    let Files { mut skipped, folders, .. } = Files::of(folder)?;
+    let Files { mut skipped, folders, .. } = Files::in_folder(folder)?;
     skipped.extend(folders.iter().map(|path| SkippedFile::note(path, "subfolders of a series folder are not read")));
     Ok(skipped)
 }
@@ -95,7 +95,7 @@ struct Files {
 }
 
 impl Files {
-    fn of(folder: &Path) -> Result<Self, Error> {
+    fn in_folder(folder: &Path) -> Result<Self, Error> {
         let mut found = Self::default();
         for path in files::entries(folder)? {
             if fs::metadata(&path).map_err(Error::io(&path))?.is_dir() {
@@ -231,15 +231,18 @@ impl Slice {
                 return Err(object.unsupported(format!("it has {frames} frames but no positions for them; write one slice per file")));
             }
             let described = Described { object: &object, frame: None, shared: None };
-            return Ok(vec![Self::of(&object, &described, 0)?]);
+            return Ok(vec![Self::from_object(&object, &described, 0)?]);
         }
         let shared = item(&object.inner, tags::SHARED_FUNCTIONAL_GROUPS_SEQUENCE);
         let groups = groups.filter(|g| g.len() == frames);
         let groups = groups.ok_or_else(|| object.unsupported(format!("it does not describe the positions of its {frames} frames")))?;
-        (0..).zip(groups).map(|(n, frame)| Self::of(&object, &Described { object: &object, frame: Some(frame), shared }, n)).collect()
+        (0..)
+            .zip(groups)
+            .map(|(n, frame)| Self::from_object(&object, &Described { object: &object, frame: Some(frame), shared }, n))
+            .collect()
     }
 
-    fn of(object: &Rc<Object>, described: &Described, frame: usize) -> Result<Self, Error> {
+    fn from_object(object: &Rc<Object>, described: &Described, frame: usize) -> Result<Self, Error> {
         let measures = tags::PIXEL_MEASURES_SEQUENCE;
         let values = tags::PIXEL_VALUE_TRANSFORMATION_SEQUENCE;
         let apart = described.optional(measures, tags::SPACING_BETWEEN_SLICES, "SpacingBetweenSlices")?;
@@ -294,7 +297,7 @@ impl Slice {
     /// `[rows, columns]`.
     pub(super) fn pixels(&self) -> Result<Array2<f32>, Error> {
         let (object, scale, offset) = (&self.object, self.scale, self.offset);
-        let stored = Pixels::of(object)?.frame(object, self.frame)?;
+        let stored = Pixels::from_object(object)?.frame(object, self.frame)?;
         let values: Vec<f32> = stored.into_iter().map(|v| (v * scale + offset) as f32).collect();
         if values.iter().any(|v| !v.is_finite()) {
             return Err(object.unsupported(format!("its rescaled voxels are not finite: slope {scale}, intercept {offset}")));

@@ -102,10 +102,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::Patience;
+    use crate::Timeouts;
 
     fn policy() -> ServerPolicy {
-        ServerPolicy::new(Patience { answer: Duration::from_secs(1), absence: Duration::from_secs(1) })
+        ServerPolicy::new(Timeouts { answer: Duration::from_secs(1), absence: Duration::from_secs(1) })
     }
 
     fn norms(values: &[f64]) -> Vec<(SiteId, f64)> {

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// How long a server waits for sites.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct Timeouts {
     /// Timeout for the answer of a connected site, after which it is considered lost.
     pub answer: Duration,
     /// Timeout for the return of a lost site that the run needs, after which the run ends. Zero means at once.
@@ -30,7 +30,7 @@ pub enum LostState {
 #[non_exhaustive]
 pub struct ServerPolicy {
     /// How long it waits for sites.
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     /// Maximum number of cases that one site may claim.
     pub cases_max: u32,
     /// Maximum bytes of one site's masks after decompression.
@@ -51,9 +51,9 @@ pub struct ServerPolicy {
 
 impl ServerPolicy {
     /// The default limits for a run across hospitals.
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(timeouts: Timeouts) -> Self {
         Self {
-            patience,
+            timeouts,
             cases_max: 100_000,
             condition_bytes_max: 256 << 20,
             weight_ratio_max: 10.0,
@@ -65,14 +65,14 @@ impl ServerPolicy {
     }
 
     /// Trusts all sites: for runs in one process.
-    pub fn unrestricted(patience: Patience) -> Self {
+    pub fn unrestricted(timeouts: Timeouts) -> Self {
         Self {
             cases_max: u32::MAX,
             condition_bytes_max: u64::MAX,
             weight_ratio_max: f64::INFINITY,
             feedback_ratio_max: f64::INFINITY,
             rollbacks_max: u32::MAX,
-            ..Self::new(patience)
+            ..Self::new(timeouts)
         }
     }
 }

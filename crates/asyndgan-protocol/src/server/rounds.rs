@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CHECKPOINTS_KEPT, LostState, Server, ServerAction, State, feedback::Verdict};
 use crate::{
     Contribution, Draw, Error, Message, Payload, SiteId, Waiting,
-    seat::{Answer, Seat, Task},
+    peer::{Answer, Peer, Task},
 };
 
 impl Server {
@@ -15,13 +15,17 @@ impl Server {
             State::Gathering => {
                 let enough = self.has_quorum();
                 self.since = self.since.filter(|_| enough).or_else(|| enough.then_some(now));
-                if enough && (self.begun || self.everybody_is_here() || self.is_past_deadline(now)) {
+                if enough && (self.all_joined() || self.is_past_deadline(now)) {
                     self.since = None;
-                    if self.begun { self.next_round() } else { self.begin(now) }
+                    self.begin(now);
                 }
             }
+            State::Paused if self.has_quorum() => {
+                self.since = None;
+                self.next_round();
+            }
             State::Collecting if self.is_complete(now) => self.update(now),
-            State::Collecting if self.somebody_is_idle() && self.asks_latecomers(now) => self.next_round(),
+            State::Collecting if self.any_idle() && self.asks_latecomers(now) => self.next_round(),
             _ => {}
         }
     }
@@ -33,16 +37,16 @@ impl Server {
             // They would have to be waited for: only if those who were asked are too few, or too slow.
             Waiting::Quorum { .. } => {
                 let in_time = !self.is_past_deadline(now);
-                let counts = |seat: &&Seat| seat.answer.is_some() || in_time && seat.is_here() && self.is_awaited(seat);
-                self.seats.iter().filter(counts).count() < self.needed()
+                let counts = |peer: &&Peer| peer.answer.is_some() || in_time && peer.has_joined() && self.is_awaited(peer);
+                self.peers.iter().filter(counts).count() < self.needed()
             }
             Waiting::Staleness { .. } => true,
         }
     }
 
     /// Whether a round waits for this site's answer.
-    fn is_awaited(&self, seat: &Seat) -> bool {
-        seat.task.as_ref().is_some_and(|task| match self.run.waiting {
+    fn is_awaited(&self, peer: &Peer) -> bool {
+        peer.task.as_ref().is_some_and(|task| match self.run.waiting {
             Waiting::All => true,
             // An answer to an earlier round does not count.
             Waiting::Quorum { .. } => task.round == self.round,
@@ -50,52 +54,52 @@ impl Server {
         })
     }
 
-    fn somebody_is_idle(&self) -> bool {
-        self.seats.iter().any(Seat::is_idle)
+    fn any_idle(&self) -> bool {
+        self.peers.iter().any(Peer::is_idle)
     }
 
     /// When the server must act even if no message arrives.
     pub(super) fn deadline_due(&self) -> Option<Duration> {
-        let awaited = self.has_quorum() || self.state == State::Collecting && self.somebody_is_idle();
-        self.since.filter(|_| awaited).zip(self.deadline()).map(|(since, deadline)| since + deadline)
+        let awaited = self.has_quorum() || self.state == State::Collecting && self.any_idle();
+        self.since.filter(|_| awaited).zip(self.deadline()).map(|(since, deadline)| since.saturating_add(deadline))
     }
 
     pub(super) fn needed(&self) -> usize {
-        self.run.waiting.needed(self.seats.len() as u32) as usize
+        self.run.waiting.needed(self.peers.len() as u32) as usize
     }
 
-    fn everybody_is_here(&self) -> bool {
-        self.seats.iter().all(Seat::is_here)
+    fn all_joined(&self) -> bool {
+        self.peers.iter().all(Peer::has_joined)
     }
 
     fn deadline(&self) -> Option<Duration> {
         match self.run.waiting {
             Waiting::Quorum { deadline_ms, .. } => Some(Duration::from_millis(deadline_ms)),
             // Late sites are let in at any time.
-            Waiting::Staleness { .. } if self.state == State::Gathering => Some(Duration::ZERO),
+            Waiting::Staleness { .. } if matches!(self.state, State::Gathering | State::Paused) => Some(Duration::ZERO),
             Waiting::Staleness { .. } | Waiting::All => None,
         }
     }
 
     fn is_past_deadline(&self, now: Duration) -> bool {
-        self.since.zip(self.deadline()).is_some_and(|(since, deadline)| now >= since + deadline)
+        self.since.zip(self.deadline()).is_some_and(|(since, deadline)| now >= since.saturating_add(deadline))
     }
 
-    /// Whether enough sites are here (gathering), or have answered (collecting).
+    /// Whether enough sites have joined (gathering), can work (paused), or have answered (collecting).
     fn has_quorum(&self) -> bool {
         let needed = self.needed();
-        let count = |what: fn(&Seat) -> bool| self.seats.iter().filter(|s| what(s)).count();
+        let count = |what: fn(&Peer) -> bool| self.peers.iter().filter(|s| what(s)).count();
         match (self.state, self.run.waiting) {
-            (State::Gathering, Waiting::Quorum { .. }) if self.begun => count(Seat::is_idle) >= needed,
-            (State::Gathering, _) if self.begun => count(Seat::is_here) >= needed && count(Seat::is_idle) > 0,
-            (State::Gathering, _) => count(Seat::is_here) >= needed,
+            (State::Gathering, _) => count(Peer::has_joined) >= needed,
+            (State::Paused, Waiting::Quorum { .. }) => count(Peer::is_idle) >= needed,
+            (State::Paused, _) => count(Peer::has_joined) >= needed && count(Peer::is_idle) > 0,
             (State::Collecting, _) => count(|s| s.answer.is_some()) >= needed,
             _ => false,
         }
     }
 
     fn is_complete(&self, now: Duration) -> bool {
-        let all_answered = !self.seats.iter().any(|seat| self.is_awaited(seat));
+        let all_answered = !self.peers.iter().any(|peer| self.is_awaited(peer));
         self.has_quorum() && (all_answered || matches!(self.run.waiting, Waiting::Quorum { .. }) && self.is_past_deadline(now))
     }
 
@@ -103,17 +107,17 @@ impl Server {
     /// [`ServerPolicy::lost_state`](super::ServerPolicy::lost_state).
     fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
-        let all_hold = |round: &u64| self.seats.iter().all(|s| s.holds(*round));
+        let all_hold = |round: &u64| self.peers.iter().all(|s| s.holds(*round));
         let latest = self.checkpoints.last().copied().unwrap_or(0);
         self.round = match self.policy.lost_state {
             LostState::RollBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
             _ => latest,
         };
         let round = self.round;
-        let here: Vec<SiteId> = self.sites().filter(|s| s.1.is_here()).map(|s| s.0).collect();
+        let here: Vec<SiteId> = self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect();
         let lost = |site: &SiteId| {
-            let seat = self.seat(*site);
-            !seat.holds(round) && (paper_policy || seat.nearest(round) == 0 && seat.returned)
+            let peer = self.peer(*site);
+            !peer.holds(round) && (paper_policy || peer.nearest(round) == 0 && peer.returned)
         };
         let lost: Vec<SiteId> = here.iter().copied().filter(lost).collect();
         if !lost.is_empty() && self.policy.lost_state == LostState::Wait {
@@ -123,9 +127,8 @@ impl Server {
             return;
         }
         self.state = State::Beginning;
-        self.begun = true;
         for site in here {
-            let restored = self.seat(site).nearest(round);
+            let restored = self.peer(site).nearest(round);
             if lost.contains(&site) {
                 self.actions.push_back(ServerAction::StateLost { site, round, restored });
             }
@@ -137,17 +140,17 @@ impl Server {
     pub(super) fn next_round(&mut self) {
         if self.round >= self.run.rounds {
             self.state = State::Finished;
-            for site in self.sites().filter(|s| s.1.is_here()).map(|s| s.0).collect::<Vec<_>>() {
+            for site in self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect::<Vec<_>>() {
                 self.finish(site);
             }
             self.actions.push_back(ServerAction::Finished);
             return;
         }
-        self.draws = self.draws_of(self.round, |seat| self.run.waiting == Waiting::All || seat.is_idle());
+        self.draws = self.draws_of(self.round, |peer| self.run.waiting == Waiting::All || peer.is_idle());
         if self.draws.is_empty() {
             // Under bounded staleness late answers may be all that there is, or will be.
             let late_count = matches!(self.run.waiting, Waiting::Staleness { .. });
-            self.state = if late_count { State::Collecting } else { State::Gathering };
+            self.state = if late_count { State::Collecting } else { State::Paused };
             self.since = None;
             return;
         }
@@ -156,12 +159,12 @@ impl Server {
     }
 
     pub(super) fn finish(&mut self, site: SiteId) {
-        self.seat_mut(site).told = true;
+        self.peer_mut(site).notified = true;
         self.send(site, Message::Finish);
     }
 
-    fn draws_of(&self, round: u64, takes_part: impl Fn(&Seat) -> bool) -> Vec<Draw> {
-        let draw = |(site, seat): (SiteId, &Seat)| Some(self.run.draw(site, round, seat.summary.as_ref()?));
+    fn draws_of(&self, round: u64, takes_part: impl Fn(&Peer) -> bool) -> Vec<Draw> {
+        let draw = |(site, peer): (SiteId, &Peer)| Some(self.run.draw(site, round, peer.summary.as_ref()?));
         self.sites().filter(|s| takes_part(s.1)).filter_map(draw).collect()
     }
 
@@ -169,12 +172,12 @@ impl Server {
         self.state = State::Collecting;
         self.since.get_or_insert(now);
         for (draw, synthetic) in std::mem::take(&mut self.draws).into_iter().zip(synthetic) {
-            let (site, here) = (draw.site, self.seat(draw.site).is_here());
+            let (site, here) = (draw.site, self.peer(draw.site).has_joined());
             if !here && self.run.waiting != Waiting::All {
                 continue;
             }
             let synthetic = synthetic.packed();
-            self.seat_mut(site).task = Some(Task { round: self.round, since: now, synthetic: synthetic.clone() });
+            self.peer_mut(site).task = Some(Task { round: self.round, since: now, synthetic: synthetic.clone() });
             if here {
                 self.send_round(site, self.round, synthetic);
             }
@@ -186,7 +189,7 @@ impl Server {
     }
 
     pub(super) fn send_round(&mut self, site: SiteId, round: u64, synthetic: Payload) {
-        let Draw { cases, augmentations, .. } = self.run.draw(site, round, self.seat(site).summary.as_ref().expect("joined"));
+        let Draw { cases, augmentations, .. } = self.run.draw(site, round, self.peer(site).summary.as_ref().expect("joined"));
         self.send(site, Message::Round { attempt: self.attempt, round, cases, augmentations, synthetic });
     }
 
@@ -195,10 +198,10 @@ impl Server {
         self.since = None;
         let round = self.round;
         let answered: Vec<SiteId> = self.sites().filter(|s| s.1.answer.is_some()).map(|s| s.0).collect();
-        let cases = |site: &SiteId| self.seat(*site).summary.as_ref().map_or(0, |s| s.cases);
+        let cases = |site: &SiteId| self.peer(*site).summary.as_ref().map_or(0, |s| s.cases);
         let weights = self.run.weighting.weights(&answered.iter().map(cases).collect::<Vec<_>>());
         let weights = capped(weights, self.policy.weight_ratio_max);
-        let norm = |site: &SiteId| (*site, self.seat(*site).answer.as_ref().map_or(0.0, |answer| answer.feedback.norm()));
+        let norm = |site: &SiteId| (*site, self.peer(*site).answer.as_ref().map_or(0.0, |answer| answer.feedback.norm()));
         // As they are kept in a checkpoint: a restarted server must scale the same.
         let norms: Vec<(SiteId, f64)> = answered.iter().map(norm).map(|(site, norm)| (site, f64::from(norm as f32))).collect();
         let verdicts = if self.policy.feedback_ratio_max.is_finite() {
@@ -208,8 +211,8 @@ impl Server {
         };
         let mut contributions = Vec::new();
         for (((site, norm), weight), verdict) in norms.into_iter().zip(weights).zip(verdicts) {
-            let Some(Answer { round, feedback, losses }) = self.seat_mut(site).answer.take() else { continue };
-            let draw = self.run.draw(site, round, self.seat(site).summary.as_ref().expect("joined"));
+            let Some(Answer { round, feedback, losses }) = self.peer_mut(site).answer.take() else { continue };
+            let draw = self.run.draw(site, round, self.peer(site).summary.as_ref().expect("joined"));
             contributions.push(Contribution { round, draw, weight, feedback, norm, scale: verdict.scale, losses });
             if verdict.dismissed {
                 let strikes = self.policy.feedback_strikes_max;

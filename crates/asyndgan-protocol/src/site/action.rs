@@ -14,8 +14,8 @@ pub enum SiteEvent {
     },
     /// [`SiteAction::Consent`] is done: the hospital agrees to take part.
     Consented,
-    /// [`SiteAction::Recall`] is done.
-    Recalled {
+    /// [`SiteAction::LoadState`] is done.
+    StateLoaded {
         /// Rounds with a checkpoint, ascending.
         checkpoints: Vec<u64>,
         /// Condition codes of every case, if requested.
@@ -56,8 +56,8 @@ pub enum SiteAction {
         /// The description.
         run: RunDescription,
     },
-    /// The site takes part: look for the run's checkpoints; then [`SiteEvent::Recalled`].
-    Recall {
+    /// The site takes part: look for the run's checkpoints; then [`SiteEvent::StateLoaded`].
+    LoadState {
         /// The site's place in the run.
         site: SiteId,
         /// The accepted description.

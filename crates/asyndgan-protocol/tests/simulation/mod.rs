@@ -10,32 +10,22 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, Dtype, Error, History, Message, Patience, Payload, RunDescription, Server, ServerAction, ServerEvent, ServerPolicy, Site,
-    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Waiting, Weighting,
+    Contribution, Dtype, Error, History, Message, Payload, RunDescription, Server, ServerAction, ServerEvent, ServerPolicy, Site,
+    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Timeouts, Waiting,
 };
 
 pub mod schedule;
 pub mod work;
 
 pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
-    RunDescription {
-        name: "simulation".into(),
-        seed: 3,
-        rounds,
-        batch: 1,
-        channels: 1,
-        size: 3,
-        crop: 2,
-        symmetry: Symmetry::Turns,
-        weighting: Weighting::Proportional,
-        l1_weight: 0.0,
-        checkpoint_every: 3,
-        waiting,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: 1,
-        networks: String::new(),
-    }
+    RunDescription::new("simulation", rounds).with(|run| {
+        run.seed = 3;
+        run.size = 3;
+        run.crop = 2;
+        run.symmetry = Symmetry::Turns;
+        run.checkpoint_every = 3;
+        run.waiting = waiting;
+    })
 }
 
 pub fn codes(site: usize, cases: u32) -> Payload {
@@ -114,10 +104,10 @@ pub struct World {
 impl World {
     pub fn new(run: RunDescription, cases: &[u32]) -> Self {
         let strict = run.waiting == Waiting::All;
-        let patience = Patience { answer: Duration::from_hours(1), absence: Duration::from_hours(1000) };
+        let timeouts = Timeouts { answer: Duration::from_hours(1), absence: Duration::from_hours(1000) };
         let mut world = Self {
             run,
-            policy: ServerPolicy::unrestricted(patience),
+            policy: ServerPolicy::unrestricted(timeouts),
             strict,
             sites: cases.iter().map(|_| None).collect(),
             cases: cases.into(),
@@ -152,7 +142,7 @@ impl World {
     pub fn start_site(&mut self, i: usize) {
         self.sites[i] = Some(SimSite {
             machine: Site::new(SiteSetup {
-                policy: SitePolicy { repeated_rounds_max: if self.strict { 0 } else { u64::MAX }, ..SitePolicy::unrestricted() },
+                policy: SitePolicy::unrestricted().with(|policy| policy.repeated_rounds_max = if self.strict { 0 } else { u64::MAX }),
                 summary: summary(i, self.cases[i]),
                 randomness: SiteRandomness::Secret(SiteSecret::new([i as u8; 32])),
                 history: History::new((0..self.cases[i]).collect()),

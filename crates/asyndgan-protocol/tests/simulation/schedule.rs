@@ -54,7 +54,7 @@ impl World {
             match rng.random_range(0..4_u32) {
                 0 if self.generator.is_none() => self.kill_server(),
                 1 => self.kill_site(i),
-                2 => self.let_time_pass(self.policy.patience.answer * 2),
+                2 => self.let_time_pass(self.policy.timeouts.answer * 2),
                 _ => self.cut(i),
             }
         }

@@ -1,4 +1,4 @@
-//! What the server and a site are told to do, and what comes of it.
+//! Actions of the server and the sites, and their results.
 
 use asyndgan_protocol::{
     CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Message, Payload, ServerAction, ServerEvent, SiteAction,
@@ -19,7 +19,7 @@ fn hash(parts: &[u64]) -> u64 {
 
 pub fn learning() -> Learning {
     Learning {
-        family: DiscriminatorFamily::Segmenting,
+        family: DiscriminatorFamily::UNet,
         width: 8,
         spectral_norm: false,
         learning_rate: 1e-3,
@@ -67,17 +67,19 @@ impl World {
                     }
                     self.dismissed.push((site, error));
                 }
-                ServerAction::Welcome { .. } | ServerAction::Prepare { .. } => {}
+                ServerAction::Joined { .. } | ServerAction::Prepare { .. } => {}
                 ServerAction::StateLost { site, round, restored } => self.lost.push((site, round, restored)),
-                ServerAction::Keep { site, summary, conditions } => {
+                ServerAction::StoreConditions { site, summary, conditions } => {
                     let sound = conditions.unpacked().is_ok_and(|c| c.sha256() == summary.conditions_sha256);
                     if sound {
                         self.keeps.push(site);
                         server.kept.insert(site, summary);
                         self.server_disk.1 = server.kept.clone();
                     }
-                    server.done =
-                        Some(ServerEvent::Kept { site, fault: (!sound).then(|| "masks that are not those of its summary".into()) });
+                    server.done = Some(ServerEvent::ConditionsStored {
+                        site,
+                        fault: (!sound).then(|| "masks that are not those of its summary".into()),
+                    });
                 }
                 ServerAction::Begin { rounds_done } => {
                     server.generator = if rounds_done == 0 { 1 } else { server.disk[&rounds_done] };
@@ -136,10 +138,10 @@ impl World {
                 }
                 SiteAction::Inspect { .. } => site.done = Some(SiteEvent::Inspected { learning: learning() }),
                 SiteAction::Consent { .. } => site.done = Some(SiteEvent::Consented),
-                SiteAction::Recall { conditions_wanted, .. } => {
+                SiteAction::LoadState { conditions_wanted, .. } => {
                     let checkpoints = site.disk.keys().copied().collect();
                     site.done =
-                        Some(SiteEvent::Recalled { checkpoints, conditions: conditions_wanted.then(|| codes(i, site.cases).packed()) });
+                        Some(SiteEvent::StateLoaded { checkpoints, conditions: conditions_wanted.then(|| codes(i, site.cases).packed()) });
                 }
                 SiteAction::Begin { rounds_done, .. } => {
                     site.discriminator = if rounds_done == 0 { i as u64 } else { site.disk[&rounds_done] };

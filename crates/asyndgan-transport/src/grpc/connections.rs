@@ -96,6 +96,11 @@ impl Connections {
         table.open.insert(number, Connection { network: network(address), name: None, joined: 0, _close: close });
         (Place { connections: Arc::clone(self), number }, closed)
     }
+
+    /// Closes all connections.
+    pub(super) fn close_all(&self) {
+        self.table().open.clear();
+    }
 }
 
 impl Place {

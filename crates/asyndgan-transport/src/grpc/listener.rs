@@ -16,10 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
 use super::connections::{Connections, Place};
-use crate::{
-    error::with_causes,
-    keys::{CertificateFacts, Tls},
-};
+use crate::keys::{CertificateFacts, Tls};
 
 /// How long a connection may take to present a certificate.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
@@ -83,18 +80,18 @@ impl AsyncWrite for PeerStream {
 /// Reports refused connections, with a limited rate.
 struct Refusals {
     notice: Notice,
-    unsaid: Mutex<(Option<Instant>, u64)>,
+    unreported: Mutex<(Option<Instant>, u64)>,
 }
 
 impl Refusals {
-    fn tell(&self, fact: &str) {
-        let mut unsaid = self.unsaid.lock().unwrap_or_else(PoisonError::into_inner);
-        if unsaid.0.is_some_and(|at| at.elapsed() < NOTICE_EVERY) {
-            unsaid.1 += 1;
+    fn report(&self, fact: &str) {
+        let mut unreported = self.unreported.lock().unwrap_or_else(PoisonError::into_inner);
+        if unreported.0.is_some_and(|at| at.elapsed() < NOTICE_EVERY) {
+            unreported.1 += 1;
             return;
         }
-        let more = std::mem::take(&mut unsaid.1);
-        unsaid.0 = Some(now());
+        let more = std::mem::take(&mut unreported.1);
+        unreported.0 = Some(now());
         let more = if more > 0 { format!(" (and {more} others since the last message)") } else { String::new() };
         (self.notice)(&format!("refused a connection: {fact}{more}"));
     }
@@ -113,38 +110,29 @@ pub(super) async fn accept(
     peers: mpsc::Sender<io::Result<PeerStream>>,
     notice: Notice,
 ) {
-    let refusals = Arc::new(Refusals { notice, unsaid: Mutex::new((None, 0)) });
+    let refusals = Arc::new(Refusals { notice, unreported: Mutex::new((None, 0)) });
     while !peers.is_closed() {
         let (tcp, address) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: they come back.
-                refusals.tell(&error.to_string());
+                refusals.report(&error.to_string());
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
         let (place, mut closed) = connections.enter(address.ip());
-        let config = {
-            let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = tls.refresh() {
-                (refusals.notice)(&format!(
-                    "cannot read the list of revoked certificates; the previous one stays in force: {}",
-                    with_causes(&error)
-                ));
-            }
-            tls.current()
-        };
+        let config = tls.lock().unwrap_or_else(PoisonError::into_inner).current();
         let (peers, refusals) = (peers.clone(), Arc::clone(&refusals));
         tokio::spawn(async move {
             let shaken = tokio::select! {
                 shaken = tokio::time::timeout(HANDSHAKE_MAX, handshake(config, tcp)) => shaken,
-                _ = &mut closed => return refusals.tell(&format!("{address}: too many connections without a certificate")),
+                _ = &mut closed => return refusals.report(&format!("{address}: too many connections without a certificate")),
             };
             let (stream, facts, certificate) = match shaken {
                 Ok(Ok(shaken)) => shaken,
-                Ok(Err(fact)) => return refusals.tell(&format!("{address}: {fact}")),
-                Err(_) => return refusals.tell(&format!("{address}: no certificate within the time limit")),
+                Ok(Err(fact)) => return refusals.report(&format!("{address}: {fact}")),
+                Err(_) => return refusals.report(&format!("{address}: no certificate within the time limit")),
             };
             place.identify(&facts.name);
             let place = Arc::new(place);
@@ -168,6 +156,6 @@ async fn handshake(
     tcp.set_nodelay(true).map_err(|e| e.to_string())?;
     let stream = TlsAcceptor::from(config).accept(tcp).await.map_err(|e| e.to_string())?;
     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first()).ok_or("no certificate")?;
-    let (facts, certificate) = (CertificateFacts::of(certificate)?, certificate.to_vec());
+    let (facts, certificate) = (CertificateFacts::from_der(certificate)?, certificate.to_vec());
     Ok((stream, facts, certificate))
 }

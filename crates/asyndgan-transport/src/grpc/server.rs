@@ -9,8 +9,9 @@ use std::{
 use asyndgan_protocol::{Message, RunDescription, SiteId};
 use bytes::Bytes;
 use tokio::{
-    runtime::Runtime,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
+    runtime::{Handle, Runtime},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::{AbortHandle, JoinHandle},
 };
 use tokio_stream::{
     Stream, StreamExt as _,
@@ -23,7 +24,7 @@ use super::{
     connections::Connections,
     listener::{Notice, Peer, accept},
     wire::{
-        Chunk, LookReply, LookRequest,
+        Chunk, PreflightReply, PreflightRequest,
         carrier_server::{Carrier, CarrierServer},
     },
 };
@@ -36,6 +37,7 @@ const REVOKED_EVERY: Duration = Duration::from_secs(2);
 
 /// The server's address, and the sites that it accepts.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct GrpcServer {
     /// The address to listen on; port 0 selects a free port.
     pub listen: SocketAddr,
@@ -49,6 +51,8 @@ pub struct GrpcServer {
     pub run: RunDescription,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
+    /// The tokio runtime on which the server runs. By default it starts its own, with two threads.
+    pub runtime: Option<Handle>,
 }
 
 /// The server's end of the network transport. Memory for incoming data: per site one incomplete and two complete frames
@@ -57,8 +61,42 @@ pub struct GrpcServerLink {
     inbox: blocking::Receiver<Arrival>,
     sessions: Vec<Option<Session>>,
     address: SocketAddr,
-    /// Dropping it ends all connections.
-    _runtime: Runtime,
+    tls: Arc<Mutex<Tls>>,
+    /// Ends with the link.
+    _background: Background,
+}
+
+/// Where the connections are served.
+struct Background {
+    /// The server's own runtime; none if it runs on the caller's.
+    own: Option<Runtime>,
+    tasks: Vec<AbortHandle>,
+    connections: Arc<Connections>,
+}
+
+impl Drop for Background {
+    /// Ends all connections.
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+        self.connections.close_all();
+        // Dropping a runtime waits for its threads, which is not allowed in async code.
+        if let (Ok(_), Some(own)) = (Handle::try_current(), self.own.take()) {
+            own.shutdown_background();
+        }
+    }
+}
+
+/// Whether a server can read its list of revoked certificates. While it cannot, no site may join.
+#[derive(Debug, Clone)]
+pub struct RevocationStatus {
+    tls: Arc<Mutex<Tls>>,
+}
+
+impl RevocationStatus {
+    /// Why the list cannot be read, if so.
+    pub fn unreadable(&self) -> Option<String> {
+        self.tls.lock().unwrap_or_else(PoisonError::into_inner).unreadable().map(str::to_owned)
+    }
 }
 
 impl std::fmt::Debug for GrpcServerLink {
@@ -77,16 +115,30 @@ struct Session {
 struct Arrival {
     site: SiteId,
     session: u64,
-    what: What,
+    kind: ArrivalKind,
 }
 
-enum What {
+enum ArrivalKind {
     Connected(mpsc::UnboundedSender<Result<Chunk, Status>>, Arc<Vec<u8>>),
     Frame(Frame, OwnedSemaphorePermit),
     Lost(String),
 }
 
 impl GrpcServer {
+    /// A server with keep-alive pings every 30 s. `sites` are the names of the sites in their certificates, in the order of the run;
+    /// `revoked` is the authority's list of revoked certificates.
+    pub fn new(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, sites: Vec<String>, run: RunDescription) -> Self {
+        let keep_alive = Duration::from_secs(30);
+        Self { listen, identity, revoked: revoked.into(), sites, run, keep_alive, runtime: None }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Starts listening. `notice` is called with messages about refused connections.
     ///
     /// # Errors
@@ -96,15 +148,21 @@ impl GrpcServer {
         let socket = TcpListener::bind(self.listen).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
+        let (own, runtime) = if let Some(handle) = self.runtime {
+            (None, handle)
+        } else {
+            let own = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(listen)?;
+            let handle = own.handle().clone();
+            (Some(own), handle)
+        };
         let tls = Arc::new(Mutex::new(Tls::new(self.identity, &self.revoked)?));
         let (inbox_of, inbox) = blocking::channel();
         let sessions = self.sites.iter().map(|_| None).collect();
-        let places = Arc::new(Places { sites: self.sites.iter().map(|_| Mutex::new(Place::default())).collect() });
-        let service = Service { names: self.sites, run: self.run, places: Arc::clone(&places), tls: Arc::clone(&tls), inbox: inbox_of };
+        let slots = Arc::new(SiteSlots { sites: self.sites.iter().map(|_| Mutex::new(SiteSlot::default())).collect() });
+        let service = Service { names: self.sites, run: self.run, slots: Arc::clone(&slots), tls: Arc::clone(&tls), inbox: inbox_of };
         let notice: Notice = Arc::new(notice);
         let (peers_of, peers) = mpsc::channel(16);
-        let connections = Connections::new(places.sites.len());
+        let connections = Connections::new(slots.sites.len());
         let router = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20)
@@ -112,14 +170,14 @@ impl GrpcServer {
             .max_concurrent_streams(4)
             .http2_keepalive_interval(Some(self.keep_alive))
             .http2_keepalive_timeout(Some(self.keep_alive));
-        runtime.spawn({
-            let (tls, notice) = (Arc::clone(&tls), Arc::clone(&notice));
+        let accepting = runtime.spawn({
+            let (tls, notice, connections) = (Arc::clone(&tls), Arc::clone(&notice), Arc::clone(&connections));
             async move {
                 let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
                 accept(listener, tls, connections, peers_of, notice).await;
             }
         });
-        runtime.spawn(async move {
+        let serving = runtime.spawn(async move {
             let (reporter, health) = tonic_health::server::health_reporter();
             reporter.set_serving::<CarrierServer<Service>>().await;
             let carrier = CarrierServer::new(service).max_decoding_message_size(CHUNK_BYTES_MAX + 1024);
@@ -127,13 +185,21 @@ impl GrpcServer {
             // It ends with the runtime.
             let _ = router.add_service(carrier).add_service(health).serve_with_incoming(ReceiverStream::new(peers)).await;
         });
-        runtime.spawn(async move {
-            loop {
-                tokio::time::sleep(REVOKED_EVERY).await;
-                places.cut_revoked(&tls, &notice);
+        let watching = runtime.spawn({
+            let tls = Arc::clone(&tls);
+            async move {
+                loop {
+                    tokio::time::sleep(REVOKED_EVERY).await;
+                    let (tls, notice, slots) = (Arc::clone(&tls), Arc::clone(&notice), Arc::clone(&slots));
+                    // The list is on a disk.
+                    if tokio::task::spawn_blocking(move || slots.close_revoked(&tls, &notice)).await.is_err() {
+                        return;
+                    }
+                }
             }
         });
-        Ok(GrpcServerLink { inbox, sessions, address, _runtime: runtime })
+        let tasks = [accepting, serving, watching].iter().map(JoinHandle::abort_handle).collect();
+        Ok(GrpcServerLink { inbox, sessions, address, tls, _background: Background { own, tasks, connections } })
     }
 }
 
@@ -143,22 +209,27 @@ impl GrpcServerLink {
         self.address
     }
 
+    /// A handle to watch the list of revoked certificates from another thread.
+    pub fn revocation_status(&self) -> RevocationStatus {
+        RevocationStatus { tls: Arc::clone(&self.tls) }
+    }
+
     fn taken(&mut self, arrival: Arrival) -> Option<(SiteId, Incoming)> {
-        let Arrival { site, session, what } = arrival;
-        let place = self.sessions.get_mut(site.0 as usize)?;
-        let current = place.as_ref().is_some_and(|s| s.number == session);
-        match what {
+        let Arrival { site, session, kind } = arrival;
+        let slot = self.sessions.get_mut(site.0 as usize)?;
+        let current = slot.as_ref().is_some_and(|s| s.number == session);
+        match kind {
             // A later one may have been quicker.
-            What::Connected(..) if place.as_ref().is_some_and(|s| s.number > session) => None,
-            What::Connected(outbox, certificate) => {
-                *place = Some(Session { number: session, certificate, outbox });
+            ArrivalKind::Connected(..) if slot.as_ref().is_some_and(|s| s.number > session) => None,
+            ArrivalKind::Connected(outbox, certificate) => {
+                *slot = Some(Session { number: session, certificate, outbox });
                 Some((site, Incoming::Connected))
             }
             // Of an earlier connection: nobody waits for it any more.
             _ if !current => None,
-            What::Frame(frame, _permit) => Some((site, Incoming::Frame(frame))),
-            What::Lost(reason) => {
-                *place = None;
+            ArrivalKind::Frame(frame, _permit) => Some((site, Incoming::Frame(frame))),
+            ArrivalKind::Lost(reason) => {
+                *slot = None;
                 Some((site, Incoming::Lost(reason)))
             }
         }
@@ -176,9 +247,9 @@ impl ServerLink for GrpcServerLink {
     }
 
     fn close(&mut self, site: SiteId) {
-        if let Some(place) = self.sessions.get_mut(site.0 as usize) {
+        if let Some(slot) = self.sessions.get_mut(site.0 as usize) {
             // The stream ends once all that was sent is out.
-            *place = None;
+            *slot = None;
         }
     }
 
@@ -206,18 +277,18 @@ fn now() -> std::time::Instant {
 }
 
 /// Who is connected for each site: at most one process.
-struct Places {
-    sites: Vec<Mutex<Place>>,
+struct SiteSlots {
+    sites: Vec<Mutex<SiteSlot>>,
 }
 
-struct Place {
+struct SiteSlot {
     sessions: u64,
     /// Whole frames that wait for the server, over all connections of the site.
     waiting: Arc<Semaphore>,
     present: Option<Present>,
 }
 
-impl Default for Place {
+impl Default for SiteSlot {
     fn default() -> Self {
         Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None }
     }
@@ -227,46 +298,57 @@ struct Present {
     session: u64,
     instance: String,
     serial: String,
-    cut: Arc<Notify>,
+    /// Closes the connection, with the reason.
+    close: Option<oneshot::Sender<&'static str>>,
 }
 
-impl Places {
-    fn of(&self, site: SiteId) -> std::sync::MutexGuard<'_, Place> {
+impl Present {
+    fn close(&mut self, reason: &'static str) {
+        // Its connection may have ended by itself.
+        let _ = self.close.take().map(|close| close.send(reason));
+    }
+}
+
+impl SiteSlots {
+    fn slot(&self, site: SiteId) -> std::sync::MutexGuard<'_, SiteSlot> {
         self.sites[site.0 as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives a new connection the site's place, unless another process holds it.
-    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, Arc<Notify>, Arc<Semaphore>), Status> {
-        let mut place = self.of(site);
-        if let Some(present) = &place.present {
+    /// Gives a new connection the site's slot, unless another process holds it.
+    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, oneshot::Receiver<&'static str>, Arc<Semaphore>), Status> {
+        let mut slot = self.slot(site);
+        if let Some(present) = &mut slot.present {
             if present.instance != instance {
                 return Err(Status::already_exists("another process with this site's certificate is connected; stop one of the two"));
             }
-            // The same process again: it knows better than we that the old connection is gone.
-            present.cut.notify_one();
+            // The same process has noticed first that the old connection is gone.
+            present.close("it reconnected");
         }
-        place.sessions += 1;
-        let (session, cut) = (place.sessions, Arc::new(Notify::new()));
-        place.present = Some(Present { session, instance: instance.into(), serial: serial.into(), cut: Arc::clone(&cut) });
-        Ok((session, cut, Arc::clone(&place.waiting)))
+        slot.sessions += 1;
+        let (session, (close, closed)) = (slot.sessions, oneshot::channel());
+        slot.present = Some(Present { session, instance: instance.into(), serial: serial.into(), close: Some(close) });
+        Ok((session, closed, Arc::clone(&slot.waiting)))
     }
 
     fn leave(&self, site: SiteId, session: u64) {
-        let mut place = self.of(site);
-        if place.present.as_ref().is_some_and(|p| p.session == session) {
-            place.present = None;
+        let mut slot = self.slot(site);
+        if slot.present.as_ref().is_some_and(|p| p.session == session) {
+            slot.present = None;
         }
     }
 
-    fn cut_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
+    fn close_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
         let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
         if let Err(error) = tls.refresh() {
-            notice(&format!("cannot read the list of revoked certificates; the previous one stays in force: {}", with_causes(&error)));
+            notice(&format!(
+                "cannot read the list of revoked certificates: the previous one stays in force, and no site may join until it can be read: {}",
+                with_causes(&error)
+            ));
         }
-        for place in &self.sites {
-            let place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(present) = place.present.as_ref().filter(|p| tls.is_revoked(&p.serial)) {
-                present.cut.notify_one();
+        for slot in &self.sites {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(present) = slot.present.as_mut().filter(|p| tls.is_revoked(&p.serial)) {
+                present.close("its certificate was revoked");
             }
         }
     }
@@ -275,7 +357,7 @@ impl Places {
 struct Service {
     names: Vec<String>,
     run: RunDescription,
-    places: Arc<Places>,
+    slots: Arc<SiteSlots>,
     tls: Arc<Mutex<Tls>>,
     inbox: blocking::Sender<Arrival>,
 }
@@ -290,16 +372,24 @@ impl Service {
         let revoked = {
             // Read again every two seconds.
             let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+            if tls.unreadable().is_some() {
+                return Err(Status::unavailable(
+                    "the server cannot read its list of revoked certificates, so no site may join; contact the server operator",
+                ));
+            }
             tls.is_revoked(&peer.facts.serial)
         };
-        if revoked || peer.facts.not_after < (unix_ms() / 1000) as i64 {
-            return Err(Status::unauthenticated("the site's certificate was revoked or has expired"));
+        if revoked {
+            return Err(Status::unauthenticated("the site's certificate was revoked"));
+        }
+        if peer.facts.not_after < (unix_ms() / 1000) as i64 {
+            return Err(Status::unauthenticated("the site's certificate has expired"));
         }
         let name = &peer.facts.name;
-        let place = self.names.iter().position(|n| n == name);
-        let place = place
-            .ok_or_else(|| Status::permission_denied(format!("{name} is not a participant of this run; contact the server operator")))?;
-        Ok((SiteId(place as u32), peer.clone()))
+        let slot = self.names.iter().position(|n| n == name);
+        let slot =
+            slot.ok_or_else(|| Status::permission_denied(format!("{name} is not a participant of this run; contact the server operator")))?;
+        Ok((SiteId(slot as u32), peer.clone()))
     }
 }
 
@@ -310,28 +400,28 @@ impl Carrier for Service {
     async fn join(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::JoinStream>, Status> {
         let (site, peer) = self.site(&request)?;
         let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let (session, cut, waiting) = self.places.enter(site, &instance, &peer.facts.serial)?;
+        let (session, closed, waiting) = self.slots.enter(site, &instance, &peer.facts.serial)?;
         let (outbox, outgoing) = mpsc::unbounded_channel();
         // The receiver goes with the link; then nobody listens any more.
-        let _ = self.inbox.send(Arrival { site, session, what: What::Connected(outbox, Arc::clone(&peer.certificate)) });
+        let _ = self.inbox.send(Arrival { site, session, kind: ArrivalKind::Connected(outbox, Arc::clone(&peer.certificate)) });
         peer.place.set_joined(true);
-        let (inbox, places) = (self.inbox.clone(), Arc::clone(&self.places));
+        let (inbox, slots) = (self.inbox.clone(), Arc::clone(&self.slots));
         tokio::spawn(async move {
             let reason = tokio::select! {
                 reason = receive(request.into_inner(), site, session, waiting, &inbox) => reason,
-                () = cut.notified() => "its certificate was revoked, or it reconnected".into(),
+                reason = closed => reason.unwrap_or("the server is shutting down").into(),
             };
-            places.leave(site, session);
+            slots.leave(site, session);
             peer.place.set_joined(false);
-            let _ = inbox.send(Arrival { site, session, what: What::Lost(reason) });
+            let _ = inbox.send(Arrival { site, session, kind: ArrivalKind::Lost(reason) });
         });
         Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
     }
 
-    async fn look(&self, request: Request<LookRequest>) -> Result<Response<LookReply>, Status> {
+    async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightReply>, Status> {
         let (site, _) = self.site(&request)?;
         let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode();
-        Ok(Response::new(LookReply { unix_ms: unix_ms(), describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
+        Ok(Response::new(PreflightReply { unix_ms: unix_ms(), describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
     }
 }
 
@@ -357,7 +447,7 @@ async fn receive(
         match assembly.take(chunk) {
             Ok(Some(frame)) => {
                 let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else { return "the server is shutting down".into() };
-                let _ = inbox.send(Arrival { site, session, what: What::Frame(frame, permit) });
+                let _ = inbox.send(Arrival { site, session, kind: ArrivalKind::Frame(frame, permit) });
             }
             Ok(None) => {}
             Err(fact) => return fact,

@@ -36,7 +36,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
-    wire::{Chunk, LookRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
+    wire::{Chunk, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
 };
 use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
 
@@ -47,13 +47,14 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5
 
 /// The address of a site's server, and how long to try to reach it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct GrpcSite {
     /// The server's host name and port.
     pub server: String,
     /// The site's key and certificate.
     pub identity: Identity,
     /// How long to wait for a server that is unreachable.
-    pub patience: Duration,
+    pub reconnect_timeout: Duration,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
     /// The clock for checking certificates. Default: the system clock.
@@ -62,7 +63,7 @@ pub struct GrpcSite {
 
 /// The server's answer to a site that asks for the run without joining it.
 #[derive(Debug)]
-pub struct Look {
+pub struct Preflight {
     /// The server's clock, in milliseconds since the Unix epoch, about half of `round_trip` after the request.
     pub unix_ms: u64,
     /// The message that the site would receive on joining.
@@ -102,6 +103,19 @@ enum Arrival {
 }
 
 impl GrpcSite {
+    /// A site that tries for a day to reach a server that is down, and sends keep-alive pings every 30 s.
+    pub fn new(server: impl Into<String>, identity: Identity) -> Self {
+        let (reconnect_timeout, keep_alive) = (Duration::from_hours(24), Duration::from_secs(30));
+        Self { server: server.into(), identity, reconnect_timeout, keep_alive, clock: None }
+    }
+
+    /// This configuration with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Starts to connect in the background. The link reports the result.
     ///
     /// # Errors
@@ -127,7 +141,7 @@ impl GrpcSite {
     ///
     /// # Errors
     /// The reason why the server cannot be reached or rejects the request.
-    pub fn look(self) -> Result<Look, Error> {
+    pub fn preflight(self) -> Result<Preflight, Error> {
         let dialler = Dialler::new(self)?;
         runtime()?.block_on(async {
             let channel = dialler.channel().await.map_err(Failure::error)?;
@@ -138,15 +152,15 @@ impl GrpcSite {
                 return Err(Error::Rejected { server: dialler.site.server.clone(), fact: "it is running, but not serving".into() });
             }
             let mut client = limited(channel);
-            let ask = |probe: usize| Request::new(LookRequest { probe: Bytes::from(vec![0; probe]) });
+            let ask = |probe: usize| Request::new(PreflightRequest { probe: Bytes::from(vec![0; probe]) });
             let failed = |status: Status| dialler.failure(&status).error();
             let asked = now();
-            let reply = client.look(ask(0)).await.map_err(failed)?.into_inner();
+            let reply = client.preflight(ask(0)).await.map_err(failed)?.into_inner();
             let round_trip = asked.elapsed();
             let asked = now();
-            client.look(ask(CHUNK_BYTES_MAX)).await.map_err(failed)?;
+            client.preflight(ask(CHUNK_BYTES_MAX)).await.map_err(failed)?;
             let bytes_per_second = 2.0 * CHUNK_BYTES_MAX as f64 / asked.elapsed().as_secs_f64();
-            Ok(Look { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
+            Ok(Preflight { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
         })
     }
 }
@@ -210,7 +224,7 @@ enum Failure {
 impl Failure {
     fn error(self) -> Error {
         match self {
-            Failure::Passing(fact) => Error::Passing { fact },
+            Failure::Passing(fact) => Error::Transient { fact },
             Failure::Taken(error) | Failure::Final(error) => error,
         }
     }
@@ -230,12 +244,12 @@ struct Dialler {
 type Heard = Arc<Mutex<Option<rustls::Error>>>;
 
 /// A connection whose TLS errors are noted as they pass.
-struct Overheard {
+struct TlsErrorTap {
     stream: TlsStream<TcpStream>,
     heard: Heard,
 }
 
-impl Overheard {
+impl TlsErrorTap {
     fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &polled
             && let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
@@ -246,14 +260,14 @@ impl Overheard {
     }
 }
 
-impl AsyncRead for Overheard {
+impl AsyncRead for TlsErrorTap {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
         self.note(polled)
     }
 }
 
-impl AsyncWrite for Overheard {
+impl AsyncWrite for TlsErrorTap {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note(polled)
@@ -310,7 +324,7 @@ impl Dialler {
                     fact
                 }
             };
-            if last_connected.elapsed() > self.site.patience {
+            if last_connected.elapsed() > self.site.reconnect_timeout {
                 let waited_s = last_connected.elapsed().as_secs();
                 return Error::Unreachable { server: self.site.server.clone(), waited_s, fact };
             }
@@ -349,9 +363,9 @@ impl Dialler {
         }
     }
 
-    /// A channel over one TLS connection that is made first, so that what is wrong with it can be told.
+    /// A channel over one TLS connection that is made first, so that errors can be reported.
     async fn channel(&self) -> Result<Channel, Failure> {
-        let stream = Overheard { stream: self.connect().await?, heard: Arc::clone(&self.heard) };
+        let stream = TlsErrorTap { stream: self.connect().await?, heard: Arc::clone(&self.heard) };
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_| {
             let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -73,7 +73,7 @@ pub struct CertificateFacts {
 
 impl CertificateFacts {
     /// Parses a DER certificate.
-    pub(crate) fn of(der: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) = X509Certificate::from_der(der).map_err(|e| format!("not a valid certificate: {e}"))?;
         let name = certificate.subject().iter_common_name().next().and_then(|name| name.as_str().ok());
         Ok(Self {
@@ -131,7 +131,7 @@ impl Identity {
         let found = certificates.len();
         let [certificate, authority] = <[_; 2]>::try_from(certificates)
             .map_err(|_| broken(format!("found {found} certificates, expected 2: its own and the authority's")))?;
-        let facts = CertificateFacts::of(&certificate).map_err(broken)?;
+        let facts = CertificateFacts::from_der(&certificate).map_err(broken)?;
         Ok(Self { key: private, certificate, authority, facts })
     }
 

@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{
 use x509_parser::prelude::{CertificateRevocationList, FromDer as _};
 
 use super::Identity;
-use crate::Error;
+use crate::{Error, error::with_causes};
 
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
@@ -32,17 +32,19 @@ pub(crate) struct Tls {
     read_at: Option<SystemTime>,
     config: Arc<ServerConfig>,
     serials: Vec<String>,
+    /// Why the list cannot be read now.
+    unreadable: Option<String>,
 }
 
 impl Tls {
     pub(crate) fn new(identity: Identity, revoked: &Path) -> Result<Self, Error> {
         let read_at = changed(revoked);
         let (config, serials) = server_config(&identity, revoked)?;
-        Ok(Self { identity, revoked: revoked.into(), read_at, config, serials })
+        Ok(Self { identity, revoked: revoked.into(), read_at, config, serials, unreadable: None })
     }
 
     /// Reloads the list of revoked certificates if it has changed. If it cannot be read, the previous list stays in
-    /// force.
+    /// force, and no site may join until it can be read again. Blocks on the disk.
     ///
     /// # Errors
     /// The reason why it cannot be read, once per change.
@@ -50,9 +52,20 @@ impl Tls {
         let changed = changed(&self.revoked);
         if changed != self.read_at {
             self.read_at = changed;
-            (self.config, self.serials) = server_config(&self.identity, &self.revoked)?;
+            match server_config(&self.identity, &self.revoked) {
+                Ok(read) => ((self.config, self.serials), self.unreadable) = (read, None),
+                Err(error) => {
+                    self.unreadable = Some(with_causes(&error));
+                    return Err(error);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// Why the list of revoked certificates cannot be read, if so.
+    pub(crate) fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
     }
 
     /// The configuration with the list that was loaded last.

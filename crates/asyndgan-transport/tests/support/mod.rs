@@ -13,8 +13,8 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Patience, Payload, RoundDraw, RunDescription, ServerPolicy,
-    ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Waiting, Weighting,
+    Contribution, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Payload, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId,
+    SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Timeouts, Waiting,
 };
 use asyndgan_transport::{
     Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, ServerRecords, SiteRecords, in_memory,
@@ -23,27 +23,19 @@ use asyndgan_transport::{
 use tempfile::TempDir;
 
 pub fn run(rounds: u64, waiting: Waiting) -> RunDescription {
-    RunDescription {
-        name: "loopback".into(),
-        seed: 5,
-        rounds,
-        batch: 2,
-        channels: 3,
-        size: 10,
-        crop: 8,
-        symmetry: Symmetry::Turns,
-        weighting: Weighting::Proportional,
-        l1_weight: 0.0,
-        checkpoint_every: 4,
-        waiting,
-        synthetic_dtype: Dtype::F32,
-        feedback_dtype: Dtype::F32,
-        site_threads: 1,
-        networks: String::new(),
-    }
+    RunDescription::new("loopback", rounds).with(|run| {
+        run.seed = 5;
+        run.batch = 2;
+        run.channels = 3;
+        run.size = 10;
+        run.crop = 8;
+        run.symmetry = Symmetry::Turns;
+        run.checkpoint_every = 4;
+        run.waiting = waiting;
+    })
 }
 
-pub const PATIENT: Patience = Patience { answer: Duration::from_mins(1), absence: Duration::from_mins(1) };
+pub const PATIENT: Timeouts = Timeouts { answer: Duration::from_mins(1), absence: Duration::from_mins(1) };
 pub const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 fn mix(h: u64, p: u64) -> u64 {
@@ -182,8 +174,8 @@ pub fn in_process(run: &RunDescription, cases: &[u32]) -> u64 {
                 run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {})
             });
         }
-        let patience = Patience { absence: Duration::ZERO, ..PATIENT };
-        run_server(run, cases.len() as u32, ServerPolicy::new(patience), &mut link, &mut work, &mut ServerRecords::default(), |_, _, _| {})
+        let timeouts = Timeouts { absence: Duration::ZERO, ..PATIENT };
+        run_server(run, cases.len() as u32, ServerPolicy::new(timeouts), &mut link, &mut work, &mut ServerRecords::default(), |_, _, _| {})
             .expect("ends");
     });
     work.generator
@@ -217,33 +209,30 @@ impl Keys {
     }
 
     pub fn server(&self, sites: &[&str], run: &RunDescription, port: u16) -> GrpcServer {
-        GrpcServer {
-            listen: SocketAddr::from(([127, 0, 0, 1], port)),
-            identity: Identity::read(&self.folder.path().join("server.pem")).expect("a bundle"),
-            revoked: self.folder.path().join("revoked.pem"),
-            sites: sites.iter().map(|&s| s.to_owned()).collect(),
-            run: run.clone(),
-            keep_alive: KEEP_ALIVE,
-        }
+        GrpcServer::new(
+            SocketAddr::from(([127, 0, 0, 1], port)),
+            Identity::read(&self.folder.path().join("server.pem")).expect("a bundle"),
+            self.folder.path().join("revoked.pem"),
+            sites.iter().map(|&s| s.to_owned()).collect(),
+            run.clone(),
+        )
+        .with(|server| server.keep_alive = KEEP_ALIVE)
     }
 
     pub fn site(&self, site: &str, address: SocketAddr) -> GrpcSite {
-        GrpcSite {
-            server: address.to_string(),
-            identity: self.identity(site),
-            patience: Duration::from_secs(20),
-            keep_alive: KEEP_ALIVE,
-            clock: None,
-        }
+        GrpcSite::new(address.to_string(), self.identity(site)).with(|site| {
+            site.reconnect_timeout = Duration::from_secs(20);
+            site.keep_alive = KEEP_ALIVE;
+        })
     }
 }
 
 /// Plays the server's part over a link, and gives the generator.
-pub fn serve(mut link: GrpcServerLink, run: RunDescription, sites: u32, patience: Patience) -> JoinHandle<Result<(u64, Ledger), Error>> {
+pub fn serve(mut link: GrpcServerLink, run: RunDescription, sites: u32, timeouts: Timeouts) -> JoinHandle<Result<(u64, Ledger), Error>> {
     thread::spawn(move || {
         let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
         let mut records = ServerRecords::default();
-        run_server(&run, sites, ServerPolicy::new(patience), &mut link, &mut work, &mut records, |_, _, _| {})?;
+        run_server(&run, sites, ServerPolicy::new(timeouts), &mut link, &mut work, &mut records, |_, _, _| {})?;
         Ok((work.generator, records.ledger))
     })
 }
@@ -309,7 +298,7 @@ fn pass(mut from: TcpStream, mut to: TcpStream, weather: Weather) {
 }
 
 /// Calls of a closure that end up in a list.
-pub fn heard() -> (impl Fn(&str) + Send + Sync + 'static, mpsc::Receiver<String>) {
-    let (tell, told) = mpsc::channel();
-    (move |fact: &str| drop(tell.send(fact.to_owned())), told)
+pub fn notice_channel() -> (impl Fn(&str) + Send + Sync + 'static, mpsc::Receiver<String>) {
+    let (notice, notices) = mpsc::channel();
+    (move |fact: &str| drop(notice.send(fact.to_owned())), notices)
 }

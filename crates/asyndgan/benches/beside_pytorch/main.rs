@@ -10,14 +10,14 @@ use asyndgan::in_process::InProcess;
 use asyndgan_data::{Case, CaseOrigin, CaseSet, Placement, TestCase, write_cases};
 use asyndgan_evaluator::{SegmenterTraining, predict, train_segmenter};
 use asyndgan_models::{
-    AdamConfig, DiscriminatorConfig, GeneratorConfig, Guidance, Norm, ResNetConfig, Segmenter, SegmenterConfig, Upsample, Variation,
-    loss::Game, set_threads,
+    AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, Segmenter, SegmenterConfig,
+    Upsample, set_threads,
 };
 use asyndgan_paper::Experiment;
-use asyndgan_protocol::{Dtype, Role, RunDescription, Symmetry, Waiting, Weighting, stream};
+use asyndgan_protocol::{Role, RunDescription, Symmetry, stream};
 use asyndgan_task::Task;
 use asyndgan_training::{GanConfig, Pairs, Precision};
-use asyndgan_transport::ServerNews;
+use asyndgan_transport::ServerRunEvent;
 use clap::{Args, Parser, Subcommand};
 use ndarray::{Array3, Array4, Axis};
 use rand::Rng;
@@ -91,7 +91,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-const SEGMENTER: SegmenterConfig = SegmenterConfig { image_channels: 1, classes: 2, width: 16, depth: 3 };
+fn segmenter_config() -> SegmenterConfig {
+    SegmenterConfig::new(1, 2).with(|network| {
+        network.width = 16;
+        network.depth = 3;
+    })
+}
 
 /// The task of the paper's Table 1.
 fn tumour() -> &'static Task {
@@ -111,17 +116,14 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("cases.safetensors");
     write_cases(&file, CaseOrigin::default(), &cases)?;
-    let training = SegmenterTraining {
-        network: SEGMENTER,
-        steps: (FIRST + steps) as u64,
-        batch: 8,
-        crop: 64,
-        learning_rate: 1e-3,
-        colour_jitter: 0.1,
-        stain_jitter: 0.0,
-        quarter_turns: false,
-        flips: true,
-    };
+    let training = SegmenterTraining::new(segmenter_config(), (FIRST + steps) as u64).with(|training| {
+        training.batch = 8;
+        training.crop = 64;
+        training.learning_rate = 1e-3;
+        training.colour_jitter = 0.1;
+        training.stain_jitter = 0.0;
+        training.quarter_turns = false;
+    });
     let mut ends = Vec::new();
     train_segmenter(&training, tumour(), &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;
     Ok(between(&ends[FIRST - 1..]))
@@ -129,7 +131,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
 
 fn segment() -> Vec<f64> {
     set_threads(2);
-    let segmenter = Segmenter::new(&SEGMENTER, Device::Cpu, &mut stream(0, Role::Segmenter, 0, 0));
+    let segmenter = Segmenter::new(&segmenter_config(), Device::Cpu, &mut stream(0, Role::Segmenter, 0, 0));
     let images = Array4::from_shape_fn((100, 1, 72, 72), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.01).sin());
     let case = TestCase {
         id: "bench".into(),
@@ -176,39 +178,31 @@ impl Round {
         let device = if self.device == "cuda" { Device::Cuda(0) } else { Device::Cpu };
         let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
         let Self { width, blocks, .. } = *self;
-        let (norm, upsample, variation, guidance) = (Norm::Instance, Upsample::Transposed, Variation::Dropout, Guidance::First);
-        let network = ResNetConfig { condition_channels: 1, image_channels: 1, width, blocks, norm, upsample, variation, guidance };
-        let config = GanConfig {
-            generator: GeneratorConfig::ResNet(network),
-            discriminator: DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false },
-            generator_adam: adam,
-            discriminator_adam: adam,
-            images: None,
-            codes: 1,
-            game: Game::CrossEntropy,
-            augmentation: 0.0,
-            average_decay: 0.0,
-            site_code: false,
-            precision: if self.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 },
-        };
-        let run = RunDescription {
-            name: "bench".into(),
-            seed: 0,
-            rounds: (FIRST + self.rounds) as u64,
-            batch: self.batch,
-            channels: 1,
-            size: self.size as u32,
-            crop: self.size as u32,
-            symmetry: Symmetry::Flips,
-            weighting: Weighting::Proportional,
-            l1_weight: 0.0,
-            checkpoint_every: 1_000_000,
-            waiting: Waiting::All,
-            synthetic_dtype: Dtype::F32,
-            feedback_dtype: Dtype::F32,
-            site_threads: if self.sites == 1 { 2 } else { 1 },
-            networks: config.description(),
-        };
+        let (norm, upsample, noise, conditioning) = (Norm::Instance, Upsample::Transposed, NoiseInjection::Dropout, Conditioning::Input);
+        let network = ResNetConfig::new(1, 1).with(|network| {
+            network.width = width;
+            network.blocks = blocks;
+            network.norm = norm;
+            network.upsample = upsample;
+            network.noise = noise;
+            network.conditioning = conditioning;
+        });
+        let config =
+            GanConfig::new(GeneratorConfig::ResNet(network), DiscriminatorConfig::Patch { channels: 2, width, norm, spectral: false }, 1)
+                .with(|config| {
+                    config.generator_adam = adam;
+                    config.discriminator_adam = adam;
+                    config.precision = if self.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 };
+                });
+        let run = RunDescription::new("bench", (FIRST + self.rounds) as u64).with(|run| {
+            run.batch = self.batch;
+            run.size = self.size as u32;
+            run.crop = self.size as u32;
+            run.symmetry = Symmetry::Flips;
+            run.checkpoint_every = 1_000_000;
+            run.site_threads = if self.sites == 1 { 2 } else { 1 };
+            run.networks = config.description();
+        });
         let folder = tempfile::tempdir()?;
         let site = |i: u32| {
             let (cases, size) = (i64::from(run.batch).max(4), self.size);
@@ -222,7 +216,7 @@ impl Round {
         job.server_threads = 2;
         let mut ends = Vec::new();
         job.train(sites, |_, news, _| {
-            if let ServerNews::Round { .. } = news {
+            if let ServerRunEvent::Round { .. } = news {
                 ends.push(Instant::now());
             }
         })?;

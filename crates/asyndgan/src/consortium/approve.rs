@@ -11,7 +11,7 @@ use asyndgan_protocol::{
     ConditionPolicy, Learning, LossPolicy, Message, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
 };
 use asyndgan_training::GanConfig;
-use asyndgan_transport::{ApprovedRun, Consent, GrpcSite, differences};
+use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{config::SiteConfig, folder::lock, site::trainer};
 
@@ -42,7 +42,7 @@ impl Proposal {
             }
             None => ask(&config)?,
         };
-        let consent = Consent::kept_in(&config.folder, config.approval);
+        let consent = Consent::open(&config.folder, config.approval);
         let checked = check(&config, &run);
         let mut text = described(&config, &run, checked.as_ref().ok())?;
         for line in compared(&config, &consent, &run)? {
@@ -81,9 +81,7 @@ impl Proposal {
 
 /// The description that the server gives.
 fn ask(config: &SiteConfig) -> Result<RunDescription> {
-    let (server, identity) = (config.server.clone(), config.identity()?);
-    let dial = GrpcSite { server, identity, patience: config.absence()?, keep_alive: config.keep_alive()?, clock: None };
-    match dial.look()?.describe {
+    match config.grpc_site()?.preflight()?.describe {
         Message::Describe { run, .. } => Ok(run),
         _ => bail!("the server did not describe a run; check that both ends run the same version"),
     }
@@ -91,7 +89,7 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
 
 /// Whether the policy allows the run on this site's data.
 fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, Learning)> {
-    let mut trainer = trainer(config, &config.folder.join("checkpoints"))?;
+    let mut trainer = trainer(config, &config.folder)?;
     let (summary, patients) = (trainer.data().clone(), trainer.patients());
     // The place in the run is not known yet; errors name the first.
     run.check(SiteId(0), &summary)?;
@@ -206,7 +204,7 @@ fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
     let folders = fs::read_dir(config.folder.parent()?).ok()?;
     let approved = folders.flatten().filter_map(|folder| {
         let path = folder.path();
-        Some((path.clone(), Consent::kept_in(&path, config.approval).approved().ok()??))
+        Some((path.clone(), Consent::open(&path, config.approval).approved().ok()??))
     });
     approved.max_by_key(|(_, run)| run.unix_ms)
 }

@@ -41,12 +41,12 @@ pub(crate) struct Way {
 }
 
 impl Alternatives {
-    pub(super) fn of(run: &RunDescription, server: &ServerTrainer) -> Result<Self> {
+    pub(super) fn compute(run: &RunDescription, server: &ServerTrainer) -> Result<Self> {
         let conditions: Vec<_> = server.conditions().collect();
         let cases = conditions.iter().map(|(_, codes)| codes.size()[0] as u64).sum();
         let channels = match GanConfig::described(&run.networks)?.generator {
             asyndgan_models::GeneratorConfig::ResNet(asyndgan_models::ResNetConfig { image_channels, .. })
-            | asyndgan_models::GeneratorConfig::Perceptron { image_channels, .. } => image_channels as u32,
+            | asyndgan_models::GeneratorConfig::Mlp { image_channels, .. } => image_channels as u32,
         };
         let rows = conditions.first().map_or(0, |(_, codes)| codes.size()[2] as u32);
         Self::with(run, conditions.len() as u64, cases, &[channels, rows, rows])

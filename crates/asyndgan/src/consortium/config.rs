@@ -7,14 +7,16 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Profile, Run, Settings};
-use asyndgan_protocol::{Dtype, LostState, Patience, RunDescription, ServerPolicy, SitePolicy, Waiting};
-use asyndgan_transport::{Approval, Identity};
+use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SitePolicy, Timeouts, Waiting};
+use asyndgan_transport::{Approval, GrpcSite, Identity};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::{configure, task_file::TaskFile};
 
 /// Sites that one server serves.
 const SITES_MAX: usize = 64;
+/// Maximum time that a round waits for slow sites; no site's policy accepts more.
+const DEADLINE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 /// A server's `run.toml`.
 #[derive(Debug, Deserialize)]
@@ -142,6 +144,9 @@ impl ServerConfig {
                 config.sites.len()
             );
         }
+        if let Waiting::Quorum { deadline_ms, .. } = config.waiting {
+            ensure!(deadline_ms <= DEADLINE_MS_MAX, "{shown}: deadline_ms is {deadline_ms}; use at most {DEADLINE_MS_MAX} (7 days)");
+        }
         config.policy().with_context(|| shown.to_string())?;
         config.keep_alive()?;
         config.run().with_context(|| shown.to_string())?;
@@ -150,7 +155,7 @@ impl ServerConfig {
 
     /// The limits on what sites may do to the run.
     pub(super) fn policy(&self) -> Result<ServerPolicy> {
-        let mut policy = ServerPolicy::new(self.patience()?);
+        let mut policy = ServerPolicy::new(self.timeouts()?);
         policy.cases_max = self.cases_max.unwrap_or(policy.cases_max);
         policy.condition_bytes_max = self.condition_bytes_max.unwrap_or(policy.condition_bytes_max);
         policy.weight_ratio_max = self.weight_ratio_max.unwrap_or(policy.weight_ratio_max);
@@ -163,14 +168,14 @@ impl ServerConfig {
         Ok(policy)
     }
 
-    fn patience(&self) -> Result<Patience> {
+    fn timeouts(&self) -> Result<Timeouts> {
         let answer = duration("response_timeout_minutes", self.response_timeout_minutes, 60.0)?;
         let absence = duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)?.max(Duration::from_secs(1));
-        Ok(Patience { answer, absence })
+        Ok(Timeouts { answer, absence })
     }
 
     pub(super) fn keep_alive(&self) -> Result<Duration> {
-        Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
+        keep_alive(self.keep_alive_seconds)
     }
 
     /// The run as the steps of an experiment describe it, so that they can continue with its results.
@@ -189,7 +194,12 @@ impl ServerConfig {
         let (name, waiting) = (self.name.clone(), self.waiting);
         let (synthetic_dtype, feedback_dtype) = (self.synthetic, self.feedback);
         let description = configure::description(&self.run()?, Arm::AsynDgan, self.seed, self.sites.len() as u32);
-        Ok(RunDescription { name, waiting, synthetic_dtype, feedback_dtype, ..description })
+        Ok(description.with(|run| {
+            run.name = name;
+            run.waiting = waiting;
+            run.synthetic_dtype = synthetic_dtype;
+            run.feedback_dtype = feedback_dtype;
+        }))
     }
 }
 
@@ -208,18 +218,27 @@ impl SiteConfig {
         }
         config.key = config.key.map(|key| at.join(key));
         config.policy.validate().with_context(|| path.display().to_string())?;
-        config.absence()?;
-        config.keep_alive()?;
+        config.timeouts()?;
         Ok(config)
     }
 
-    pub(super) fn absence(&self) -> Result<Duration> {
-        duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)
+    /// The connection to the server.
+    pub(super) fn grpc_site(&self) -> Result<GrpcSite> {
+        let (reconnect_timeout, keep_alive) = self.timeouts()?;
+        Ok(GrpcSite::new(self.server.clone(), self.identity()?).with(|site| {
+            site.reconnect_timeout = reconnect_timeout;
+            site.keep_alive = keep_alive;
+        }))
     }
 
-    pub(super) fn keep_alive(&self) -> Result<Duration> {
-        Ok(duration("keep_alive_seconds", self.keep_alive_seconds, 1.0)?.max(Duration::from_millis(100)))
+    fn timeouts(&self) -> Result<(Duration, Duration)> {
+        let reconnect_timeout = duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)?;
+        Ok((reconnect_timeout, keep_alive(self.keep_alive_seconds)?))
     }
+}
+
+fn keep_alive(seconds: f64) -> Result<Duration> {
+    Ok(duration("keep_alive_seconds", seconds, 1.0)?.max(Duration::from_millis(100)))
 }
 
 #[cfg(test)]
@@ -239,8 +258,8 @@ mod tests {
         let current = "response_timeout_minutes = 7\nreconnect_timeout_hours = 3\nrollbacks_max = 5\nlost_state = \"roll_back\"\n";
         for fields in [former, current] {
             let config: ServerConfig = toml::from_str(&format!("{server}{fields}")).expect("a server's configuration");
-            let patience = config.patience().expect("durations in range");
-            assert_eq!((patience.answer.as_secs(), patience.absence.as_secs()), (7 * 60, 3 * 3600));
+            let timeouts = config.timeouts().expect("durations in range");
+            assert_eq!((timeouts.answer.as_secs(), timeouts.absence.as_secs()), (7 * 60, 3 * 3600));
             let policy = config.policy().expect("limits in range");
             assert_eq!((policy.rollbacks_max, policy.lost_state), (5, LostState::RollBack));
         }

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use asyndgan_protocol::{Losses, MessageKind};
-use asyndgan_transport::{Identity, Ledger, ServerNews};
+use asyndgan_transport::{Identity, Ledger, RevocationStatus, ServerRunEvent};
 use axum::{
     Json, Router,
     extract::State,
@@ -40,6 +40,7 @@ const POINTS_MAX: usize = 512;
 pub(super) struct Dashboard {
     status: Arc<Mutex<Status>>,
     picture: PathBuf,
+    revocation: RevocationStatus,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -50,6 +51,8 @@ struct Status {
     seconds: f64,
     seconds_left: Option<f64>,
     finished: bool,
+    /// A problem that the operator must fix.
+    alarm: Option<String>,
     sites: Vec<SiteStatus>,
     points: Vec<Point>,
     #[serde(skip)]
@@ -65,7 +68,7 @@ struct Status {
 #[derive(Debug, Clone, Serialize)]
 struct SiteStatus {
     name: String,
-    here: bool,
+    connected: bool,
     note: String,
     rounds: u64,
     bytes_to: u64,
@@ -90,10 +93,10 @@ struct Point {
 }
 
 impl Dashboard {
-    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path) -> Self {
+    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path, revocation: RevocationStatus) -> Self {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
-            here: false,
+            connected: false,
             note: "not connected yet".into(),
             rounds: 0,
             bytes_to: 0,
@@ -111,38 +114,39 @@ impl Dashboard {
             seconds: 0.0,
             seconds_left: None,
             finished: false,
+            alarm: None,
             sites: sites.iter().map(site).collect(),
             points: Vec::new(),
             started: now(),
             begun: None,
             stride: 1,
         };
-        Self { status: Arc::new(Mutex::new(status)), picture: picture.into() }
+        Self { status: Arc::new(Mutex::new(status)), picture: picture.into(), revocation }
     }
 
     /// Updates the status with an event.
-    pub(super) fn hear(&self, news: &ServerNews<'_>, ledger: &Ledger) {
+    pub(super) fn on_event(&self, news: &ServerRunEvent<'_>, ledger: &Ledger) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         match news {
-            ServerNews::Welcome(site) => {
+            ServerRunEvent::Joined(site) => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.here, site.note) = (true, "joined the run".into());
+                (site.connected, site.note) = (true, "joined the run".into());
             }
-            ServerNews::Dismissed(site, error) => {
+            ServerRunEvent::Dismissed(site, error) => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.here, site.note) = (false, error.to_string());
+                (site.connected, site.note) = (false, error.to_string());
             }
-            ServerNews::StateLost { site, round, restored } => {
+            ServerRunEvent::StateLost { site, round, restored } => {
                 let site = &mut status.sites[site.0 as usize];
                 (site.note, site.states_lost) = (super::events::lost_state(*round, *restored), site.states_lost + 1);
             }
-            ServerNews::Notice(_) => {}
-            ServerNews::Begun { rounds_done } => {
+            ServerRunEvent::Notice(_) => {}
+            ServerRunEvent::Begun { rounds_done } => {
                 status.rounds_done = *rounds_done;
                 status.begun = Some((*rounds_done, now()));
                 status.points.retain(|p| p.round < *rounds_done);
             }
-            ServerNews::Round { rounds_done, contributions } => {
+            ServerRunEvent::Round { rounds_done, contributions } => {
                 status.rounds_done = *rounds_done;
                 status.finished = status.rounds_done == status.rounds;
                 for c in *contributions {
@@ -187,6 +191,8 @@ impl Dashboard {
 
     fn status(&self) -> Status {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let alarm = |fact| format!("no site may join: the list of revoked certificates cannot be read: {fact}");
+        status.alarm = self.revocation.unreadable().map(alarm);
         status.seconds = status.started.elapsed().as_secs_f64();
         status.seconds_left = status.begun.filter(|(from, _)| status.rounds_done > *from).map(|(from, at)| {
             at.elapsed().as_secs_f64() / (status.rounds_done - from) as f64 * (status.rounds - status.rounds_done) as f64
@@ -252,6 +258,10 @@ fn metrics(status: &Status) -> Response {
     all.set(status.rounds as i64);
     registry.register("asyndgan_rounds_done", "Rounds done", done);
     registry.register("asyndgan_rounds", "Total number of rounds of the run", all);
+    let unreadable = Gauge::<i64>::default();
+    unreadable.set(status.alarm.is_some().into());
+    let help = "Whether the list of revoked certificates cannot be read (1); no site may join then";
+    registry.register("asyndgan_revocation_list_unreadable", help, unreadable);
     let up = Family::<OfSite, Gauge>::default();
     let bytes = Family::<OfWay, Counter>::default();
     let norms = Family::<OfSite, Float>::default();
@@ -260,7 +270,7 @@ fn metrics(status: &Status) -> Response {
     let losses = Family::<OfNetwork, Float>::default();
     for s in &status.sites {
         let site = || s.name.clone();
-        up.get_or_create(&OfSite { site: site() }).set(i64::from(s.here));
+        up.get_or_create(&OfSite { site: site() }).set(i64::from(s.connected));
         for (direction, n) in [("to_site", s.bytes_to), ("from_site", s.bytes_from)] {
             bytes.get_or_create(&OfWay { site: site(), direction }).inc_by(n);
         }

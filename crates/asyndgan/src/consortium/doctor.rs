@@ -1,4 +1,5 @@
 use std::{
+    fs,
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -6,9 +7,11 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
-use asyndgan_transport::{GrpcSite, Look};
+use asyndgan_transport::Preflight;
 
-use super::{config::SiteConfig, dates::date, site::trainer};
+use tempfile::TempDir;
+
+use super::{config::SiteConfig, dates::date, folder::lock, site::trainer};
 use crate::progress::now;
 
 /// If clocks differ by more than this, certificates soon look not yet valid or expired.
@@ -53,26 +56,48 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
     let config = checks.check("configuration", SiteConfig::read(path).map(|c| (path.display().to_string(), c)));
     let config = config.context("nothing else can be checked without a valid configuration")?;
     checks.check("certificate", certificate(&config));
-    let trainer = checks.check("data and libtorch", data(&config));
-    checks.check("disk", disk(&config));
-    let look = checks.check("server", look(&config));
-    if let (Some(look), Some(mut trainer)) = (look, trainer) {
-        checks.check("clock", clock(&look));
-        let run = checks.check("policy", allowed(&config, &look, &mut trainer));
+    // Held until the end: the estimate would slow a running site down.
+    let folder = checks.check("folder", folder(&config));
+    let Some(folder) = folder else { bail!("another process is using the folder; run this command again when it has ended") };
+    let trainer = checks.check("data and libtorch", data(&config, folder.scratch.path()));
+    checks.check("disk", disk(&folder.existing));
+    let server = checks.check("server", preflight(&config));
+    if let (Some(server), Some(mut trainer)) = (server, trainer) {
+        checks.check("clock", clock(&server));
+        let run = checks.check("policy", allowed(&config, &server, &mut trainer));
         if let Some((site, run)) = run
             && checks.check("data for this run", fits(&trainer, site, &run)).is_some()
         {
-            checks.check("estimate", estimate(&mut trainer, site, &run, &look));
+            checks.check("estimate", estimate(&mut trainer, site, &run, &server));
         }
     }
-    std::fs::remove_dir_all(scratch(&config)).ok();
     ensure!(checks.failed == 0, "checks failed: {}; fix the problems listed above, and run this command again", checks.failed);
     Ok(())
 }
 
-/// A folder for the files of an estimate, separate from the checkpoints of a run.
-fn scratch(config: &SiteConfig) -> PathBuf {
-    config.folder.join("doctor")
+/// The site's folder during the checks.
+struct Folder {
+    /// The site's folder, or its nearest existing parent folder.
+    existing: PathBuf,
+    /// A temporary folder on the same disk for the networks of the estimate and a secret of its own.
+    scratch: TempDir,
+    /// Held if the site's folder exists.
+    _lock: Option<fs::File>,
+}
+
+/// Locks the site's folder if it exists. Nothing is created in it permanently.
+fn folder(config: &SiteConfig) -> Result<(String, Folder)> {
+    let path = std::path::absolute(&config.folder).with_context(|| config.folder.display().to_string())?;
+    let exists = |path: &Path| path.try_exists().with_context(|| format!("cannot read {}", path.display()));
+    let lock = if exists(&path.join("site.lock"))? { Some(lock(&path)?) } else { None };
+    let mut existing = path.as_path();
+    while !exists(existing)? {
+        existing = existing.parent().with_context(|| format!("{} has no parent folder", path.display()))?;
+    }
+    let scratch = tempfile::Builder::new().prefix(".doctor-").tempdir_in(existing);
+    let scratch = scratch.with_context(|| format!("cannot write to {}", existing.display()))?;
+    let state = if existing == path { "is not in use by another process" } else { "does not exist yet, and can be created" };
+    Ok((format!("{} {state}", config.folder.display()), Folder { existing: existing.into(), scratch, _lock: lock }))
 }
 
 fn certificate(config: &SiteConfig) -> Result<(String, ())> {
@@ -92,40 +117,30 @@ fn certificate(config: &SiteConfig) -> Result<(String, ())> {
     Ok((format!("{name}, valid until {until}"), ()))
 }
 
-fn data(config: &SiteConfig) -> Result<(String, SiteTrainer)> {
-    let trainer = trainer(config, &scratch(config))?;
+fn data(config: &SiteConfig, scratch: &Path) -> Result<(String, SiteTrainer)> {
+    let trainer = trainer(config, scratch)?;
     let SiteSummary { cases, image_dims, .. } = trainer.data();
     Ok((format!("{cases} cases of shape {image_dims:?} in {}", config.data.display()), trainer))
 }
 
-fn disk(config: &SiteConfig) -> Result<(String, ())> {
-    std::fs::create_dir_all(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
-    let probe = config.folder.join("doctor.probe");
-    std::fs::write(&probe, b"probe").with_context(|| format!("cannot write to {}", config.folder.display()))?;
-    std::fs::remove_file(&probe)?;
-    let free = fs4::available_space(&config.folder)?;
-    let shown = format!("{:.1} GB free in {}", free as f64 / 1e9, config.folder.display());
+fn disk(folder: &Path) -> Result<(String, ())> {
+    let free = fs4::available_space(folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
+    let shown = format!("{:.1} GB free in {}", free as f64 / 1e9, folder.display());
     ensure!(free >= DISK_MIN, "{shown}, which is too little for checkpoints: free some space, or use a larger disk");
     Ok((shown, ()))
 }
 
-fn look(config: &SiteConfig) -> Result<(String, Look)> {
-    let dial = GrpcSite {
-        server: config.server.clone(),
-        identity: config.identity()?,
-        patience: config.absence()?,
-        keep_alive: config.keep_alive()?,
-        clock: None,
-    };
-    let look = dial
-        .look()
+fn preflight(config: &SiteConfig) -> Result<(String, Preflight)> {
+    let server = config
+        .grpc_site()?
+        .preflight()
         .with_context(|| format!("{}: check that it is running, and that the firewall allows outgoing connections", config.server))?;
-    let (ms, rate) = (look.round_trip.as_secs_f64() * 1e3, look.bytes_per_second * 8.0 / 1e6);
-    Ok((format!("{} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), look))
+    let (ms, rate) = (server.round_trip.as_secs_f64() * 1e3, server.bytes_per_second * 8.0 / 1e6);
+    Ok((format!("{} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), server))
 }
 
-fn clock(look: &Look) -> Result<(String, ())> {
-    let off = unix_s() - look.round_trip.as_secs_f64() / 2.0 - look.unix_ms as f64 / 1e3;
+fn clock(server: &Preflight) -> Result<(String, ())> {
+    let off = unix_s() - server.round_trip.as_secs_f64() / 2.0 - server.unix_ms as f64 / 1e3;
     ensure!(
         off.abs() < CLOCK_OFF_MAX_S,
         "it differs from the server's clock by {:.1} hours; set it, because the validity of certificates depends on it",
@@ -134,8 +149,8 @@ fn clock(look: &Look) -> Result<(String, ())> {
     Ok((format!("{off:+.1} s relative to the server's clock"), ()))
 }
 
-fn allowed(config: &SiteConfig, look: &Look, trainer: &mut SiteTrainer) -> Result<(String, (SiteId, RunDescription))> {
-    let Message::Describe { site, run, .. } = &look.describe else {
+fn allowed(config: &SiteConfig, server: &Preflight, trainer: &mut SiteTrainer) -> Result<(String, (SiteId, RunDescription))> {
+    let Message::Describe { site, run, .. } = &server.describe else {
         bail!("the server did not describe a run; check that both ends run the same version")
     };
     run.check(*site, trainer.data())?;
@@ -153,7 +168,7 @@ fn fits(trainer: &SiteTrainer, site: SiteId, run: &RunDescription) -> Result<(St
 }
 
 /// Bytes and hours of the whole run, from a few rounds of this site's own work.
-fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look: &Look) -> Result<(String, ())> {
+fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, server: &Preflight) -> Result<(String, ())> {
     const ROUNDS: u64 = 3;
     let summary = trainer.data().clone();
     let (to, from) = run.round_bytes(&summary.image_dims);
@@ -168,7 +183,7 @@ fn estimate(trainer: &mut SiteTrainer, site: SiteId, run: &RunDescription, look:
         trainer.step(round, &draw, &synthetic)?;
     }
     let step_s = last.elapsed().as_secs_f64();
-    let way_s = (to + from) as f64 / look.bytes_per_second + look.round_trip.as_secs_f64();
+    let way_s = (to + from) as f64 / server.bytes_per_second + server.round_trip.as_secs_f64();
     let hours = run.rounds as f64 * (step_s + way_s) / 3600.0;
     let gigabytes = |bytes: u64| (bytes * run.rounds) as f64 / 1e9;
     Ok((

@@ -41,7 +41,7 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn kept_in(folder: &Path) -> Result<Self> {
+    pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = folder.join("events.jsonl");
         let file = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { path, file })

@@ -85,7 +85,7 @@ crop_margin_min = 8             # rows and columns by which a crop can shift wit
 require_symmetry = true         # images are flipped at random
 augmentation_min = 0.25         # strength of the augmentation before the discriminator sees an image, 0 to 1
 # What is trained here.
-discriminators = ["segmenting"] # "patch" sees the mask, and can learn which patient it belongs to: for sites with many patients
+discriminators = ["unet"] # "patch" sees the mask, and can learn which patient it belongs to: for sites with many patients
 width_max = 128                 # a wider discriminator memorises more
 require_spectral_norm = false   # true requires spectral normalization, which limits how much the discriminator amplifies
 learning_rate_min = 1e-5        # a discriminator that does not learn answers with a fixed function of the images

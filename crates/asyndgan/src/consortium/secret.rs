@@ -1,6 +1,6 @@
 //! The secret seed of a site's own random numbers.
 
-use std::{fs, path::Path};
+use std::{fs, io, path::Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use asyndgan_files::{Access, create_private_folder, is_private, write};
@@ -11,8 +11,13 @@ use rand::Rng as _;
 pub(super) fn secret(folder: &Path) -> Result<SiteSecret> {
     let path = folder.join("site.secret");
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    if !path.exists() {
-        let used = fs::read_dir(folder.join("checkpoints")).is_ok_and(|mut runs| runs.next().is_some());
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        let checkpoints = folder.join("checkpoints");
+        let used = match fs::read_dir(&checkpoints) {
+            Ok(mut runs) => runs.next().is_some(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => false,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", checkpoints.display())),
+        };
         ensure!(!used, "{} is missing, but the checkpoints next to it need it: restore it, or use a new folder", path.display());
         let bytes: [u8; 32] = rand::rng().random();
         write(&path, Access::Private, &bytes).with_context(|| format!("cannot write {}", path.display()))?;

@@ -5,7 +5,7 @@ use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
-use asyndgan_transport::{GrpcServer, Identity, Ledger, Receipts, ServerNews, ServerRecords, run_server};
+use asyndgan_transport::{Error, GrpcServer, Identity, Ledger, Receipts, ServerRecords, ServerRunEvent, run_server};
 
 use super::{
     compare::Alternatives,
@@ -46,18 +46,13 @@ pub fn server(config: &Path) -> Result<()> {
     write_json(&config.folder.join("description.json"), &description)?;
     let identity = || Identity::read(&config.keys.join("server.pem"));
     let mut records = records(&config, &description)?;
-    let mut events = Events::kept_in(&config.folder)?;
-    let listener = GrpcServer {
-        listen: config.listen,
-        identity: identity()?,
-        revoked: config.keys.join("revoked.pem"),
-        sites: config.sites.clone(),
-        run: description.clone(),
-        keep_alive: config.keep_alive()?,
-    };
+    let mut events = Events::open(&config.folder)?;
+    let keep_alive = config.keep_alive()?;
+    let listener = GrpcServer::new(config.listen, identity()?, config.keys.join("revoked.pem"), config.sites.clone(), description.clone())
+        .with(|server| server.keep_alive = keep_alive);
     let mut link = listener.start(|fact| tracing::warn!("{fact}"))?;
     let picture = config.folder.join("latest.png");
-    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture);
+    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture, link.revocation_status());
     tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
     if let Some(address) = config.dashboard {
         tracing::info!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
@@ -69,14 +64,16 @@ pub fn server(config: &Path) -> Result<()> {
     let (names, task) = (&config.sites, configure::task(&folder.run)?);
     let mut curves = LossCurves::new(&place);
     run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
-        dashboard.hear(&news, ledger);
-        if let Err(error) = curves.hear(&news, trainer) {
+        dashboard.on_event(&news, ledger);
+        if let Err(error) = curves.on_event(&news, trainer) {
             tracing::warn!("cannot update the learning curves: {error:#}");
         }
         let event = match &news {
-            ServerNews::Welcome(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
-            ServerNews::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
-            ServerNews::StateLost { site, round, restored } => Some((Kind::StateLost, site, super::events::lost_state(*round, *restored))),
+            ServerRunEvent::Joined(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
+            ServerRunEvent::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
+            ServerRunEvent::StateLost { site, round, restored } => {
+                Some((Kind::StateLost, site, super::events::lost_state(*round, *restored)))
+            }
             _ => None,
         };
         if let Some((kind, site, fact)) = event
@@ -85,26 +82,26 @@ pub fn server(config: &Path) -> Result<()> {
             tracing::warn!("cannot record an event: {error:#}");
         }
         match news {
-            ServerNews::Welcome(site) => tracing::info!("{}: joined the run", names[site.0 as usize]),
-            ServerNews::Dismissed(site, error) => tracing::warn!("{}: {error}", names[site.0 as usize]),
-            ServerNews::StateLost { site, round, restored } => {
+            ServerRunEvent::Joined(site) => tracing::info!("{}: joined the run", names[site.0 as usize]),
+            ServerRunEvent::Dismissed(site, error) => tracing::warn!("{}: {error}", names[site.0 as usize]),
+            ServerRunEvent::StateLost { site, round, restored } => {
                 tracing::info!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored));
             }
-            ServerNews::Notice(fact) => tracing::warn!("{fact}"),
-            ServerNews::Begun { rounds_done } => {
+            ServerRunEvent::Notice(fact) => tracing::warn!("{fact}"),
+            ServerRunEvent::Begun { rounds_done } => {
                 for path in trainer.damaged() {
                     tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
                 }
                 first.get_or_insert(rounds_done);
                 let written =
-                    Alternatives::of(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
+                    Alternatives::compute(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
                 if let Err(error) = written {
                     tracing::warn!("cannot compare with other methods: {error:#}");
                 }
                 bar.set(rounds_done);
                 tracing::info!("{}", super::events::starting(rounds_done));
             }
-            ServerNews::Round { rounds_done, contributions } => {
+            ServerRunEvent::Round { rounds_done, contributions } => {
                 for c in contributions.iter().filter(|c| c.scale < 1.0) {
                     let name = &names[c.draw.site.0 as usize];
                     tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
@@ -120,7 +117,7 @@ pub fn server(config: &Path) -> Result<()> {
             }
         }
     })
-    .map_err(|error| named(error.into(), names))?;
+    .map_err(|error| with_names(error, names))?;
     write_results(&folder, &place, &trainer)?;
     let record = TrainRecord {
         seconds: started.elapsed().as_secs_f64(),
@@ -137,22 +134,19 @@ pub fn server(config: &Path) -> Result<()> {
 /// The ledger, and the receipts of each site's journal.
 fn records(config: &ServerConfig, description: &RunDescription) -> Result<ServerRecords> {
     let identity = Identity::read(&config.keys.join("server.pem"))?;
-    let mut ledger = Ledger::kept_in(&config.folder.join("ledger.csv"))?;
+    let mut ledger = Ledger::open(&config.folder.join("ledger.csv"))?;
     ledger.set_run(description, identity.certificate());
     let receipts = |site: &String| Receipts::open(&config.folder.join("receipts").join(format!("{site}.receipts")));
     let receipts = config.sites.iter().map(receipts).collect::<Result<_, _>>()?;
     Ok(ServerRecords { ledger, receipts: Some((identity, receipts)) })
 }
 
-/// Adds the configured names of the sites that an error mentions by number.
-fn named(error: anyhow::Error, names: &[String]) -> anyhow::Error {
-    let text = error.to_string();
-    let mentioned = |i: &usize| {
-        let site = SiteId(*i as u32).to_string();
-        text.match_indices(&site).any(|(at, _)| !text[at + site.len()..].starts_with(|c: char| c.is_ascii_digit()))
-    };
-    let known: Vec<String> = (0..names.len()).rev().filter(mentioned).map(|i| format!("{} is {}", SiteId(i as u32), names[i])).collect();
-    if known.is_empty() { error } else { error.context(known.join(", ")) }
+/// Adds the configured names of the sites that an error is about.
+fn with_names(error: Error, names: &[String]) -> anyhow::Error {
+    let sites = if let Error::Protocol(fault) = &error { fault.sites() } else { &[] };
+    let named = |site: &SiteId| Some(format!("{site} is {}", names.get(site.0 as usize)?));
+    let named: Vec<String> = sites.iter().filter_map(named).collect();
+    if named.is_empty() { error.into() } else { anyhow::Error::new(error).context(named.join(", ")) }
 }
 
 /// Reads the comparison with other methods from a run folder.

@@ -6,7 +6,7 @@ use asyndgan_files::{Access, write};
 use asyndgan_models::set_threads;
 use asyndgan_protocol::{ConditionPolicy, Role, SiteId, SiteRandomness, SiteSecret, SiteWork as _};
 use asyndgan_training::{Pairs, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Consent, GrpcSite, Journal, Ledger, Receipts, Signer, SiteNews, SiteRecords, run_site};
+use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords, SiteRunEvent, run_site};
 use tch::Tensor;
 
 use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
@@ -19,12 +19,11 @@ use crate::{device::device, progress::Progress, recombine::recombined};
 pub fn site(config: &Path) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
-    let identity = config.identity()?;
-    let name = identity.facts().name.clone();
-    let mut trainer = trainer(&config, &config.folder.join("checkpoints"))?;
+    let name = config.identity()?.facts().name.clone();
+    let mut trainer = trainer(&config, &config.folder)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
-    let consent = Consent::kept_in(&config.folder, config.approval);
+    let consent = Consent::open(&config.folder, config.approval);
     ensure!(
         journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
         "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",
@@ -32,28 +31,26 @@ pub fn site(config: &Path) -> Result<()> {
     );
     let history = Journal::history(&journal, trainer.patients())?;
     let mut records = SiteRecords {
-        ledger: Ledger::kept_in(&config.folder.join("ledger.csv"))?,
+        ledger: Ledger::open(&config.folder.join("ledger.csv"))?,
         journal: Some(Journal::open(&journal)?),
         consent: Some(consent),
         signer: Some(Signer::new(config.identity()?, Receipts::open(&Receipts::path_of(&journal))?)),
         history: Some(history),
     };
-    let dial =
-        GrpcSite { server: config.server.clone(), identity, patience: config.absence()?, keep_alive: config.keep_alive()?, clock: None };
-    let mut link = dial.start()?;
+    let mut link = config.grpc_site()?.start()?;
     let mut bar: Option<Progress> = None;
-    let mut said = String::new();
+    let mut last_reason = String::new();
     let folder = &config.folder;
     let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| match news {
-        SiteNews::Connected => {
-            said.clear();
+        SiteRunEvent::Connected => {
+            last_reason.clear();
             tracing::info!("{name}: connected to {}", config.server);
         }
-        SiteNews::Lost(reason) if said != reason => {
-            said = reason.into();
+        SiteRunEvent::Lost(reason) if last_reason != reason => {
+            last_reason = reason.into();
             tracing::warn!("{name}: no connection ({reason}); retrying");
         }
-        SiteNews::Accepted(run) if bar.is_none() => {
+        SiteRunEvent::Accepted(run) if bar.is_none() => {
             tracing::info!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds);
             bar = Some(Progress::new(&name, run.rounds));
             let written = Alternatives::at_site(run, trainer)
@@ -62,8 +59,8 @@ pub fn site(config: &Path) -> Result<()> {
                 tracing::warn!("{name}: cannot compare with other methods: {error:#}");
             }
         }
-        SiteNews::Notice(fact) => tracing::warn!("{name}: {fact}"),
-        SiteNews::Begun { rounds_done } => {
+        SiteRunEvent::Notice(fact) => tracing::warn!("{name}: {fact}"),
+        SiteRunEvent::Begun { rounds_done } => {
             for path in trainer.damaged() {
                 tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
             }
@@ -72,7 +69,7 @@ pub fn site(config: &Path) -> Result<()> {
                 bar.set(rounds_done);
             }
         }
-        SiteNews::Round { rounds_done } => {
+        SiteRunEvent::Round { rounds_done } => {
             if let Some(bar) = &mut bar {
                 bar.set(rounds_done);
             }
@@ -84,18 +81,22 @@ pub fn site(config: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The site's data and networks, with the masks that its policy allows it to share, and a folder for checkpoints.
-pub(super) fn trainer(config: &SiteConfig, checkpoints: &Path) -> Result<SiteTrainer> {
+/// The site's data and networks, with the masks that its policy allows it to share. The secret and the checkpoints are in `folder`.
+pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer> {
     let device = device(&config.device)?;
     set_threads(1);
     let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&config.data))?).with_context(|| config.data.display().to_string())?;
-    let secret = secret(&config.folder)?;
+    let secret = secret(folder)?;
     let shared = match config.policy.conditions {
         ConditionPolicy::All => None,
         ConditionPolicy::Recombined => Some(shared(config, &pairs, &secret)?),
     };
-    let options = SiteOptions { shared, feedback_norm_max: config.policy.feedback_norm_max, randomness: SiteRandomness::Secret(secret) };
-    Ok(SiteTrainer::new(pairs, options, checkpoints, device))
+    let options = SiteOptions::default().with(|options| {
+        options.shared = shared;
+        options.feedback_norm_max = config.policy.feedback_norm_max;
+        options.randomness = SiteRandomness::Secret(secret);
+    });
+    Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
 }
 
 /// Masks recombined from those of several patients. A local secret makes them the same after every restart.

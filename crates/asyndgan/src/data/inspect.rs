@@ -57,8 +57,8 @@ pub fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> Result<I
             // What cannot be read is an error of the case.
             skipped.extend(dicom::skipped(folder).unwrap_or_default());
         }
-        match look(&set, case) {
-            Ok(Look { line, first }) => {
+        match inspect_case(&set, case) {
+            Ok(InspectedCase { line, first }) => {
                 writeln!(out, "  {line}")?;
                 if shown.len() < SHEET_ROWS {
                     shown.push(first.shown());
@@ -86,7 +86,7 @@ pub fn inspect(folder: &Path, picture: &Path, layer: Option<String>) -> Result<I
 }
 
 /// The result of inspecting a case.
-struct Look {
+struct InspectedCase {
     /// The line for the listing.
     line: String,
     /// Its first channel.
@@ -94,7 +94,7 @@ struct Look {
 }
 
 /// Reads every channel.
-fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
+fn inspect_case(set: &DataSet, case: &CaseFiles) -> Result<InspectedCase> {
     let first = set.read(case, &[0])?;
     // A channel that cannot be read is a problem, too.
     for channel in 1..case.images.len() {
@@ -128,7 +128,7 @@ fn look(set: &DataSet, case: &CaseFiles) -> Result<Look> {
             found.regions, found.degenerate, found.overlapping, found.hidden, found.excluded
         )?;
     }
-    Ok(Look { line, first })
+    Ok(InspectedCase { line, first })
 }
 
 fn grid(subject: &Subject) -> Vec<usize> {

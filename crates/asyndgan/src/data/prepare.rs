@@ -155,21 +155,21 @@ pub(crate) fn read(place: &Path, folder: &Path, selection: Selection, preparatio
         if data.is_held_out(case) {
             return prepared.stage_test_case(stem, || data.preparation().test_case(study));
         }
-        Training::of(data, case).with(|preparation, origin| prepared.stage_cases(stem, origin, || preparation.cases(study)))
+        CaseTraining::new(data, case).with(|preparation, origin| prepared.stage_cases(stem, origin, || preparation.cases(study)))
     })?;
     Ok((data, prepared))
 }
 
 /// How a case becomes training cases.
-struct Training<'a> {
+struct CaseTraining<'a> {
     data: &'a RealData,
     case: &'a CaseFiles,
     absent: Absent,
     images: ImageDescription,
 }
 
-impl<'a> Training<'a> {
-    fn of(data: &'a RealData, case: &'a CaseFiles) -> Self {
+impl<'a> CaseTraining<'a> {
+    fn new(data: &'a RealData, case: &'a CaseFiles) -> Self {
         Self { data, case, absent: data.absent(case), images: data.preparation().description() }
     }
 
@@ -177,7 +177,15 @@ impl<'a> Training<'a> {
         let preparation = Preparation { absent: &self.absent, ..self.data.preparation() };
         let (absent_channels, absent_classes) = (&preparation.absent_channels(), &preparation.absent_classes());
         let patient = Some(&self.case.patient[..]);
-        write(preparation, CaseOrigin { patient, absent_channels, absent_classes, images: Some(&self.images) })
+        write(
+            preparation,
+            CaseOrigin::default().with(|origin| {
+                origin.patient = patient;
+                origin.absent_channels = absent_channels;
+                origin.absent_classes = absent_classes;
+                origin.images = Some(&self.images);
+            }),
+        )
     }
 }
 
@@ -240,7 +248,7 @@ pub(crate) fn real(
     for (name, items) in sites {
         for &i in &items {
             let (stem, case) = (&data.stems()[i], &cases[i]);
-            Training::of(data, case)
+            CaseTraining::new(data, case)
                 .with(|preparation, origin| prepared.put_cases(stem, origin, || Ok(preparation.cases(&data.read(case)?))))?;
             step();
         }

@@ -11,7 +11,7 @@ use crate::files::write_text;
 /// Each choice, and the setting that removes it.
 const CHOICES: [(&str, &str); 11] = [
     ("average of the generator's weights", "generator.average_decay=0.0"),
-    ("segmenting discriminators", "protocol.gan_loss=cross_entropy"),
+    ("U-Net discriminators", "protocol.gan_loss=cross_entropy"),
     ("augmentation at the site", "discriminator.augmentation=0.0"),
     ("noise at every scale, including a code per site", "generator.noise_code=0"),
     ("a code per site", "generator.site_code=false"),

@@ -64,23 +64,23 @@ fn rough(time: Duration) -> String {
 struct Log {
     label: String,
     began: Instant,
-    told: Instant,
+    reported_at: Instant,
     /// What an earlier start had done.
     earlier: Option<u64>,
 }
 
 impl Log {
     fn new(step: Step) -> Self {
-        Self { label: step.label(), began: now(), told: now(), earlier: None }
+        Self { label: step.label(), began: now(), reported_at: now(), earlier: None }
     }
 
     /// The line that is due, if one is.
     fn line(&mut self, done: u64, total: u64) -> Option<String> {
         let earlier = *self.earlier.get_or_insert(done);
-        if self.told.elapsed() < EVERY || done >= total {
+        if self.reported_at.elapsed() < EVERY || done >= total {
             return None;
         }
-        self.told = now();
+        self.reported_at = now();
         let here = done.saturating_sub(earlier);
         let left = (here > 0).then(|| self.began.elapsed().mul_f64((total - done) as f64 / here as f64));
         let left = left.map_or_else(String::new, |left| format!(", about {} left", rough(left)));
@@ -90,7 +90,7 @@ impl Log {
 
 impl Whole {
     /// Prints that a step has ended, and the time left of the run; also without a terminal.
-    fn tell(&self, step: Step, how: &str) {
+    fn report(&self, step: Step, how: &str) {
         let i = self.ended.fetch_add(1, Ordering::Relaxed) + 1;
         let skipped = self.skipped.load(Ordering::Relaxed);
         let (done, all) = (self.bar.position().saturating_sub(skipped), self.bar.length().unwrap_or(0).saturating_sub(skipped));
@@ -168,7 +168,7 @@ impl Runner<'_> {
     /// Runs a step unless it is done already, and counts it.
     fn counted(&self, step: Step, whole: &Whole, cost: u64, alone: bool) -> Result<()> {
         if self.is_done(step) {
-            whole.tell(step, "done already");
+            whole.report(step, "done already");
             return Ok(());
         }
         let of_cost = |share: f64| (cost as f64 * share) as u64;
@@ -179,7 +179,7 @@ impl Runner<'_> {
             whole.skipped.fetch_add(of_cost(earlier).saturating_sub(skipped), Ordering::Relaxed);
             skipped = skipped.max(of_cost(earlier));
         })?;
-        whole.tell(step, &format!("{seconds:.0} s"));
+        whole.report(step, &format!("{seconds:.0} s"));
         Ok(())
     }
 
@@ -285,8 +285,8 @@ mod tests {
         let all = ["evaluate RealSubset-1", "train SynAll", "synthesize SynAll", "train AsynDgan", "evaluate AsynDgan", "report"];
         // Side by side, a training ends when the other has begun.
         let both = "n=0; case $step in train*) until [ $(grep -c train begun) = 2 ]; do n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done;; esac";
-        for (jobs, told) in [(1, ""), (2, both)] {
-            let (ended, begun) = pretend(told, jobs, &[Step::Evaluate(Arm::RealAll, 0), Step::Evaluate(Arm::SynAll, 0)]);
+        for (jobs, script) in [(1, ""), (2, both)] {
+            let (ended, begun) = run_script(script, jobs, &[Step::Evaluate(Arm::RealAll, 0), Step::Evaluate(Arm::SynAll, 0)]);
             ended.expect("nothing fails");
             assert!(all.iter().all(|step| begun.iter().filter(|b| b == step).count() == 1), "{begun:?}");
             assert!(!begun.iter().any(|step| step == "evaluate RealAll" || step == "evaluate SynAll"), "{begun:?}");
@@ -305,19 +305,19 @@ mod tests {
     #[test]
     fn once_a_step_has_failed_no_other_is_begun() {
         // AsynDgan's training ends when the runner has taken note that SynAll's has failed, and a little later.
-        let told = r#"case $step in
+        let script = r#"case $step in
             "train SynAll") echo $$ > failing; mv failing failed; exit 1;;
             "train AsynDgan") n=0; until [ -e failed ]; do n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done; while kill -0 "$(cat failed)" 2>&-; do sleep 0.01; done; sleep 0.3;;
         esac"#;
-        let (ended, mut begun) = pretend(told, 2, &[]);
+        let (ended, mut begun) = run_script(script, 2, &[]);
         assert!(ended.is_err_and(|error| error.to_string().contains("SynAll: train generator (seed 0) failed")));
         begun.sort();
         assert_eq!(begun, ["train AsynDgan", "train SynAll"]);
     }
 
-    /// Does a table's steps by a program that only writes down what is asked of it and does what it is told; returns how that ended, and
+    /// Does a table's steps by a program that only writes down what is asked of it and does what `script` says; returns how that ended, and
     /// what was begun.
-    fn pretend(told: &str, jobs: usize, done: &[Step]) -> (Result<()>, Vec<String>) {
+    fn run_script(script: &str, jobs: usize, done: &[Step]) -> (Result<()>, Vec<String>) {
         let place = tempfile::tempdir().expect("a folder");
         let write = |path: &Path, text: &str| {
             fs::create_dir_all(path.parent().expect("in a folder")).and_then(|()| fs::write(path, text)).expect("written");
@@ -329,9 +329,9 @@ mod tests {
         for step in done {
             write(&proof(*step), "");
         }
-        write(&place.path().join("told"), told);
+        write(&place.path().join("script"), script);
         let run = Run::phantoms(Experiment::Table2, Profile::Smoke, Settings::new(Experiment::Table2, Profile::Smoke));
-        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pretend.sh");
+        let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fake_program.sh");
         let ended = Runner { program: &program, arguments: &[], folder: place.path(), run: &run, jobs }.all();
         let begun = fs::read_to_string(place.path().join("begun")).expect("something was begun");
         (ended, begun.lines().map(str::to_owned).collect())

@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
-use asyndgan_data::nearest;
+use asyndgan_data::resize_nearest;
 use asyndgan_medio::write_rgb;
 use asyndgan_task::Task;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
@@ -31,7 +31,7 @@ impl Canvas {
     pub(crate) fn put(&mut self, row: usize, column: usize, rgb: ArrayView3<u8>) {
         let (top, left) = (HEADING + row * (SIDE + GAP), GAP + column * (SIDE + GAP));
         for (k, plane) in rgb.axis_iter(Axis(0)).enumerate() {
-            for ((r, c), &v) in nearest(plane, SIDE, SIDE).indexed_iter() {
+            for ((r, c), &v) in resize_nearest(plane, SIDE, SIDE).indexed_iter() {
                 self.pixels[[k, top + r, left + c]] = v;
             }
         }

@@ -80,7 +80,7 @@ struct Areas {
 
 impl Fingerprint {
     /// Reads up to 24 cases with labels.
-    pub(super) fn of(set: &DataSet) -> Result<Self> {
+    pub(super) fn measure(set: &DataSet) -> Result<Self> {
         let cases: Vec<&CaseFiles> = set.cases.iter().filter(|case| case.labels.is_some() && case.missing.is_empty()).collect();
         ensure!(!cases.is_empty(), "{}: no case has labels; `asyndgan data inspect` lists what the folder contains", set.folder.display());
         let kind = kind_of(cases[0])?;

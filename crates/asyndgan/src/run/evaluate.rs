@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use anyhow::{Context, Result};
 use asyndgan_data::CaseSet;
-use asyndgan_evaluator::{SegmenterTraining, TaskScores, predict, score, score_slices, train_segmenter};
+use asyndgan_evaluator::{TaskScores, predict, score, score_slices, train_segmenter};
 use asyndgan_metrics::{summarise, wasserstein_1};
 use asyndgan_models::{Segmenter, read_tensors, set_threads, write_tensors};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Step};
@@ -88,7 +88,7 @@ fn scored(
 pub fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let place = folder.arm(arm, seed)?;
     let full = configure::segmenter(&folder.run)?;
-    let training = SegmenterTraining { steps: (full.steps / 2).max(1), ..full };
+    let training = full.with(|training| training.steps = (training.steps / 2).max(1));
     let task = configure::task(&folder.run)?;
     let metric = &folder.run.columns()[0].name;
     let rounds = folder.run.settings.curve_rounds();
@@ -114,7 +114,7 @@ pub fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     set_threads(folder.run.settings.compute.site_threads);
     let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
-    let training = SegmenterTraining { steps: 3, ..configure::segmenter(&folder.run)? };
+    let training = configure::segmenter(&folder.run)?.with(|training| training.steps = 3);
     let mut times = Vec::new();
     let task = configure::task(&folder.run)?;
     train_segmenter(&training, task, &cases, folder.device, &mut stream(0, Role::Segmenter, 0, 0), |_, _| times.push(now()))?;

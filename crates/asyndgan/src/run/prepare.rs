@@ -71,7 +71,10 @@ fn phantoms(place: &Path, settings: &Settings, preparation: Preparation, validat
         let made: Vec<_> = some.par_iter().map(make).collect();
         for (&(site, number), cases) in some.iter().zip(made) {
             let name = phantom_name(site, number, 0);
-            let origin = CaseOrigin { patient: Some(&name), images: Some(&images), ..CaseOrigin::default() };
+            let origin = CaseOrigin::default().with(|origin| {
+                origin.patient = Some(&name);
+                origin.images = Some(&images);
+            });
             prepared.put_cases(&phantom_stem(&name, preparation), origin, || Ok(cases))?;
             names.push(name);
             if number + 1 == each {

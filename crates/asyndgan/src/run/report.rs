@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_metrics::{Convention, Profile, bootstrap_mean, summarise};
+use asyndgan_metrics::{Convention, ConventionName, bootstrap_mean, summarise};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::ImageKind;
@@ -55,7 +55,7 @@ pub fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
 
 fn one(folder: &RunFolder) -> Result<Table> {
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
-    let samples = Samples::of(folder, &arms)?;
+    let samples = Samples::new(folder, &arms)?;
     let table = table(folder, &arms, samples.as_ref().map_or_else(Vec::new, Samples::compare))?;
     let name = folder.run.experiment.name();
     write_text(&folder.path.join(format!("{name}.md")), &table.markdown())?;
@@ -261,7 +261,7 @@ fn convention(run: &Run) -> Result<BTreeMap<String, String>> {
 }
 
 fn standard(case: &str) -> Result<BTreeMap<String, String>> {
-    Ok(serde_json::from_value(serde_json::to_value(Convention::of(Profile::Standard, case))?)?)
+    Ok(serde_json::from_value(serde_json::to_value(Convention::new(ConventionName::Standard, case))?)?)
 }
 
 #[cfg(test)]

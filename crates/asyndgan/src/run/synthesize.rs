@@ -10,7 +10,7 @@ use asyndgan_data::{Case, CaseOrigin, transplant, window, write_cases};
 use asyndgan_models::{Generator, read_tensors, write_tensors};
 use asyndgan_paper::{Arm, Step};
 use asyndgan_protocol::{Role, stream};
-use asyndgan_training::{Wanted, synthesize as through};
+use asyndgan_training::{SynthesisRequest, synthesize as through};
 use ndarray::Array2;
 use rand::Rng;
 use tch::Tensor;
@@ -42,7 +42,10 @@ pub fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         let planes = configure::codes(&folder.run);
         let codes = toy_codes(folder.run.settings.data.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
-        let wanted = Wanted { codes: &codes, planes, sites: &[], together: 1 << 16, batches_before: 0 };
+        let wanted = SynthesisRequest::new(&codes, planes).with(|request| {
+            request.together = 1 << 16;
+            request.batches_before = 0;
+        });
         let values = through(&generator, &wanted, seed, folder.device, |done| bar.set(done));
         fs::create_dir_all(&beside).with_context(|| format!("cannot create {}", beside.display()))?;
         write_tensors(&beside.join(TOY), &[("values".to_owned(), values)].into())?;
@@ -151,7 +154,11 @@ impl Chosen<'_> {
             let codes = Tensor::from_slice(&flat).view([masks.len() as i64, 1, side, side]);
             let batches_before = number as u64 * u64::from(batches);
             let planes = configure::codes(&self.folder.run);
-            let wanted = Wanted { codes: &codes, planes, sites: &sites, together, batches_before };
+            let wanted = SynthesisRequest::new(&codes, planes).with(|request| {
+                request.sites = &sites;
+                request.together = together;
+                request.batches_before = batches_before;
+            });
             let images = through(generator, &wanted, self.seed, self.folder.device, |done| progress(start as u64 + done));
             let case = |(i, (_, condition)): (usize, SiteMask)| Case {
                 id: format!("synthetic-{}", start + i),
@@ -159,7 +166,7 @@ impl Chosen<'_> {
                 condition,
             };
             let cases: Vec<Case> = masks.into_iter().enumerate().map(case).collect();
-            let origin = CaseOrigin { images: described.as_ref(), ..CaseOrigin::default() };
+            let origin = CaseOrigin::default().with(|origin| origin.images = described.as_ref());
             write_cases(&out.join(format!("{number:06}.safetensors")), origin, &cases)?;
         }
         Ok(())

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use asyndgan_data::CaseSet;
-use asyndgan_models::{write_described, write_tensors};
+use asyndgan_models::{write_tensors, write_with_metadata};
 use asyndgan_paper::{Arm, KindTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Role, SiteId, stream};
 use asyndgan_training::{Pairs, ServerTrainer, toy};
@@ -92,7 +92,7 @@ pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         first.get_or_insert(round);
         bar.set(round);
         if unwritten.is_ok() {
-            unwritten = curves.hear(news, server).and_then(|()| keep(folder, arm, seed, round, server));
+            unwritten = curves.on_event(news, server).and_then(|()| keep(folder, arm, seed, round, server));
         }
     })?;
     unwritten?;
@@ -109,10 +109,10 @@ pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 
 /// Writes the results of a trained arm, except its losses: the generator, and the masks that the server received.
 pub(crate) fn write_results(folder: &RunFolder, place: &Path, server: &ServerTrainer) -> Result<()> {
-    write_described(
+    write_with_metadata(
         &place.join("generator.safetensors"),
         &server.generator().parameters.named(),
-        GeneratorCard::of(&folder.run, server.sites()).map(GeneratorCard::text).transpose()?,
+        GeneratorCard::from_run(&folder.run, server.sites()).map(GeneratorCard::text).transpose()?,
     )?;
     let conditions = server.conditions().map(|(site, codes)| (format!("site-{:04}", site.0 + 1), codes.shallow_clone()));
     Ok(write_tensors(&place.join("conditions.safetensors"), &conditions.collect())?)

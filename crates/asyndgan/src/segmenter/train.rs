@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_evaluator::train_segmenter as train;
-use asyndgan_models::{Segmenter, write_described};
+use asyndgan_models::{Segmenter, write_with_metadata};
 use asyndgan_paper::{Profile, Run};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{ImageDescription, ImageKind};
@@ -101,7 +101,7 @@ pub(crate) fn train_into(
     device: Device,
     mut progress: impl FnMut(u64),
 ) -> Result<Segmenter> {
-    let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], &[])?;
+    let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], std::iter::empty::<Result<_>>())?;
     let mut unwritten = Ok(());
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
@@ -113,6 +113,10 @@ pub(crate) fn train_into(
     })?;
     unwritten?;
     let file = folder.join(format!("{name}.safetensors"));
-    write_described(&file, &segmenter.parameters.named(), Some(SegmenterCard::of(run, cases.channels_absent_everywhere())?.text()?))?;
+    write_with_metadata(
+        &file,
+        &segmenter.parameters.named(),
+        Some(SegmenterCard::from_run(run, cases.channels_absent_everywhere())?.text()?),
+    )?;
     Ok(segmenter)
 }

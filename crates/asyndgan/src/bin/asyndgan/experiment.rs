@@ -102,7 +102,7 @@ impl RunOptions {
     }
 
     /// The run with these options.
-    fn of(&self, run: Run) -> Result<Run> {
+    fn apply_to(&self, run: Run) -> Result<Run> {
         let device = match self.device {
             DeviceName::Auto => "auto",
             DeviceName::Cpu => "cpu",
@@ -128,7 +128,7 @@ impl ReproduceArguments {
         let given = self.data.as_deref().map(existing).transpose()?;
         let data = given.or(usual.map(|folder| existing(&folder)).transpose()?);
         let run = TaskFile::paper(experiment).run(Some(self.profile), &self.options.set)?;
-        self.options.of(Run { data, ..run })
+        self.options.apply_to(Run { data, ..run })
     }
 
     /// The folder of the run: `--out`, or one in `target`.
@@ -161,7 +161,7 @@ impl ExperimentArguments {
         if let (Some(lists), Some(task)) = (&lists, run.task()) {
             lists.check(task).with_context(|| self.sites.clone())?;
         }
-        self.options.of(Run { data: Some(data), lists, ..run })
+        self.options.apply_to(Run { data: Some(data), lists, ..run })
     }
 }
 

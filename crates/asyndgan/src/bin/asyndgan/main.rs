@@ -231,7 +231,7 @@ impl SynthesizeArguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Look at a data set, and propose a task for it, with the reason for every line.
+    /// Inspect a data set, and propose a task for it, with the reason for every line.
     #[command(after_help = PLAN)]
     Plan(PlanArguments),
     /// Compute the table of all arms for a task of your own; resumes if started again.

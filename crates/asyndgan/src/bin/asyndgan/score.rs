@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use asyndgan::score::{ScoreOptions, score_folders};
 use asyndgan_files::Access;
-use asyndgan_metrics::Profile;
+use asyndgan_metrics::ConventionName;
 use clap::Args;
 
 use crate::stdout::print;
@@ -34,7 +34,7 @@ pub(crate) struct ScoreArguments {
     ignore: Option<u32>,
     /// Convention where implementations of the metrics disagree: standard, paper, monai or medpy.
     #[arg(long, default_value = "standard")]
-    convention: Profile,
+    convention: ConventionName,
     /// Tolerance of the normalised surface distance.
     #[arg(long, default_value_t = 1.0)]
     tolerance_mm: f64,

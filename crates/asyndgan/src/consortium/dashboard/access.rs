@@ -1,8 +1,8 @@
 //! Access control of the dashboard: clients need the token, and must use one of the server's own host names.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{fs, io, net::SocketAddr, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access as Mode, write};
 use axum::{
     extract::{Request, State},
@@ -18,11 +18,15 @@ use super::listen::Admitted;
 /// The token of a run's dashboard. It is the same after a restart, so that a scraper can store it.
 pub(super) fn token(folder: &Path) -> Result<String> {
     let path = folder.join("dashboard.token");
-    if let Ok(token) = fs::read_to_string(&path) {
-        let token = token.trim();
-        if token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit()) {
+    match fs::read_to_string(&path) {
+        Ok(token) => {
+            let token = token.trim();
+            let is_token = token.len() == 32 && token.bytes().all(|b| b.is_ascii_hexdigit());
+            ensure!(is_token, "{} does not contain a token of 32 hexadecimal digits: delete it, and a new one is created", path.display());
             return Ok(token.to_owned());
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
     }
     let token = format!("{:032x}", rand::rng().random::<u128>());
     write(&path, Mode::Private, token.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;

@@ -24,12 +24,13 @@ async function refresh() {
   try {
     const s = await (await fetch("status.json")).json();
     $("name").textContent = s.name; document.title = `${s.rounds_done}/${s.rounds} ${s.name}`;
+    $("alarm").textContent = s.alarm ?? ""; $("alarm").hidden = s.alarm == null;
     $("bar").max = s.rounds; $("bar").value = s.rounds_done;
     $("line").textContent = s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}`;
     $("sites").replaceChildren();
     for (const site of s.sites) {
       const row = $("sites").insertRow();
-      cell(row, site.name, site.here ? "up" : "down"); cell(row, site.rounds); cell(row, size(site.bytes_to)); cell(row, size(site.bytes_from));
+      cell(row, site.name, site.connected ? "up" : "down"); cell(row, site.rounds); cell(row, size(site.bytes_to)); cell(row, size(site.bytes_from));
       cell(row, site.feedback_norm?.toPrecision(3) ?? "");
       cell(row, site.discriminator_loss?.toFixed(3) ?? ""); cell(row, site.generator_loss?.toFixed(3) ?? ""); cell(row, site.note, "note");
     }

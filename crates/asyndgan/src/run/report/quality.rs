@@ -43,7 +43,7 @@ pub(crate) struct Training {
 }
 
 impl Training {
-    fn of(cases: CaseSet, crop: usize, segmenter: &Segmenter, device: Device) -> Result<Self> {
+    fn new(cases: CaseSet, crop: usize, segmenter: &Segmenter, device: Device) -> Result<Self> {
         let (mut places, mut parts) = (Vec::new(), Vec::new());
         let mut bar = Progress::new(&Step::Report.label(), cases.len() as u64);
         for case in 0..cases.len() {
@@ -98,7 +98,7 @@ pub(crate) struct Samples {
 
 impl Samples {
     /// Reads the samples; `None` without the segmenter that was trained on all real images.
-    pub(crate) fn of(folder: &RunFolder, arms: &[Arm]) -> Result<Option<Self>> {
+    pub(crate) fn new(folder: &RunFolder, arms: &[Arm]) -> Result<Option<Self>> {
         let seed = folder.run.seeds[0];
         let weights = Step::folder(&folder.path, Arm::RealAll, seed).join("segmenter.safetensors");
         if folder.run.task().is_none() || !arms.contains(&Arm::RealAll) || !weights.is_file() {
@@ -138,7 +138,7 @@ impl Samples {
             (!are_complete).then(|| features(&segmenter, folder.device, &images))
         };
         let compared = std::iter::once(&held_out).chain(synthetic.iter().map(|(_, sample)| sample)).map(like_real).collect();
-        let training = Training::of(all, crop, &segmenter, folder.device)?;
+        let training = Training::new(all, crop, &segmenter, folder.device)?;
         Ok(Some(Self { training, real, held_out, synthetic, compared }))
     }
 

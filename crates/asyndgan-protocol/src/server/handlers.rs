@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::{CHECKPOINTS_NAMED_MAX, FEEDBACK_MAGNITUDE_MAX, LostState, Server, ServerAction, State};
 use crate::{
-    Dtype, Error, Message, PROTOCOL_VERSION, Payload, SiteId, SiteSummary, Standing, Waiting,
+    Dtype, Error, Message, PROTOCOL_VERSION, Payload, ResumeState, SiteId, SiteSummary, Waiting,
     error::readable,
     hex,
-    seat::{Answer, Presence},
+    peer::{Answer, Presence},
 };
 
 /// How often a site may send masks that do not match its summary. Each time they are decompressed and hashed.
@@ -18,34 +18,34 @@ const ECHOES_MAX: u32 = 1_000;
 impl Server {
     pub(super) fn message(&mut self, now: Duration, site: SiteId, message: Message) -> Result<(), Error> {
         let out_of_turn = Error::OutOfTurn { site, kind: message.kind(), round: self.round, state: self.state.name() };
-        if site.0 as usize >= self.seats.len() {
+        if site.0 as usize >= self.peers.len() {
             return Err(out_of_turn);
         }
         match message {
             // Whoever comes after the end, or was about to take part.
-            Message::Join { .. } | Message::Accept { .. } if self.state == State::Finished && !self.seat(site).is_here() => {
-                self.seat_mut(site).presence = Presence::Here;
+            Message::Join { .. } | Message::Accept { .. } if self.state == State::Finished && !self.peer(site).has_joined() => {
+                self.peer_mut(site).presence = Presence::Joined;
                 self.finish(site);
                 Ok(())
             }
             Message::Leave { reason } => Err(Error::SiteLeft { site, round: self.round, reason: readable(&reason) }),
             // Once a connection: a carrier tells of the loss of the one before.
-            Message::Join { protocol_version, summary } if !self.seat(site).is_connected() => {
+            Message::Join { protocol_version, summary } if !self.peer(site).is_connected() => {
                 self.join(now, site, protocol_version, summary)
             }
-            Message::Accept { standing, conditions }
-                if matches!(self.seat(site).presence, Presence::Asked { .. }) && self.seat(site).standing.is_none() =>
+            Message::Accept { resume_state, conditions }
+                if matches!(self.peer(site).presence, Presence::Described { .. }) && self.peer(site).resume_state.is_none() =>
             {
-                self.accept(now, site, standing, conditions)
+                self.accept(now, site, resume_state, conditions)
             }
-            Message::Feedback { attempt, round, feedback, losses } if self.seat(site).is_here() => {
+            Message::Feedback { attempt, round, feedback, losses } if self.peer(site).has_joined() => {
                 if (attempt, round) > (self.attempt, self.round) {
                     return Err(out_of_turn);
                 }
                 self.answer(site, attempt, Answer { round, feedback, losses })
             }
             // Of a site that has just been dismissed: on its way already.
-            _ if matches!(self.seat(site).presence, Presence::Away { .. }) => Ok(()),
+            _ if matches!(self.peer(site).presence, Presence::Disconnected { .. }) => Ok(()),
             _ => Err(out_of_turn),
         }
     }
@@ -55,17 +55,17 @@ impl Server {
             return Err(Error::Version { site, expected: PROTOCOL_VERSION, found: protocol_version });
         }
         self.check_summary(site, &summary)?;
-        if self.seat(site).condition_faults >= CONDITION_FAULTS_MAX {
+        if self.peer(site).condition_faults >= CONDITION_FAULTS_MAX {
             let fact =
                 format!("masks that did not match its summary, {CONDITION_FAULTS_MAX} times; restart the server to let the site try again");
             return Err(Error::Frame { site, round: self.round, fact });
         }
         let run = self.run.clone();
-        let seat = self.seat_mut(site);
-        seat.summary = Some(summary);
-        seat.presence = Presence::Asked { since: now };
-        (seat.standing, seat.returned) = (None, seat.conditions);
-        let conditions_wanted = !seat.conditions;
+        let peer = self.peer_mut(site);
+        peer.summary = Some(summary);
+        peer.presence = Presence::Described { since: now };
+        (peer.resume_state, peer.returned) = (None, peer.conditions);
+        let conditions_wanted = !peer.conditions;
         self.send(site, Message::Describe { site, run, conditions_wanted });
         Ok(())
     }
@@ -78,10 +78,10 @@ impl Server {
         }
         let found = condition_dims(summary).iter().fold(1, |n: u64, &d| n.saturating_mul(d.into()));
         if found > self.policy.condition_bytes_max {
-            return Err(Error::TooMany { site, found, limit: self.policy.condition_bytes_max });
+            return Err(Error::ConditionsTooLarge { site, found, limit: self.policy.condition_bytes_max });
         }
-        match &self.seat(site).summary {
-            Some(before) if before != summary && self.seat(site).conditions => {
+        match &self.peer(site).summary {
+            Some(before) if before != summary && self.peer(site).conditions => {
                 let words = |s: &SiteSummary| {
                     let digest = hex(&s.conditions_sha256[..4]);
                     format!("{} cases of {:?} with masks {digest}", s.cases, s.image_dims)
@@ -92,20 +92,20 @@ impl Server {
         }
     }
 
-    fn accept(&mut self, now: Duration, site: SiteId, standing: Standing, conditions: Option<Payload>) -> Result<(), Error> {
-        let (round, seat) = (self.round, self.seat(site));
-        let summary = seat.summary.clone().expect("joined before accepting");
-        if standing.checkpoints.len() > CHECKPOINTS_NAMED_MAX {
-            let fact = format!("a list of {} checkpoints; the limit is {CHECKPOINTS_NAMED_MAX}", standing.checkpoints.len());
+    fn accept(&mut self, now: Duration, site: SiteId, resume_state: ResumeState, conditions: Option<Payload>) -> Result<(), Error> {
+        let (round, peer) = (self.round, self.peer(site));
+        let summary = peer.summary.clone().expect("joined before accepting");
+        if resume_state.checkpoints.len() > CHECKPOINTS_NAMED_MAX {
+            let fact = format!("a list of {} checkpoints; the limit is {CHECKPOINTS_NAMED_MAX}", resume_state.checkpoints.len());
             return Err(Error::Frame { site, round, fact });
         }
         match conditions {
-            Some(conditions) if !seat.conditions => {
+            Some(conditions) if !peer.conditions => {
                 check_form(site, round, &conditions, &condition_dims(&summary), Dtype::U8)?;
-                self.seat_mut(site).standing = Some(standing);
-                self.actions.push_back(ServerAction::Keep { site, summary, conditions });
+                self.peer_mut(site).resume_state = Some(resume_state);
+                self.actions.push_back(ServerAction::StoreConditions { site, summary, conditions });
             }
-            None if seat.conditions => self.admit(now, site, standing)?,
+            None if peer.conditions => self.admit(now, site, resume_state)?,
             _ => return Err(Error::Frame { site, round, fact: "unrequested masks, or no masks although they were requested".into() }),
         }
         Ok(())
@@ -114,27 +114,27 @@ impl Server {
     /// Its conditions are stored, or did not match its summary.
     pub(super) fn kept(&mut self, now: Duration, site: SiteId, fault: Option<String>) -> Result<(), Error> {
         if let Some(fact) = fault {
-            self.seat_mut(site).condition_faults += 1;
+            self.peer_mut(site).condition_faults += 1;
             return Err(Error::Frame { site, round: self.round, fact });
         }
-        self.seat_mut(site).conditions = true;
+        self.peer_mut(site).conditions = true;
         // It may have been lost meanwhile.
-        match self.seat_mut(site).standing.take() {
-            Some(standing) if matches!(self.seat(site).presence, Presence::Asked { .. }) => self.admit(now, site, standing),
+        match self.peer_mut(site).resume_state.take() {
+            Some(resume_state) if matches!(self.peer(site).presence, Presence::Described { .. }) => self.admit(now, site, resume_state),
             _ => Ok(()),
         }
     }
 
-    fn admit(&mut self, now: Duration, site: SiteId, standing: Standing) -> Result<(), Error> {
-        let seat = self.seat_mut(site);
-        seat.checkpoints = standing.checkpoints;
-        seat.fault = None;
-        let readmitted = !self.begun || self.readmit(now, site, standing.in_memory);
+    fn admit(&mut self, now: Duration, site: SiteId, resume_state: ResumeState) -> Result<(), Error> {
+        let peer = self.peer_mut(site);
+        peer.checkpoints = resume_state.checkpoints;
+        peer.fault = None;
+        let readmitted = self.state == State::Gathering || self.readmit(now, site, resume_state.in_memory);
         if !readmitted {
             return Err(Error::StateLost { site, round: self.latest_checkpoint() });
         }
-        self.seat_mut(site).presence = Presence::Here;
-        self.actions.push_back(ServerAction::Welcome { site });
+        self.peer_mut(site).presence = Presence::Joined;
+        self.actions.push_back(ServerAction::Joined { site });
         Ok(())
     }
 
@@ -145,28 +145,28 @@ impl Server {
 
     /// Admits a site to a run that is already running. Returns whether the site can take part.
     fn readmit(&mut self, now: Duration, site: SiteId, in_memory: Option<u64>) -> bool {
-        let (round, seat) = (self.round, self.seat(site));
+        let (round, peer) = (self.round, self.peer(site));
         if self.run.waiting == Waiting::All {
-            let answered = seat.answer.is_some();
+            let answered = peer.answer.is_some();
             let fits = in_memory == Some(round + 1) || !answered && in_memory == Some(round);
             let latest = self.latest_checkpoint();
             let go_back = self.policy.lost_state == LostState::RollBack;
             let mut restore = None;
             if !fits {
-                if seat.holds(latest) && seat.rollbacks < self.policy.rollbacks_max || go_back {
-                    self.seat_mut(site).rollbacks += 1;
+                if peer.holds(latest) && peer.rollbacks < self.policy.rollbacks_max || go_back {
+                    self.peer_mut(site).rollbacks += 1;
                     self.set_back();
                     return true;
                 }
                 if self.policy.lost_state == LostState::Wait {
                     return false;
                 }
-                let restored = seat.nearest(round);
+                let restored = peer.nearest(round);
                 self.actions.push_back(ServerAction::StateLost { site, round, restored });
                 restore = Some(restored);
             }
             self.start(site, round + u64::from(answered), restore);
-            if let Some(task) = &mut self.seat_mut(site).task {
+            if let Some(task) = &mut self.peer_mut(site).task {
                 // If its answer was lost on the way, it still has it in memory.
                 task.since = now;
                 let synthetic = task.synthetic.clone();
@@ -176,16 +176,16 @@ impl Server {
             // It goes on with the discriminator that it has; what it was asked before is void.
             let restore = match in_memory {
                 Some(_) => None,
-                None => Some(seat.nearest(round)),
+                None => Some(peer.nearest(round)),
             };
-            if restore == Some(0) && seat.returned && round > 0 {
+            if restore == Some(0) && peer.returned && round > 0 {
                 if self.policy.lost_state == LostState::Wait {
                     return false;
                 }
                 self.actions.push_back(ServerAction::StateLost { site, round, restored: 0 });
             }
-            let seat = self.seat_mut(site);
-            seat.task = None;
+            let peer = self.peer_mut(site);
+            peer.task = None;
             self.start(site, round, restore);
         }
         true
@@ -194,11 +194,10 @@ impl Server {
     /// Rolls the run back: all sites gather again and resume from a checkpoint.
     fn set_back(&mut self) {
         self.attempt += 1;
-        self.begun = false;
         self.state = State::Gathering;
         self.since = None;
-        for seat in &mut self.seats {
-            (seat.task, seat.answer) = (None, None);
+        for peer in &mut self.peers {
+            (peer.task, peer.answer) = (None, None);
         }
     }
 
@@ -207,13 +206,13 @@ impl Server {
     }
 
     fn answer(&mut self, site: SiteId, attempt: u32, answer: Answer) -> Result<(), Error> {
-        let due = self.seat(site).task.as_ref().is_some_and(|task| task.round == answer.round);
+        let due = self.peer(site).task.as_ref().is_some_and(|task| task.round == answer.round);
         if attempt < self.attempt || !due {
-            // An echo of an earlier attempt or round, or a second copy: it was dealt with already.
-            let seat = self.seat_mut(site);
-            seat.echoes += 1;
-            if seat.echoes > ECHOES_MAX {
-                seat.echoes = 0;
+            // A repetition of an answer of an earlier attempt or round.
+            let peer = self.peer_mut(site);
+            peer.echoes += 1;
+            if peer.echoes > ECHOES_MAX {
+                peer.echoes = 0;
                 let fact = format!("more than {ECHOES_MAX} unsolicited answers");
                 return Err(Error::Frame { site, round: answer.round, fact });
             }
@@ -222,13 +221,13 @@ impl Server {
         let Answer { round, feedback, losses } = answer;
         if matches!(self.run.waiting, Waiting::Quorum { .. }) && round < self.round {
             // Too late to count; the site is free for the next round.
-            self.seat_mut(site).task = None;
+            self.peer_mut(site).task = None;
             return Ok(());
         }
-        let summary = self.seat(site).summary.as_ref().expect("joined");
+        let summary = self.peer(site).summary.as_ref().expect("joined");
         check_form(site, round, &feedback, &self.run.batch_dims(&summary.image_dims), self.run.feedback_dtype)?;
         let feedback = feedback.unpacked().map_err(|error| Error::Frame { site, round, fact: error.to_string() })?;
-        let absurd = |fact: String| Err(Error::Absurd { site, round, fact });
+        let absurd = |fact: String| Err(Error::InvalidFeedback { site, round, fact });
         if losses.is_some_and(|losses| !(losses.discriminator.is_finite() && losses.generator.is_finite())) {
             return absurd("its losses are not finite".into());
         }
@@ -240,37 +239,37 @@ impl Server {
             Some(_) => {}
         }
         let is_checkpoint = self.run.is_checkpoint(round + 1);
-        let seat = self.seat_mut(site);
-        if is_checkpoint && !seat.checkpoints.contains(&(round + 1)) {
+        let peer = self.peer_mut(site);
+        if is_checkpoint && !peer.checkpoints.contains(&(round + 1)) {
             // A site keeps its checkpoint before it answers.
-            seat.checkpoints.push(round + 1);
+            peer.checkpoints.push(round + 1);
         }
-        seat.task = None;
-        seat.answer = Some(Answer { round, feedback, losses });
+        peer.task = None;
+        peer.answer = Some(Answer { round, feedback, losses });
         Ok(())
     }
 
     /// Handles a site's fault or loss. The site is marked as disconnected; the other sites lose nothing.
     pub(super) fn dismiss(&mut self, now: Duration, site: SiteId, error: Error) {
         let paper_policy = self.run.waiting == Waiting::All;
-        let Some(seat) = self.seats.get_mut(site.0 as usize) else { return };
-        if matches!(seat.presence, Presence::Away { .. }) || self.state == State::Finished && !error.is_fault() {
-            // After the end sites leave. One that has come back and does not get as far as joining is told why.
-            if !matches!(seat.presence, Presence::Away { .. }) {
-                seat.presence = Presence::Away { since: now };
+        let Some(peer) = self.peers.get_mut(site.0 as usize) else { return };
+        if matches!(peer.presence, Presence::Disconnected { .. }) || self.state == State::Finished && !error.is_fault() {
+            // After the end sites leave. One that has come back and does not get as far as joining receives the reason.
+            if !matches!(peer.presence, Presence::Disconnected { .. }) {
+                peer.presence = Presence::Disconnected { since: now };
             }
             if error.is_fault() {
-                seat.fault = Some(error.clone());
+                peer.fault = Some(error.clone());
                 self.actions.push_back(ServerAction::Dismiss { site, error });
             }
             return;
         }
-        seat.presence = Presence::Away { since: now };
+        peer.presence = Presence::Disconnected { since: now };
         if !paper_policy {
             // Its images are generated again when it comes back, for another round.
-            seat.task = None;
+            peer.task = None;
         }
-        seat.fault = Some(error.clone());
+        peer.fault = Some(error.clone());
         self.actions.push_back(ServerAction::Dismiss { site, error });
     }
 }

@@ -10,14 +10,14 @@ const HELD_MAX: usize = 8;
 
 /// Numbers the outgoing frames of a connection, and delivers the incoming ones once and in order.
 #[derive(Debug, Default)]
-pub(crate) struct Numbers {
+pub(crate) struct ReorderBuffer {
     sent: u64,
     taken: u64,
     room: BytesMut,
     held: BTreeMap<u64, Bytes>,
 }
 
-impl Numbers {
+impl ReorderBuffer {
     pub(crate) fn frame(&mut self, message: &Message) -> Frame {
         self.sent += 1;
         Frame { number: self.sent - 1, bytes: message.encode_in(&mut self.room) }
@@ -47,7 +47,7 @@ impl Numbers {
 mod tests {
     use super::*;
 
-    fn all(numbers: &mut Numbers, order: &[u64]) -> Result<Vec<u8>, String> {
+    fn all(numbers: &mut ReorderBuffer, order: &[u64]) -> Result<Vec<u8>, String> {
         let mut taken = Vec::new();
         for &number in order {
             numbers.take(Frame { number, bytes: Bytes::from(vec![number as u8]) })?;
@@ -58,12 +58,12 @@ mod tests {
 
     #[test]
     fn doubled_and_reordered_frames_arrive_once_and_in_order() {
-        assert_eq!(all(&mut Numbers::default(), &[1, 1, 0, 0, 2, 1, 4, 3, 4]), Ok(vec![0, 1, 2, 3, 4]));
+        assert_eq!(all(&mut ReorderBuffer::default(), &[1, 1, 0, 0, 2, 1, 4, 3, 4]), Ok(vec![0, 1, 2, 3, 4]));
     }
 
     #[test]
     fn a_missing_frame_is_an_error_before_memory_grows() {
-        assert!(all(&mut Numbers::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9]).is_ok());
-        assert!(all(&mut Numbers::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9, 10]).is_err());
+        assert!(all(&mut ReorderBuffer::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9]).is_ok());
+        assert!(all(&mut ReorderBuffer::default(), &[0, 2, 3, 4, 5, 6, 7, 8, 9, 10]).is_err());
     }
 }

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use crate::{Error, Losses, Payload, SiteSummary, Standing};
+use crate::{Error, Losses, Payload, ResumeState, SiteSummary};
 
 /// What a server knows about one site.
 #[derive(Debug)]
-pub(crate) struct Seat {
+pub(crate) struct Peer {
     pub(crate) presence: Presence,
     /// Counts and shapes, since the site first joined.
     pub(crate) summary: Option<SiteSummary>,
@@ -17,9 +17,9 @@ pub(crate) struct Seat {
     /// Its answer that no generator step has used yet.
     pub(crate) answer: Option<Answer>,
     /// Whether the end of the run was sent to it.
-    pub(crate) told: bool,
+    pub(crate) notified: bool,
     /// The checkpoints that it listed on joining, until its conditions are stored.
-    pub(crate) standing: Option<Standing>,
+    pub(crate) resume_state: Option<ResumeState>,
     /// Whether its conditions were held before it joined last: it has taken part before.
     pub(crate) returned: bool,
     /// How often it has forced a rollback of all sites.
@@ -35,13 +35,13 @@ pub(crate) struct Seat {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Presence {
     /// Has not connected yet.
-    Expected,
-    /// Disconnected.
-    Away { since: Duration },
+    NotConnected,
+    /// The connection was lost or closed.
+    Disconnected { since: Duration },
     /// Has received the run's description; the server waits for its answer.
-    Asked { since: Duration },
+    Described { since: Duration },
     /// Takes part.
-    Here,
+    Joined,
 }
 
 #[derive(Debug)]
@@ -59,17 +59,17 @@ pub(crate) struct Answer {
     pub(crate) losses: Option<Losses>,
 }
 
-impl Seat {
+impl Peer {
     pub(crate) fn new() -> Self {
         Self {
-            presence: Presence::Expected,
+            presence: Presence::NotConnected,
             summary: None,
             conditions: false,
             checkpoints: Vec::new(),
             task: None,
             answer: None,
-            told: false,
-            standing: None,
+            notified: false,
+            resume_state: None,
             returned: false,
             rollbacks: 0,
             echoes: 0,
@@ -79,11 +79,11 @@ impl Seat {
     }
 
     pub(crate) fn is_connected(&self) -> bool {
-        matches!(self.presence, Presence::Asked { .. } | Presence::Here)
+        matches!(self.presence, Presence::Described { .. } | Presence::Joined)
     }
 
-    pub(crate) fn is_here(&self) -> bool {
-        self.presence == Presence::Here
+    pub(crate) fn has_joined(&self) -> bool {
+        self.presence == Presence::Joined
     }
 
     /// Whether it can resume from a round: it holds that checkpoint, or the round is 0 and it starts from initial
@@ -100,7 +100,7 @@ impl Seat {
 
     /// Connected, and free for a round.
     pub(crate) fn is_idle(&self) -> bool {
-        self.is_here() && self.task.is_none() && self.answer.is_none()
+        self.has_joined() && self.task.is_none() && self.answer.is_none()
     }
 }
 

@@ -11,13 +11,13 @@ use crate::{
 /// # Reference
 /// Schönfeld et al., ICLR 2021, with three downsampling steps and without residuals.
 #[derive(Debug)]
-pub(crate) struct Segmenting {
+pub(crate) struct UNetDiscriminator {
     down: Vec<Sequential>,
     up: Vec<Sequential>,
     head: Sequential,
 }
 
-impl Segmenting {
+impl UNetDiscriminator {
     pub(crate) fn new(codes: i64, image_channels: i64, width: i64, spectral: bool, layout: &mut Layout) -> Self {
         let conv = |from, to, kernel, stride| Plan::conv(Conv { from, to, kernel, stride, padding: 1, bias: true }, spectral);
         let mut row = |name: &str, plans| Sequential::new(name, plans, layout, true);
@@ -36,8 +36,8 @@ impl Segmenting {
         Self { down, up, head }
     }
 
-    pub(crate) fn settle(&self, parameters: &Parameters) {
-        self.down.iter().chain(&self.up).chain([&self.head]).for_each(|row| row.settle(parameters));
+    pub(crate) fn update_spectral_norm(&self, parameters: &Parameters) {
+        self.down.iter().chain(&self.up).chain([&self.head]).for_each(|row| row.update_spectral_norm(parameters));
     }
 
     /// # Shapes
