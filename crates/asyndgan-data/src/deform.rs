@@ -2,7 +2,7 @@
 
 use asyndgan_task::{IGNORED, Task, UNMARKED};
 use ndarray::{Array2, ArrayView2};
-use rand::{Rng, seq::IndexedRandom as _};
+use rand::{Rng, RngExt, seq::IndexedRandom as _};
 
 use crate::{
     mask,

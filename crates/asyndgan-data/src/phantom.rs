@@ -6,7 +6,7 @@
 use std::f32::consts::TAU;
 
 use ndarray::{Array2, Array3, Axis};
-use rand::Rng;
+use rand::{Rng, RngExt};
 use rand_distr::{Distribution, StandardNormal};
 
 use crate::Study;

@@ -206,7 +206,7 @@ impl Preparation<'_> {
             let outline = self.outline_label();
             let codes = plane.mapv(|label| if Some(label) == outline { 0 } else { self.task.code_of(label).unwrap_or(0) });
             let inside = self.task.outline.then(|| mask::fill_holes(plane.mapv(|label| label > 0).view()));
-            (z, self.slice_condition(codes.view(), inside.as_ref().map(Array2::view), spacing_mm))
+            (z, self.slice_condition(codes.view(), inside.as_ref().map(|array| array.view()), spacing_mm))
         };
         labels.outer_iter().enumerate().map(slice).filter(|(_, codes)| self.shows_class(codes)).collect()
     }

@@ -9,7 +9,7 @@ use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, stack};
 /// If the image has no channel.
 pub fn resize_bilinear(image: ArrayView3<f32>, height: usize, width: usize) -> Array3<f32> {
     let planes: Vec<_> = image.axis_iter(Axis(0)).map(|plane| axis(axis(plane, height).t(), width).reversed_axes()).collect();
-    stack(Axis(0), &planes.iter().map(Array2::view).collect::<Vec<_>>()).expect("planes of one shape")
+    stack(Axis(0), &planes.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("planes of one shape")
 }
 
 /// One axis: every output row is a triangle-weighted mean of the input rows around its centre.

@@ -1,5 +1,5 @@
 use ndarray::{Array3, ArrayView3};
-use rand::Rng;
+use rand::{Rng, RngExt};
 
 /// Mean and standard deviation of each axis of the decorrelated l-alpha-beta colour space.
 #[derive(Debug, Clone, Copy, PartialEq)]

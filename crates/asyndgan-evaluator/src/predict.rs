@@ -37,7 +37,7 @@ pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usiz
             decide(task, probability.view())
         })
         .collect();
-    ndarray::stack(Axis(0), &slices.iter().map(Array2::view).collect::<Vec<_>>()).expect("slices of one shape")
+    ndarray::stack(Axis(0), &slices.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("slices of one shape")
 }
 
 fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {

@@ -1,8 +1,8 @@
 use asyndgan_data::{Case, CaseSet, stain_jitter, window};
 use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
 use asyndgan_task::Task;
-use ndarray::{Array2, Array3, Array4, Axis};
-use rand::{Rng, SeedableRng, seq::SliceRandom};
+use ndarray::{Array3, Array4, Axis};
+use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -153,8 +153,10 @@ fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], 
         images.push(image);
         targets.push(target(task, condition));
     }
-    let images: Array4<f32> = ndarray::stack(Axis(0), &images.iter().map(Array3::view).collect::<Vec<_>>()).expect("crops of one shape");
-    let targets: Array3<u8> = ndarray::stack(Axis(0), &targets.iter().map(Array2::view).collect::<Vec<_>>()).expect("crops of one shape");
+    let images: Array4<f32> =
+        ndarray::stack(Axis(0), &images.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("crops of one shape");
+    let targets: Array3<u8> =
+        ndarray::stack(Axis(0), &targets.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("crops of one shape");
     let shape = |s: &[usize]| s.iter().map(|&d| d as i64).collect::<Vec<_>>();
     let images = Tensor::from_slice(images.as_slice().expect("stacked")).view(&shape(images.shape())[..]);
     let targets = Tensor::from_slice(targets.as_slice().expect("stacked")).view(&shape(targets.shape())[..]);

@@ -84,7 +84,7 @@ pub fn read_grey_planes(paths: &[impl AsRef<Path>]) -> Result<Array3<f32>, Error
         }
         planes.push(plane);
     }
-    Ok(ndarray::stack(Axis(0), &planes.iter().map(Array2::view).collect::<Vec<_>>()).expect("planes of one shape"))
+    Ok(ndarray::stack(Axis(0), &planes.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("planes of one shape"))
 }
 
 /// Whether red, green and blue are equal in every pixel.

@@ -69,7 +69,7 @@ fn digest<'a>(tensors: impl Iterator<Item = (&'a str, TensorView<'a>)>) -> Strin
         hash.update(format!("{name} {:?} {:?}\n", view.dtype(), view.shape()));
         hash.update(view.data());
     }
-    format!("{:x}", hash.finalize())
+    hash.finalize().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 fn raw<'a>(name: &'a String, tensor: &Tensor) -> (&'a String, Dtype, Vec<usize>, Vec<u8>) {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use rand::{Rng, seq::SliceRandom};
+use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
 use crate::{Role, Stream, stream};

@@ -1,5 +1,5 @@
 use asyndgan_protocol::Stream;
-use rand::Rng;
+use rand::RngExt;
 use tch::Tensor;
 
 /// Augmentation of the discriminator's input, real and synthetic alike, so that it cannot memorise the few images of a site.

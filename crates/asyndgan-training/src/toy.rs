@@ -5,7 +5,7 @@
 //! the figure would be pointless, so a missing minus sign is assumed. The second number is read as the standard deviation.
 
 use asyndgan_protocol::Stream;
-use rand::Rng;
+use rand::RngExt;
 use rand_distr::{Distribution, Normal};
 
 /// Mean and standard deviation of every site.

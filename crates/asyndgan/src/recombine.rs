@@ -5,7 +5,7 @@ use asyndgan_data::transplant;
 use asyndgan_protocol::Stream;
 use asyndgan_task::Task;
 use ndarray::Array2;
-use rand::{Rng, seq::IndexedRandom as _};
+use rand::{RngExt, seq::IndexedRandom as _};
 use tch::Tensor;
 
 use crate::tensors::planes;

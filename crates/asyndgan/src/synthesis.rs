@@ -12,7 +12,7 @@ use asyndgan_models::set_threads;
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{ImageKind, Task};
 use ndarray::{Array2, Array3};
-use rand::{Rng as _, seq::SliceRandom as _};
+use rand::{RngExt as _, seq::SliceRandom as _};
 use tch::Device;
 
 use crate::{

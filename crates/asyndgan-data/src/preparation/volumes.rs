@@ -23,7 +23,7 @@ impl Preparation<'_> {
                 let normalisation = self.task.channels[k].normalisation;
                 study.images.index_axis(Axis(0), k).index_axis(Axis(0), z).mapv(|v| is_foreground(normalisation, v))
             });
-            let condition = self.slice_condition(codes.view(), inside.as_ref().map(Array2::view), study.spacing_mm);
+            let condition = self.slice_condition(codes.view(), inside.as_ref().map(|array| array.view()), study.spacing_mm);
             // A structure of few pixels may vanish when the slice shrinks: such a slice has no condition to learn from.
             if self.shows_class(&condition) {
                 cases.push(Case { id: format!("{}#{z}", study.id), image: self.slice_image(&scaled, z, study.spacing_mm), condition });

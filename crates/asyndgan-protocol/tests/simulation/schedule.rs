@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use asyndgan_protocol::{RunDescription, ServerEvent};
-use rand::{Rng, SeedableRng};
+use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::{SimSite, World};

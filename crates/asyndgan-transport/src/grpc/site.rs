@@ -11,7 +11,7 @@ use std::{
 use asyndgan_protocol::Message;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
-use rand::Rng as _;
+use rand::RngExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,

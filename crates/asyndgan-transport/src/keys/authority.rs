@@ -5,7 +5,7 @@ use std::{
 };
 
 use asyndgan_files::{Access, create_private_folder};
-use pkcs8::{EncryptedPrivateKeyInfo, LineEnding, PrivateKeyInfo, SecretDocument, der::pem::PemLabel as _, rand_core::OsRng};
+use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument, der::pem::PemLabel as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams,
@@ -280,15 +280,15 @@ const ENCRYPTED: &str = "BEGIN ENCRYPTED PRIVATE KEY";
 fn encrypted(key: &KeyPair, passphrase: &str) -> Result<String, Error> {
     let failed = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the authority's key cannot be encrypted: {e}") };
     let plain = key.serialize_der();
-    let info = PrivateKeyInfo::try_from(plain.as_slice()).map_err(|e| failed(&e))?;
-    let document = info.encrypt(OsRng, passphrase).map_err(|e| failed(&e))?;
-    Ok(document.to_pem(EncryptedPrivateKeyInfo::PEM_LABEL, LineEnding::LF).map_err(|e| failed(&e))?.to_string())
+    let info = PrivateKeyInfoRef::try_from(plain.as_slice()).map_err(|e| failed(&e))?;
+    let document = info.encrypt(passphrase).map_err(|e| failed(&e))?;
+    Ok(document.to_pem(EncryptedPrivateKeyInfoRef::PEM_LABEL, LineEnding::LF).map_err(|e| failed(&e))?.to_string())
 }
 
 fn decrypted(text: &str, passphrase: &str) -> Result<KeyPair, Error> {
     let damaged = |e: &dyn std::fmt::Display| Error::Keys { fact: format!("the authority's key is damaged: {e}") };
     let (_, document) = SecretDocument::from_pem(text).map_err(|e| damaged(&e))?;
-    let info = EncryptedPrivateKeyInfo::try_from(document.as_bytes()).map_err(|e| damaged(&e))?;
+    let info = EncryptedPrivateKeyInfoRef::try_from(document.as_bytes()).map_err(|e| damaged(&e))?;
     let plain = info.decrypt(passphrase).map_err(|_| Error::Keys { fact: "that is not the passphrase of the authority's key".into() })?;
     KeyPair::try_from(plain.as_bytes()).map_err(failed)
 }

@@ -20,7 +20,7 @@ use asyndgan_training::{GanConfig, Pairs, Precision};
 use asyndgan_transport::ServerRunEvent;
 use clap::{Args, Parser, Subcommand};
 use ndarray::{Array3, Array4, Axis};
-use rand::Rng;
+use rand::RngExt;
 use tch::{Device, Kind, Tensor};
 
 #[derive(Parser)]

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use anyhow::{Context, Result, anyhow, ensure};
 use asyndgan_files::{Access, create_private_folder, is_private, write};
 use asyndgan_protocol::SiteSecret;
-use rand::Rng as _;
+use rand::RngExt as _;
 
 /// Reads the secret in a site's folder, or creates one if the folder has no checkpoints yet.
 pub(super) fn secret(folder: &Path) -> Result<SiteSecret> {

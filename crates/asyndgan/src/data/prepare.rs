@@ -9,7 +9,7 @@ use asyndgan_medio::CaseFiles;
 use asyndgan_paper::Prepared;
 use asyndgan_protocol::{Role, Stream, stream};
 use asyndgan_task::{Absent, ImageDescription, SiteLists, Task};
-use rand::Rng;
+use rand::RngExt;
 
 use super::{
     prepared_folder::PreparedFolder,

@@ -273,7 +273,7 @@ pub(crate) fn study(task: &Task, id: &str, subject: Subject) -> Result<Study> {
         Subject::Volume { channels, labels } => {
             let spacing = channels[0].spacing_mm();
             let channels: Vec<Array3<f32>> = channels.into_iter().map(|channel| along(task.axis, channel.voxels)).collect();
-            let images = ndarray::stack(Axis(0), &channels.iter().map(Array3::view).collect::<Vec<_>>())?;
+            let images = ndarray::stack(Axis(0), &channels.iter().map(|array| array.view()).collect::<Vec<_>>())?;
             (images, labels.map(|labels| along(task.axis, labels.voxels)), task.axis.order().map(|k| spacing[k]))
         }
         Subject::Picture { planes, labels } => {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -31,8 +32,13 @@ pub(crate) fn provenance(device: Device, threads: &str) -> BTreeMap<String, Stri
 fn loaded_libtorch() -> Option<String> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let library = mapped(&maps, "libtorch_cpu.so")?;
-    let mut hash = Sha256::new();
-    std::io::copy(&mut File::open(&library).ok()?, &mut hash).ok()?;
+    let (mut file, mut hash, mut block) = (File::open(&library).ok()?, Sha256::new(), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut block).ok()? {
+            0 => break,
+            n => hash.update(&block[..n]),
+        }
+    }
     let digest = hex(&hash.finalize()[..6]);
     Some(format!("{}, sha256 {digest}", installed_version(library.parent()?.parent()?).unwrap_or_else(|| "unknown version".into())))
 }

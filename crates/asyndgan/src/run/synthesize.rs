@@ -12,7 +12,7 @@ use asyndgan_paper::{Arm, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::{SynthesisRequest, synthesize as through};
 use ndarray::Array2;
-use rand::Rng;
+use rand::RngExt;
 use tch::Tensor;
 
 use crate::{

@@ -10,7 +10,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse, Response},
 };
-use rand::Rng as _;
+use rand::RngExt as _;
 use sha2::{Digest, Sha256};
 
 use super::listen::Admitted;

@@ -9,7 +9,7 @@ use asyndgan_models::Segmenter;
 use asyndgan_paper::{Arm, ImageQuality, Step};
 use asyndgan_protocol::{Role, Stream, stream};
 use ndarray::{Array2, Array3, ArrayView1, Axis, concatenate};
-use rand::{Rng, seq::SliceRandom as _};
+use rand::{RngExt, seq::SliceRandom as _};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
@@ -55,7 +55,7 @@ impl Training {
             places.extend(windows.starts().iter().map(|&(top, left)| (case, top, left)));
             bar.set(case as u64 + 1);
         }
-        let parts: Vec<_> = parts.iter().map(Array2::view).collect();
+        let parts: Vec<_> = parts.iter().map(|array| array.view()).collect();
         let features = if parts.is_empty() { Array2::zeros((0, 0)) } else { concatenate(Axis(0), &parts)? };
         let mut lacking = BTreeMap::<Vec<usize>, Vec<usize>>::new();
         for (row, &(case, ..)) in places.iter().enumerate() {
