@@ -19,10 +19,10 @@ use crate::{build::build_program, cargo, now, root, setup, succeed, target};
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                                     the crates' own benchmarks (criterion)
-  cargo xtask bench --python v/bin/python               compare with PyTorch: python3 -m venv v && v/bin/pip install torch==2.11.0
+  cargo xtask bench --python v/bin/python               compare with PyTorch: python3 -m venv v && v/bin/pip install torch==2.13.0
   cargo xtask bench --python v/bin/python --device cuda the paper's size on a GPU")]
 pub(crate) struct Arguments {
-    /// Python interpreter with torch 2.11.0: measure the same work in PyTorch as well, interleaved.
+    /// Python interpreter with torch 2.13.0: measure the same work in PyTorch as well, interleaved.
     #[arg(long)]
     python: Option<PathBuf>,
     /// Device of the rounds: cpu or cuda.
@@ -124,7 +124,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     };
     let torch = Command::new(python).args(["-c", "import torch; print(torch.__version__)"]).output();
     let torch = torch.with_context(|| format!("cannot run {}", python.display()))?;
-    ensure!(torch.status.success(), "{} cannot import torch: install it with v/bin/pip install torch==2.11.0", python.display());
+    ensure!(torch.status.success(), "{} cannot import torch: install it with v/bin/pip install torch==2.13.0", python.display());
     let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
     build_program()?;
     succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--no-run"]))?;

@@ -1,7 +1,7 @@
 //! Tests and checks: `test`, `ci` (read-only, cheapest first), and its twin `fix`.
 
 use std::{
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -45,6 +45,17 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     if !tested {
         step("tests");
         test()?;
+    }
+    for (variable, package, target) in [
+        ("PYTHON_WITH_TORCH", "asyndgan-models", "pytorch"),
+        ("PYTHON_WITH_IMAGING", "asyndgan-medio", "live"),
+        ("PYTHON_WITH_IMAGING", "asyndgan-medio", "generated"),
+        ("MONUSEG", "e2e", "real_data"),
+    ] {
+        if env::var_os(variable).is_some() {
+            step(&format!("test {target}, which needs {variable}"));
+            succeed(cargo(&["test", "--quiet", "--package", package, "--test", target, "--", "--ignored"]))?;
+        }
     }
     step("many fault schedules");
     let mut schedules = cargo(&["test", "--quiet", "--package", "asyndgan-protocol", "--tests"]);

@@ -16,7 +16,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::root;
 
-const VERSION: &str = "2.11.0";
+const VERSION: &str = "2.13.0";
 
 /// Which libtorch a checkout builds against.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,11 +36,17 @@ impl Flavour {
 
 /// Sets libtorch up unless this checkout already has one that is still there.
 pub(crate) fn ensure_libtorch() -> Result<()> {
-    if users_libtorch().is_none() && env::var_os("LIBTORCH_USE_PYTORCH").is_none() && recorded().is_some_and(|l| check_libtorch(&l).is_ok())
-    {
+    let by_user = users_libtorch().is_some() || env::var_os("LIBTORCH_USE_PYTORCH").is_some();
+    if !by_user && recorded().is_some_and(|libtorch| !is_outdated(&libtorch) && check_libtorch(&libtorch).is_ok()) {
         return Ok(());
     }
     run(Flavour::Cpu)
+}
+
+/// Whether a libtorch was downloaded for an earlier version of this workspace.
+fn is_outdated(libtorch: &Path) -> bool {
+    let downloaded = cache().ok().and_then(|cache| libtorch.strip_prefix(cache).ok()?.to_str().map(str::to_owned));
+    downloaded.is_some_and(|name| !name.starts_with(&format!("libtorch-{VERSION}-")))
 }
 
 /// Finds or downloads libtorch and writes `.cargo/libtorch.toml`.

@@ -20,7 +20,7 @@ pub struct Case {
     pub id: String,
     /// Intensities in [-1, 1], `[channels, rows, columns]`.
     pub image: Array3<f32>,
-    /// Condition codes, `[rows, columns]`, 0 is background.
+    /// Label map of the condition, `[rows, columns]`, 0 is background.
     pub condition: Array2<u8>,
 }
 

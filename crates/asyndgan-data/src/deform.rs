@@ -38,7 +38,7 @@ enum Morphology {
 ///
 /// # Reference
 /// Simard et al., ICDAR 2003.
-pub fn deformed(task: &Task, condition: ArrayView2<u8>, rng: &mut impl Rng) -> Array2<u8> {
+pub fn deform_condition(task: &Task, condition: ArrayView2<u8>, rng: &mut impl Rng) -> Array2<u8> {
     let (rows, columns) = condition.dim();
     let field = Field::draw(rng);
     let source = |(r, c): (usize, usize)| field.source([(r as f64 + 0.5) / rows as f64, (c as f64 + 0.5) / columns as f64]);
@@ -50,14 +50,14 @@ pub fn deformed(task: &Task, condition: ArrayView2<u8>, rng: &mut impl Rng) -> A
     let foreground = foreground(task, condition);
     let fill = background_code(condition, foreground.view());
     let foreground = Array2::from_shape_fn((rows, columns), |at| taken(at).is_some_and(|from| foreground[from]));
-    let outline_code = task.outline_code();
+    let outline_class = task.outline_class();
     let background = |at: (usize, usize)| if foreground[at] || !task.outline { fill } else { 0 };
-    let code_at = |at: (usize, usize)| taken(at).map(|from| condition[from]).filter(|code| Some(*code) != outline_code);
+    let code_at = |at: (usize, usize)| taken(at).map(|from| condition[from]).filter(|code| Some(*code) != outline_class);
     let mut made = Array2::from_shape_fn((rows, columns), |at| code_at(at).unwrap_or_else(|| background(at)));
-    for code in (1..=task.codes()).filter(|&code| task.is_class(code)) {
+    for code in (1..=task.condition_classes()).filter(|&code| task.is_class(code)) {
         change(&mut made, code, fill, *[Morphology::Keep, Morphology::Erode, Morphology::Dilate].choose(rng).unwrap_or(&Morphology::Keep));
     }
-    if let Some(code) = outline_code {
+    if let Some(code) = outline_class {
         let outline = mask::contour(mask::fill_holes(foreground.view()).view());
         for (found, (&inside, &on)) in made.iter_mut().zip(foreground.iter().zip(&outline)) {
             match *found {
@@ -176,13 +176,13 @@ mod tests {
             let count = |of: &Array2<u8>, code: u8| of.iter().filter(|&&found| found == code).count() as f64;
             let mut made = Vec::new();
             for seed in 0..40 {
-                let new = deformed(&task, original.view(), &mut ChaCha8Rng::seed_from_u64(seed));
-                assert_eq!(new, deformed(&task, original.view(), &mut ChaCha8Rng::seed_from_u64(seed)));
+                let new = deform_condition(&task, original.view(), &mut ChaCha8Rng::seed_from_u64(seed));
+                assert_eq!(new, deform_condition(&task, original.view(), &mut ChaCha8Rng::seed_from_u64(seed)));
                 for code in [1, 2] {
                     let ratio = count(&new, code) / count(&original, code);
                     assert!((0.3..2.5).contains(&ratio), "seed {seed}: class {code} has {ratio} times its size");
                 }
-                assert!(new != original && new.iter().all(|&code| code <= task.codes()));
+                assert!(new != original && new.iter().all(|&code| code <= task.condition_classes()));
                 if outline {
                     // The outline is closed, and every class is inside.
                     let line = new.mapv(|code| code == 3);
@@ -203,7 +203,7 @@ mod tests {
     fn pixels_without_annotation_stay_without() {
         let mut original = condition(false);
         original.mapv_inplace(|code| if code == 0 { IGNORED } else { code });
-        let new = deformed(&task(false), original.view(), &mut ChaCha8Rng::seed_from_u64(3));
+        let new = deform_condition(&task(false), original.view(), &mut ChaCha8Rng::seed_from_u64(3));
         assert!(new.iter().all(|&code| code != 0));
     }
 }

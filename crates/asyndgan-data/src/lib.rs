@@ -16,13 +16,16 @@ mod store;
 mod transplant;
 mod windows;
 
-pub use axes::{along, back_from};
+/// Arrays in the interface of this crate are of this version.
+pub use ndarray;
+
+pub use axes::{from_slice_order, to_slice_order};
 pub use case::{Case, Placement, Study, TestCase};
-pub use deform::deformed;
+pub use deform::deform_condition;
 pub use error::Error;
 pub use export::Export;
 pub use normalise::{check_intensities, check_stain, normalise};
-pub use partition::{disjoint, partition_by_group, partition_by_size, partition_dirichlet};
+pub use partition::{check_disjoint, partition_by_group, partition_by_size, partition_dirichlet};
 pub use preparation::Preparation;
 pub use resample::{resize_bilinear, resize_nearest};
 pub use stain::{StainReference, macenko, reinhard, stain_jitter};

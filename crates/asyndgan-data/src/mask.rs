@@ -46,7 +46,7 @@ pub fn erode(mask: ArrayView2<bool>) -> Array2<bool> {
 }
 
 /// Grows every label into background within `radius` pixels (Euclidean); the nearest label wins, then the smaller.
-pub fn dilated_labels(labels: ArrayView2<u32>, radius: usize) -> Array2<u32> {
+pub fn dilate_labels(labels: ArrayView2<u32>, radius: usize) -> Array2<u32> {
     let (height, width) = labels.dim();
     let reach = radius as isize;
     let mut offsets: Vec<(isize, isize)> =
@@ -71,7 +71,7 @@ pub fn dilated_labels(labels: ArrayView2<u32>, radius: usize) -> Array2<u32> {
 }
 
 /// The mask of all instances, with a one-pixel gap wherever two of them touch.
-pub fn cut_apart(instances: ArrayView2<u32>) -> Array2<bool> {
+pub fn separate_touching(instances: ArrayView2<u32>) -> Array2<bool> {
     let other = |at: (usize, usize), own: u32| instances.get(at).is_some_and(|&l| l > 0 && l != own);
     Array2::from_shape_fn(instances.dim(), |(r, c)| {
         let own = instances[[r, c]];

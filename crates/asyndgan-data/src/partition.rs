@@ -103,7 +103,7 @@ pub fn partition_dirichlet(
 ///
 /// # Errors
 /// [`Error::Twice`].
-pub fn disjoint<'a>(places: impl IntoIterator<Item = (&'a str, Vec<&'a str>)>) -> Result<(), Error> {
+pub fn check_disjoint<'a>(places: impl IntoIterator<Item = (&'a str, Vec<&'a str>)>) -> Result<(), Error> {
     let mut seen: BTreeMap<&str, &str> = BTreeMap::new();
     for (place, patients) in places {
         for patient in patients {
@@ -134,7 +134,8 @@ mod tests {
             assert_eq!(all, (0..200).collect::<Vec<_>>());
             let of = |part: &Vec<usize>| part.iter().map(|&i| patients[i].clone()).collect::<Vec<_>>();
             let named: Vec<Vec<String>> = parts.iter().map(of).collect();
-            disjoint(["a", "b", "c", "d"].into_iter().zip(named.iter().map(|p| p.iter().map(String::as_str).collect()))).expect("together");
+            check_disjoint(["a", "b", "c", "d"].into_iter().zip(named.iter().map(|p| p.iter().map(String::as_str).collect())))
+                .expect("together");
             // The largest share that one group has of a site, averaged.
             let share = |p: &Vec<usize>| {
                 (0..4).map(|g| p.iter().filter(|&&i| i / 2 % 4 == g).count()).max().unwrap_or(0) as f64 / p.len().max(1) as f64
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_patient_in_two_places_is_named() {
-        let error = disjoint([("site 1", vec!["p", "q"]), ("test", vec!["q"])]).expect_err("q twice");
+        let error = check_disjoint([("site 1", vec!["p", "q"]), ("test", vec!["q"])]).expect_err("q twice");
         assert_eq!(error.to_string(), "q appears in site 1 and in test; keep it in only one");
     }
 }

@@ -15,14 +15,14 @@ impl Windows {
     /// # Panics
     /// If a window does not fit.
     pub fn covering(rows: usize, columns: usize, size: usize) -> Self {
-        Self::at_most_apart(rows, columns, size, size)
+        Self::with_stride_max(rows, columns, size, size)
     }
 
     /// Evenly spaced windows that cover the picture, at most `apart` pixels apart.
     ///
     /// # Panics
     /// If a window does not fit, or `apart` is 0.
-    pub fn at_most_apart(rows: usize, columns: usize, size: usize, apart: usize) -> Self {
+    pub fn with_stride_max(rows: usize, columns: usize, size: usize, apart: usize) -> Self {
         let starts = |length: usize| -> Vec<usize> {
             assert!(size <= length && apart > 0, "a window of {size} every {apart} does not fit {length}");
             let steps = (length - size).div_ceil(apart);

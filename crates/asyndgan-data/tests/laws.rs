@@ -13,7 +13,7 @@ proptest! {
     #[test]
     fn windows_of_a_picture_merge_into_it(rows in 5..40_usize, columns in 5..40_usize, apart in 1..6_usize) {
         let picture = Array3::from_shape_fn((2, rows, columns), |(k, r, c)| (7 * k + 3 * r + c) as f32);
-        let windows = Windows::at_most_apart(rows, columns, 5, apart);
+        let windows = Windows::with_stride_max(rows, columns, 5, apart);
         let parts: Vec<_> = windows.starts().iter().map(|&(top, left)| window(picture.view(), top, left, 5)).collect();
         let merged = windows.merge(parts);
         prop_assert!(merged.iter().zip(&picture).all(|(a, b)| (a - b).abs() < 1e-3));

@@ -7,6 +7,10 @@ mod target;
 mod touching;
 mod train;
 
+/// Tensors and devices in the interface of this crate are of this version.
+pub use tch;
+
+pub use asyndgan_models::{Segmenter, SegmenterConfig};
 pub use error::Error;
 pub use predict::predict;
 pub use score::{TaskScores, score, score_slices};

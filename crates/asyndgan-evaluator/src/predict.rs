@@ -57,7 +57,7 @@ fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
             let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
             labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN { 0 } else { l });
-            mask::dilated_labels(labels.view(), INSTANCE_GROWTH)
+            mask::dilate_labels(labels.view(), INSTANCE_GROWTH)
         }
     }
 }
@@ -65,7 +65,7 @@ fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
 /// Class probabilities by overlapping windows, half a window apart, averaged.
 fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, size: usize, classes: i64, device: Device) -> Array3<f32> {
     let (channels, rows, columns) = image.dim();
-    let windows = Windows::at_most_apart(rows, columns, size, size / 2);
+    let windows = Windows::with_stride_max(rows, columns, size, size / 2);
     let mut found = Vec::new();
     for places in windows.starts().chunks(TOGETHER) {
         let values: Vec<f32> =

@@ -17,6 +17,9 @@ mod text_header;
 mod volume;
 mod voxels;
 
+/// Arrays in the interface of this crate are of this version.
+pub use ndarray;
+
 pub use affine::{Affine, Distance, Orientation};
 pub use aperio::{Annotations, parse_annotations, read_annotations};
 pub use dataset::{CaseFiles, DataSet, Description, Layout, SkippedFile, Split, Subject, is_companion, is_other_image};

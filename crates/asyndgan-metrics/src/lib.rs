@@ -19,6 +19,9 @@ mod undefined;
 mod wasserstein;
 mod wilcoxon;
 
+/// Arrays in the interface of this crate are of this version.
+pub use ndarray;
+
 pub use components::{Connectivity, connected_components};
 pub use convention::{BothEmpty, Convention, ConventionName, Directions};
 pub use distance::squared_distance_transform;

@@ -168,7 +168,8 @@ pub enum DiscriminatorConfig {
     #[serde(rename = "unet", alias = "segmenting")]
     UNet {
         /// Planes of the condition.
-        codes: i64,
+        #[serde(alias = "codes")]
+        condition_channels: i64,
         /// Channels of the image.
         image_channels: i64,
         /// Channels after the first convolution.

@@ -33,8 +33,8 @@ impl Discriminator {
             DiscriminatorConfig::Patch { channels, width, norm, spectral } => {
                 Layers::Row(Sequential::new("model", patch(channels, width, norm, spectral), &mut layout, false))
             }
-            DiscriminatorConfig::UNet { codes, image_channels, width, spectral } => {
-                Layers::UNetDiscriminator(UNetDiscriminator::new(codes, image_channels, width, spectral, &mut layout))
+            DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral } => {
+                Layers::UNetDiscriminator(UNetDiscriminator::new(condition_channels, image_channels, width, spectral, &mut layout))
             }
             DiscriminatorConfig::Mlp { channels, width } => {
                 let plans = vec![
@@ -82,8 +82,8 @@ impl Discriminator {
 /// Log-likelihoods of each pixel's class in the condition, as real and as synthetic; every class has the same total weight.
 ///
 /// # Shapes
-/// `[batch, 2 (codes + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and planes
-/// `[batch, codes, rows, columns]`, to `[batch, 2, rows, columns]`.
+/// `[batch, 2 (condition channels + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and planes
+/// `[batch, condition channels, rows, columns]`, to `[batch, 2, rows, columns]`.
 fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
     let codes = condition.gt(0.0).to_kind(Kind::Float);
     let background: Tensor = 1.0 - codes.amax([1].as_slice(), true);

@@ -244,3 +244,45 @@ impl Layer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use tch::Device;
+
+    use super::*;
+    use crate::read_tensors;
+
+    #[test]
+    fn modulation_by_a_code_gives_the_same_as_in_pytorch() {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/golden/layers.safetensors");
+        let golden = read_tensors(&golden).expect("golden file");
+        let mut layout = Layout::default();
+        let layers = Sequential::new("modulate", vec![Plan::Modulate(3, 4)], &mut layout, false);
+        let mut parameters = layout.build(Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
+        let weight = |name: &str| (format!("modulate.0.{name}"), golden[&format!("modulate.{name}")].shallow_clone());
+        parameters.load(&["scale", "shift"].map(weight).into()).expect("weights");
+        let noise = &mut Noise::with_code(golden["modulate.code"].shallow_clone());
+        let output = layers.forward(&golden["modulate.input"], &parameters, &mut Pass { mode: Mode::Train, noise, condition: None });
+        assert!((output - &golden["modulate.output"]).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    #[test]
+    fn a_noise_plane_is_added_with_a_weight_per_channel() {
+        let mut layout = Layout::default();
+        let layers = Sequential::new("noise", vec![Plan::Noise(2)], &mut layout, false);
+        let mut parameters = layout.build(Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
+        let weights = Tensor::from_slice(&[0.5_f32, -2.0]).view([1, 2, 1, 1]);
+        parameters.load(&[("noise.0.weight".to_owned(), weights)].into()).expect("weights");
+        let stream = || Noise::new(vec![(1, ChaCha8Rng::seed_from_u64(1))]);
+        let x = Tensor::ones([1, 2, 3, 5], (tch::Kind::Float, Device::Cpu));
+        let output = layers.forward(&x, &parameters, &mut Pass { mode: Mode::Train, noise: &mut stream(), condition: None });
+        let plane = stream().plane(&x).expect("a plane");
+        for (channel, weight) in [(0, 0.5), (1, -2.0)] {
+            assert_eq!(output.narrow(1, channel, 1), &plane * weight + 1.0);
+        }
+    }
+}

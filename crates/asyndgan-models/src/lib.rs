@@ -14,6 +14,9 @@ mod segmenter;
 mod threads;
 mod unet_discriminator;
 
+/// Tensors and devices in the interface of this crate are of this version.
+pub use tch;
+
 pub use adam::{Adam, AdamConfig};
 pub use checkpoint::{read_metadata, read_tensors, write_tensors, write_with_metadata};
 pub use config::{Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample};

@@ -39,6 +39,13 @@ impl Noise {
         Self::default()
     }
 
+    /// Noise with a given code per sample.
+    #[cfg(test)]
+    pub(crate) fn with_code(code: Tensor) -> Self {
+        let stream = rand::SeedableRng::seed_from_u64(0);
+        Self { parts: vec![(code.size()[0], stream)], code: Some(code), ..Self::default() }
+    }
+
     /// Drops half of the elements and doubles the others.
     ///
     /// # Panics

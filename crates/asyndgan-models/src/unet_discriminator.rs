@@ -18,7 +18,7 @@ pub(crate) struct UNetDiscriminator {
 }
 
 impl UNetDiscriminator {
-    pub(crate) fn new(codes: i64, image_channels: i64, width: i64, spectral: bool, layout: &mut Layout) -> Self {
+    pub(crate) fn new(condition_channels: i64, image_channels: i64, width: i64, spectral: bool, layout: &mut Layout) -> Self {
         let conv = |from, to, kernel, stride| Plan::conv(Conv { from, to, kernel, stride, padding: 1, bias: true }, spectral);
         let mut row = |name: &str, plans| Sequential::new(name, plans, layout, true);
         let widths = [image_channels, width, 2 * width, 4 * width];
@@ -32,7 +32,7 @@ impl UNetDiscriminator {
             let (from, to) = (widths[level + 1] + widths[level], widths[level.max(1)]);
             up.push(row(&format!("up.{level}"), vec![conv(from, to, 3, 1), Plan::LeakyRelu]));
         }
-        let head = row("head", vec![conv(width, 2 * (codes + 1), 3, 1)]);
+        let head = row("head", vec![conv(width, 2 * (condition_channels + 1), 3, 1)]);
         Self { down, up, head }
     }
 
@@ -41,7 +41,7 @@ impl UNetDiscriminator {
     }
 
     /// # Shapes
-    /// `[batch, image channels, rows, columns]` to `[batch, 2 (codes + 1), rows, columns]`, rows and columns at least 8.
+    /// `[batch, image channels, rows, columns]` to `[batch, 2 (condition channels + 1), rows, columns]`, rows and columns at least 8.
     pub(crate) fn forward(&self, image: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         let mut found = vec![channels_last(image)];
         for row in &self.down {

@@ -170,7 +170,7 @@ fn spectral_norm_holds_every_layer_at_one() {
 }
 
 fn unet() -> Discriminator {
-    let config = DiscriminatorConfig::UNet { codes: 2, image_channels: 1, width: 4, spectral: false };
+    let config = DiscriminatorConfig::UNet { condition_channels: 2, image_channels: 1, width: 4, spectral: false };
     Discriminator::new(&config, Device::Cpu, &mut rng(0))
 }
 

@@ -206,8 +206,8 @@ mod tests {
     #[test]
     fn the_tasks_of_the_paper_are_consistent() {
         let [brain, nuclei] = [Experiment::Table1, Experiment::Table2].map(|e| e.task().expect("a task"));
-        assert_eq!((brain.codes(), brain.targets().len(), brain.columns().len()), (4, 1, 4));
-        assert_eq!((nuclei.codes(), nuclei.columns().len()), (1, 2));
+        assert_eq!((brain.condition_classes(), brain.targets().len(), brain.columns().len()), (4, 1, 4));
+        assert_eq!((nuclei.condition_classes(), nuclei.columns().len()), (1, 2));
         assert!(nuclei.is_stained());
     }
 }

@@ -65,7 +65,7 @@ pub enum Message {
     Accept {
         /// The checkpoints and networks that the site holds for this run.
         resume_state: ResumeState,
-        /// Condition codes of every case, `[cases, rows, columns]`.
+        /// Label maps of the conditions of all cases, `[cases, rows, columns]`.
         conditions: Option<Payload>,
     },
     /// Server to site: take part from this round on.

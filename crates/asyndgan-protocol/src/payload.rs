@@ -22,7 +22,7 @@ pub enum Dtype {
     Bf16,
     /// 256 levels over [-1, 1], from 0 for -1: for images only.
     Q8,
-    /// Condition codes, one byte each.
+    /// Label map of the condition, one byte each.
     U8,
 }
 

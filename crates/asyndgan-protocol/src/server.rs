@@ -109,7 +109,7 @@ pub enum ServerAction {
         site: SiteId,
         /// Its counts and shapes.
         summary: SiteSummary,
-        /// Its condition codes, compressed as received. Decompressed, they have the size that its summary declares.
+        /// Its label maps, compressed as received. Decompressed, they have the size that its summary declares.
         conditions: Payload,
     },
     /// Create the generator or restore the checkpoint; then [`ServerEvent::Begun`].
@@ -271,7 +271,7 @@ impl Server {
             ServerEvent::InvalidFrame { site, fact } => self.dismiss(now, site, Error::Frame { site, round: self.round, fact }),
             ServerEvent::SiteLost { site, reason } => self.dismiss(now, site, Error::SiteLeft { site, round: self.round, reason }),
             ServerEvent::ConditionsStored { site, fault } => {
-                if let Err(error) = self.kept(now, site, fault) {
+                if let Err(error) = self.conditions_stored(now, site, fault) {
                     self.dismiss(now, site, error);
                 }
             }

@@ -33,13 +33,13 @@ pub trait ServerWork {
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
+    fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
     /// Decompresses a site's conditions, checks them against its summary, and stores them for the whole run. Returns
     /// what is wrong with them, if anything: that is the site's fault and does not stop the worker.
     ///
     /// # Errors
     /// Whatever stops the worker.
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
+    fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
     /// Creates the generator, or restores the checkpoint of `rounds_done` unless that is 0. Returns the norms of the
     /// sites' feedback (times their scale) in the last rounds, one row per round; not finite if a site did not
     /// contribute.
@@ -75,7 +75,7 @@ pub trait SiteWork {
     type Error: std::error::Error + Send + Sync + 'static;
     /// Counts and shapes of the site's cases.
     fn summary(&mut self) -> SiteSummary;
-    /// The condition codes of every case, `[cases, rows, columns]`.
+    /// The label maps of the conditions of all cases, `[cases, rows, columns]`.
     fn conditions(&mut self) -> Payload;
     /// An arbitrary patient number for each case; all cases with an unknown patient share one number.
     fn patients(&mut self) -> Vec<u32>;

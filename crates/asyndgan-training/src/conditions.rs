@@ -51,7 +51,7 @@ impl Conditions {
     }
 
     /// Decompresses a site's masks into their file. If they are invalid, returns the reason and keeps nothing.
-    pub(crate) fn keep(&mut self, site: SiteId, summary: &SiteSummary, payload: &Payload) -> Result<Option<String>, Error> {
+    pub(crate) fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, payload: &Payload) -> Result<Option<String>, Error> {
         let path = self.path(site);
         // An earlier file must not be taken for these masks.
         remove_if_there(&self.header_path(site))?;
@@ -105,16 +105,16 @@ impl Conditions {
         Ok(bytes.view(&dims[..]))
     }
 
-    pub(crate) fn known(&self) -> Vec<(SiteId, SiteSummary)> {
+    pub(crate) fn stored_conditions(&self) -> Vec<(SiteId, SiteSummary)> {
         self.sites.iter().map(|(&site, (summary, _))| (site, summary.clone())).collect()
     }
 
-    /// A site's codes, `[cases, 1, rows, columns]`.
+    /// A site's label maps, `[cases, 1, rows, columns]`.
     pub(crate) fn label_maps(&self, site: SiteId) -> Result<&Tensor, Error> {
         self.sites.get(&site).map(|s| &s.1).ok_or(Error::NotBegun)
     }
 
-    /// Every site's codes, in order.
+    /// Every site's label maps, in order.
     pub(crate) fn all(&self) -> impl Iterator<Item = (SiteId, &Tensor)> {
         self.sites.iter().map(|(&site, (_, codes))| (site, codes))
     }

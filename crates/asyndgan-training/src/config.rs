@@ -21,8 +21,9 @@ pub struct GanConfig {
     pub discriminator_adam: AdamConfig,
     /// The task and scale of the images; `None` for data that are not images.
     pub images: Option<ImageDescription>,
-    /// Number of condition codes without 0, which is the number of planes of the condition.
-    pub codes: u8,
+    /// Number of classes in a condition, without the background: the channels of the one-hot condition.
+    #[serde(alias = "codes")]
+    pub condition_classes: u8,
     /// The adversarial loss.
     #[serde(alias = "game")]
     pub gan_loss: GanLoss,
@@ -63,15 +64,15 @@ const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
     /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy, no augmentation, no
-    /// average of the generator's weights, 32-bit floats. `codes` is the number of planes of the condition.
-    pub fn new(generator: GeneratorConfig, discriminator: DiscriminatorConfig, codes: u8) -> Self {
+    /// average of the generator's weights, 32-bit floats. `condition_classes` does not count the background.
+    pub fn new(generator: GeneratorConfig, discriminator: DiscriminatorConfig, condition_classes: u8) -> Self {
         Self {
             generator,
             discriminator,
             generator_adam: AdamConfig::default(),
             discriminator_adam: AdamConfig::default(),
             images: None,
-            codes,
+            condition_classes,
             gan_loss: GanLoss::CrossEntropy,
             augmentation: 0.0,
             average_decay: 0.0,
@@ -109,15 +110,21 @@ impl GanConfig {
         }
         if let Some(images) = &config.images {
             images.task.check().map_err(|error| Error::Networks { fact: format!("task: {error}") })?;
-            if images.task.codes() != config.codes {
-                let fact = format!("the task has {} condition codes, but the networks have {}", images.task.codes(), config.codes);
+            if images.task.condition_classes() != config.condition_classes {
+                let fact = format!(
+                    "the task has {} condition classes, but the networks have {}",
+                    images.task.condition_classes(),
+                    config.condition_classes
+                );
                 return Err(Error::Networks { fact });
             }
         }
         let (channels, width) = match config.discriminator {
             DiscriminatorConfig::Patch { channels, width, .. } | DiscriminatorConfig::Mlp { channels, width } => (channels, width),
-            DiscriminatorConfig::UNet { codes, .. } if codes != i64::from(config.codes) => {
-                return Err(Error::Networks { fact: format!("{codes} classes to segment, but conditions have {} codes", config.codes) });
+            DiscriminatorConfig::UNet { condition_channels, .. } if condition_channels != i64::from(config.condition_classes) => {
+                return Err(Error::Networks {
+                    fact: format!("{condition_channels} classes to segment, but conditions have {} classes", config.condition_classes),
+                });
             }
             DiscriminatorConfig::UNet { image_channels, width, .. } => (image_channels, width),
         };
@@ -150,12 +157,12 @@ impl GanConfig {
         if let Some(images) = self.images.as_ref().filter(|images| images.task.channels.len() != run.channels as usize) {
             return unfit(format!("the task has {} channels, but the run has {}", images.task.channels.len(), run.channels));
         }
-        let planes = i64::from(self.codes) + i64::from(run.channels);
+        let planes = i64::from(self.condition_classes) + i64::from(run.channels);
         let of_images = run.size > 0;
         let (family, width, spectral_norm, channels) = match self.discriminator {
             DiscriminatorConfig::Patch { channels, width, spectral, .. } => (DiscriminatorFamily::Patch, width, spectral, channels),
-            DiscriminatorConfig::UNet { codes, image_channels, width, spectral } => {
-                (DiscriminatorFamily::UNet, width, spectral, codes + image_channels)
+            DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral } => {
+                (DiscriminatorFamily::UNet, width, spectral, condition_channels + image_channels)
             }
             DiscriminatorConfig::Mlp { channels, width } => (DiscriminatorFamily::Mlp, width, false, channels),
         };
@@ -163,9 +170,9 @@ impl GanConfig {
             let data = if of_images { "images" } else { "data that are not images" };
             return unfit(format!("a {family} discriminator does not support {data}"));
         }
-        if self.codes == 0 || channels != planes {
-            let (codes, image) = (self.codes, run.channels);
-            return unfit(format!("a discriminator of {channels} channels for {codes} condition codes and {image} image channels"));
+        if self.condition_classes == 0 || channels != planes {
+            let (classes, image) = (self.condition_classes, run.channels);
+            return unfit(format!("a discriminator of {channels} channels for {classes} condition classes and {image} image channels"));
         }
         // The server's own; a site counts its weights, to compare what other ways of learning would move.
         let (conditions, image, code) = match self.generator {
@@ -178,7 +185,7 @@ impl GanConfig {
             }
             GeneratorConfig::Mlp { condition_channels, image_channels, noise, .. } => (condition_channels, image_channels, noise),
         };
-        if conditions != i64::from(self.codes) || image != i64::from(run.channels) || !(0..=CODE_MAX).contains(&code) {
+        if conditions != i64::from(self.condition_classes) || image != i64::from(run.channels) || !(0..=CODE_MAX).contains(&code) {
             return unfit(format!(
                 "a generator with {image} image channels, {conditions} condition channels and a code of {code} values does not fit"
             ));
@@ -192,7 +199,7 @@ impl GanConfig {
         }
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);
-        let memory_bytes = memory_bytes(width, self.codes, run).saturating_add(self.generator_bytes());
+        let memory_bytes = memory_bytes(width, self.condition_classes, run).saturating_add(self.generator_bytes());
         Ok(Learning { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes })
     }
 }
@@ -211,20 +218,34 @@ impl GanConfig {
 
 /// Memory of a discriminator's weights (32 widths squared of 16 taps each, three times over for Adam and the gradient) and of the activations
 /// of three passes of a batch at full size; no more than a rough upper bound.
-fn memory_bytes(width: u64, codes: u8, run: &RunDescription) -> u64 {
+fn memory_bytes(width: u64, condition_classes: u8, run: &RunDescription) -> u64 {
     let weights = 4_u64.saturating_mul(4 * 32 * 16).saturating_mul(width.saturating_mul(width));
     let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(run.batch.into());
     let activations = pixels.saturating_mul(width + u64::from(run.channels)).saturating_mul(4 * 3 * 8);
     // Planes of the condition, and classes that a U-Net discriminator tells apart.
-    let planes = pixels.saturating_mul(64 * u64::from(codes));
+    let planes = pixels.saturating_mul(64 * u64::from(condition_classes));
     weights.saturating_add(activations).saturating_add(planes)
 }
 
-/// Factor of the learning rates in a round: 1 for the first half, then linearly to zero.
+/// Factor of the learning rates in a round: 1 for the first half, then linearly to zero; 0 after the last round.
 ///
 /// # Reference
 /// Section 4: 100 epochs constant, 100 linear to zero.
 pub fn learning_rate_scale(round: u64, rounds: u64) -> f64 {
     let half = rounds / 2;
-    if round < half { 1.0 } else { (rounds - round) as f64 / (rounds - half) as f64 }
+    if round < half { 1.0 } else { rounds.saturating_sub(round) as f64 / (rounds - half).max(1) as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::learning_rate_scale;
+
+    #[test]
+    fn the_learning_rate_is_constant_and_then_falls_to_zero() {
+        let scales = |rounds: u64| (0..=rounds).map(|round| learning_rate_scale(round, rounds)).collect::<Vec<_>>();
+        assert_eq!(scales(4), [1.0, 1.0, 1.0, 0.5, 0.0]);
+        // The second half of an odd number of rounds has one round more.
+        assert_eq!(scales(5), [1.0, 1.0, 1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0]);
+        assert_eq!((scales(1), scales(0), learning_rate_scale(9, 4)), (vec![1.0, 0.0], vec![0.0], 0.0));
+    }
 }

@@ -15,10 +15,13 @@ mod synthesize;
 mod tensors;
 pub mod toy;
 
+/// Tensors and devices in the interface of this crate are of this version.
+pub use tch;
+
 pub use config::{GanConfig, Precision, learning_rate_scale};
 pub use error::Error;
 pub use pairs::Pairs;
 pub use server::ServerTrainer;
 pub use site::{SiteOptions, SiteTrainer};
 pub use synthesize::{SynthesisRequest, synthesize};
-pub use tensors::{condition_planes, payload_as, payload_of, tensor_of};
+pub use tensors::{one_hot_condition, to_payload, to_payload_as, to_tensor};

@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Pairs {
     images: Images,
-    codes: Tensor,
+    label_maps: Tensor,
     description: Option<ImageDescription>,
     /// 1 for each channel that a case has, and 0 for the others, `[cases, channels, 1, 1]`; `None` if all have all channels.
     present: Option<Tensor>,
@@ -34,15 +34,15 @@ impl Pairs {
     /// Pairs in memory.
     ///
     /// # Shapes
-    /// Images in [-1, 1] `[cases, channels, rows, columns]` with condition codes (bytes) `[cases, 1, rows, columns]`, or values
+    /// Images in [-1, 1] `[cases, channels, rows, columns]` with label maps (bytes) `[cases, 1, rows, columns]`, or values
     /// `[cases, values]` with one code each `[cases, 1]`.
     ///
     /// # Panics
-    /// If there are not as many codes as images.
-    pub fn new(images: Tensor, codes: Tensor) -> Self {
-        assert_eq!(images.size()[0], codes.size()[0], "one condition per image is needed");
-        let patients = (0..codes.size()[0] as u32).collect();
-        Self { images: Images::Memory(images), codes, description: None, present: None, patients }
+    /// If there are not as many label maps as images.
+    pub fn new(images: Tensor, label_maps: Tensor) -> Self {
+        assert_eq!(images.size()[0], label_maps.size()[0], "one condition per image is needed");
+        let patients = (0..label_maps.size()[0] as u32).collect();
+        Self { images: Images::Memory(images), label_maps, description: None, present: None, patients }
     }
 
     /// Prepared cases on disk.
@@ -50,30 +50,30 @@ impl Pairs {
     /// # Errors
     /// [`Error::Data`] if a condition cannot be read, [`Error::NoCases`] if there are no cases.
     pub fn of_cases(cases: CaseSet) -> Result<Self, Error> {
-        let codes = (0..cases.len()).map(|i| Ok(tensor_2(&cases.condition(i)?))).collect::<Result<Vec<_>, Error>>()?;
-        if codes.is_empty() {
+        let label_maps = (0..cases.len()).map(|i| Ok(tensor_2(&cases.condition(i)?))).collect::<Result<Vec<_>, Error>>()?;
+        if label_maps.is_empty() {
             return Err(Error::NoCases);
         }
         let (patients, description, present) = (numbered(&cases), cases.images().cloned(), present(&cases));
-        Ok(Self { images: Images::Disk(cases), description, present, codes: Tensor::stack(&codes, 0).unsqueeze(1), patients })
+        Ok(Self { images: Images::Disk(cases), description, present, label_maps: Tensor::stack(&label_maps, 0).unsqueeze(1), patients })
     }
 
     /// Values with one code each, for data that are not images.
     ///
     /// # Panics
-    /// If there are not as many codes as values.
-    pub fn of_values(values: &[f64], codes: &[u8]) -> Self {
-        Self::new(Tensor::from_slice(values).to_kind(Kind::Float).unsqueeze(1), Tensor::from_slice(codes).unsqueeze(1))
+    /// If there are not as many labels as values.
+    pub fn of_values(values: &[f64], labels: &[u8]) -> Self {
+        Self::new(Tensor::from_slice(values).to_kind(Kind::Float).unsqueeze(1), Tensor::from_slice(labels).unsqueeze(1))
     }
 
     /// Number of pairs.
     pub fn count(&self) -> i64 {
-        self.codes.size()[0]
+        self.label_maps.size()[0]
     }
 
-    /// Condition codes (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
-    pub fn codes(&self) -> &Tensor {
-        &self.codes
+    /// Label maps of the conditions (bytes), `[cases, 1, rows, columns]`, or `[cases, 1]`.
+    pub fn label_maps(&self) -> &Tensor {
+        &self.label_maps
     }
 
     /// The task and scale of the images, if their files name them.
@@ -116,7 +116,7 @@ impl Pairs {
     /// Chosen images with their conditions, cropped and flipped as given by `augmentations`.
     ///
     /// # Shapes
-    /// Images `[batch, channels, crop, crop]` and codes `[batch, 1, crop, crop]`, or `[batch, values]` and `[batch, 1]`.
+    /// Images `[batch, channels, crop, crop]` and label maps `[batch, 1, crop, crop]`, or `[batch, values]` and `[batch, 1]`.
     pub(crate) fn choose(&self, cases: &[u32], augmentations: &[Augmentation], crop: u32) -> Result<(Tensor, Tensor), Error> {
         let images = match &self.images {
             Images::Memory(images) => choose(images, cases, augmentations, crop),
@@ -125,7 +125,7 @@ impl Pairs {
                 Tensor::stack(&cases.iter().zip(augmentations).map(one).collect::<Result<Vec<_>, Error>>()?, 0)
             }
         };
-        Ok((images, choose(&self.codes, cases, augmentations, crop)))
+        Ok((images, choose(&self.label_maps, cases, augmentations, crop)))
     }
 }
 
@@ -144,9 +144,9 @@ fn numbered(cases: &CaseSet) -> Vec<u32> {
     (0..cases.len() as u32).map(number).collect()
 }
 
-fn tensor_2(codes: &Array2<u8>) -> Tensor {
-    let (rows, columns) = codes.dim();
-    Tensor::from_slice(codes.as_slice().expect("read in order")).view([rows as i64, columns as i64])
+fn tensor_2(label_map: &Array2<u8>) -> Tensor {
+    let (rows, columns) = label_map.dim();
+    Tensor::from_slice(label_map.as_slice().expect("read in order")).view([rows as i64, columns as i64])
 }
 
 fn tensor_3(image: &Array3<f32>) -> Tensor {

@@ -16,7 +16,7 @@ use crate::{
     conditions::Conditions,
     config::learning_rate_scale,
     lanes::{Lanes, Part},
-    tensors::{choose, condition_planes, payload_as, tensor_of},
+    tensors::{choose, one_hot_condition, to_payload_as, to_tensor},
 };
 
 /// Values of a site in a round: the discriminator's loss, the generator's, and the norm of the feedback.
@@ -92,7 +92,7 @@ impl ServerTrainer {
         self.sites
     }
 
-    /// Condition codes of every site, in order, `[cases, 1, rows, columns]` each.
+    /// Label maps of the conditions of every site, in order, `[cases, 1, rows, columns]` each.
     pub fn conditions(&self) -> impl Iterator<Item = (SiteId, &Tensor)> {
         self.conditions.all()
     }
@@ -124,7 +124,7 @@ impl ServerTrainer {
     fn planes(&self, draws: &[Draw]) -> Result<Vec<Tensor>, Error> {
         let planes = |d: &Draw| {
             let codes = choose(self.conditions.label_maps(d.site)?, &d.cases, &d.augmentations, self.run.crop);
-            Ok(condition_planes(&codes.to_device(self.device), self.config.codes))
+            Ok(one_hot_condition(&codes.to_device(self.device), self.config.condition_classes))
         };
         draws.iter().map(planes).collect()
     }
@@ -170,12 +170,12 @@ impl ServerWork for ServerTrainer {
         self.checkpoints.sound()
     }
 
-    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Error> {
-        Ok(self.conditions.known())
+    fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Error> {
+        Ok(self.conditions.stored_conditions())
     }
 
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Error> {
-        self.conditions.keep(site, summary, &conditions)
+    fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Error> {
+        self.conditions.store_conditions(site, summary, &conditions)
     }
 
     fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Error> {
@@ -215,7 +215,7 @@ impl ServerWork for ServerTrainer {
             _ => self.planes(draws)?,
         };
         let synthetic = self.forward(round, draws, &planes);
-        let payloads = synthetic.iter().map(|s| payload_as(s, self.run.synthetic_dtype)).collect();
+        let payloads = synthetic.iter().map(|s| to_payload_as(s, self.run.synthetic_dtype)).collect();
         self.synthetic.extend(draws.iter().zip(synthetic).map(|(draw, images)| (draw.site, (round, images))));
         Ok(payloads)
     }
@@ -225,7 +225,7 @@ impl ServerWork for ServerTrainer {
         let mut worths = Vec::new();
         let mut answers = vec![f32::NAN; VALUES * self.sites as usize];
         for contribution in contributions {
-            let feedback = tensor_of(&contribution.feedback, self.device)?;
+            let feedback = to_tensor(&contribution.feedback, self.device)?;
             worths.push((contribution.draw.site, (self.answered(contribution)?, feedback * (contribution.weight * contribution.scale))));
             let [discriminator, generator] = contribution.losses.map_or([f32::NAN; 2], |l| [l.discriminator, l.generator]);
             let at = VALUES * contribution.draw.site.0 as usize;

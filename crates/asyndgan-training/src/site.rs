@@ -12,7 +12,7 @@ use crate::{
     checkpoints::Checkpoints,
     collapse::CollapseCheck,
     config::learning_rate_scale,
-    tensors::{choose, condition_planes, payload_as, payload_of, tensor_of},
+    tensors::{choose, one_hot_condition, to_payload, to_payload_as, to_tensor},
 };
 
 /// The work of a site: holds its own cases and its discriminator, which never leave the site.
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug)]
 pub struct SiteTrainer {
     pairs: Pairs,
-    /// The condition codes that may leave the site: those of the pairs, or the same number of re-combined ones.
+    /// The label maps that may leave the site: those of the pairs, or the same number of re-combined ones.
     shared: Tensor,
     summary: SiteSummary,
     feedback_norm_max: f32,
@@ -37,7 +37,7 @@ pub struct SiteTrainer {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SiteOptions {
-    /// The condition codes to send instead of those of the pairs, `[cases, 1, rows, columns]`.
+    /// The label maps to send instead of those of the pairs, `[cases, 1, rows, columns]`.
     pub shared: Option<Tensor>,
     /// Largest Euclidean norm of the feedback for one image; larger feedback is scaled down.
     pub feedback_norm_max: f32,
@@ -98,12 +98,12 @@ impl SiteTrainer {
     /// A trainer for the cases of one site, with a separate checkpoint folder per run.
     ///
     /// # Panics
-    /// If the shape of the shared codes differs from that of the pairs' codes.
+    /// If the shape of the shared label maps differs from that of the pairs.
     pub fn new(pairs: Pairs, options: SiteOptions, folder: &Path, device: Device) -> Self {
         let SiteOptions { shared, feedback_norm_max, randomness } = options;
-        let shared = shared.unwrap_or_else(|| pairs.codes().shallow_clone());
-        assert_eq!(shared.size(), pairs.codes().size(), "the shared conditions must have the shape of the own ones");
-        let conditions_sha256 = payload_of(&shared.squeeze_dim(1)).sha256();
+        let shared = shared.unwrap_or_else(|| pairs.label_maps().shallow_clone());
+        assert_eq!(shared.size(), pairs.label_maps().size(), "the shared conditions must have the shape of the own ones");
+        let conditions_sha256 = to_payload(&shared.squeeze_dim(1)).sha256();
         let summary = SiteSummary { cases: pairs.count() as u32, image_dims: pairs.image_dims(), conditions_sha256 };
         Self { pairs, shared, summary, feedback_norm_max, randomness, device, folder: folder.into(), checkpoints: None, begun: None }
     }
@@ -133,7 +133,7 @@ impl SiteWork for SiteTrainer {
     }
 
     fn conditions(&mut self) -> Payload {
-        payload_of(&self.shared.squeeze_dim(1))
+        to_payload(&self.shared.squeeze_dim(1))
     }
 
     fn patients(&mut self) -> Vec<u32> {
@@ -181,7 +181,7 @@ impl SiteWork for SiteTrainer {
         let (real, own) = self.pairs.choose(&draw.real.cases, &draw.real.augmentations, run.crop)?;
         let Draw { site, cases, augmentations } = &draw.conditions;
         let shared = choose(&self.shared, cases, augmentations, run.crop);
-        let planes = |codes: &Tensor| condition_planes(&codes.to_device(self.device), config.codes);
+        let planes = |codes: &Tensor| one_hot_condition(&codes.to_device(self.device), config.condition_classes);
         let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
         let present = |cases: &[u32]| self.pairs.present(cases).map(|present| present.to_device(self.device));
         let (present, visible) = (present(&draw.real.cases), present(cases));
@@ -202,7 +202,7 @@ impl SiteWork for SiteTrainer {
         let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
         let Prepared { real, on_real, condition, visible, augments: [learning, judging], .. } =
             begun.prepared.take().ok_or(Error::NotBegun)?;
-        let synthetic = tensor_of(synthetic, self.device)?;
+        let synthetic = to_tensor(synthetic, self.device)?;
 
         let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
         let on_synthetic = begun.logits(&seen, &shown(&image, visible.as_ref()));
@@ -234,7 +234,7 @@ impl SiteWork for SiteTrainer {
         }
         let limit = self.feedback_norm_max;
         let feedback = if limit.is_finite() { scaled_down(&feedback, limit) } else { feedback };
-        Ok((payload_as(&feedback, run.feedback_dtype), losses))
+        Ok((to_payload_as(&feedback, run.feedback_dtype), losses))
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {

@@ -3,13 +3,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// A tensor as a payload: bytes as condition codes, all other types as 32-bit floats.
-pub fn payload_of(tensor: &Tensor) -> Payload {
-    payload_as(tensor, if tensor.kind() == Kind::Uint8 { Dtype::U8 } else { Dtype::F32 })
+/// A tensor as a payload: bytes as label maps, all other types as 32-bit floats.
+pub fn to_payload(tensor: &Tensor) -> Payload {
+    to_payload_as(tensor, if tensor.kind() == Kind::Uint8 { Dtype::U8 } else { Dtype::F32 })
 }
 
 /// A tensor as a payload of the given element type.
-pub fn payload_as(tensor: &Tensor, dtype: Dtype) -> Payload {
+pub fn to_payload_as(tensor: &Tensor, dtype: Dtype) -> Payload {
     let tensor = tensor.detach().to_device(Device::Cpu);
     let tensor = match dtype {
         Dtype::Q8 => ((tensor + 1.0) * LEVELS).round().clamp(0.0, 255.0),
@@ -34,11 +34,11 @@ fn kind(dtype: Dtype) -> Kind {
     }
 }
 
-/// A payload as a tensor: condition codes as bytes, all other types as 32-bit floats.
+/// A payload as a tensor: label maps as bytes, all other types as 32-bit floats.
 ///
 /// # Errors
 /// [`Error::Protocol`] if the number of bytes does not match the dimensions.
-pub fn tensor_of(payload: &Payload, device: Device) -> Result<Tensor, Error> {
+pub fn to_tensor(payload: &Payload, device: Device) -> Result<Tensor, Error> {
     let payload = payload.clone().unpacked()?;
     let dims: Vec<i64> = payload.dims.iter().map(|&d| i64::from(d)).collect();
     let tensor = Tensor::f_from_data_size(&payload.bytes, &dims, kind(payload.dtype))?.to_device(device);
@@ -70,11 +70,11 @@ pub(crate) fn choose(all: &Tensor, cases: &[u32], augmentations: &[Augmentation]
     Tensor::stack(&cases.iter().zip(augmentations).map(one).collect::<Vec<_>>(), 0)
 }
 
-/// Condition codes as one-hot planes: one plane per code, 1 where the code is and -1 elsewhere.
+/// Label maps as one-hot channels: one channel per class, 1 where the class is and -1 elsewhere.
 ///
 /// # Shapes
-/// `[batch, 1, rows, columns]` to `[batch, codes, rows, columns]`, or `[batch, 1]` to `[batch, codes]`.
-pub fn condition_planes(codes: &Tensor, count: u8) -> Tensor {
-    let planes: Vec<Tensor> = (1..=i64::from(count)).map(|code| codes.eq(code)).collect();
+/// `[batch, 1, rows, columns]` to `[batch, classes, rows, columns]`, or `[batch, 1]` to `[batch, classes]`.
+pub fn one_hot_condition(label_maps: &Tensor, classes: u8) -> Tensor {
+    let planes: Vec<Tensor> = (1..=i64::from(classes)).map(|code| label_maps.eq(code)).collect();
     Tensor::cat(&planes, 1).to_kind(Kind::Float) * 2.0 - 1.0
 }

@@ -10,7 +10,7 @@ use asyndgan_protocol::{
     Augmentation, DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret,
     SiteSummary, SiteWork as _, Symmetry,
 };
-use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, payload_of, tensor_of};
+use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, to_payload, to_tensor};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use tch::{Device, Kind, Tensor};
 
@@ -45,7 +45,7 @@ fn patch() -> GanConfig {
 }
 
 fn unet() -> GanConfig {
-    config(DiscriminatorConfig::UNet { codes: 1, image_channels: 1, width: 8, spectral: false }, GanLoss::Segmentation)
+    config(DiscriminatorConfig::UNet { condition_channels: 1, image_channels: 1, width: 8, spectral: false }, GanLoss::Segmentation)
 }
 
 fn run(config: &GanConfig) -> RunDescription {
@@ -121,8 +121,8 @@ fn attacked(
         let asked: Vec<(usize, Augmentation)> =
             draw.conditions.cases.iter().map(|&c| c as usize).zip(draw.conditions.augmentations.iter().copied()).collect();
         let sent: Vec<Tensor> = asked.iter().map(|(case, a)| shown(&guesses[*case], a)).collect();
-        let (feedback, _) = site.step(round, &draw, &payload_of(&Tensor::stack(&sent, 0))).expect("answers");
-        let feedback = tensor_of(&feedback, Device::Cpu).expect("a tensor");
+        let (feedback, _) = site.step(round, &draw, &to_payload(&Tensor::stack(&sent, 0))).expect("answers");
+        let feedback = to_tensor(&feedback, Device::Cpu).expect("a tensor");
         for (k, (case, a)) in (0..).zip(&asked) {
             guesses[*case] = change(&guesses[*case], *case, &in_place(&feedback.get(k), a));
         }
@@ -231,7 +231,7 @@ fn the_first_feedback_depends_on_the_sites_secret() {
         let (summary, patients) = (site.summary(), site.patients());
         site.begin(SiteId(0), &run, 0).expect("begins");
         let draw = run.round_draw(SiteId(0), 0, &summary, &site.randomness(), &patients, 2);
-        site.step(0, &draw, &payload_of(&Tensor::zeros([2, 1, SIDE, SIDE], (Kind::Float, Device::Cpu)))).expect("answers").0
+        site.step(0, &draw, &to_payload(&Tensor::zeros([2, 1, SIDE, SIDE], (Kind::Float, Device::Cpu)))).expect("answers").0
     };
     assert_eq!(first(1), first(1));
     assert_ne!(first(1), first(2));
@@ -247,7 +247,7 @@ fn networks() -> impl Strategy<Value = (GanConfig, u32, u32)> {
             (channels.clone(), width.clone(), norm, any::<bool>())
                 .prop_map(|(channels, width, norm, spectral)| DiscriminatorConfig::Patch { channels, width, norm, spectral }),
             (0_i64..3, 0_i64..3, width.clone(), any::<bool>()).prop_map(|(codes, image_channels, width, spectral)| {
-                DiscriminatorConfig::UNet { codes, image_channels, width, spectral }
+                DiscriminatorConfig::UNet { condition_channels: codes, image_channels, width, spectral }
             }),
             (channels, width).prop_map(|(channels, width)| DiscriminatorConfig::Mlp { channels, width }),
         ];
@@ -260,7 +260,7 @@ fn networks() -> impl Strategy<Value = (GanConfig, u32, u32)> {
     ];
     let crop = prop_oneof![2 => Just(SIDE as u32), 3 => (1..=SIDE as u32 / 4).prop_map(|quarter| 4 * quarter), 1 => 1..=SIDE as u32];
     (discriminator, gan_loss, crop, 0_u32..4, 0_u8..3).prop_map(|(discriminator, gan_loss, crop, batch, codes)| {
-        (config(discriminator, gan_loss).with(|config| config.codes = codes), crop, batch)
+        (config(discriminator, gan_loss).with(|config| config.condition_classes = codes), crop, batch)
     })
 }
 
@@ -291,7 +291,7 @@ fn what_a_site_accepts_it_can_train() {
         site.begin(SiteId(0), &run, 0).expect("begins");
         let draw = run.round_draw(SiteId(0), 0, &summary, &site.randomness(), &patients, 1);
         let mut server = ServerTrainer::new(config.clone(), run.clone(), 1, 1, folder.path(), Device::Cpu).expect("a server");
-        assert_eq!(server.keep(SiteId(0), &summary, site.conditions()).expect("kept"), None);
+        assert_eq!(server.store_conditions(SiteId(0), &summary, site.conditions()).expect("kept"), None);
         server.begin(0).expect("begins");
         let synthetic = server.synthesize(0, std::slice::from_ref(&draw.conditions)).expect("synthetic images").swap_remove(0);
         site.step(0, &draw, &synthetic).expect("trains");
@@ -306,28 +306,28 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
     let config = patch();
     let mut server = ServerTrainer::new(config.clone(), run(&config), 1, 1, folder.path(), Device::Cpu).expect("a server");
     let (_, masks) = images(8);
-    let sound = payload_of(&masks.squeeze_dim(1));
+    let sound = to_payload(&masks.squeeze_dim(1));
     let summary = SiteSummary { cases: 8, image_dims: vec![1, SIZE as u32, SIZE as u32], conditions_sha256: sound.sha256() };
-    let mut keep = |payload: Payload| server.keep(SiteId(0), &summary, payload).expect("the server goes on");
+    let mut keep = |payload: Payload| server.store_conditions(SiteId(0), &summary, payload).expect("the server goes on");
     // 32 kB that claim to be the masks, and inflate to 100 MB.
     let bomb = Payload::new(vec![100_000_000], Dtype::U8, vec![0; 100_000_000]).packed();
     assert!(bomb.bytes.len() < 32_000);
     let claimed = Payload { dims: sound.dims.clone(), ..bomb };
     assert!(keep(claimed).expect("refused").contains("different size"));
     assert!(keep(Payload { bytes: vec![7; 100].into(), packed: true, ..sound.clone() }).expect("refused").contains("decompressed"));
-    let other = payload_of(&(1 - masks.squeeze_dim(1)));
+    let other = to_payload(&(1 - masks.squeeze_dim(1)));
     assert!(keep(other.packed()).expect("refused").contains("do not match its summary"));
-    assert!(server.conditions().next().is_none() && server.known().expect("known").is_empty());
-    assert_eq!(server.keep(SiteId(0), &summary, sound.packed()).expect("kept"), None);
+    assert!(server.conditions().next().is_none() && server.stored_conditions().expect("known").is_empty());
+    assert_eq!(server.store_conditions(SiteId(0), &summary, sound.packed()).expect("kept"), None);
     assert_eq!(server.conditions().next().expect("kept").1, &masks);
     // Found again by the next server; a damaged file counts as none.
     let open = || ServerTrainer::new(config.clone(), run(&config), 1, 1, folder.path(), Device::Cpu).expect("a server");
-    assert_eq!(open().known().expect("known"), [(SiteId(0), summary.clone())]);
+    assert_eq!(open().stored_conditions().expect("known"), [(SiteId(0), summary.clone())]);
     let path = folder.path().join(run(&config).id()).join("conditions-1.u8");
     let mut bytes = std::fs::read(&path).expect("read");
     bytes[77] ^= 1;
     std::fs::write(&path, bytes).expect("damaged");
-    assert!(open().known().expect("known").is_empty());
+    assert!(open().stored_conditions().expect("known").is_empty());
 }
 
 #[test]

@@ -10,8 +10,8 @@ use asyndgan_protocol::{
     stream,
 };
 use asyndgan_training::{
-    GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, SynthesisRequest, condition_planes, payload_of,
-    synthesize as through, tensor_of,
+    GanConfig, Pairs, Precision, ServerTrainer, SiteOptions, SiteTrainer, SynthesisRequest, one_hot_condition, synthesize as through,
+    to_payload, to_tensor,
 };
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
@@ -43,7 +43,7 @@ fn config() -> GanConfig {
 
 /// The same with discriminators that segment.
 fn unet() -> GanConfig {
-    let discriminator = DiscriminatorConfig::UNet { codes: 1, image_channels: 1, width: 2, spectral: true };
+    let discriminator = DiscriminatorConfig::UNet { condition_channels: 1, image_channels: 1, width: 2, spectral: true };
     config().with(|config| {
         config.discriminator = discriminator;
         config.gan_loss = GanLoss::Segmentation;
@@ -91,7 +91,7 @@ fn both_gradients(config: &GanConfig, members: &[Member]) -> (Tensor, Tensor) {
     let mut joint = Tensor::zeros([], (Kind::Float, Device::Cpu));
     let mut pushed = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for &Member { id, batch, pi } in members {
-        let condition = condition_planes(&codes(batch, f64::from(id) * 0.01), 1);
+        let condition = one_hot_condition(&codes(batch, f64::from(id) * 0.01), 1);
         let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, id, 0));
         let synthesize = || {
             generator
@@ -101,9 +101,9 @@ fn both_gradients(config: &GanConfig, members: &[Member]) -> (Tensor, Tensor) {
         joint += site_loss(&synthesize()) * pi;
         let synthetic = synthesize();
         // What crosses the boundary: bytes out, bytes back.
-        let at_site = tensor_of(&payload_of(&synthetic), Device::Cpu).expect("payload").set_requires_grad(true);
+        let at_site = to_tensor(&to_payload(&synthetic), Device::Cpu).expect("payload").set_requires_grad(true);
         let feedback = Tensor::run_backward(&[site_loss(&at_site)], &[&at_site], false, false).swap_remove(0);
-        let feedback = tensor_of(&payload_of(&feedback), Device::Cpu).expect("payload");
+        let feedback = to_tensor(&to_payload(&feedback), Device::Cpu).expect("payload");
         pushed += (synthetic * feedback).sum(Kind::Float) * pi;
     }
     (generator.parameters.gradient(&joint), generator.parameters.gradient(&pushed))
@@ -148,7 +148,7 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
     let config = config();
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
     let discriminator = Discriminator::new(&config.discriminator, Device::Cpu, &mut stream(1, Role::DiscriminatorWeights, 0, 0));
-    let condition = condition_planes(&codes(3, 0.0), 1);
+    let condition = one_hot_condition(&codes(3, 0.0), 1);
     let gradient = |shares: &[(i64, i64, f64)]| {
         let synthetic = generator.forward(&condition, &mut Noise::off());
         let part = |from: i64, n: i64| {
@@ -171,7 +171,7 @@ fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, fro
     for (id, site) in (0..).map(SiteId).zip(&mut sites) {
         site.begin(id, &run, from).expect("site begins");
         let summary = site.summary();
-        assert_eq!(server.keep(id, &summary, site.conditions()).expect("kept"), None);
+        assert_eq!(server.store_conditions(id, &summary, site.conditions()).expect("kept"), None);
     }
     let weights = run.weighting.weights(&[3, 5, 4]);
     server.begin(from).expect("server begins");
@@ -208,6 +208,24 @@ fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, fro
     server.generator().parameters.flat().copy()
 }
 
+#[test]
+fn the_average_of_the_weights_follows_its_formula() {
+    asyndgan_models::set_threads(1);
+    let after = |decay: f64, rounds: u64| {
+        let folder = tempfile::tempdir().expect("a folder");
+        play(&config().with(|config| config.average_decay = decay), 1, folder.path(), [7, 0, rounds], &[0, 1, 2], false)
+    };
+    let mut average = after(0.0, 0);
+    for round in 0..5 {
+        // Without an average, the result is the current weights.
+        let current = after(0.0, round + 1);
+        let decay = ((1 + round) as f64 / (10 + round) as f64).min(0.15);
+        average = average * decay + current * (1.0 - decay);
+        let found = (after(0.15, round + 1) - &average).abs().max().double_value(&[]);
+        assert!(found < 1e-6, "round {round}: {found}");
+    }
+}
+
 /// The generator after a round for which sites were asked in these groups, one after the other; those named answered.
 fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
     let folder = tempfile::tempdir().expect("a folder");
@@ -218,7 +236,7 @@ fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
         let mut site = SiteTrainer::new(pairs(j as usize, 3), SiteOptions::default(), folder.path(), Device::Cpu);
         site.begin(SiteId(j), &run, 0).expect("site begins");
         let summary = site.summary();
-        assert_eq!(server.keep(SiteId(j), &summary, site.conditions()).expect("kept"), None);
+        assert_eq!(server.store_conditions(SiteId(j), &summary, site.conditions()).expect("kept"), None);
         draws.push(run.draw(SiteId(j), 0, &summary));
     }
     server.begin(0).expect("server begins");
@@ -227,7 +245,7 @@ fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
         server.synthesize(0, &draws).expect("synthetic");
     }
     let answer = |&j: &u32| {
-        let feedback = payload_of(&(codes(2, f64::from(j)).to_kind(Kind::Float) - 0.4));
+        let feedback = to_payload(&(codes(2, f64::from(j)).to_kind(Kind::Float) - 0.4));
         Contribution { round: 0, draw: draws[j as usize].clone(), weight: 0.5, norm: feedback.norm(), feedback, scale: 1.0, losses: None }
     };
     server.update(0, &answering.iter().map(answer).collect::<Vec<_>>()).expect("update");

@@ -3,7 +3,7 @@
 
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, Norm, ResNetConfig, Upsample, loss::GanLoss};
 use asyndgan_protocol::{Augmentation, Draw, Losses, RoundDraw, RunDescription, SiteId, SiteWork, Symmetry, Weighting};
-use asyndgan_training::{GanConfig, Pairs, SiteOptions, SiteTrainer, payload_of, tensor_of};
+use asyndgan_training::{GanConfig, Pairs, SiteOptions, SiteTrainer, to_payload, to_tensor};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -14,7 +14,7 @@ const CASES: i64 = 3;
 fn config(gan_loss: GanLoss) -> GanConfig {
     let adam = AdamConfig { learning_rate: 2e-4, beta_1: 0.5, beta_2: 0.999 };
     let discriminator = match gan_loss {
-        GanLoss::Segmentation => DiscriminatorConfig::UNet { codes: 1, image_channels: CHANNELS, width: 2, spectral: false },
+        GanLoss::Segmentation => DiscriminatorConfig::UNet { condition_channels: 1, image_channels: CHANNELS, width: 2, spectral: false },
         _ => DiscriminatorConfig::Patch { channels: 1 + CHANNELS, width: 2, norm: Norm::Instance, spectral: true },
     };
     GanConfig::new(
@@ -70,8 +70,8 @@ fn step(gan_loss: GanLoss, l1_weight: f64, has: &[bool], real: f64, synthetic: f
     let plain = Augmentation { top: 0, left: 0, flip_columns: true, flip_rows: false, transpose: false };
     let draw = Draw { site: SiteId(0), cases: (0..CASES as u32).collect(), augmentations: vec![plain; CASES as usize] };
     let draw = RoundDraw { conditions: draw.clone(), real: draw };
-    let (feedback, losses) = site.step(0, &draw, &payload_of(&filled(waves(&shape, 0.07), synthetic))).expect("a step");
-    (tensor_of(&feedback, Device::Cpu).expect("a tensor"), losses)
+    let (feedback, losses) = site.step(0, &draw, &to_payload(&filled(waves(&shape, 0.07), synthetic))).expect("a step");
+    (to_tensor(&feedback, Device::Cpu).expect("a tensor"), losses)
 }
 
 proptest! {

@@ -71,10 +71,10 @@ impl ServerWork for Idle {
     fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error> {
         Ok(Vec::new())
     }
-    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error> {
+    fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error> {
         Ok(Vec::new())
     }
-    fn keep(&mut self, _: SiteId, _: &SiteSummary, _: Payload) -> Result<Option<String>, Self::Error> {
+    fn store_conditions(&mut self, _: SiteId, _: &SiteSummary, _: Payload) -> Result<Option<String>, Self::Error> {
         Ok(None)
     }
     fn begin(&mut self, _: u64) -> Result<Vec<Vec<f32>>, Self::Error> {

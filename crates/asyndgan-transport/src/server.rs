@@ -74,7 +74,7 @@ pub fn run_server<W: ServerWork>(
     mut watch: impl FnMut(ServerRunEvent<'_>, &W, &Ledger),
 ) -> Result<(), Error> {
     let failed = |error: W::Error| Error::Work(Box::new(error));
-    let known = work.known().map_err(failed)?;
+    let known = work.stored_conditions().map_err(failed)?;
     let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known);
     let numbers = (0..sites).map(|_| None).collect();
     let mut driver =
@@ -108,7 +108,7 @@ pub fn run_server<W: ServerWork>(
                     continue;
                 }
                 ServerAction::StoreConditions { site, summary, conditions } => {
-                    ServerEvent::ConditionsStored { site, fault: work.keep(site, &summary, conditions).map_err(failed)? }
+                    ServerEvent::ConditionsStored { site, fault: work.store_conditions(site, &summary, conditions).map_err(failed)? }
                 }
                 ServerAction::Begin { rounds_done } => {
                     tracing::debug!(rounds_done, "run begins");

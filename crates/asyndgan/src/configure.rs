@@ -21,9 +21,9 @@ pub(crate) fn preparation<'a>(task: &'a Task, settings: &Settings) -> Preparatio
     Preparation { task, size: settings.data.size, downsampling: settings.data.downsampling, absent: Absent::none() }
 }
 
-/// Number of condition codes without 0; the toy has one per site.
-pub(crate) fn codes(run: &Run) -> u8 {
-    run.task().map_or(toy::SITES.len() as u8, Task::codes)
+/// Number of classes in a condition, without the background; the toy has one per site.
+pub(crate) fn condition_classes(run: &Run) -> u8 {
+    run.task().map_or(toy::SITES.len() as u8, Task::condition_classes)
 }
 
 /// An arm's networks. The overlapping arm follows equation 1 exactly, because theory predicts its result.
@@ -31,8 +31,8 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
     let s = &run.settings;
     let (width, blocks, discriminator_width) = (s.generator.width, s.generator.blocks, s.discriminator.width);
     let norm = if s.generator.batch_norm { Norm::Batch } else { Norm::Instance };
-    let (codes, image_channels) = (codes(run), image_channels(run));
-    let condition_channels = i64::from(codes);
+    let (condition_classes, image_channels) = (condition_classes(run), image_channels(run));
+    let condition_channels = i64::from(condition_classes);
     let channels = condition_channels + image_channels;
     let (generator, discriminator) = if run.task().is_none() {
         let generator = GeneratorConfig::Mlp { condition_channels, image_channels, width, noise: 4 };
@@ -52,13 +52,13 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         });
         let (width, spectral) = (discriminator_width, s.discriminator.spectral_norm);
         let discriminator = match s.protocol.gan_loss {
-            GanLoss::Segmentation => DiscriminatorConfig::UNet { codes: condition_channels, image_channels, width, spectral },
+            GanLoss::Segmentation => DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral },
             _ => DiscriminatorConfig::Patch { channels, width, norm, spectral },
         };
         (GeneratorConfig::ResNet(generator), discriminator)
     };
     let adam = |learning_rate| AdamConfig { learning_rate, beta_1: s.optimiser.beta_1, beta_2: s.optimiser.beta_2 };
-    GanConfig::new(generator, discriminator, codes).with(|config| {
+    GanConfig::new(generator, discriminator, condition_classes).with(|config| {
         config.generator_adam = adam(s.optimiser.generator_learning_rate);
         config.discriminator_adam = adam(s.optimiser.discriminator_learning_rate);
         config.images = run.task().map(|task| preparation(task, s).description());

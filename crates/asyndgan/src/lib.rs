@@ -21,6 +21,14 @@ pub mod synthesis;
 pub mod task_file;
 mod tensors;
 
+/// The crates whose types appear in the interface of this crate.
+pub use {
+    asyndgan_data, asyndgan_evaluator, asyndgan_medio, asyndgan_metrics, asyndgan_models, asyndgan_paper, asyndgan_protocol, asyndgan_task,
+    asyndgan_training, asyndgan_transport,
+};
+/// Devices and arrays in the interface of this crate are of these versions.
+pub use {ndarray, tch};
+
 pub use anyhow::{Error, Result};
 
 #[cfg(doc)]

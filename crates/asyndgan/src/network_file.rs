@@ -162,7 +162,7 @@ impl GeneratorFile {
     pub fn images(&self, condition: ArrayView2<u8>, sites: &[u32], count: u32, seed: u64) -> Result<Vec<Array3<f32>>> {
         let (rows, columns) = condition.dim();
         ensure!(count > 0 && rows > 0 && columns > 0, "no image is asked for, or the condition is empty");
-        let is_valid = |code: &u8| *code <= self.card.task.codes() || *code >= UNMARKED;
+        let is_valid = |code: &u8| *code <= self.card.task.condition_classes() || *code >= UNMARKED;
         ensure!(condition.iter().all(is_valid), "the condition has codes that the task {} does not have", self.card.task.name);
         let known = self.card.sites;
         if let Some(site) = sites.iter().find(|&&site| known > 0 && site >= known) {
@@ -179,7 +179,7 @@ impl GeneratorFile {
         let all = one.repeat([i64::from(count), 1, 1, 1]);
         // Under batch norm images share statistics: as many at once as in training.
         let together = self.card.together.max(1);
-        let wanted = SynthesisRequest::new(&all, self.card.task.codes()).with(|request| {
+        let wanted = SynthesisRequest::new(&all, self.card.task.condition_classes()).with(|request| {
             request.sites = &sites;
             request.together = together;
             request.batches_before = 0;
@@ -280,7 +280,8 @@ fn card(path: &Path) -> Result<Card> {
                 NoiseInjection::MultiScale { code } => code,
                 NoiseInjection::Dropout => 0,
             };
-            let fits = network.condition_channels == i64::from(task.codes()) && network.image_channels == task.channels.len() as i64;
+            let fits =
+                network.condition_channels == i64::from(task.condition_classes()) && network.image_channels == task.channels.len() as i64;
             let is_sane = (1..=WIDTH_MAX).contains(&network.width) && network.blocks <= 64 && (0..=WIDTH_MAX).contains(&code);
             ensure!(fits && is_sane, "{shown} describes a network that does not fit its task: {network:?}");
         }

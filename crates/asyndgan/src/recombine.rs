@@ -18,7 +18,7 @@ use crate::tensors::planes;
 ///
 /// # Shapes
 /// Codes (bytes) `[cases, 1, rows, columns]` with the patient of each case; the result has the same shape.
-pub(crate) fn recombined(task: &Task, codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
+pub(crate) fn recombine(task: &Task, codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
     let made = recombinations(task, &planes(codes), patients, 1, rng)?;
     let flat: Vec<u8> = made.iter().flatten().flatten().copied().collect();
     Ok(Tensor::from_slice(&flat).view(&codes.size()[..]))
@@ -107,6 +107,6 @@ mod tests {
     #[test]
     fn one_patient_alone_is_refused() {
         let codes = Tensor::from_slice(&[1_u8; 128]).view([2, 1, 8, 8]);
-        assert!(recombined(&nuclei(), &codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
+        assert!(recombine(&nuclei(), &codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
     }
 }

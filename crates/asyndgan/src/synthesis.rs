@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, along, deformed, write_cases};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, deform_condition, to_slice_order, write_cases};
 use asyndgan_medio::{DataSet, Orientation, is_volume, read_instances, read_labels};
 use asyndgan_models::set_threads;
 use asyndgan_protocol::{Role, stream};
@@ -87,7 +87,7 @@ fn varied(job: &Synthesis, card: &GeneratorCard, conditions: &[Condition]) -> Re
         made
     } else {
         let rng = |k: u32, i: usize| stream(job.seed, Role::Transplant, k, i as u64);
-        let of = |k| (0..).zip(conditions).map(move |(i, condition)| deformed(&card.task, condition.codes.view(), &mut rng(k, i)));
+        let of = |k| (0..).zip(conditions).map(move |(i, condition)| deform_condition(&card.task, condition.codes.view(), &mut rng(k, i)));
         (0..job.count).flat_map(of).collect()
     };
     made.retain(|codes| codes.iter().any(|&code| card.task.is_class(code)));
@@ -230,7 +230,7 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
         (ImageKind::Volumes, true) => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
             let outline = preparation.outline_label();
-            let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.code_of(l).is_none());
+            let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.condition_class_of(l).is_none());
             if let Some(label) = odd {
                 let mut known = known_labels(task);
                 known.extend(outline.map(|l| format!("{l} outline")));
@@ -244,12 +244,12 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
             }
             let mm = labels.spacing_mm();
             let spacing = task.axis.order().map(|k| mm[k]);
-            let conditions = preparation.conditions(along(task.axis, labels.voxels).view(), spacing);
+            let conditions = preparation.conditions(to_slice_order(task.axis, labels.voxels).view(), spacing);
             Ok(conditions.into_iter().map(|(z, codes)| Condition { name: format!("{name}-slice{z}"), file: name.into(), codes }).collect())
         }
         (ImageKind::Pictures, false) => {
             let labels = read_instances(path)?.insert_axis(ndarray::Axis(0));
-            if let Some(label) = labels.iter().find(|&&label| task.code_of(label).is_none()) {
+            if let Some(label) = labels.iter().find(|&&label| task.condition_class_of(label).is_none()) {
                 bail!("{shown} has label {label}; valid labels are {}", known_labels(task).join(", "));
             }
             let conditions = preparation.conditions(labels.view(), [1.0; 3]);

@@ -6,10 +6,12 @@ libraries = {
     "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp.so.1",
     "nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13",
 }
-found = set()
+found, version = set(), None
 for name in sorted(os.listdir(wheels)):
     if not name.endswith(".whl"):
         continue
+    if name.startswith("torch-"):
+        version = name.split("-")[1]
     with zipfile.ZipFile(os.path.join(wheels, name)) as wheel:
         for member in (m for m in wheel.namelist() if not m.endswith("/")):
             if member in libraries:
@@ -32,4 +34,4 @@ if missing:
 with open(os.path.join(target, "lib", "libtorch.so"), "w") as f:
     f.write("INPUT(-ltorch_cpu)\n")
 with open(os.path.join(target, "build-version"), "w") as f:
-    f.write("2.11.0+cpu\n")
+    f.write(f"{version}+cpu\n")

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::Flavour;
+use super::{Flavour, VERSION};
 
 const EXTRACT: &str = include_str!("extract.py");
 /// The wheels are chosen for this interpreter, whichever the user's own is: the libraries inside do not depend on it.
@@ -29,7 +29,8 @@ pub(super) fn download(flavour: Flavour, folder: &Path) -> Result<()> {
     let pip = Command::new("python3").args(["-m", "pip", "--version"]).output();
     ensure!(
         pip.is_ok_and(|o| o.status.success()),
-        "no pip: `python3 -m pip --version` does not run; install python3 with pip (Debian: apt-get install python3-pip), or set LIBTORCH to a libtorch 2.11.0"
+        "no pip: `python3 -m pip --version` does not run; install python3 with pip (Debian: apt-get install python3-pip), or set LIBTORCH to a \
+         libtorch {VERSION}"
     );
     let wheels = folder.join("wheels");
     fs::create_dir_all(&wheels).with_context(|| format!("cannot create {}", wheels.display()))?;
@@ -62,17 +63,17 @@ fn explain(output: Output) -> Result<()> {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let said = text.lines().rev().map(str::trim).find(|l| l.starts_with("ERROR") || l.contains("Error")).unwrap_or("no error message");
+    let reason = text.lines().rev().map(str::trim).find(|l| l.starts_with("ERROR") || l.contains("Error")).unwrap_or("no error message");
     let fact = if text.contains("No space left") {
         "the disk is full: free 2 GB (8 GB with --cuda), or set XDG_CACHE_HOME to a folder on a larger disk"
     } else if text.contains("DO NOT MATCH") {
         "a downloaded wheel does not match the pinned hash: a mirror or proxy changes files. The download was discarded. Try another index, or set LIBTORCH"
     } else if text.contains("NewConnectionError") || text.contains("No matching distribution") || text.contains("timed out") {
-        "the package index cannot be reached or lacks the wheels: check the network and pip's index settings, or set LIBTORCH to a libtorch 2.11.0"
+        "the package index cannot be reached or lacks the wheels: check the network and pip's index settings, or set LIBTORCH to a libtorch"
     } else {
-        "pip failed: fix the error below, or set LIBTORCH to a libtorch 2.11.0"
+        "pip failed: fix the error below, or set LIBTORCH to a libtorch"
     };
-    bail!("{fact}\n  pip: {said}")
+    bail!("{fact} (version {VERSION})\n  pip: {reason}")
 }
 
 /// The folder of the torch that python3 imports, which must be the version that tch requires.

@@ -112,7 +112,7 @@ impl Server {
     }
 
     /// Its conditions are stored, or did not match its summary.
-    pub(super) fn kept(&mut self, now: Duration, site: SiteId, fault: Option<String>) -> Result<(), Error> {
+    pub(super) fn conditions_stored(&mut self, now: Duration, site: SiteId, fault: Option<String>) -> Result<(), Error> {
         if let Some(fact) = fault {
             self.peer_mut(site).condition_faults += 1;
             return Err(Error::Frame { site, round: self.round, fact });

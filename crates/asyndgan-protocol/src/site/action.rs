@@ -18,7 +18,7 @@ pub enum SiteEvent {
     StateLoaded {
         /// Rounds with a checkpoint, ascending.
         checkpoints: Vec<u64>,
-        /// Condition codes of every case, if requested.
+        /// Label maps of the conditions of all cases, if requested.
         conditions: Option<Payload>,
     },
     /// [`SiteAction::Begin`] is done.

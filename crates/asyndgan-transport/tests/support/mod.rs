@@ -72,10 +72,10 @@ impl ServerWork for StubServer {
     fn checkpoints(&mut self) -> Result<Vec<u64>, Infallible> {
         Ok(self.disk.lock().expect("disk").keys().copied().collect())
     }
-    fn known(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Infallible> {
+    fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Infallible> {
         Ok(Vec::new())
     }
-    fn keep(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Infallible> {
+    fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Infallible> {
         if conditions.unpack_into(&mut std::io::sink()).ok().flatten() != Some(summary.conditions_sha256) {
             return Ok(Some("masks that are not those of its summary".into()));
         }

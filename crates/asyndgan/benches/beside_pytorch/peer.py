@@ -5,7 +5,7 @@
     peer.py segmenter [--steps 60]
     peer.py segment
 
-The networks, losses and updates are those of asyndgan-models (crates/asyndgan-models/tests/pytorch.rs compares outputs); needs torch 2.11.0.
+The networks, losses and updates are those of asyndgan-models (crates/asyndgan-models/tests/pytorch.rs compares outputs); needs torch 2.13.0.
 """
 import argparse
 import json

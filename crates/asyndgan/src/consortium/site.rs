@@ -10,7 +10,7 @@ use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords
 use tch::Tensor;
 
 use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
-use crate::{device::device, progress::Progress, recombine::recombined};
+use crate::{device::device, progress::Progress, recombine::recombine};
 
 /// Takes part in a run with the configuration of a `site.toml`, until the run is finished.
 ///
@@ -109,5 +109,5 @@ fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Ten
         format!("{data} does not name the patient of every case, so its masks cannot be recombined: run asyndgan data prepare again")
     })?;
     // The same for every run: another combination for each run would reveal the parts.
-    recombined(&images.task, pairs.codes(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))
+    recombine(&images.task, pairs.label_maps(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))
 }

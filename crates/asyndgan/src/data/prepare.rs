@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::Path};
 
 use anyhow::{Result, ensure};
-use asyndgan_data::{CaseOrigin, Preparation, disjoint};
+use asyndgan_data::{CaseOrigin, Preparation, check_disjoint};
 use asyndgan_medio::CaseFiles;
 use asyndgan_paper::Prepared;
 use asyndgan_protocol::{Role, Stream, stream};
@@ -244,7 +244,7 @@ pub(crate) fn real(
         );
     }
     let patients = |of: &[usize]| of.iter().map(|&i| cases[i].patient.as_str()).collect::<Vec<_>>();
-    disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
+    check_disjoint(sites.iter().map(|(name, of)| (name.as_str(), patients(of))).chain([("the held-out set", patients(&test))]))?;
     for (name, items) in sites {
         for &i in &items {
             let (stem, case) = (&data.stems()[i], &cases[i]);

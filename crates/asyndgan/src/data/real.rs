@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_data::{Preparation, Study, along, phantom};
+use asyndgan_data::{Preparation, Study, phantom, to_slice_order};
 use asyndgan_medio::{CaseFiles, DataSet, Layout, Split, Subject, dicom, is_grey, is_volume};
 use asyndgan_paper::DataKind;
 use asyndgan_protocol::{Role, stream};
@@ -180,7 +180,8 @@ impl RealData {
         let size = subject.labelled(self.task.ignore);
         let study = self.study(case, subject)?;
         Preparation { absent: &absent, ..self.preparation() }.check(self.image(case), &study)?;
-        let codes: BTreeSet<u8> = study.labels.iter().filter(|&&label| label > 0).filter_map(|&label| self.task.code_of(label)).collect();
+        let codes: BTreeSet<u8> =
+            study.labels.iter().filter(|&&label| label > 0).filter_map(|&label| self.task.condition_class_of(label)).collect();
         let item = Item {
             case: case.id.clone(),
             patient: case.patient.clone(),
@@ -272,9 +273,9 @@ pub(crate) fn study(task: &Task, id: &str, subject: Subject) -> Result<Study> {
     let (images, labels, spacing_mm) = match subject {
         Subject::Volume { channels, labels } => {
             let spacing = channels[0].spacing_mm();
-            let channels: Vec<Array3<f32>> = channels.into_iter().map(|channel| along(task.axis, channel.voxels)).collect();
+            let channels: Vec<Array3<f32>> = channels.into_iter().map(|channel| to_slice_order(task.axis, channel.voxels)).collect();
             let images = ndarray::stack(Axis(0), &channels.iter().map(|array| array.view()).collect::<Vec<_>>())?;
-            (images, labels.map(|labels| along(task.axis, labels.voxels)), task.axis.order().map(|k| spacing[k]))
+            (images, labels.map(|labels| to_slice_order(task.axis, labels.voxels)), task.axis.order().map(|k| spacing[k]))
         }
         Subject::Picture { planes, labels } => {
             (colours(task, id, planes)?.insert_axis(Axis(1)), labels.map(|labels| labels.insert_axis(Axis(0))), [1.0; 3])

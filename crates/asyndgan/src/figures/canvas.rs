@@ -92,7 +92,7 @@ pub(crate) fn of_labels(labels: ArrayView2<u32>) -> Array3<u8> {
     Array3::from_shape_fn((3, rows, columns), |(k, r, c)| colour(labels[[r, c]], k))
 }
 
-/// Condition codes.
+/// Label maps of conditions.
 pub(crate) fn of_codes(codes: &Array2<u8>) -> Array3<u8> {
     of_labels(codes.mapv(u32::from).view())
 }

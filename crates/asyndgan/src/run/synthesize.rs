@@ -39,7 +39,7 @@ pub fn synthesize(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     remove_folder(&beside)?;
     let label = Step::Synthesize(arm, seed).label();
     let count = if folder.run.task().is_none() {
-        let planes = configure::codes(&folder.run);
+        let planes = configure::condition_classes(&folder.run);
         let codes = toy_codes(folder.run.settings.data.phantoms_held_out, arm);
         let mut bar = Progress::new(&label, codes.numel() as u64);
         let wanted = SynthesisRequest::new(&codes, planes).with(|request| {
@@ -153,7 +153,7 @@ impl Chosen<'_> {
             let side = settings.data.crop as i64;
             let codes = Tensor::from_slice(&flat).view([masks.len() as i64, 1, side, side]);
             let batches_before = number as u64 * u64::from(batches);
-            let planes = configure::codes(&self.folder.run);
+            let planes = configure::condition_classes(&self.folder.run);
             let wanted = SynthesisRequest::new(&codes, planes).with(|request| {
                 request.sites = &sites;
                 request.together = together;

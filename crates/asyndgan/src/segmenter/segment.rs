@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_data::{Preparation, back_from};
+use asyndgan_data::{Preparation, from_slice_order};
 use asyndgan_medio::{
     Format, Orientation, Subject, Volume, is_volume, read_grey_planes, read_rgb, read_volume, write_instances, write_labels,
 };
@@ -71,7 +71,7 @@ fn one(image: &Path, segmenter: &SegmenterFile, place: &Path) -> Result<()> {
             let (images, spacing_mm) = unlabelled(task, &shown, Subject::Volume { channels: turned, labels: None })?;
             preparation.check_images(image, images.view())?;
             let case = preparation.unmarked(&shown, images.view(), spacing_mm);
-            let voxels = back_from(task.axis, segmenter.predict(case)?);
+            let voxels = from_slice_order(task.axis, segmenter.predict(case)?);
             let found = Volume { voxels, affine: turned_affine }.oriented(own);
             ensure!(found.affine.agrees_with(&affine, found.voxels.dim()), "{shown}: its mask would not align with the image");
             // The image's own affine, to the last bit.
