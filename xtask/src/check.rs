@@ -19,17 +19,29 @@ pub(crate) fn test() -> Result<()> {
 pub(crate) fn ci(tested: bool) -> Result<()> {
     step("format");
     succeed(cargo(&["fmt", "--all", "--check"]))?;
-    if Command::new("typos").arg("--version").output().is_ok() {
+    if is_installed("typos", &["--version"]) {
         step("typos");
         let mut typos = Command::new("typos");
         typos.current_dir(root());
         succeed(typos)?;
+    }
+    if is_installed("cargo", &["deny", "--version"]) {
+        step("licences and sources of dependencies");
+        succeed(cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    }
+    if let Some(release) = last_release().filter(|_| is_installed("cargo", &["semver-checks", "--version"])) {
+        step(&format!("compatibility with {release}"));
+        succeed(cargo(&["semver-checks", "--workspace", "--exclude", "xtask", "--exclude", "e2e", "--baseline-rev", &release]))?;
     }
     step("tidy");
     tidy::tidy()?;
     setup::ensure_libtorch()?;
     step("clippy");
     succeed(cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    step("features");
+    for package in ["asyndgan-medio", "asyndgan-metrics", "asyndgan-transport"] {
+        succeed(cargo(&["clippy", "--quiet", "--package", package, "--no-default-features", "--all-targets", "--", "-D", "warnings"]))?;
+    }
     step("documentation");
     succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;
     step("fuzz targets");
@@ -79,6 +91,17 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn is_installed(program: &str, arguments: &[&str]) -> bool {
+    Command::new(program).args(arguments).output().is_ok_and(|output| output.status.success())
+}
+
+/// The latest release before this commit, if there is one.
+fn last_release() -> Option<String> {
+    let tag = Command::new("git").args(["describe", "--tags", "--abbrev=0", "--match", "v*"]).current_dir(root()).output().ok()?;
+    let name = String::from_utf8(tag.stdout).ok()?;
+    tag.status.success().then(|| name.trim().to_owned())
 }
 
 /// Does a smoke run from nothing, and returns its folder.

@@ -3,6 +3,7 @@
 mod affine;
 mod aperio;
 mod dataset;
+#[cfg(feature = "dicom")]
 pub mod dicom;
 mod error;
 mod files;

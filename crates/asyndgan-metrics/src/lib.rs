@@ -5,6 +5,7 @@ mod boundary;
 mod components;
 mod convention;
 mod distance;
+#[cfg(feature = "features")]
 mod features;
 mod image;
 mod instances;
@@ -25,6 +26,7 @@ pub use ndarray;
 pub use components::{Connectivity, connected_components};
 pub use convention::{BothEmpty, Convention, ConventionName, Directions};
 pub use distance::squared_distance_transform;
+#[cfg(feature = "features")]
 pub use features::{fid, kid};
 pub use image::{Window, psnr, ssim};
 pub use instances::{Aggregate, Matching, aji};

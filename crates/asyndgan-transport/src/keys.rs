@@ -3,6 +3,7 @@
 mod authority;
 mod identity;
 mod request;
+#[cfg(feature = "grpc")]
 mod tls;
 
 pub(crate) use authority::SERVER;
@@ -10,4 +11,5 @@ pub use authority::{Authority, Issued};
 pub use identity::{CertificateFacts, Identity};
 pub(crate) use identity::{is_issued_by, verify_signature};
 pub use request::request;
+#[cfg(feature = "grpc")]
 pub(crate) use tls::{Tls, client_config};

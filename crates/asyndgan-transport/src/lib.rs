@@ -2,6 +2,7 @@
 
 mod consent;
 mod error;
+#[cfg(feature = "grpc")]
 mod grpc;
 mod journal;
 mod keys;
@@ -16,10 +17,12 @@ mod site;
 mod stamp;
 
 pub use bytes::Bytes;
+#[cfg(feature = "grpc")]
 pub use tokio_rustls::rustls::time_provider::TimeProvider;
 
 pub use consent::{Approval, ApprovedRun, Consent, differences};
 pub use error::Error;
+#[cfg(feature = "grpc")]
 pub use grpc::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, RevocationStatus};
 pub use journal::{Journal, JournalEntry, Shown};
 pub use keys::{Authority, CertificateFacts, Identity, Issued, request};

@@ -3,8 +3,10 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array2, Array3, Axis};
 
 use super::{CaseFiles, DataSet, Layout, brats::four_is_enhancing};
+#[cfg(feature = "dicom")]
+use crate::dicom::read_series;
 use crate::{
-    Error, Format, Grid, OffGrid, Orientation, Volume, dicom, files, format::read_grid, is_volume, read_annotations, read_grey_planes,
+    Error, Format, Grid, OffGrid, Orientation, Volume, files, format::read_grid, is_volume, read_annotations, read_grey_planes,
     read_instances, read_labels, read_rgb, read_volume,
 };
 
@@ -82,21 +84,13 @@ impl DataSet {
             return Err(Error::unsupported(path, fact));
         }
         one_grid(case)?;
-        let read = |path: &&Path| if path.is_dir() { dicom::read_series(path) } else { read_volume(path) };
+        let read = |path: &&Path| if path.is_dir() { read_series(path) } else { read_volume(path) };
         let channels = paths.iter().map(read).collect::<Result<Vec<Volume>, Error>>()?;
         let oriented = |channels: Vec<Volume>| channels.into_iter().map(|channel| channel.oriented(Orientation::LPS)).collect();
         let Some(labels_path) = &case.labels else { return Ok(Subject::Volume { channels: oriented(channels), labels: None }) };
         let image = &channels[0];
-        let labels = if Format::from_path(labels_path).is_some() {
-            read_labels(labels_path)?
-        } else {
-            let found = dicom::read_segmentation(labels_path, image)?;
-            if found.overlapping > 0 {
-                let fact = format!("{} of its voxels belong to several segments; segments must not overlap", found.overlapping);
-                return Err(Error::unsupported(labels_path, fact));
-            }
-            found.labels
-        };
+        let labels =
+            if Format::from_path(labels_path).is_some() { read_labels(labels_path)? } else { read_segmentation(labels_path, image)? };
         let mut labels = labels.on_grid(&image.grid()).map_err(|off| off_grid(off, labels_path, path, &image.grid()))?;
         if self.layout == Layout::Brats && four_is_enhancing(case) {
             let has = |label: u32| labels.voxels.iter().any(|&l| l == label);
@@ -186,4 +180,25 @@ impl Subject {
             }
         }
     }
+}
+
+/// The labels of a DICOM-SEG file, on the grid of a volume.
+#[cfg(feature = "dicom")]
+fn read_segmentation(path: &Path, image: &Volume) -> Result<Volume<u32>, Error> {
+    let found = crate::dicom::read_segmentation(path, image)?;
+    if found.overlapping > 0 {
+        let fact = format!("{} of its voxels belong to several segments; segments must not overlap", found.overlapping);
+        return Err(Error::unsupported(path, fact));
+    }
+    Ok(found.labels)
+}
+
+#[cfg(not(feature = "dicom"))]
+fn read_series(path: &Path) -> Result<Volume, Error> {
+    Err(Error::unsupported(path, "it is a DICOM series, which this program was built without: enable the feature dicom"))
+}
+
+#[cfg(not(feature = "dicom"))]
+fn read_segmentation(path: &Path, _image: &Volume) -> Result<Volume<u32>, Error> {
+    Err(Error::unsupported(path, "it is a DICOM file, which this program was built without: enable the feature dicom"))
 }

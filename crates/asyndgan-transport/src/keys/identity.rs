@@ -1,4 +1,4 @@
-use std::{fs, net::IpAddr, path::Path, sync::Arc};
+use std::{fs, net::IpAddr, path::Path};
 
 use asyndgan_files::is_private;
 use asyndgan_protocol::hex;
@@ -6,12 +6,9 @@ use ring::{
     rand::SystemRandom,
     signature::{ECDSA_P256_SHA256_ASN1, ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, UnparsedPublicKey},
 };
-use tokio_rustls::rustls::{
-    self,
-    pki_types::{
-        CertificateDer, PrivateKeyDer,
-        pem::{self, PemObject as _},
-    },
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer,
+    pem::{self, PemObject as _},
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
@@ -155,7 +152,8 @@ impl Identity {
     ///
     /// # Errors
     /// [`Error::Keys`].
-    pub fn https(&self) -> Result<Arc<rustls::ServerConfig>, Error> {
+    #[cfg(feature = "grpc")]
+    pub fn https(&self) -> Result<std::sync::Arc<tokio_rustls::rustls::ServerConfig>, Error> {
         super::tls::https_config(self)
     }
 
