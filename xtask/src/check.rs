@@ -41,6 +41,7 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     step("features");
     for package in ["asyndgan-medio", "asyndgan-metrics", "asyndgan-transport"] {
         succeed(cargo(&["clippy", "--quiet", "--package", package, "--no-default-features", "--all-targets", "--", "-D", "warnings"]))?;
+        succeed(cargo(&["test", "--quiet", "--package", package, "--no-default-features"]))?;
     }
     step("documentation");
     succeed(cargo(&["doc", "--quiet", "--workspace", "--no-deps"]))?;

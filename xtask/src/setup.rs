@@ -40,7 +40,8 @@ pub(crate) fn ensure_libtorch() -> Result<()> {
     if !by_user && recorded().is_some_and(|libtorch| !is_outdated(&libtorch) && check_libtorch(&libtorch).is_ok()) {
         return Ok(());
     }
-    run(Flavour::Cpu)
+    let is_cuda = recorded().is_some_and(|libtorch| libtorch.ends_with("torch") && libtorch.to_string_lossy().contains("-cuda"));
+    run(if is_cuda { Flavour::Cuda } else { Flavour::Cpu })
 }
 
 /// Whether a libtorch was downloaded for an earlier version of this workspace.

@@ -50,14 +50,14 @@ pub fn deform_condition(task: &Task, condition: ArrayView2<u8>, rng: &mut impl R
     let foreground = foreground(task, condition);
     let fill = background_code(condition, foreground.view());
     let foreground = Array2::from_shape_fn((rows, columns), |at| taken(at).is_some_and(|from| foreground[from]));
-    let outline_class = task.outline_class();
+    let outline_code = task.outline_code();
     let background = |at: (usize, usize)| if foreground[at] || !task.outline { fill } else { 0 };
-    let code_at = |at: (usize, usize)| taken(at).map(|from| condition[from]).filter(|code| Some(*code) != outline_class);
+    let code_at = |at: (usize, usize)| taken(at).map(|from| condition[from]).filter(|code| Some(*code) != outline_code);
     let mut made = Array2::from_shape_fn((rows, columns), |at| code_at(at).unwrap_or_else(|| background(at)));
     for code in (1..=task.condition_classes()).filter(|&code| task.is_class(code)) {
         change(&mut made, code, fill, *[Morphology::Keep, Morphology::Erode, Morphology::Dilate].choose(rng).unwrap_or(&Morphology::Keep));
     }
-    if let Some(code) = outline_class {
+    if let Some(code) = outline_code {
         let outline = mask::contour(mask::fill_holes(foreground.view()).view());
         for (found, (&inside, &on)) in made.iter_mut().zip(foreground.iter().zip(&outline)) {
             match *found {

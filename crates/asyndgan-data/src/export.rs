@@ -16,7 +16,7 @@ use crate::{CaseSet, Error};
 /// An exported data set: its task and README.
 ///
 /// Slices of volumes are written as NIfTI, intensities from 0 to 2, one file per channel. Pictures are written as PNG.
-/// Masks have the condition classes, from 1 without gaps, as nnU-Net requires.
+/// Masks have the condition codes of the classes, from 1 without gaps, as nnU-Net requires.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Export {
     /// The task of the cases.

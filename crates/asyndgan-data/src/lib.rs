@@ -16,8 +16,8 @@ mod store;
 mod transplant;
 mod windows;
 
-/// Arrays in the interface of this crate are of this version.
-pub use ndarray;
+/// Types in the interface of this crate are of these versions.
+pub use {ndarray, rand};
 
 pub use axes::{from_slice_order, to_slice_order};
 pub use case::{Case, Placement, Study, TestCase};

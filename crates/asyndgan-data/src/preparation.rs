@@ -48,7 +48,7 @@ impl Preparation<'_> {
             );
             return Err(Error::unsupported(path, fact));
         }
-        let unknown = study.labels.iter().find(|&&label| self.task.condition_class_of(label).is_none());
+        let unknown = study.labels.iter().find(|&&label| self.task.condition_code_of(label).is_none());
         unknown.map_or(Ok(()), |label| {
             let known: Vec<u32> = self.task.classes.iter().flat_map(|c| c.labels.clone()).collect();
             let fact = format!(
@@ -204,7 +204,7 @@ impl Preparation<'_> {
         }
         let slice = |(z, plane): (usize, ArrayView2<u32>)| {
             let outline = self.outline_label();
-            let codes = plane.mapv(|label| if Some(label) == outline { 0 } else { self.task.condition_class_of(label).unwrap_or(0) });
+            let codes = plane.mapv(|label| if Some(label) == outline { 0 } else { self.task.condition_code_of(label).unwrap_or(0) });
             let inside = self.task.outline.then(|| mask::fill_holes(plane.mapv(|label| label > 0).view()));
             (z, self.slice_condition(codes.view(), inside.as_ref().map(|array| array.view()), spacing_mm))
         };
@@ -218,7 +218,7 @@ impl Preparation<'_> {
     }
 
     fn is_marked_enough(&self, labels: ArrayView2<u32>) -> bool {
-        let is_class = |label: &&u32| **label > 0 && self.task.condition_class_of(**label).is_some_and(|code| self.task.is_class(code));
+        let is_class = |label: &&u32| **label > 0 && self.task.condition_code_of(**label).is_some_and(|code| self.task.is_class(code));
         labels.iter().filter(is_class).count() >= self.task.marked_pixels_min
     }
 

@@ -14,7 +14,7 @@ use crate::preparation::{background_code, foreground};
 /// # Reference
 /// Section 4.1, synthetic set of the brain experiment.
 pub fn transplant(task: &Task, outline: ArrayView2<u8>, classes: ArrayView2<u8>, pixels_min: usize) -> Option<Array2<u8>> {
-    let code = task.outline_class()?;
+    let code = task.outline_code()?;
     let foreground = foreground(task, outline);
     let fill = background_code(outline, foreground.view());
     let mut condition = Array2::from_shape_fn(outline.dim(), |at| match outline[at] {

@@ -41,7 +41,7 @@ pub fn score_slices(task: &Task, case: &TestCase, prediction: &Array3<u32>) -> V
 
 fn columns<D: Dimension>(task: &Task, truth: ArrayView<u32, D>, prediction: ArrayView<u32, D>, spacing_mm: &[f64]) -> TaskScores {
     assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
-    let ignored = truth.mapv(|label| task.condition_class_of(label) == Some(IGNORED));
+    let ignored = truth.mapv(|label| task.condition_code_of(label) == Some(IGNORED));
     let without = |labels: ArrayView<u32, D>| {
         let mut kept = labels.to_owned();
         kept.zip_mut_with(&ignored, |label, &off| {
@@ -79,7 +79,7 @@ fn columns<D: Dimension>(task: &Task, truth: ArrayView<u32, D>, prediction: Arra
 fn in_region<D: Dimension>(task: &Task, labels: &Array<u32, D>, region: usize) -> Array<bool, D> {
     match task.labels {
         LabelKind::Instances => labels.mapv(|label| label > 0),
-        LabelKind::Classes => labels.mapv(|label| task.condition_class_of(label).is_some_and(|code| task.is_in_region(code, region))),
+        LabelKind::Classes => labels.mapv(|label| task.condition_code_of(label).is_some_and(|code| task.is_in_region(code, region))),
     }
 }
 

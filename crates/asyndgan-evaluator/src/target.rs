@@ -14,7 +14,7 @@ pub fn segmenter_classes(task: &Task) -> i64 {
 /// The segmenter's target for a condition; the same for real and synthetic images.
 ///
 /// # Shapes
-/// `[rows, columns]` of condition classes to class numbers of the same shape; [`IGNORED`] and [`UNMARKED`] stay.
+/// `[rows, columns]` of condition codes to class numbers of the same shape; [`IGNORED`] and [`UNMARKED`] stay.
 pub fn target(task: &Task, condition: ArrayView2<u8>) -> Array2<u8> {
     match task.labels {
         LabelKind::Classes => {

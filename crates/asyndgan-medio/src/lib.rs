@@ -30,4 +30,4 @@ pub use nifti_file::{write_labels, write_volume};
 pub use picture::{
     is_grey, parse_instances, parse_rgb, read_grey_planes, read_instances, read_rgb, write_grey, write_instances, write_rgb,
 };
-pub use volume::{Grid, OffGrid, Volume};
+pub use volume::{Grid, GridMismatch, Volume};

@@ -58,8 +58,8 @@ impl<T: Clone> Volume<T> {
     /// flipped to match the grid. Nothing is interpolated.
     ///
     /// # Errors
-    /// [`OffGrid`] if no axis order matches every voxel with one of the grid's to within 5 % of a voxel.
-    pub fn on_grid(self, grid: &Grid) -> Result<Self, OffGrid> {
+    /// [`GridMismatch`] if no axis order matches every voxel with one of the grid's to within 5 % of a voxel.
+    pub fn on_grid(self, grid: &Grid) -> Result<Self, GridMismatch> {
         let order = grid.order_of(&self.grid())?;
         Ok(Self { affine: grid.affine, ..self.reordered(order) })
     }
@@ -89,15 +89,15 @@ impl Grid {
     /// How the axes of another grid must be swapped and turned around to be this one.
     ///
     /// # Errors
-    /// [`OffGrid`] when no order brings every voxel to within 5 % of a voxel.
-    pub(crate) fn order_of(&self, other: &Self) -> Result<Order, OffGrid> {
+    /// [`GridMismatch`] when no order brings every voxel to within 5 % of a voxel.
+    pub(crate) fn order_of(&self, other: &Self) -> Result<Order, GridMismatch> {
         let order = self.order_along(&other.affine).unwrap_or([(0, false), (1, false), (2, false)]);
         let found = other.reordered(order);
         if found.shape != self.shape {
-            return Err(OffGrid::Shape { found: found.shape });
+            return Err(GridMismatch::Shape { found: found.shape });
         }
         let distance = self.affine.distance(&found.affine, self.shape);
-        if distance.is_same_grid() { Ok(order) } else { Err(OffGrid::Elsewhere(distance)) }
+        if distance.is_same_grid() { Ok(order) } else { Err(GridMismatch::Elsewhere(distance)) }
     }
 
     /// For each own axis the other's that runs along it; none unless each runs along one.
@@ -135,7 +135,7 @@ impl Grid {
 /// The reason why a volume is not on a grid.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
-pub enum OffGrid {
+pub enum GridMismatch {
     /// It has a different number of slices, rows or columns.
     Shape {
         /// Its slices, rows and columns, in the grid's order if its axes are parallel to the grid's.

@@ -89,7 +89,7 @@ impl Convention {
 }
 
 impl ConventionName {
-    /// All profiles.
+    /// All named conventions.
     pub const ALL: [Self; 4] = [Self::Standard, Self::Paper, Self::Monai, Self::Medpy];
 }
 

@@ -5,7 +5,7 @@ mod boundary;
 mod components;
 mod convention;
 mod distance;
-#[cfg(feature = "features")]
+#[cfg(feature = "fid")]
 mod features;
 mod image;
 mod instances;
@@ -20,13 +20,13 @@ mod undefined;
 mod wasserstein;
 mod wilcoxon;
 
-/// Arrays in the interface of this crate are of this version.
-pub use ndarray;
+/// Types in the interface of this crate are of these versions.
+pub use {ndarray, rand};
 
 pub use components::{Connectivity, connected_components};
 pub use convention::{BothEmpty, Convention, ConventionName, Directions};
 pub use distance::squared_distance_transform;
-#[cfg(feature = "features")]
+#[cfg(feature = "fid")]
 pub use features::{fid, kid};
 pub use image::{Window, psnr, ssim};
 pub use instances::{Aggregate, Matching, aji};

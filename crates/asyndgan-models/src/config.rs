@@ -225,3 +225,29 @@ impl SegmenterConfig {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Weight files of the first version have the earlier names.
+    #[test]
+    fn the_names_of_the_first_version_are_read() {
+        let generator = r#"{"kind":"res_net","condition_channels":2,"image_channels":1,"width":8,"blocks":2,"norm":"instance",
+            "upsample":"nearest","variation":{"every_scale":{"code":4}},"guidance":"every_scale"}"#;
+        let expected = ResNetConfig::new(2, 1).with(|network| {
+            (network.width, network.blocks, network.upsample) = (8, 2, Upsample::Nearest);
+            (network.noise, network.conditioning) = (NoiseInjection::MultiScale { code: 4 }, Conditioning::Spade);
+        });
+        assert_eq!(serde_json::from_str::<GeneratorConfig>(generator).expect("read"), GeneratorConfig::ResNet(expected));
+        assert_eq!(serde_json::from_str::<Conditioning>(r#""first""#).expect("read"), Conditioning::Input);
+        let mlp = r#"{"kind":"perceptron","condition_channels":1,"image_channels":1,"width":8,"noise":4}"#;
+        let expected = GeneratorConfig::Mlp { condition_channels: 1, image_channels: 1, width: 8, noise: 4 };
+        assert_eq!(serde_json::from_str::<GeneratorConfig>(mlp).expect("read"), expected);
+        let unet = r#"{"kind":"segmenting","codes":2,"image_channels":1,"width":8,"spectral":false}"#;
+        let expected = DiscriminatorConfig::UNet { condition_channels: 2, image_channels: 1, width: 8, spectral: false };
+        assert_eq!(serde_json::from_str::<DiscriminatorConfig>(unet).expect("read"), expected);
+        let mlp = r#"{"kind":"perceptron","channels":2,"width":8}"#;
+        assert_eq!(serde_json::from_str::<DiscriminatorConfig>(mlp).expect("read"), DiscriminatorConfig::Mlp { channels: 2, width: 8 });
+    }
+}

@@ -65,7 +65,7 @@ impl Discriminator {
     /// precision of condition and image.
     ///
     /// # Shapes
-    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a segmenting
+    /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a U-Net
     /// discriminator to `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };

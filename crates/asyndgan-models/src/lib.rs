@@ -14,8 +14,8 @@ mod segmenter;
 mod threads;
 mod unet_discriminator;
 
-/// Tensors and devices in the interface of this crate are of this version.
-pub use tch;
+/// Types in the interface of this crate are of these versions.
+pub use {rand, rand_chacha, tch};
 
 pub use adam::{Adam, AdamConfig};
 pub use checkpoint::{read_metadata, read_tensors, write_tensors, write_with_metadata};

@@ -16,6 +16,6 @@ pub use record::{
 pub use render::PER_SLICE;
 pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};
 pub use settings::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLoss, GeneratorSettings, OptimiserSettings, ProtocolSettings,
-    SegmenterSettings, Settings, SynthesisSettings, UnfitSetting,
+    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, OptimiserSettings,
+    ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };

@@ -107,16 +107,16 @@ impl Run {
     /// Checks the task and the settings.
     ///
     /// # Errors
-    /// [`UnfitSetting`](crate::UnfitSetting).
-    pub fn check(&self) -> Result<(), crate::UnfitSetting> {
+    /// [`InvalidSetting`](crate::InvalidSetting).
+    pub fn check(&self) -> Result<(), crate::InvalidSetting> {
         if (self.experiment == Experiment::Custom) != self.task.is_some() {
-            return Err(crate::UnfitSetting::new("only a run of a task of one's own has a task"));
+            return Err(crate::InvalidSetting::new("only a run of a task of one's own has a task"));
         }
         if let Some(task) = &self.task {
-            task.check().map_err(|error| crate::UnfitSetting::new(format!("task: {error}")))?;
+            task.check().map_err(|error| crate::InvalidSetting::new(format!("task: {error}")))?;
         }
         if let (Some(task), Some(lists)) = (self.task(), &self.lists) {
-            lists.check(task).map_err(|error| crate::UnfitSetting::new(error.to_string()))?;
+            lists.check(task).map_err(|error| crate::InvalidSetting::new(error.to_string()))?;
         }
         self.settings.check(self.experiment)
     }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The adversarial loss of the generator and the discriminators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum GanLoss {
+pub enum GanLossSetting {
     /// Binary cross-entropy, as in the paper.
     CrossEntropy,
     /// Hinge.
@@ -135,7 +135,7 @@ pub struct ProtocolSettings {
     /// Pairs per site and round; the GAN on all data uses the same total per round.
     pub batch: u32,
     /// The adversarial losses.
-    pub gan_loss: GanLoss,
+    pub gan_loss: GanLossSetting,
     /// Weight of the L1 term.
     pub l1_weight: f64,
     /// Weight all sites equally, as in the public code; otherwise by their share of the cases.
@@ -199,17 +199,17 @@ fn yes() -> bool {
 
 /// A setting that does not exist, or a value that a setting does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UnfitSetting(String);
+pub struct InvalidSetting(String);
 
-impl std::fmt::Display for UnfitSetting {
+impl std::fmt::Display for InvalidSetting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for UnfitSetting {}
+impl std::error::Error for InvalidSetting {}
 
-impl UnfitSetting {
+impl InvalidSetting {
     pub(crate) fn new(fact: impl Into<String>) -> Self {
         Self(fact.into())
     }

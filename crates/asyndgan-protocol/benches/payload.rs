@@ -19,10 +19,10 @@ fn payload(c: &mut Criterion) {
     group.bench_function("encode feedback", |b| b.iter(|| black_box(message.encode_in(&mut room))));
     let masks: Vec<u8> = (0..64 * 256 * 256).map(|i: u32| u8::from((i / 977).is_multiple_of(5))).collect();
     let masks = Payload::new(vec![64, 256, 256], Dtype::U8, masks);
-    let packed = masks.clone().packed();
+    let packed = masks.clone().compressed();
     group.throughput(Throughput::Bytes(64 * 256 * 256));
-    group.bench_function("pack masks", |b| b.iter(|| black_box(masks.clone().packed())));
-    group.bench_function("unpack masks", |b| b.iter(|| black_box(packed.clone().unpacked())));
+    group.bench_function("pack masks", |b| b.iter(|| black_box(masks.clone().compressed())));
+    group.bench_function("unpack masks", |b| b.iter(|| black_box(packed.clone().decompressed())));
     group.finish();
     // The elements stay where they are: only the head is read.
     c.bench_function("decode feedback", |b| b.iter(|| black_box(Message::decode(&encoded))));

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
 /// Both ends must use the same protocol version.
-pub const PROTOCOL_VERSION: u32 = 5;
+pub const PROTOCOL_VERSION: u32 = 6;
 
 /// What a site reveals about its data when it joins: counts, shapes, and a digest that identifies its masks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -22,7 +22,7 @@ pub enum Dtype {
     Bf16,
     /// 256 levels over [-1, 1], from 0 for -1: for images only.
     Q8,
-    /// Label map of the condition, one byte each.
+    /// Condition codes: one byte per pixel or value.
     U8,
 }
 
@@ -86,7 +86,7 @@ impl Payload {
     /// because their low bits are noise: zstd saves 7 to 9 % on synthetic images and feedback (13 to 20 % on separate
     /// byte planes).
     #[must_use]
-    pub fn packed(self) -> Self {
+    pub fn compressed(self) -> Self {
         if self.packed || self.dtype.bytes() > 1 {
             return self;
         }
@@ -100,7 +100,7 @@ impl Payload {
     ///
     /// # Errors
     /// [`Error::PayloadSize`] when the bytes do not decompress to a tensor of these dimensions.
-    pub fn unpacked(self) -> Result<Self, Error> {
+    pub fn decompressed(self) -> Result<Self, Error> {
         self.check()?;
         if !self.packed {
             return Ok(self);
@@ -117,7 +117,7 @@ impl Payload {
     ///
     /// # Errors
     /// An error of `out`, or of decompression.
-    pub fn unpack_into(&self, out: &mut impl Write) -> io::Result<Option<[u8; 32]>> {
+    pub fn decompress_into(&self, out: &mut impl Write) -> io::Result<Option<[u8; 32]>> {
         if self.packed {
             let mut decoder = zstd::stream::read::Decoder::new(&self.bytes[..])?;
             decoder.window_log_max(WINDOW_LOG_MAX)?;

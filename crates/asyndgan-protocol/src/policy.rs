@@ -56,7 +56,7 @@ impl std::fmt::Display for DiscriminatorFamily {
 /// The training that a run requests from a site, as far as a policy limits it. The worker reads it from
 /// [`RunDescription::networks`].
 #[derive(Debug, Clone, PartialEq)]
-pub struct Learning {
+pub struct RequestedTraining {
     /// The kind of discriminator.
     pub family: DiscriminatorFamily,
     /// Channels after its first convolution, or hidden units.
@@ -118,7 +118,7 @@ pub struct SitePolicy {
     /// the memorisation of single images.
     pub augmentation_min: f64,
     /// Allowed kinds of discriminator. A patch discriminator sees the mask and can learn which patient it belongs to; a
-    /// segmenting one does not.
+    /// U-Net discriminator does not.
     pub discriminators: Vec<DiscriminatorFamily>,
     /// Maximum width of the discriminator. A wider one memorises more.
     pub width_max: u64,
@@ -268,9 +268,9 @@ impl SitePolicy {
     ///
     /// # Errors
     /// [`Error::Refused`] with the limit and the value that the run asks for.
-    pub fn check(&self, run: &RunDescription, learning: &Learning, summary: &SiteSummary, patients: &[u32]) -> Result<(), Error> {
+    pub fn check(&self, run: &RunDescription, training: &RequestedTraining, summary: &SiteSummary, patients: &[u32]) -> Result<(), Error> {
         let refusals =
-            [self.check_form(run), self.check_draws(run, summary, patients), self.check_learning(learning), self.check_payloads(run)];
+            [self.check_form(run), self.check_draws(run, summary, patients), self.check_training(training), self.check_payloads(run)];
         match refusals.into_iter().find_map(Result::err) {
             Some(fact) => Err(Error::Refused { run: shown(&run.name), fact }),
             None => Ok(()),
@@ -336,8 +336,8 @@ impl SitePolicy {
         Ok(())
     }
 
-    fn check_learning(&self, learning: &Learning) -> Result<(), String> {
-        let Learning { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes } = *learning;
+    fn check_training(&self, training: &RequestedTraining) -> Result<(), String> {
+        let RequestedTraining { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes } = *training;
         if !self.discriminators.contains(&family) {
             return Err(format!("discriminators does not list {family}, which the run uses"));
         }

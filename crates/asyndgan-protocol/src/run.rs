@@ -151,7 +151,8 @@ pub struct Draw {
 impl RunDescription {
     /// A run of `rounds` rounds on data with one value per case. All other fields have their simplest values: seed 0, one
     /// pair per site and round, no augmentation, weights by the number of cases, no L1 term, a checkpoint every 100 rounds,
-    /// 32-bit floats, one thread, and no networks. For images, set `channels`, `size` and `crop`.
+    /// 32-bit floats, one thread, and no networks. For images, set `channels`, `size` and `crop`. The default policy of a site
+    /// also requires a batch of at least 2 and a symmetry.
     ///
     /// # Example
     /// ```

@@ -135,10 +135,10 @@ impl Site {
         match event {
             SiteEvent::Connected => self.join(),
             SiteEvent::Message(message) => self.message(message)?,
-            SiteEvent::Inspected { learning } => {
+            SiteEvent::Inspected { training } => {
                 let Part { site, run, .. } = self.part.as_ref().expect("described before inspected");
                 let SiteSetup { policy, summary, history, .. } = &self.setup;
-                policy.check(run, &learning, summary, history.patients())?;
+                policy.check(run, &training, summary, history.patients())?;
                 let (site, run) = (*site, run.clone());
                 self.state = State::Consenting;
                 self.actions.push_back(SiteAction::Consent { site, run });
@@ -339,7 +339,7 @@ impl Site {
         if *asked != drawn.conditions {
             return Err(Error::Draw { site, round });
         }
-        synthetic.unpacked()
+        synthetic.decompressed()
     }
 
     fn stepped(&mut self, feedback: Payload, losses: Losses) {
@@ -350,7 +350,7 @@ impl Site {
         self.setup.history.add(round, synthetic, &cases);
         let losses = self.losses.release(self.setup.policy.losses, losses);
         part.rounds_done = Some(round + 1);
-        let feedback = feedback.packed();
+        let feedback = feedback.compressed();
         (part.answer, part.resends) = (Some((round, feedback.clone(), losses)), 0);
         let attempt = part.attempt;
         // The checkpoint comes first: once the server has the feedback it may count on it.

@@ -1,4 +1,4 @@
-use crate::{Draw, Learning, Losses, Payload, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary};
+use crate::{Draw, Losses, Payload, RequestedTraining, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary};
 
 /// One site's answer, as input of a generator step.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,7 +85,7 @@ pub trait SiteWork {
     ///
     /// # Errors
     /// If the request cannot be read, or cannot be trained at this site.
-    fn inspect(&mut self, site: SiteId, run: &RunDescription) -> Result<Learning, Self::Error>;
+    fn inspect(&mut self, site: SiteId, run: &RunDescription) -> Result<RequestedTraining, Self::Error>;
     /// Rounds with an intact checkpoint of this run, ascending.
     ///
     /// # Errors

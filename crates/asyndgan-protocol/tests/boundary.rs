@@ -6,8 +6,9 @@ mod simulation;
 use std::collections::BTreeSet;
 
 use asyndgan_protocol::{
-    DiscriminatorFamily, Dtype, Error, History, LOSS_ROUNDS_MIN, Learning, LossPolicy, Losses, Message, Payload, RunDescription, Site,
-    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Waiting, draw_real_cases,
+    DiscriminatorFamily, Dtype, Error, History, LOSS_ROUNDS_MIN, LossPolicy, Losses, Message, Payload, RequestedTraining, RunDescription,
+    Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Waiting,
+    draw_real_cases,
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use rand::SeedableRng as _;
@@ -35,7 +36,7 @@ fn allowed() -> RunDescription {
     })
 }
 
-fn checked(run: &RunDescription, learning: &Learning) -> Result<(), Error> {
+fn checked(run: &RunDescription, learning: &RequestedTraining) -> Result<(), Error> {
     run.check(SiteId(0), &summary())?;
     SitePolicy::default().check(run, learning, &summary(), &patients())
 }
@@ -45,7 +46,7 @@ fn pick<T>(wild: u32, bit: u32, changed: T, allowed: T) -> T {
     if wild >> bit & 1 == 1 { changed } else { allowed }
 }
 
-fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
+fn descriptions() -> impl Strategy<Value = (RunDescription, RequestedTraining)> {
     let numbers = prop_oneof![Just(0_u64), Just(1), Just(3), Just(400), 0_u64..5_000, any::<u64>()];
     let waiting = prop_oneof![
         Just(Waiting::All),
@@ -77,7 +78,7 @@ fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
             run.feedback_dtype = pick(wild, 8, feedback_dtype, a.feedback_dtype);
             run.site_threads = pick(wild, 9, site_threads, a.site_threads);
         });
-        let learning = Learning {
+        let learning = RequestedTraining {
             family: pick(wild, 10, family, b.family),
             width: pick(wild, 11, width, b.width),
             spectral_norm: pick(wild, 12, spectral_norm, b.spectral_norm),
@@ -91,7 +92,7 @@ fn descriptions() -> impl Strategy<Value = (RunDescription, Learning)> {
 }
 
 /// The default policy's bounds, written out once more.
-fn is_within_bounds(run: &RunDescription, learning: &Learning) -> bool {
+fn is_within_bounds(run: &RunDescription, learning: &RequestedTraining) -> bool {
     let waits = match run.waiting {
         Waiting::All => true,
         Waiting::Quorum { deadline_ms, .. } => deadline_ms <= 7 * 24 * 3_600_000,
@@ -156,7 +157,7 @@ fn a_refusal_names_how_many_rounds_are_allowed() {
 #[test]
 fn one_change_of_an_allowed_run_is_enough_to_be_refused() {
     assert_eq!(checked(&allowed(), &learning()), Ok(()));
-    let refused = |change: fn(&mut RunDescription, &mut Learning), word: &str| {
+    let refused = |change: fn(&mut RunDescription, &mut RequestedTraining), word: &str| {
         let (mut run, mut learning) = (allowed(), learning());
         change(&mut run, &mut learning);
         let error = checked(&run, &learning).expect_err(word).to_string();
@@ -266,7 +267,7 @@ impl Asked {
         self.site.handle_event(event)?;
         while let Some(action) = self.site.poll_action() {
             let event = match action {
-                SiteAction::Inspect { .. } => SiteEvent::Inspected { learning: learning() },
+                SiteAction::Inspect { .. } => SiteEvent::Inspected { training: learning() },
                 SiteAction::Consent { .. } => SiteEvent::Consented,
                 SiteAction::LoadState { .. } => SiteEvent::StateLoaded { checkpoints: self.checkpoints.clone(), conditions: None },
                 SiteAction::Begin { .. } => SiteEvent::Begun,

@@ -30,9 +30,9 @@ proptest! {
     #[test]
     fn packing_loses_nothing(codes in proptest::collection::vec(0_u8..3, 0..500)) {
         let payload = Payload::new(vec![codes.len() as u32], Dtype::U8, codes);
-        let packed = payload.clone().packed();
+        let packed = payload.clone().compressed();
         prop_assert!(packed.bytes.len() <= payload.bytes.len());
-        prop_assert_eq!(packed.unpacked().expect("whole"), payload);
+        prop_assert_eq!(packed.decompressed().expect("whole"), payload);
     }
 
     #[test]
@@ -51,8 +51,8 @@ proptest! {
 #[test]
 fn a_bomb_does_not_go_off() {
     // Megabytes of nothing in a few bytes, with dimensions that tell of less.
-    let bomb = Payload::new(vec![10_000_000], Dtype::U8, vec![0; 10_000_000]).packed();
+    let bomb = Payload::new(vec![10_000_000], Dtype::U8, vec![0; 10_000_000]).compressed();
     assert!(bomb.packed && bomb.bytes.len() < 10_000);
     let lying = Payload { dims: vec![100_000], ..bomb };
-    assert!(lying.unpacked().is_err());
+    assert!(lying.decompressed().is_err());
 }

@@ -208,7 +208,7 @@ impl Task {
     }
 
     /// The condition code of the outline.
-    pub fn outline_class(&self) -> Option<u8> {
+    pub fn outline_code(&self) -> Option<u8> {
         self.outline.then(|| self.condition_classes())
     }
 
@@ -219,7 +219,7 @@ impl Task {
 
     /// The condition code of a number in a mask: 0 for background, [`IGNORED`] where not annotated; `None` for a number
     /// that the task does not describe.
-    pub fn condition_class_of(&self, label: u32) -> Option<u8> {
+    pub fn condition_code_of(&self, label: u32) -> Option<u8> {
         match label {
             0 => Some(0),
             _ if self.ignore == Some(label) => Some(IGNORED),
@@ -255,7 +255,7 @@ impl Task {
     }
 
     /// Names of the regions that contain the class of a condition code.
-    pub fn regions_of_class(&self, code: u8) -> Vec<&str> {
+    pub fn regions_of_code(&self, code: u8) -> Vec<&str> {
         if !self.is_class(code) {
             return Vec::new();
         }
@@ -359,9 +359,9 @@ mod tests {
     #[test]
     fn codes_follow_the_order_of_classes_and_the_outline_comes_last() {
         let task = Task { ignore: Some(9), ..brats() };
-        let found = [0, 1, 2, 3, 4, 5, 9].map(|label| task.condition_class_of(label));
+        let found = [0, 1, 2, 3, 4, 5, 9].map(|label| task.condition_code_of(label));
         assert_eq!(found, [Some(0), Some(1), Some(2), Some(3), Some(3), None, Some(IGNORED)]);
-        assert_eq!((task.condition_classes(), task.outline_class()), (4, Some(4)));
+        assert_eq!((task.condition_classes(), task.outline_code()), (4, Some(4)));
         assert!(!task.is_class(4) && !task.is_class(0) && !task.is_class(IGNORED) && task.is_class(3));
     }
 

@@ -39,17 +39,14 @@ impl Answers {
 
     /// Continues after `rounds` rounds, of which `last` are the last. Rows of later rounds are overwritten.
     pub(crate) fn resume(&mut self, rounds: u64, last: Vec<Vec<f32>>) -> Result<(), Error> {
-        self.rounds = rounds - last.len() as u64;
-        self.last.clear();
-        for row in last {
-            self.push(row)?;
-        }
         let found = self.file.metadata().map_err(self.io())?.len() / self.row_bytes();
         if found < rounds {
             let fact = format!("it has {found} of {rounds} rounds: restore it, or delete the folder's checkpoints to start again");
             return Err(self.io()(io::Error::new(io::ErrorKind::UnexpectedEof, fact)));
         }
-        Ok(())
+        self.rounds = rounds - last.len() as u64;
+        self.last.clear();
+        last.into_iter().try_for_each(|row| self.push(row))
     }
 
     /// Adds the row of a round.
@@ -117,7 +114,8 @@ mod tests {
     fn a_file_that_lacks_rounds_is_an_error() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut answers = Answers::open(&folder.path().join("answers.f32"), 2).expect("opened");
-        let error = answers.resume(3, vec![]).expect_err("nothing is there");
-        assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("it has 0 of 3 rounds")), "{error}");
+        (0..100).for_each(|round| answers.push(row(round)).expect("written"));
+        let error = answers.resume(150, (86..150).map(row).collect()).expect_err("rounds are missing");
+        assert!(std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("it has 100 of 150 rounds")), "{error}");
     }
 }

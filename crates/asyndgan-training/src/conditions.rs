@@ -57,7 +57,7 @@ impl Conditions {
         remove_if_there(&self.header_path(site))?;
         let mut fault = None;
         let written = write_with(&path, Access::Private, |file| {
-            match payload.unpack_into(file) {
+            match payload.decompress_into(file) {
                 Ok(Some(found)) if found == summary.conditions_sha256 => return Ok(()),
                 Ok(Some(_)) => fault = Some("masks that do not match its summary".to_owned()),
                 Ok(None) => fault = Some("masks of a different size than its summary states".to_owned()),

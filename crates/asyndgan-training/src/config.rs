@@ -1,5 +1,5 @@
 use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, ResNetConfig, loss::GanLoss};
-use asyndgan_protocol::{DiscriminatorFamily, Learning, RunDescription};
+use asyndgan_protocol::{DiscriminatorFamily, RequestedTraining, RunDescription};
 use asyndgan_task::ImageDescription;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,10 +22,8 @@ pub struct GanConfig {
     /// The task and scale of the images; `None` for data that are not images.
     pub images: Option<ImageDescription>,
     /// Number of classes in a condition, without the background: the channels of the one-hot condition.
-    #[serde(alias = "codes")]
     pub condition_classes: u8,
     /// The adversarial loss.
-    #[serde(alias = "game")]
     pub gan_loss: GanLoss,
     /// Strength of the augmentation of real and synthetic images before the discriminator; 0 turns it off.
     pub augmentation: f64,
@@ -63,9 +61,14 @@ const BLOCKS_MAX: usize = 64;
 const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
-    /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy, no augmentation, no
-    /// average of the generator's weights, 32-bit floats. `condition_classes` does not count the background.
+    /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy (the segmentation loss
+    /// for a U-Net discriminator), no augmentation, no average of the generator's weights, 32-bit floats. `condition_classes` does not
+    /// count the background. The default policy of a site requires a U-Net discriminator and an `augmentation` of at least 0.25.
     pub fn new(generator: GeneratorConfig, discriminator: DiscriminatorConfig, condition_classes: u8) -> Self {
+        let gan_loss = match discriminator {
+            DiscriminatorConfig::UNet { .. } => GanLoss::Segmentation,
+            _ => GanLoss::CrossEntropy,
+        };
         Self {
             generator,
             discriminator,
@@ -73,7 +76,7 @@ impl GanConfig {
             discriminator_adam: AdamConfig::default(),
             images: None,
             condition_classes,
-            gan_loss: GanLoss::CrossEntropy,
+            gan_loss,
             augmentation: 0.0,
             average_decay: 0.0,
             site_code: false,
@@ -100,7 +103,7 @@ impl GanConfig {
     ///
     /// # Errors
     /// [`Error::Networks`] if it is not a configuration, or if it describes networks that are too large or inconsistent.
-    pub fn described(text: &str) -> Result<Self, Error> {
+    pub fn from_description(text: &str) -> Result<Self, Error> {
         let unreadable = |e: serde_json::Error| Error::Networks { fact: e.to_string() };
         let config: Self = serde_json::from_str(text).map_err(unreadable)?;
         let (given, read): (Value, Value) =
@@ -140,7 +143,7 @@ impl GanConfig {
         }
         let segments = matches!(config.discriminator, DiscriminatorConfig::UNet { .. });
         if segments != (config.gan_loss == GanLoss::Segmentation) {
-            return Err(Error::Networks { fact: "the segmentation loss requires a U-Net discriminator, and the other way round".into() });
+            return Err(Error::Networks { fact: "the segmentation loss and the U-Net discriminator require each other".into() });
         }
         if !(0.0..=1.0).contains(&config.augmentation) {
             return Err(Error::Networks { fact: format!("augmentation strength {}; it must be from 0 to 1", config.augmentation) });
@@ -152,7 +155,7 @@ impl GanConfig {
     ///
     /// # Errors
     /// [`Error::Networks`] if they do not fit the images of the run.
-    pub fn learning(&self, run: &RunDescription) -> Result<Learning, Error> {
+    pub fn requested_training(&self, run: &RunDescription) -> Result<RequestedTraining, Error> {
         let unfit = |fact: String| Err(Error::Networks { fact });
         if let Some(images) = self.images.as_ref().filter(|images| images.task.channels.len() != run.channels as usize) {
             return unfit(format!("the task has {} channels, but the run has {}", images.task.channels.len(), run.channels));
@@ -200,7 +203,7 @@ impl GanConfig {
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);
         let memory_bytes = memory_bytes(width, self.condition_classes, run).saturating_add(self.generator_bytes());
-        Ok(Learning { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes })
+        Ok(RequestedTraining { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes })
     }
 }
 

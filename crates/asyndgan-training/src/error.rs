@@ -27,6 +27,15 @@ pub enum Error {
         /// The error of the operating system.
         source: std::io::Error,
     },
+    /// The folder has checkpoints of another run.
+    #[error(
+        "{path} has checkpoints of a run with another description: finish that run with the version and the settings that began it, use a \
+         new folder, or delete that one"
+    )]
+    OtherRun {
+        /// The folder of the other run.
+        path: PathBuf,
+    },
     /// The server's threads cannot be started.
     #[error("cannot start {threads} threads; lower server_threads")]
     Threads {

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeMap,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -52,10 +53,11 @@ impl ServerTrainer {
     /// # Errors
     /// [`Error::Networks`] if a site would refuse the networks, [`Error::Io`], [`Error::Threads`].
     pub fn new(config: GanConfig, run: RunDescription, sites: u32, threads: u32, folder: &Path, device: Device) -> Result<Self, Error> {
-        GanConfig::described(&config.description())?.learning(&run)?;
+        GanConfig::from_description(&config.description())?.requested_training(&run)?;
         // Batch norm follows its running statistics site by site.
         let apart = device == Device::Cpu && joined(&config);
         let lanes = Lanes::new(if apart { sites } else { 1 }, threads)?;
+        check_no_other_run(folder, &run.id())?;
         let folder = folder.join(run.id());
         let (generator, adam, average) = Self::first(&config, &run, device);
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
@@ -153,6 +155,22 @@ impl ServerTrainer {
     }
 }
 
+/// Checkpoints of another run are in the folder if the run was begun by another version, or with other settings. It would begin again.
+fn check_no_other_run(folder: &Path, id: &str) -> Result<(), Error> {
+    let io = |source| Error::Io { path: folder.into(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(io)?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(io(error)),
+    };
+    for path in entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir() && !path.ends_with(id)) {
+        if !Checkpoints::open(&path, "server".into(), CHECKPOINTS_KEPT)?.sound()?.is_empty() {
+            return Err(Error::OtherRun { path });
+        }
+    }
+    Ok(())
+}
+
 /// Whether several sites' samples may go through the generator together: they do not affect each other
 /// except under batch norm.
 fn joined(config: &GanConfig) -> bool {
@@ -190,10 +208,9 @@ impl ServerWork for ServerTrainer {
             let average = tensors.get("average").filter(|a| a.size() == self.average.size());
             self.average = average.ok_or_else(|| mismatch("average", self.average.size(), &tensors))?.to_device(self.device);
             let width = VALUES * self.sites as usize;
-            let kept = rounds_done.min(FEEDBACK_ROUNDS_KEPT as u64) as i64;
-            // Checkpoints of the first version hold the answers of all rounds.
-            let fits = |a: &&Tensor| [kept, rounds_done as i64].iter().any(|&rows| a.size() == [rows, width as i64]);
-            let answers = tensors.get("answers").filter(fits).ok_or_else(|| mismatch("answers", vec![kept, width as i64], &tensors))?;
+            let expected = vec![rounds_done.min(FEEDBACK_ROUNDS_KEPT as u64) as i64, width as i64];
+            let answers = tensors.get("answers").filter(|a| a.size() == expected);
+            let answers = answers.ok_or_else(|| mismatch("answers", expected, &tensors))?;
             let mut values = vec![0.0; answers.numel()];
             answers.copy_data(&mut values, answers.numel());
             self.answers.resume(rounds_done, values.chunks_exact(width).map(<[f32]>::to_vec).collect())?;

@@ -2,7 +2,8 @@ use std::path::{Path, PathBuf};
 
 use asyndgan_models::{Adam, Discriminator};
 use asyndgan_protocol::{
-    CHECKPOINTS_KEPT, Draw, Learning, Losses, Payload, Role, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary, SiteWork,
+    CHECKPOINTS_KEPT, Draw, Losses, Payload, RequestedTraining, Role, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary,
+    SiteWork,
 };
 use tch::{Device, Kind, Tensor};
 
@@ -144,13 +145,13 @@ impl SiteWork for SiteTrainer {
         self.randomness.clone()
     }
 
-    fn inspect(&mut self, _site: SiteId, run: &RunDescription) -> Result<Learning, Error> {
-        let config = GanConfig::described(&run.networks)?;
+    fn inspect(&mut self, _site: SiteId, run: &RunDescription) -> Result<RequestedTraining, Error> {
+        let config = GanConfig::from_description(&run.networks)?;
         let mismatch = config.images.as_ref().zip(self.pairs.description()).and_then(|(theirs, own)| theirs.mismatch(own));
         if let Some(mismatch) = mismatch {
             return Err(Error::Images { mismatch });
         }
-        config.learning(run)
+        config.requested_training(run)
     }
 
     fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Error> {
@@ -158,7 +159,7 @@ impl SiteWork for SiteTrainer {
     }
 
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Error> {
-        let config = GanConfig::described(&run.networks)?;
+        let config = GanConfig::from_description(&run.networks)?;
         let mut weights = self.randomness.stream(run, Role::DiscriminatorWeights, site, 0);
         let mut discriminator = Discriminator::new(&config.discriminator, self.device, &mut weights);
         let mut adam = Adam::new(config.discriminator_adam, &discriminator.parameters);

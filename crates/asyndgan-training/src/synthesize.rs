@@ -26,7 +26,7 @@ impl<'a> SynthesisRequest<'a> {
         Self { label_maps, condition_classes, sites: &[], together: 16, batches_before: 0 }
     }
 
-    /// This configuration with changed fields.
+    /// The same with changed fields.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);

@@ -39,7 +39,7 @@ fn kind(dtype: Dtype) -> Kind {
 /// # Errors
 /// [`Error::Protocol`] if the number of bytes does not match the dimensions.
 pub fn to_tensor(payload: &Payload, device: Device) -> Result<Tensor, Error> {
-    let payload = payload.clone().unpacked()?;
+    let payload = payload.clone().decompressed()?;
     let dims: Vec<i64> = payload.dims.iter().map(|&d| i64::from(d)).collect();
     let tensor = Tensor::f_from_data_size(&payload.bytes, &dims, kind(payload.dtype))?.to_device(device);
     Ok(match payload.dtype {

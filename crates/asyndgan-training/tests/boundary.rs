@@ -310,15 +310,15 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
     let summary = SiteSummary { cases: 8, image_dims: vec![1, SIZE as u32, SIZE as u32], conditions_sha256: sound.sha256() };
     let mut keep = |payload: Payload| server.store_conditions(SiteId(0), &summary, payload).expect("the server goes on");
     // 32 kB that claim to be the masks, and inflate to 100 MB.
-    let bomb = Payload::new(vec![100_000_000], Dtype::U8, vec![0; 100_000_000]).packed();
+    let bomb = Payload::new(vec![100_000_000], Dtype::U8, vec![0; 100_000_000]).compressed();
     assert!(bomb.bytes.len() < 32_000);
     let claimed = Payload { dims: sound.dims.clone(), ..bomb };
     assert!(keep(claimed).expect("refused").contains("different size"));
     assert!(keep(Payload { bytes: vec![7; 100].into(), packed: true, ..sound.clone() }).expect("refused").contains("decompressed"));
     let other = to_payload(&(1 - masks.squeeze_dim(1)));
-    assert!(keep(other.packed()).expect("refused").contains("do not match its summary"));
+    assert!(keep(other.compressed()).expect("refused").contains("do not match its summary"));
     assert!(server.conditions().next().is_none() && server.stored_conditions().expect("known").is_empty());
-    assert_eq!(server.store_conditions(SiteId(0), &summary, sound.packed()).expect("kept"), None);
+    assert_eq!(server.store_conditions(SiteId(0), &summary, sound.compressed()).expect("kept"), None);
     assert_eq!(server.conditions().next().expect("kept").1, &masks);
     // Found again by the next server; a damaged file counts as none.
     let open = || ServerTrainer::new(config.clone(), run(&config), 1, 1, folder.path(), Device::Cpu).expect("a server");
@@ -333,11 +333,11 @@ fn masks_are_inflated_to_disk_within_bounds_and_checked() {
 #[test]
 fn settings_that_a_site_does_not_know_are_refused() {
     let text = unet().description();
-    assert_eq!(GanConfig::described(&text).expect("its own"), unet());
+    assert_eq!(GanConfig::from_description(&text).expect("its own"), unet());
     let top = text.replacen('{', "{\"feedback\":\"exact\",", 1);
     let nested = text.replacen("\"width\":8", "\"width\":8,\"tap\":3", 1);
     assert!(top != text && nested != text);
     for described in [top, nested] {
-        assert!(matches!(GanConfig::described(&described), Err(asyndgan_training::Error::Networks { .. })), "{described}");
+        assert!(matches!(GanConfig::from_description(&described), Err(asyndgan_training::Error::Networks { .. })), "{described}");
     }
 }

@@ -13,8 +13,8 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Draw, Learning, Losses, Payload, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSummary,
-    SiteWork, Waiting,
+    Draw, Losses, Payload, RequestedTraining, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy, SiteRandomness,
+    SiteSummary, SiteWork, Waiting,
 };
 use asyndgan_transport::{Ledger, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -45,7 +45,7 @@ impl SiteWork for Idle {
     fn randomness(&self) -> SiteRandomness {
         SiteRandomness::Seed
     }
-    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<Learning, Self::Error> {
+    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<RequestedTraining, Self::Error> {
         Ok(learning())
     }
     fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Self::Error> {

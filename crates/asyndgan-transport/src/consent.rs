@@ -45,7 +45,7 @@ pub struct Consent {
 
 impl Consent {
     /// The consent that is stored in a site's folder.
-    pub fn open(folder: &Path, approval: Approval) -> Self {
+    pub fn in_folder(folder: &Path, approval: Approval) -> Self {
         Self { path: folder.join("approved-run.json"), approval }
     }
 

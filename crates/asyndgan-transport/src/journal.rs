@@ -27,7 +27,7 @@ pub struct JournalEntry {
     /// The inputs of a new answer, which are not sent. `None` for everything else, including an answer that is sent
     /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub shown: Option<Shown>,
+    pub shown: Option<ShownCases>,
     /// The run and the server.
     #[serde(flatten)]
     pub stamp: RunStamp,
@@ -41,7 +41,7 @@ pub struct JournalEntry {
 
 /// The inputs of an answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shown {
+pub struct ShownCases {
     /// The site's cases whose real images were used.
     pub cases: Vec<u32>,
     /// A digest of the synthetic images ([`asyndgan_protocol::synthetic_digest`]).
@@ -153,7 +153,7 @@ impl Journal {
         for entry in entries {
             match (entry.kind, entry.round, entry.shown) {
                 (MessageKind::Start, ..) => history.add_restore(),
-                (_, Some(round), Some(Shown { cases, synthetic })) => history.add(round, synthetic, &cases),
+                (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, synthetic, &cases),
                 _ => {}
             }
         }
@@ -164,7 +164,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Record`]: the message must not be sent.
-    pub fn append(&mut self, kind: MessageKind, round: Option<u64>, shown: Option<Shown>, what: &[u8]) -> Result<(), Error> {
+    pub fn append(&mut self, kind: MessageKind, round: Option<u64>, shown: Option<ShownCases>, what: &[u8]) -> Result<(), Error> {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
         let stamp = self.stamp.clone();

@@ -17,19 +17,20 @@ mod site;
 mod stamp;
 
 pub use bytes::Bytes;
+/// Runtimes, clocks and TLS configurations in the interface of this crate are of these versions.
 #[cfg(feature = "grpc")]
-pub use tokio_rustls::rustls::time_provider::TimeProvider;
+pub use {tokio, tokio_rustls::rustls};
 
 pub use consent::{Approval, ApprovedRun, Consent, differences};
 pub use error::Error;
 #[cfg(feature = "grpc")]
 pub use grpc::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, RevocationStatus};
-pub use journal::{Journal, JournalEntry, Shown};
+pub use journal::{Journal, JournalEntry, ShownCases};
 pub use keys::{Authority, CertificateFacts, Identity, Issued, request};
 pub use ledger::{Ledger, LedgerLine, Traffic};
 pub use link::{Frame, Incoming, ServerLink, SiteLink};
 pub use memory::{MemoryServerLink, MemorySiteLink, in_memory};
-pub use receipts::{Confirmed, Receipt, Receipts};
+pub use receipts::{Confirmation, Receipt, Receipts};
 pub use server::{ServerRecords, ServerRunEvent, run_server};
 pub use site::{Signer, SiteRecords, SiteRunEvent, run_site};
 pub use stamp::RunStamp;

@@ -111,7 +111,7 @@ pub struct Receipts {
 
 /// The result of checking a journal against its receipts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Confirmed {
+pub struct Confirmation {
     /// Number of checked receipts.
     pub receipts: usize,
     /// Number of journal entries that the server has confirmed.
@@ -182,7 +182,7 @@ impl Receipts {
     ///
     /// # Errors
     /// [`Error::Receipt`] with the entry that is missing or was changed, or [`Error::Record`].
-    pub fn verify(path: &Path, entries: &[JournalEntry], authority: Option<&Identity>) -> Result<Option<Confirmed>, Error> {
+    pub fn verify(path: &Path, entries: &[JournalEntry], authority: Option<&Identity>) -> Result<Option<Confirmation>, Error> {
         let receipts = Self::read(path)?;
         let refused =
             |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
@@ -212,7 +212,7 @@ impl Receipts {
                 Some(_) => {}
             }
         }
-        Ok(receipts.iter().max_by_key(|r| r.head.entries).map(|last| Confirmed {
+        Ok(receipts.iter().max_by_key(|r| r.head.entries).map(|last| Confirmation {
             receipts: receipts.len(),
             entries: last.head.entries,
             rounds_done: last.head.rounds_done,

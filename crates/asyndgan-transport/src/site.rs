@@ -6,7 +6,7 @@ use asyndgan_protocol::{
 use bytes::Bytes;
 
 use crate::{
-    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, Shown, SiteLink, error::with_causes,
+    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, ShownCases, SiteLink, error::with_causes,
     receipts::signed_head, reorder::ReorderBuffer, retry::retried,
 };
 
@@ -108,7 +108,7 @@ pub fn run_site<W: SiteWork>(
                 }
                 SiteAction::Inspect { site, run } => {
                     let event = match work.inspect(site, &run) {
-                        Ok(learning) => SiteEvent::Inspected { learning },
+                        Ok(training) => SiteEvent::Inspected { training },
                         // It is about the description alone, which the server knows.
                         Err(error) => SiteEvent::Failed { reason: format!("this site cannot train the run: {error}") },
                     };
@@ -125,7 +125,7 @@ pub fn run_site<W: SiteWork>(
                     driver.takes_part(site, &run)?;
                     watch(SiteRunEvent::Accepted(&run), work);
                     work.checkpoints(site, &run).map(|checkpoints| {
-                        let conditions = conditions_wanted.then(|| work.conditions().packed());
+                        let conditions = conditions_wanted.then(|| work.conditions().compressed());
                         Some(SiteEvent::StateLoaded { checkpoints, conditions })
                     })
                 }
@@ -143,7 +143,7 @@ pub fn run_site<W: SiteWork>(
                 SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|()| None),
                 SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
                     watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
-                    driver.showing = Some(Shown { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                    driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
                     Some(SiteEvent::Stepped { feedback, losses })
                 }),
                 SiteAction::Checkpoint { rounds_done } => {
@@ -185,7 +185,7 @@ struct Driver<'a, L> {
     /// The run that it takes part in.
     run: Option<RunStamp>,
     /// What the answer that is about to leave depends on.
-    showing: Option<Shown>,
+    showing: Option<ShownCases>,
     notices: Vec<String>,
     id: Option<SiteId>,
     /// What travelled before the server said which site this is.

@@ -35,7 +35,7 @@ fn recorded(site: &Path, server: &Path) -> Keys {
     let mut records = SiteRecords {
         ledger: Ledger::open(&site.join("ledger.csv")).expect("opens"),
         journal: Some(Journal::open(&journal).expect("opens")),
-        consent: Some(Consent::open(site, Approval::Policy)),
+        consent: Some(Consent::in_folder(site, Approval::Policy)),
         signer: Some(Signer::new(keys.identity("north"), Receipts::open(&Receipts::path_of(&journal)).expect("opens"))),
         history: None,
     };
@@ -119,7 +119,7 @@ fn what_a_site_answered_counts_after_a_restart_and_a_damaged_journal_allows_noth
     assert_eq!(Journal::history(&journal, vec![0, 1, 2]).expect("intact").rounds(), 12);
     let text = fs::read_to_string(&journal).expect("read");
     let lines: Vec<&str> = text.lines().collect();
-    // The end is cut off, as in a journal that comes from a backup: the chain is whole, and the receipts notice.
+    // The end is cut off, as in a journal that comes from a backup: the chain is intact, but the receipts show it.
     fs::write(&journal, lines[..lines.len() / 2].join("\n") + "\n").expect("written");
     fs::remove_file(Journal::head_path(&journal)).expect("removed");
     assert!(matches!(Journal::history(&journal, vec![0, 1, 2]), Err(Error::Receipt { .. })));
@@ -152,7 +152,7 @@ fn a_folder_belongs_to_one_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, mut second) = (run(4, Waiting::All), run(4, Waiting::All));
     second.batch = 1;
-    let consent = Consent::open(folder.path(), Approval::Policy);
+    let consent = Consent::in_folder(folder.path(), Approval::Policy);
     assert_eq!(consent.decide(SiteId(1), &first).ok(), Some(()));
     assert_eq!(consent.decide(SiteId(1), &first).ok(), Some(()), "again");
     let error = consent.decide(SiteId(1), &second).expect_err("another run").to_string();
@@ -171,7 +171,7 @@ fn a_folder_belongs_to_one_run() {
 fn where_the_administrator_decides_nothing_happens_before() {
     let folder = tempfile::tempdir().expect("a folder");
     let (first, second) = (run(4, Waiting::All), run(5, Waiting::All));
-    let consent = Consent::open(folder.path(), Approval::Administrator);
+    let consent = Consent::in_folder(folder.path(), Approval::Administrator);
     let error = consent.decide(SiteId(0), &first).expect_err("not approved").to_string();
     assert!(error.contains("site approve") && error.contains(&asyndgan_protocol::hex(&first.sha256())), "{error}");
     consent.approve(&first).expect("approved");

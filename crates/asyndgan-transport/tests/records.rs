@@ -4,7 +4,7 @@
 use std::{fs, path::Path};
 
 use asyndgan_protocol::{MessageKind, SiteId};
-use asyndgan_transport::{Error, Journal, Ledger, LedgerLine, Shown};
+use asyndgan_transport::{Error, Journal, Ledger, LedgerLine, ShownCases};
 use proptest::prelude::*;
 
 fn written(path: &Path, entries: u64) {
@@ -14,7 +14,7 @@ fn written(path: &Path, entries: u64) {
             .append(
                 MessageKind::Feedback,
                 Some(round),
-                Some(Shown { cases: vec![round as u32 % 3], synthetic: round }),
+                Some(ShownCases { cases: vec![round as u32 % 3], synthetic: round }),
                 &round.to_le_bytes(),
             )
             .expect("appends");

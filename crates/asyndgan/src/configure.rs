@@ -6,7 +6,7 @@ use asyndgan_evaluator::{SegmenterTraining, segmenter_classes};
 use asyndgan_models::{
     AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample, loss,
 };
-use asyndgan_paper::{Arm, GanLoss, Run, Settings};
+use asyndgan_paper::{Arm, GanLossSetting, Run, Settings};
 use asyndgan_protocol::{RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
 use asyndgan_training::{GanConfig, Precision, toy};
@@ -52,7 +52,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         });
         let (width, spectral) = (discriminator_width, s.discriminator.spectral_norm);
         let discriminator = match s.protocol.gan_loss {
-            GanLoss::Segmentation => DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral },
+            GanLossSetting::Segmentation => DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral },
             _ => DiscriminatorConfig::Patch { channels, width, norm, spectral },
         };
         (GeneratorConfig::ResNet(generator), discriminator)
@@ -64,10 +64,10 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         config.images = run.task().map(|task| preparation(task, s).description());
         config.gan_loss = match s.protocol.gan_loss {
             _ if arm == Arm::AsynDganOverlap => loss::GanLoss::Minimax,
-            GanLoss::CrossEntropy => loss::GanLoss::CrossEntropy,
-            GanLoss::Hinge => loss::GanLoss::Hinge,
-            GanLoss::LeastSquares => loss::GanLoss::LeastSquares,
-            GanLoss::Segmentation => loss::GanLoss::Segmentation,
+            GanLossSetting::CrossEntropy => loss::GanLoss::CrossEntropy,
+            GanLossSetting::Hinge => loss::GanLoss::Hinge,
+            GanLossSetting::LeastSquares => loss::GanLoss::LeastSquares,
+            GanLossSetting::Segmentation => loss::GanLoss::Segmentation,
         };
         config.augmentation = s.discriminator.augmentation;
         config.average_decay = s.generator.average_decay;

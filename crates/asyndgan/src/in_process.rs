@@ -15,7 +15,7 @@ use crate::configure;
 
 /// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
 /// CPU. A lost site never returns: its thread has ended.
-const PATIENCE: Timeouts = Timeouts { answer: Duration::from_hours(1), absence: Duration::ZERO };
+const TIMEOUTS: Timeouts = Timeouts { answer: Duration::from_hours(1), absence: Duration::ZERO };
 
 /// Training with all sites in one process.
 ///
@@ -78,7 +78,7 @@ impl InProcess {
             let threads: Vec<_> =
                 links.into_iter().zip(sites).map(|(link, pairs)| scope.spawn(move || self.run_site(pairs, link))).collect();
             set_threads(self.server_threads);
-            let (policy, mut records) = (ServerPolicy::unrestricted(PATIENCE), ServerRecords::default());
+            let (policy, mut records) = (ServerPolicy::unrestricted(TIMEOUTS), ServerRecords::default());
             let served = run_server(&self.run, count, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
                 ServerRunEvent::Begun { rounds_done } | ServerRunEvent::Round { rounds_done, .. } => observe(rounds_done, &news, server),
                 _ => {}

@@ -230,7 +230,7 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
         (ImageKind::Volumes, true) => {
             let labels = read_labels(path)?.oriented(Orientation::LPS);
             let outline = preparation.outline_label();
-            let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.condition_class_of(l).is_none());
+            let odd = labels.voxels.iter().find(|&&l| Some(l) != outline && task.condition_code_of(l).is_none());
             if let Some(label) = odd {
                 let mut known = known_labels(task);
                 known.extend(outline.map(|l| format!("{l} outline")));
@@ -249,7 +249,7 @@ fn read(card: &GeneratorCard, name: &str, path: &Path) -> Result<Vec<Condition>>
         }
         (ImageKind::Pictures, false) => {
             let labels = read_instances(path)?.insert_axis(ndarray::Axis(0));
-            if let Some(label) = labels.iter().find(|&&label| task.condition_class_of(label).is_none()) {
+            if let Some(label) = labels.iter().find(|&&label| task.condition_code_of(label).is_none()) {
                 bail!("{shown} has label {label}; valid labels are {}", known_labels(task).join(", "));
             }
             let conditions = preparation.conditions(labels.view(), [1.0; 3]);

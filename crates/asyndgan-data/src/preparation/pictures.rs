@@ -40,7 +40,7 @@ impl Preparation<'_> {
     pub(super) fn picture_condition(&self, labels: ArrayView2<u32>) -> Array2<u8> {
         let (rows, columns) = labels.dim();
         let labels = resize_nearest(labels, rows / self.downsampling, columns / self.downsampling);
-        let codes = labels.mapv(|label| self.task.condition_class_of(label).unwrap_or(IGNORED));
+        let codes = labels.mapv(|label| self.task.condition_code_of(label).unwrap_or(IGNORED));
         if self.task.labels == LabelKind::Classes {
             return codes;
         }

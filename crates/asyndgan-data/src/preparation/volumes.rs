@@ -18,7 +18,7 @@ impl Preparation<'_> {
             if !self.is_marked_enough(plane) {
                 continue;
             }
-            let codes = plane.mapv(|label| self.task.condition_class_of(label).unwrap_or(IGNORED));
+            let codes = plane.mapv(|label| self.task.condition_code_of(label).unwrap_or(IGNORED));
             let inside = self.outline_channel().filter(|_| self.task.outline).map(|k| {
                 let normalisation = self.task.channels[k].normalisation;
                 study.images.index_axis(Axis(0), k).index_axis(Axis(0), z).mapv(|v| is_foreground(normalisation, v))
@@ -72,7 +72,7 @@ impl Preparation<'_> {
         let (rows, columns) = codes.dim();
         let content = self.placement(rows, columns, spacing_mm);
         let mut resized = resize_nearest(codes, content.rows, content.columns);
-        if let (Some(inside), Some(code)) = (inside, self.task.outline_class()) {
+        if let (Some(inside), Some(code)) = (inside, self.task.outline_code()) {
             let outline = mask::contour(mask::fill_holes(resize_nearest(inside, content.rows, content.columns).view()).view());
             resized.zip_mut_with(&outline, |found, &on| {
                 if *found == 0 && on {

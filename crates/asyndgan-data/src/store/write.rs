@@ -25,7 +25,7 @@ pub struct CaseOrigin<'a> {
 }
 
 impl CaseOrigin<'_> {
-    /// This configuration with changed fields.
+    /// The same with changed fields.
     #[must_use]
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);

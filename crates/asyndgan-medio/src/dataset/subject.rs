@@ -6,7 +6,7 @@ use super::{CaseFiles, DataSet, Layout, brats::four_is_enhancing};
 #[cfg(feature = "dicom")]
 use crate::dicom::read_series;
 use crate::{
-    Error, Format, Grid, OffGrid, Orientation, Volume, files, format::read_grid, is_volume, read_annotations, read_grey_planes,
+    Error, Format, Grid, GridMismatch, Orientation, Volume, files, format::read_grid, is_volume, read_annotations, read_grey_planes,
     read_instances, read_labels, read_rgb, read_volume,
 };
 
@@ -135,14 +135,14 @@ fn one_grid(case: &CaseFiles) -> Result<(), Error> {
     Ok(())
 }
 
-fn off_grid(off: OffGrid, path: &Path, reference: &Path, grid: &Grid) -> Error {
+fn off_grid(off: GridMismatch, path: &Path, reference: &Path, grid: &Grid) -> Error {
     match off {
-        OffGrid::Shape { found } => Error::Shape {
+        GridMismatch::Shape { found } => Error::Shape {
             path: path.into(),
             expected: vec![grid.shape.0, grid.shape.1, grid.shape.2],
             found: vec![found.0, found.1, found.2],
         },
-        OffGrid::Elsewhere(distance) => Error::Geometry { path: path.into(), reference: reference.into(), distance },
+        GridMismatch::Elsewhere(distance) => Error::Geometry { path: path.into(), reference: reference.into(), distance },
     }
 }
 

@@ -2,24 +2,24 @@
 
 use std::ops::RangeBounds;
 
-use super::{GanLoss, Settings, UnfitSetting};
+use super::{GanLossSetting, InvalidSetting, Settings};
 use crate::Experiment;
 
 /// Requires a value to lie in a range, which `valid` describes.
-fn within<T: PartialOrd>(name: &str, value: T, range: impl RangeBounds<T>, valid: &str) -> Result<(), UnfitSetting> {
+fn within<T: PartialOrd>(name: &str, value: T, range: impl RangeBounds<T>, valid: &str) -> Result<(), InvalidSetting> {
     must(name, range.contains(&value), valid)
 }
 
-fn must(name: &str, holds: bool, valid: &str) -> Result<(), UnfitSetting> {
-    if holds { Ok(()) } else { Err(UnfitSetting(format!("{name} must be {valid}"))) }
+fn must(name: &str, holds: bool, valid: &str) -> Result<(), InvalidSetting> {
+    if holds { Ok(()) } else { Err(InvalidSetting(format!("{name} must be {valid}"))) }
 }
 
 impl Settings {
     /// Checks that networks and images can be built with these settings.
     ///
     /// # Errors
-    /// [`UnfitSetting`] with the setting and its valid values.
-    pub fn check(&self, experiment: Experiment) -> Result<(), UnfitSetting> {
+    /// [`InvalidSetting`] with the setting and its valid values.
+    pub fn check(&self, experiment: Experiment) -> Result<(), InvalidSetting> {
         let Self { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute } = self;
         within("data.sites", data.sites, 1..=64, "from 1 to 64")?;
         within("data.phantoms_per_site", data.phantoms_per_site, 0..=1_000_000, "from 0 to 1000000")?;
@@ -42,7 +42,7 @@ impl Settings {
         within("compute.server_threads", compute.server_threads, 1..=1024, "from 1 to 1024")?;
         within("compute.site_threads", compute.site_threads, 1..=1024, "from 1 to 1024")?;
         if experiment == Experiment::Fig5 {
-            let is_for_vectors = protocol.gan_loss != GanLoss::Segmentation;
+            let is_for_vectors = protocol.gan_loss != GanLossSetting::Segmentation;
             return must("protocol.gan_loss", is_for_vectors, "a loss other than segmentation: the data are not images");
         }
         within("data.downsampling", data.downsampling, 1..=1024, "from 1 to 1024")?;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use serde_json::{Map, Value};
 
-use super::{Settings, UnfitSetting};
+use super::{InvalidSetting, Settings};
 use crate::{Experiment, Profile};
 
 /// The flat names of the first version, in its records and configuration files.
@@ -134,16 +134,16 @@ impl Settings {
     /// Parses a change of the form `SECTION.NAME=VALUE`; words need no quotes.
     ///
     /// # Errors
-    /// [`UnfitSetting`] when there is no `=`.
-    pub fn change(text: &str) -> Result<(String, Value), UnfitSetting> {
-        let (name, value) = text.split_once('=').ok_or_else(|| UnfitSetting(format!("{text} has no =; use SECTION.NAME=VALUE")))?;
+    /// [`InvalidSetting`] when there is no `=`.
+    pub fn change(text: &str) -> Result<(String, Value), InvalidSetting> {
+        let (name, value) = text.split_once('=').ok_or_else(|| InvalidSetting(format!("{text} has no =; use SECTION.NAME=VALUE")))?;
         Ok((name.trim().into(), serde_json::from_str(value.trim()).unwrap_or_else(|_| value.trim().into())))
     }
 
     /// These settings with some of them replaced, by name.
     ///
     /// # Errors
-    /// [`UnfitSetting`].
+    /// [`InvalidSetting`].
     ///
     /// # Example
     /// ```
@@ -153,17 +153,17 @@ impl Settings {
     /// for wrong in [("protocol.round", 7.into()), ("protocol.rounds", "many".into()), ("data.crop", 66.into())] {
     ///     assert!(desk.with(Experiment::Table2, [wrong]).is_err());
     /// }
-    /// # Ok::<(), asyndgan_paper::UnfitSetting>(())
+    /// # Ok::<(), asyndgan_paper::InvalidSetting>(())
     /// ```
-    pub fn with<'a>(&self, experiment: Experiment, changes: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self, UnfitSetting> {
+    pub fn with<'a>(&self, experiment: Experiment, changes: impl IntoIterator<Item = (&'a str, Value)>) -> Result<Self, InvalidSetting> {
         let mut settings = self.clone();
         for (name, value) in changes {
-            let mut all = serde_json::to_value(&settings).map_err(|error| UnfitSetting(error.to_string()))?;
+            let mut all = serde_json::to_value(&settings).map_err(|error| InvalidSetting(error.to_string()))?;
             let place = full_name(name).split_once('.').and_then(|(section, field)| all.get_mut(section)?.get_mut(field));
             let Some(place) = place else { return Err(unknown(name)) };
             let change = format!("{name} = {value}");
             *place = value;
-            settings = serde_json::from_value(all).map_err(|error| UnfitSetting(format!("{change}: {error}")))?;
+            settings = serde_json::from_value(all).map_err(|error| InvalidSetting(format!("{change}: {error}")))?;
         }
         settings.check(experiment)?;
         Ok(settings)
@@ -171,7 +171,7 @@ impl Settings {
 }
 
 /// Names the settings of the same section, or the sections.
-fn unknown(name: &str) -> UnfitSetting {
+fn unknown(name: &str) -> InvalidSetting {
     let all = Settings::documentation();
     let mut sections: Vec<&str> = all.iter().filter_map(|(name, _)| name.split('.').next()).collect();
     sections.dedup();
@@ -183,7 +183,7 @@ fn unknown(name: &str) -> UnfitSetting {
         }
         None => format!("use SECTION.NAME; the sections are {}", sections.join(", ")),
     };
-    UnfitSetting(format!("unknown setting {name}; {valid}"))
+    InvalidSetting(format!("unknown setting {name}; {valid}"))
 }
 
 /// The full names of a section and their documentation, in the order in which they are declared.
@@ -244,7 +244,7 @@ mod tests {
         let rates = (optimiser.generator_learning_rate, optimiser.discriminator_learning_rate, optimiser.beta_1, optimiser.beta_2);
         assert_eq!((rates, generator.average_decay), ((0.001, 0.002, 0.3, 0.4), 0.5));
         assert_eq!((protocol.rounds, protocol.batch, protocol.checkpoint_every), (10, 11, 13));
-        assert_eq!((protocol.gan_loss, protocol.l1_weight, protocol.uniform_weights), (crate::GanLoss::Hinge, 12.0, true));
+        assert_eq!((protocol.gan_loss, protocol.l1_weight, protocol.uniform_weights), (crate::GanLossSetting::Hinge, 12.0, true));
         assert_eq!((synthesis.per_condition, synthesis.curve_points), (14, 15));
         assert_eq!((segmenter.width, segmenter.depth, segmenter.steps, segmenter.batch), (17, 2, 18, 19));
         assert_eq!((segmenter.learning_rate, segmenter.colour_jitter, segmenter.stain_jitter), (0.003, 0.5, 0.75));

@@ -3,7 +3,7 @@
 use asyndgan_task::{ImageKind, Task};
 
 use super::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLoss, GeneratorSettings, OptimiserSettings, ProtocolSettings,
+    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, OptimiserSettings, ProtocolSettings,
     SegmenterSettings, Settings, SynthesisSettings,
 };
 use crate::{Experiment, Profile};
@@ -86,7 +86,7 @@ impl Settings {
         };
         *discriminator = DiscriminatorSettings { width: 64, spectral_norm: false, augmentation: 0.0 };
         optimiser.discriminator_learning_rate = 2e-4;
-        protocol.gan_loss = GanLoss::CrossEntropy;
+        protocol.gan_loss = GanLossSetting::CrossEntropy;
         protocol.l1_weight = 100.0;
         protocol.uniform_weights = true;
         protocol.checkpoint_every = 500;
@@ -130,7 +130,7 @@ impl Settings {
             protocol: ProtocolSettings {
                 rounds: 5000,
                 batch: 1,
-                gan_loss: GanLoss::Segmentation,
+                gan_loss: GanLossSetting::Segmentation,
                 l1_weight: 0.0,
                 uniform_weights: false,
                 checkpoint_every: 100,
@@ -166,7 +166,7 @@ impl Settings {
         *discriminator = DiscriminatorSettings { width: 64, spectral_norm: false, augmentation: 0.0 };
         optimiser.generator_learning_rate = 1e-3;
         optimiser.discriminator_learning_rate = 1e-3;
-        protocol.gan_loss = GanLoss::CrossEntropy;
+        protocol.gan_loss = GanLossSetting::CrossEntropy;
         protocol.rounds = 6_000;
         protocol.batch = 256;
         protocol.checkpoint_every = 1_000;

@@ -17,7 +17,7 @@ fuzz_target!(|bytes: &[u8]| {
     // As the machines do: dimensions are looked at before anything is unpacked.
     if payload.dims.iter().try_fold(1_u32, |n, &d| n.checked_mul(d)).is_some_and(|n| n <= 1 << 20) {
         let dims = payload.dims.clone();
-        if let Ok(whole) = payload.unpacked() {
+        if let Ok(whole) = payload.decompressed() {
             assert_eq!(whole.dims, dims);
             assert!(whole.check().is_ok());
             let _ = whole.magnitude();

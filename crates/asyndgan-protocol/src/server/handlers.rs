@@ -226,7 +226,7 @@ impl Server {
         }
         let summary = self.peer(site).summary.as_ref().expect("joined");
         check_form(site, round, &feedback, &self.run.batch_dims(&summary.image_dims), self.run.feedback_dtype)?;
-        let feedback = feedback.unpacked().map_err(|error| Error::Frame { site, round, fact: error.to_string() })?;
+        let feedback = feedback.decompressed().map_err(|error| Error::Frame { site, round, fact: error.to_string() })?;
         let absurd = |fact: String| Err(Error::InvalidFeedback { site, round, fact });
         if losses.is_some_and(|losses| !(losses.discriminator.is_finite() && losses.generator.is_finite())) {
             return absurd("its losses are not finite".into());

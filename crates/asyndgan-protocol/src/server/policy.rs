@@ -64,6 +64,13 @@ impl ServerPolicy {
         }
     }
 
+    /// This policy with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     /// Trusts all sites: for runs in one process.
     pub fn unrestricted(timeouts: Timeouts) -> Self {
         Self {

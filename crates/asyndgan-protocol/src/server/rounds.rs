@@ -176,7 +176,7 @@ impl Server {
             if !here && self.run.waiting != Waiting::All {
                 continue;
             }
-            let synthetic = synthetic.packed();
+            let synthetic = synthetic.compressed();
             self.peer_mut(site).task = Some(Task { round: self.round, since: now, synthetic: synthetic.clone() });
             if here {
                 self.send_round(site, self.round, synthetic);

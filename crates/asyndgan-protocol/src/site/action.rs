@@ -1,4 +1,4 @@
-use crate::{Learning, Losses, Message, Payload, RoundDraw, RunDescription, SiteId};
+use crate::{Losses, Message, Payload, RequestedTraining, RoundDraw, RunDescription, SiteId};
 
 /// An event that the driver passes to a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,7 +10,7 @@ pub enum SiteEvent {
     /// [`SiteAction::Inspect`] is done: the run's networks can be trained here.
     Inspected {
         /// The training that the run requests.
-        learning: Learning,
+        training: RequestedTraining,
     },
     /// [`SiteAction::Consent`] is done: the hospital agrees to take part.
     Consented,

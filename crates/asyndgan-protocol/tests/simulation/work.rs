@@ -1,7 +1,7 @@
 //! Actions of the server and the sites, and their results.
 
 use asyndgan_protocol::{
-    CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Message, Payload, ServerAction, ServerEvent, SiteAction,
+    CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Losses, Message, Payload, RequestedTraining, ServerAction, ServerEvent, SiteAction,
     SiteEvent,
 };
 
@@ -17,8 +17,8 @@ fn hash(parts: &[u64]) -> u64 {
     parts.iter().fold(0xcbf2_9ce4_8422_2325, |h, &p| (h ^ p).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23))
 }
 
-pub fn learning() -> Learning {
-    Learning {
+pub fn learning() -> RequestedTraining {
+    RequestedTraining {
         family: DiscriminatorFamily::UNet,
         width: 8,
         spectral_norm: false,
@@ -70,7 +70,7 @@ impl World {
                 ServerAction::Joined { .. } | ServerAction::Prepare { .. } => {}
                 ServerAction::StateLost { site, round, restored } => self.lost.push((site, round, restored)),
                 ServerAction::StoreConditions { site, summary, conditions } => {
-                    let sound = conditions.unpacked().is_ok_and(|c| c.sha256() == summary.conditions_sha256);
+                    let sound = conditions.decompressed().is_ok_and(|c| c.sha256() == summary.conditions_sha256);
                     if sound {
                         self.keeps.push(site);
                         server.kept.insert(site, summary);
@@ -136,12 +136,14 @@ impl World {
                         self.lines[i].to_server.push_back(Arrival::Message(Message::decode(&message.encode()).expect("round trip")));
                     }
                 }
-                SiteAction::Inspect { .. } => site.done = Some(SiteEvent::Inspected { learning: learning() }),
+                SiteAction::Inspect { .. } => site.done = Some(SiteEvent::Inspected { training: learning() }),
                 SiteAction::Consent { .. } => site.done = Some(SiteEvent::Consented),
                 SiteAction::LoadState { conditions_wanted, .. } => {
                     let checkpoints = site.disk.keys().copied().collect();
-                    site.done =
-                        Some(SiteEvent::StateLoaded { checkpoints, conditions: conditions_wanted.then(|| codes(i, site.cases).packed()) });
+                    site.done = Some(SiteEvent::StateLoaded {
+                        checkpoints,
+                        conditions: conditions_wanted.then(|| codes(i, site.cases).compressed()),
+                    });
                 }
                 SiteAction::Begin { rounds_done, .. } => {
                     site.discriminator = if rounds_done == 0 { i as u64 } else { site.disk[&rounds_done] };

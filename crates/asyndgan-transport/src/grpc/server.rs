@@ -1,4 +1,5 @@
 use std::{
+    fs,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     pin::Pin,
@@ -51,7 +52,9 @@ pub struct GrpcServer {
     pub run: RunDescription,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
-    /// The tokio runtime on which the server runs. By default it starts its own, with two threads.
+    /// The tokio runtime on which the server runs, with I/O and time enabled. By default it starts its own, with two threads.
+    ///
+    /// [`ServerLink::receive`] blocks its thread: call it, or [`crate::run_server`], with `spawn_blocking` or on a thread of its own.
     pub runtime: Option<Handle>,
 }
 
@@ -145,6 +148,8 @@ impl GrpcServer {
     /// [`Error::Listen`], or an error about the keys.
     pub fn start(self, notice: impl Fn(&str) + Send + Sync + 'static) -> Result<GrpcServerLink, Error> {
         let listen = |source| Error::Listen { address: self.listen, source };
+        // Before the runtime, which must not be dropped in async code.
+        let tls = Arc::new(Mutex::new(Tls::new(self.identity, &self.revoked)?));
         let socket = TcpListener::bind(self.listen).map_err(listen)?;
         socket.set_nonblocking(true).map_err(listen)?;
         let address = socket.local_addr().map_err(listen)?;
@@ -155,7 +160,6 @@ impl GrpcServer {
             let handle = own.handle().clone();
             (Some(own), handle)
         };
-        let tls = Arc::new(Mutex::new(Tls::new(self.identity, &self.revoked)?));
         let (inbox_of, inbox) = blocking::channel();
         let sessions = self.sites.iter().map(|_| None).collect();
         let slots = Arc::new(SiteSlots { sites: self.sites.iter().map(|_| Mutex::new(SiteSlot::default())).collect() });
@@ -182,7 +186,7 @@ impl GrpcServer {
             reporter.set_serving::<CarrierServer<Service>>().await;
             let carrier = CarrierServer::new(service).max_decoding_message_size(CHUNK_BYTES_MAX + 1024);
             let mut router = router;
-            // It ends with the runtime.
+            // It ends with the link.
             let _ = router.add_service(carrier).add_service(health).serve_with_incoming(ReceiverStream::new(peers)).await;
         });
         let watching = runtime.spawn({
@@ -338,8 +342,12 @@ impl SiteSlots {
     }
 
     fn close_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
-        let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = tls.refresh() {
+        let lock = || tls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Connections that are made meanwhile must not wait for the disk.
+        let path = lock().list_path().to_path_buf();
+        let read = fs::read(path);
+        let mut tls = lock();
+        if let Err(error) = tls.update(read) {
             notice(&format!(
                 "cannot read the list of revoked certificates: the previous one stays in force, and no site may join until it can be read: {}",
                 with_causes(&error)

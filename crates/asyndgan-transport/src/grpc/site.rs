@@ -142,6 +142,13 @@ impl GrpcSite {
     /// # Errors
     /// The reason why the server cannot be reached or rejects the request.
     pub fn preflight(self) -> Result<Preflight, Error> {
+        // On a thread of its own, because a runtime cannot start within another one: the caller may be async code.
+        let started = thread::Builder::new().name("preflight".into()).spawn(|| self.ask_server());
+        let thread = started.map_err(|source| Error::Thread { source })?;
+        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn ask_server(self) -> Result<Preflight, Error> {
         let dialler = Dialler::new(self)?;
         runtime()?.block_on(async {
             let channel = dialler.channel().await.map_err(Failure::error)?;
@@ -411,6 +418,10 @@ impl Dialler {
         match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Failure::Final(refused()),
             Code::AlreadyExists => Failure::Taken(refused()),
+            Code::Unimplemented => Failure::Final(Error::Rejected {
+                server: self.site.server.clone(),
+                fact: "it has another version; install the same release on both ends".into(),
+            }),
             _ => self.classified(None, status.message()),
         }
     }

@@ -1,8 +1,7 @@
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use asyndgan_protocol::hex;
@@ -29,7 +28,8 @@ fn provider() -> Arc<CryptoProvider> {
 pub(crate) struct Tls {
     identity: Identity,
     revoked: PathBuf,
-    read_at: Option<SystemTime>,
+    /// The content of the list.
+    list: Vec<u8>,
     config: Arc<ServerConfig>,
     serials: Vec<String>,
     /// Why the list cannot be read now.
@@ -38,29 +38,32 @@ pub(crate) struct Tls {
 
 impl Tls {
     pub(crate) fn new(identity: Identity, revoked: &Path) -> Result<Self, Error> {
-        let read_at = changed(revoked);
-        let (config, serials) = server_config(&identity, revoked)?;
-        Ok(Self { identity, revoked: revoked.into(), read_at, config, serials, unreadable: None })
+        let list = fs::read(revoked).map_err(|source| Error::Record { path: revoked.into(), source })?;
+        let (config, serials) = server_config(&identity, revoked, &list)?;
+        Ok(Self { identity, revoked: revoked.into(), list, config, serials, unreadable: None })
     }
 
-    /// Reloads the list of revoked certificates if it has changed. If it cannot be read, the previous list stays in
-    /// force, and no site may join until it can be read again. Blocks on the disk.
+    /// The file with the list of revoked certificates.
+    pub(crate) fn list_path(&self) -> &Path {
+        &self.revoked
+    }
+
+    /// Takes the list of revoked certificates as it was read now. If it cannot be read, the previous list stays in force,
+    /// and no site may join until it can be read again.
     ///
     /// # Errors
-    /// The reason why it cannot be read, once per change.
-    pub(crate) fn refresh(&mut self) -> Result<(), Error> {
-        let changed = changed(&self.revoked);
-        if changed != self.read_at {
-            self.read_at = changed;
-            match server_config(&self.identity, &self.revoked) {
-                Ok(read) => ((self.config, self.serials), self.unreadable) = (read, None),
-                Err(error) => {
-                    self.unreadable = Some(with_causes(&error));
-                    return Err(error);
-                }
+    /// The reason why it cannot be read, if it is another one than the last time.
+    pub(crate) fn update(&mut self, read: io::Result<Vec<u8>>) -> Result<(), Error> {
+        let updated = match read {
+            Ok(list) if list == self.list => Ok(()),
+            Ok(list) => {
+                server_config(&self.identity, &self.revoked, &list).map(|new| ((self.config, self.serials), self.list) = (new, list))
             }
-        }
-        Ok(())
+            Err(source) => Err(Error::Record { path: self.revoked.clone(), source }),
+        };
+        let before = self.unreadable.take();
+        self.unreadable = updated.as_ref().err().map(|error| with_causes(error));
+        if self.unreadable == before { Ok(()) } else { updated }
     }
 
     /// Why the list of revoked certificates cannot be read, if so.
@@ -78,14 +81,9 @@ impl Tls {
     }
 }
 
-fn changed(path: &Path) -> Option<SystemTime> {
-    fs::metadata(path).and_then(|m| m.modified()).ok()
-}
-
-fn server_config(identity: &Identity, revoked: &Path) -> Result<(Arc<ServerConfig>, Vec<String>), Error> {
+fn server_config(identity: &Identity, revoked: &Path, text: &[u8]) -> Result<(Arc<ServerConfig>, Vec<String>), Error> {
     let broken = |fact: String| Error::Bundle { path: revoked.into(), fact };
-    let text = fs::read(revoked).map_err(|source| Error::Record { path: revoked.into(), source })?;
-    let list = CertificateRevocationListDer::from_pem_slice(&text).map_err(|e| broken(e.to_string()))?;
+    let list = CertificateRevocationListDer::from_pem_slice(text).map_err(|e| broken(e.to_string()))?;
     let (_, parsed) = CertificateRevocationList::from_der(&list).map_err(|e| broken(e.to_string()))?;
     let serials = parsed.iter_revoked_certificates().map(|c| hex(c.raw_serial())).collect();
     let tls = |e: &dyn std::fmt::Display| Error::Keys { fact: e.to_string() };

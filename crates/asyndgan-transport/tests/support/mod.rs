@@ -13,8 +13,8 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, DiscriminatorFamily, Draw, Dtype, Learning, Losses, Payload, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId,
-    SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Timeouts, Waiting,
+    Contribution, DiscriminatorFamily, Draw, Dtype, Losses, Payload, RequestedTraining, RoundDraw, RunDescription, ServerPolicy,
+    ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Timeouts, Waiting,
 };
 use asyndgan_transport::{
     Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, ServerRecords, SiteRecords, in_memory,
@@ -76,7 +76,7 @@ impl ServerWork for StubServer {
         Ok(Vec::new())
     }
     fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Infallible> {
-        if conditions.unpack_into(&mut std::io::sink()).ok().flatten() != Some(summary.conditions_sha256) {
+        if conditions.decompress_into(&mut std::io::sink()).ok().flatten() != Some(summary.conditions_sha256) {
             return Ok(Some("masks that are not those of its summary".into()));
         }
         self.known.insert(site, summary.clone());
@@ -106,9 +106,9 @@ impl ServerWork for StubServer {
     }
 }
 
-pub fn learning() -> Learning {
+pub fn learning() -> RequestedTraining {
     let (family, betas) = (DiscriminatorFamily::Patch, [0.5, 0.999]);
-    Learning { family, width: 8, spectral_norm: false, learning_rate: 1e-3, betas, augmentation: 0.5, memory_bytes: 0 }
+    RequestedTraining { family, width: 8, spectral_norm: false, learning_rate: 1e-3, betas, augmentation: 0.5, memory_bytes: 0 }
 }
 
 pub struct StubSite {
@@ -140,7 +140,7 @@ impl SiteWork for StubSite {
     fn randomness(&self) -> SiteRandomness {
         SiteRandomness::Secret(SiteSecret::new([self.cases as u8; 32]))
     }
-    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<Learning, Infallible> {
+    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<RequestedTraining, Infallible> {
         Ok(learning())
     }
     fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Infallible> {

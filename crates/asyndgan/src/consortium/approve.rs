@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use asyndgan_protocol::{
-    ConditionPolicy, Learning, LossPolicy, Message, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
+    ConditionPolicy, LossPolicy, Message, RequestedTraining, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
 };
 use asyndgan_training::GanConfig;
 use asyndgan_transport::{ApprovedRun, Consent, differences};
@@ -42,7 +42,7 @@ impl Proposal {
             }
             None => ask(&config)?,
         };
-        let consent = Consent::open(&config.folder, config.approval);
+        let consent = Consent::in_folder(&config.folder, config.approval);
         let checked = check(&config, &run);
         let mut text = described(&config, &run, checked.as_ref().ok())?;
         for line in compared(&config, &consent, &run)? {
@@ -88,24 +88,24 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
 }
 
 /// Whether the policy allows the run on this site's data.
-fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, Learning)> {
+fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
     let mut trainer = trainer(config, &config.folder)?;
     let (summary, patients) = (trainer.data().clone(), trainer.patients());
     // The place in the run is not known yet; errors name the first.
     run.check(SiteId(0), &summary)?;
-    let learning = trainer.inspect(SiteId(0), run)?;
-    config.policy.check(run, &learning, &summary, &patients)?;
-    Ok((summary, learning))
+    let training = trainer.inspect(SiteId(0), run)?;
+    config.policy.check(run, &training, &summary, &patients)?;
+    Ok((summary, training))
 }
 
 /// The run in plain words, and what leaves the site.
-fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary, Learning)>) -> Result<String> {
+fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSummary, RequestedTraining)>) -> Result<String> {
     let mut text = String::new();
     let policy = &config.policy;
     writeln!(text, "run       {:?}", run.name)?;
     writeln!(text, "hash      {}", hex(&run.sha256()))?;
     writeln!(text, "images    {} channels, {} x {}, cropped to {} x {}", run.channels, run.size, run.size, run.crop, run.crop)?;
-    if let Some(images) = GanConfig::described(&run.networks).ok().and_then(|networks| networks.images) {
+    if let Some(images) = GanConfig::from_description(&run.networks).ok().and_then(|networks| networks.images) {
         let names = |of: Vec<&str>| of.join(", ");
         let channels = names(images.task.channels.iter().map(|channel| channel.name.as_str()).collect());
         let classes = names(images.task.classes.iter().map(|class| class.name.as_str()).collect());
@@ -131,8 +131,8 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
         "tensors   synthetic images as {}, feedback as {}; a checkpoint every {} rounds; seed {}",
         run.synthetic_dtype, run.feedback_dtype, run.checkpoint_every, run.seed
     )?;
-    if let Some((_, learning)) = checked {
-        let Learning { family, width, spectral_norm, learning_rate, augmentation, .. } = learning;
+    if let Some((_, training)) = checked {
+        let RequestedTraining { family, width, spectral_norm, learning_rate, augmentation, .. } = training;
         let norm = if *spectral_norm { "with" } else { "without" };
         writeln!(
             text,
@@ -204,7 +204,7 @@ fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
     let folders = fs::read_dir(config.folder.parent()?).ok()?;
     let approved = folders.flatten().filter_map(|folder| {
         let path = folder.path();
-        Some((path.clone(), Consent::open(&path, config.approval).approved().ok()??))
+        Some((path.clone(), Consent::in_folder(&path, config.approval).approved().ok()??))
     });
     approved.max_by_key(|(_, run)| run.unix_ms)
 }

@@ -44,7 +44,7 @@ impl Alternatives {
     pub(super) fn compute(run: &RunDescription, server: &ServerTrainer) -> Result<Self> {
         let conditions: Vec<_> = server.conditions().collect();
         let cases = conditions.iter().map(|(_, codes)| codes.size()[0] as u64).sum();
-        let channels = match GanConfig::described(&run.networks)?.generator {
+        let channels = match GanConfig::from_description(&run.networks)?.generator {
             asyndgan_models::GeneratorConfig::ResNet(asyndgan_models::ResNetConfig { image_channels, .. })
             | asyndgan_models::GeneratorConfig::Mlp { image_channels, .. } => image_channels as u32,
         };
@@ -58,7 +58,7 @@ impl Alternatives {
     }
 
     fn with(run: &RunDescription, sites: u64, cases: u64, image_dims: &[u32]) -> Result<Self> {
-        let config = GanConfig::described(&run.networks)?;
+        let config = GanConfig::from_description(&run.networks)?;
         let mut rng = stream(0, Role::GeneratorWeights, 0, 0);
         Ok(Self {
             rounds: run.rounds,

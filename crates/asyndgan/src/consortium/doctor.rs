@@ -1,17 +1,11 @@
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::SystemTime,
-};
+use std::{fs, path::Path, time::SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
 use asyndgan_transport::Preflight;
 
-use tempfile::TempDir;
-
-use super::{config::SiteConfig, dates::date, folder::lock, site::trainer};
+use super::{config::SiteConfig, dates::date, folder::lock, secret::read_secret, site::trainer};
 use crate::progress::now;
 
 /// If clocks differ by more than this, certificates soon look not yet valid or expired.
@@ -57,10 +51,11 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
     let config = config.context("nothing else can be checked without a valid configuration")?;
     checks.check("certificate", certificate(&config));
     // Held until the end: the estimate would slow a running site down.
-    let folder = checks.check("folder", folder(&config));
-    let Some(folder) = folder else { bail!("another process is using the folder; run this command again when it has ended") };
-    let trainer = checks.check("data and libtorch", data(&config, folder.scratch.path()));
-    checks.check("disk", disk(&folder.existing));
+    let _lock = checks.check("folder", folder(&config));
+    checks.check("disk", disk(&config));
+    // The networks of the estimate, and a secret of its own.
+    let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
+    let trainer = checks.check("data and libtorch", data(&config, scratch.path()));
     let server = checks.check("server", preflight(&config));
     if let (Some(server), Some(mut trainer)) = (server, trainer) {
         checks.check("clock", clock(&server));
@@ -75,29 +70,19 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
     Ok(())
 }
 
-/// The site's folder during the checks.
-struct Folder {
-    /// The site's folder, or its nearest existing parent folder.
-    existing: PathBuf,
-    /// A temporary folder on the same disk for the networks of the estimate and a secret of its own.
-    scratch: TempDir,
-    /// Held if the site's folder exists.
-    _lock: Option<fs::File>,
+/// Checks the site's folder, and locks it if a site has used it. Nothing is created in it.
+fn folder(config: &SiteConfig) -> Result<(String, Option<fs::File>)> {
+    let shown = config.folder.display();
+    if !exists(&config.folder)? {
+        return Ok((format!("{shown} does not exist yet"), None));
+    }
+    let lock = if exists(&config.folder.join("site.lock"))? { Some(lock(&config.folder)?) } else { None };
+    let secret = if read_secret(&config.folder)?.is_some() { ", and has the site's secret" } else { "" };
+    Ok((format!("{shown} is not in use by another process{secret}"), lock))
 }
 
-/// Locks the site's folder if it exists. Nothing is created in it permanently.
-fn folder(config: &SiteConfig) -> Result<(String, Folder)> {
-    let path = std::path::absolute(&config.folder).with_context(|| config.folder.display().to_string())?;
-    let exists = |path: &Path| path.try_exists().with_context(|| format!("cannot read {}", path.display()));
-    let lock = if exists(&path.join("site.lock"))? { Some(lock(&path)?) } else { None };
-    let mut existing = path.as_path();
-    while !exists(existing)? {
-        existing = existing.parent().with_context(|| format!("{} has no parent folder", path.display()))?;
-    }
-    let scratch = tempfile::Builder::new().prefix(".doctor-").tempdir_in(existing);
-    let scratch = scratch.with_context(|| format!("cannot write to {}", existing.display()))?;
-    let state = if existing == path { "is not in use by another process" } else { "does not exist yet, and can be created" };
-    Ok((format!("{} {state}", config.folder.display()), Folder { existing: existing.into(), scratch, _lock: lock }))
+fn exists(path: &Path) -> Result<bool> {
+    path.try_exists().with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn certificate(config: &SiteConfig) -> Result<(String, ())> {
@@ -123,7 +108,14 @@ fn data(config: &SiteConfig, scratch: &Path) -> Result<(String, SiteTrainer)> {
     Ok((format!("{cases} cases of shape {image_dims:?} in {}", config.data.display()), trainer))
 }
 
-fn disk(folder: &Path) -> Result<(String, ())> {
+/// Free space and write access where the site's folder is, or will be created.
+fn disk(config: &SiteConfig) -> Result<(String, ())> {
+    let path = std::path::absolute(&config.folder).with_context(|| config.folder.display().to_string())?;
+    let mut folder = path.as_path();
+    while !exists(folder)? {
+        folder = folder.parent().with_context(|| format!("{} has no parent folder", path.display()))?;
+    }
+    tempfile::tempfile_in(folder).with_context(|| format!("cannot write to {}", folder.display()))?;
     let free = fs4::available_space(folder).with_context(|| format!("cannot read the free space of {}", folder.display()))?;
     let shown = format!("{:.1} GB free in {}", free as f64 / 1e9, folder.display());
     ensure!(free >= DISK_MIN, "{shown}, which is too little for checkpoints: free some space, or use a larger disk");
@@ -154,9 +146,9 @@ fn allowed(config: &SiteConfig, server: &Preflight, trainer: &mut SiteTrainer) -
         bail!("the server did not describe a run; check that both ends run the same version")
     };
     run.check(*site, trainer.data())?;
-    let learning = trainer.inspect(*site, run)?;
+    let training = trainer.inspect(*site, run)?;
     let patients = trainer.patients();
-    config.policy.check(run, &learning, trainer.data(), &patients)?;
+    config.policy.check(run, &training, trainer.data(), &patients)?;
     let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server reconstruct real images" };
     Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
 }

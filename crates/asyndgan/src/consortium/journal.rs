@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result};
-use asyndgan_transport::{Confirmed, Identity, Journal, JournalEntry, Receipts};
+use asyndgan_transport::{Confirmation, Identity, Journal, JournalEntry, Receipts};
 
 use super::dates::time;
 
@@ -62,7 +62,7 @@ fn confirmation(
     let identity = bundle.map(read).transpose()?;
     Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
-        Some(Confirmed { receipts, entries: confirmed, rounds_done, server }) => format!(
+        Some(Confirmation { receipts, entries: confirmed, rounds_done, server }) => format!(
             "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); later entries are \
              confirmed at the next checkpoint, the last ones of a finished run never; the SHA-256 of its certificate is {server}",
             entries.len(),

@@ -1,11 +1,11 @@
 use std::{path::Path, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
-use asyndgan_transport::{Error, GrpcServer, Identity, Ledger, Receipts, ServerRecords, ServerRunEvent, run_server};
+use asyndgan_transport::{Error, GrpcServer, Identity, Ledger, Receipts, ServerRecords, ServerRunEvent, differences, run_server};
 
 use super::{
     compare::Alternatives,
@@ -43,7 +43,7 @@ pub fn server(config: &Path) -> Result<()> {
     let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.compute.server_threads);
     set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
-    write_json(&config.folder.join("description.json"), &description)?;
+    claim_description(&config.folder.join("description.json"), &description)?;
     let identity = || Identity::read(&config.keys.join("server.pem"));
     let mut records = records(&config, &description)?;
     let mut events = Events::open(&config.folder)?;
@@ -131,6 +131,23 @@ pub fn server(config: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Writes the description of the run, or checks that the folder belongs to the same one: checkpoints of another description would be
+/// passed over, and the run would begin again.
+fn claim_description(path: &Path, description: &RunDescription) -> Result<()> {
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        return write_json(path, description);
+    }
+    let before: RunDescription = crate::files::read_json(path)?;
+    ensure!(
+        before == *description,
+        "{} describes another run: {}; undo the change, or use a new folder. If asyndgan was upgraded, finish the run with the earlier \
+         version",
+        path.display(),
+        differences(&before, description).join(", ")
+    );
+    Ok(())
+}
+
 /// The ledger, and the receipts of each site's journal.
 fn records(config: &ServerConfig, description: &RunDescription) -> Result<ServerRecords> {
     let identity = Identity::read(&config.keys.join("server.pem"))?;
@@ -152,4 +169,33 @@ fn with_names(error: Error, names: &[String]) -> anyhow::Error {
 /// Reads the comparison with other methods from a run folder.
 pub(super) fn alternatives(folder: &Path) -> Result<Alternatives> {
     crate::files::read_json(&folder.join("alternatives.json")).context("the comparison needs alternatives.json of a started run")
+}
+
+#[cfg(test)]
+mod tests {
+    use asyndgan_protocol::Waiting;
+
+    use super::*;
+
+    #[test]
+    fn a_folder_belongs_to_one_description() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("description.json");
+        let run = RunDescription::new("pilot", 100);
+        for _ in 0..2 {
+            claim_description(&path, &run).expect("the same run");
+        }
+        let changed = run.with(|run| run.waiting = Waiting::Staleness { sites: 2, rounds: 1 });
+        let error = claim_description(&path, &changed).expect_err("another run").to_string();
+        assert!(error.contains("waiting") && error.contains("use a new folder"), "{error}");
+    }
+
+    #[test]
+    fn an_error_names_the_sites_that_it_is_about() {
+        let names = ["north".to_owned(), "south".to_owned()];
+        let error = with_names(asyndgan_protocol::Error::NoCases { site: SiteId(1) }.into(), &names);
+        assert!(format!("{error:#}").starts_with("site 2 is south: site 2 has no cases"), "{error:#}");
+        let error = with_names(Error::Keys { fact: "site 1".into() }, &names);
+        assert_eq!(format!("{error:#}"), "keys: site 1");
+    }
 }

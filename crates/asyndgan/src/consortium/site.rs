@@ -23,7 +23,7 @@ pub fn site(config: &Path) -> Result<()> {
     let mut trainer = trainer(&config, &config.folder)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
-    let consent = Consent::open(&config.folder, config.approval);
+    let consent = Consent::in_folder(&config.folder, config.approval);
     ensure!(
         journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
         "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",

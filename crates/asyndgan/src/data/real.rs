@@ -181,7 +181,7 @@ impl RealData {
         let study = self.study(case, subject)?;
         Preparation { absent: &absent, ..self.preparation() }.check(self.image(case), &study)?;
         let codes: BTreeSet<u8> =
-            study.labels.iter().filter(|&&label| label > 0).filter_map(|&label| self.task.condition_class_of(label)).collect();
+            study.labels.iter().filter(|&&label| label > 0).filter_map(|&label| self.task.condition_code_of(label)).collect();
         let item = Item {
             case: case.id.clone(),
             patient: case.patient.clone(),

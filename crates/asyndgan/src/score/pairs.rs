@@ -1,7 +1,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_medio::{Format, OffGrid, Volume, is_volume, read_instances, read_labels};
+use asyndgan_medio::{Format, GridMismatch, Volume, is_volume, read_instances, read_labels};
 use ndarray::{Array2, ArrayD, Axis};
 
 use crate::masks::masks;
@@ -35,10 +35,10 @@ impl Pair {
             (Mask::Volume(truth), Mask::Volume(prediction)) => {
                 let grid = truth.grid();
                 let prediction = prediction.on_grid(&grid).map_err(|off| match off {
-                    OffGrid::Shape { found } => {
+                    GridMismatch::Shape { found } => {
                         anyhow::anyhow!("{shown} has shape {found:?}, its ground truth {:?}; both must have the same grid", grid.shape)
                     }
-                    OffGrid::Elsewhere(distance) => anyhow::anyhow!(
+                    GridMismatch::Elsewhere(distance) => anyhow::anyhow!(
                         "{shown} lies up to {distance} away from its ground truth {}; resample it to that grid, for example with \
                          SimpleITK.Resample, or correct its header",
                         self.truth.display()

@@ -110,7 +110,7 @@ fn labels(tensor: &Tensor) -> Array2<u32> {
 
 /// The number of the segmenter's class that a label belongs to, from 1.
 fn target_number(task: &Task, label: u32) -> u32 {
-    let class = task.condition_class_of(label).filter(|&code| task.is_class(code)).map(|code| usize::from(code) - 1);
+    let class = task.condition_code_of(label).filter(|&code| task.is_class(code)).map(|code| usize::from(code) - 1);
     class.and_then(|class| task.targets().iter().position(|t| t.classes.contains(&class))).map_or(0, |k| k as u32 + 1)
 }
 
