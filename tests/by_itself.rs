@@ -37,7 +37,8 @@ fn a_segmenter_of_a_hospitals_own_cases_gives_masks_in_the_images_own_geometry()
     let trained = run(&["train-segmenter", "--task", "brain", "--profile", "smoke"], &[("--cases", &cases), ("--out", &segmenter)]);
     assert!(trained.status.success(), "{}", words(&trained));
     assert!(fs::read_to_string(folder.path().join("segmenter.csv")).is_ok_and(|csv| csv.starts_with("step,segmenter/loss\n0,")));
-    // One lies straight, one turned in the patient; both have labels of their own, which score holds against the grid of the masks.
+    // One lies straight, one turned in the patient; both have labels of their own, which score holds against the grid
+    // of the masks.
     fs::create_dir(&truth).expect("made");
     for name in ["u1_little.nii.gz", "qform.nii"] {
         fs::copy(golden(name), truth.join(name)).expect("copied");

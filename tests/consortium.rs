@@ -1,5 +1,5 @@
-//! A server and two sites as separate processes, over loopback. After a kill, a halt, a full disk or a damaged file, the run
-//! ends with the same generator as an undisturbed run.
+//! A server and two sites as separate processes, over loopback. After a kill, a halt, a full disk or a damaged file,
+//! the run ends with the same generator as an undisturbed run.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{

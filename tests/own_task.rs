@@ -18,8 +18,8 @@ fn succeed(arguments: &[&str], at: &Path) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A data set in nnU-Net's layout: pictures of two channels, discs of class 1 beside squares of class 2, and a border of
-/// pixels that were not annotated.
+/// A data set in nnU-Net's layout: pictures of two channels, discs of class 1 beside squares of class 2, and a border
+/// of pixels that were not annotated.
 fn write_data_set(folder: &Path) {
     let [images, labels] = ["imagesTr", "labelsTr"].map(|name| folder.join(name));
     for place in [&images, &labels] {

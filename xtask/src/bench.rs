@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: the benchmarks of the crates, and a comparison with the same work in PyTorch, with interleaved runs.
+//! `cargo xtask bench`: the benchmarks of the crates, and a comparison with the same work in PyTorch, with interleaved
+//! runs.
 
 use std::{
     fmt::Write as _,
@@ -202,7 +203,8 @@ fn measured(command: &mut Command) -> Result<Measured> {
     serde_json::from_str(line).with_context(|| format!("{name} printed an unexpected line: {line}"))
 }
 
-/// From the command to the first round: ours through the runner, including data preparation; theirs from the import of torch.
+/// From the command to the first round: ours through the runner, including data preparation; theirs from the import of
+/// torch.
 fn start_up(python: &Path, turns: u32) -> Result<Compared> {
     let folder = target().join("bench/start-up");
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());

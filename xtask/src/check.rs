@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Result, ensure};
 
-use crate::{as_if_not_from_cargo, build::build_program, cargo, generated, root, setup, succeed, tidy};
+use crate::{as_if_not_from_cargo, build::build_program, cargo, generated, netlab::netlab, root, setup, succeed, tidy};
 
 pub(crate) fn test() -> Result<()> {
     // The end-to-end tests start the program; it must be there, and fast.
@@ -78,6 +78,8 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
         step(&format!("example {example}"));
         succeed(cargo(&["run", "--quiet", "--package", "asyndgan", "--example", example]))?;
     }
+    step("training over an emulated network");
+    netlab()?;
     for experiment in ["fig5", "table1"] {
         smoke(experiment, experiment, &[])?;
     }

@@ -15,7 +15,7 @@ use self::commands::commands;
 use crate::{Cli, root};
 
 /// Characters of a line of prose, at most.
-const WIDTH_MAX: usize = 120;
+pub(crate) const WIDTH_MAX: usize = 120;
 /// Lines of README.md, at most.
 const README_LINES_MAX: usize = 180;
 

@@ -49,7 +49,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build the program, and compute a figure or table of the paper with `asyndgan reproduce`; resumes if started again.
+    /// Build the program, and compute a figure or table of the paper with `asyndgan reproduce`; resumes if started
+    /// again.
     #[command(after_help = OPTIONS)]
     Reproduce(ProgramArguments),
     /// Build the program, and measure the effect of each choice of a table's recipe with `asyndgan ablate`.
@@ -116,7 +117,7 @@ fn report(runs: &[PathBuf], out: &Path) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    // Before anything is recorded anew.
+    // Before anything is recorded.
     let _ = setup::users_libtorch();
     let done = match Cli::parse().command {
         Task::Reproduce(of) => program("reproduce", &of.arguments),

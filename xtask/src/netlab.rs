@@ -1,5 +1,5 @@
-//! `cargo xtask netlab`: a small run over an emulated network, with one network namespace per hospital, on links of 30 Mbit/s that
-//! lose packets, reset connections and go down.
+//! `cargo xtask netlab`: a small run over an emulated network, with one network namespace per hospital, on links of 30
+//! Mbit/s that lose packets, reset connections and go down.
 
 mod relay;
 mod wires;
@@ -96,7 +96,8 @@ impl Lab {
         Ok(fs::read(Step::folder(&self.place.join("quiet"), Arm::AsynDgan, 0).join("generator.safetensors"))?)
     }
 
-    /// Configurations for the network and for loopback, with the same secrets: else the two would end with different generators.
+    /// Configurations for the network and for loopback, with the same secrets: else the two would end with different
+    /// generators.
     fn configure(&self) -> Result<()> {
         self.step(&["keys", "init", "--server", SERVER, "localhost"])?;
         for h in 1..=HOSPITALS {

@@ -1,4 +1,5 @@
-//! `cargo xtask publish`: copies a run's record, table and pictures to `data/results`, and its claims to README and guide.
+//! `cargo xtask publish`: copies a run's record, table and pictures to `data/results`, and its claims to README and
+//! guide.
 
 use std::{
     fs,

@@ -1,7 +1,8 @@
 //! `cargo xtask setup`: downloads libtorch once per user and makes every cargo command of this checkout use it.
 //!
-//! The wheels come through pip, each pinned by its hash; the CPU flavour needs five of its libraries and the headers. The copy is in
-//! the user's cache folder, so several checkouts share it; `.cargo/libtorch.toml` (not committed) points at it.
+//! The wheels come through pip, each pinned by its hash; the CPU flavour needs five of its libraries and the headers.
+//! The copy is in the user's cache folder, so several checkouts share it; `.cargo/libtorch.toml` (not committed) points
+//! at it.
 
 mod pip;
 
@@ -92,7 +93,8 @@ fn check_compiler() -> Result<()> {
     Ok(())
 }
 
-/// Records the location of libtorch atomically; unchanged content keeps its modification time, so that nothing is rebuilt.
+/// Records the location of libtorch atomically; unchanged content keeps its modification time, so that nothing is
+/// rebuilt.
 fn configure(libtorch: &Path) -> Result<()> {
     let mut environment = toml::Table::new();
     environment.insert("LIBTORCH".into(), libtorch.to_string_lossy().into_owned().into());

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
@@ -76,6 +77,7 @@ pub(crate) fn tidy() -> Result<()> {
     let ndarrays = graph.used_by_us("ndarray");
     ensure!(ndarrays.len() == 1, "our crates use several versions of ndarray, so arrays of one would not fit another: {ndarrays:?}");
     top()?;
+    comments()?;
     readme()?;
     generated::check()?;
     docs::check()
@@ -125,6 +127,21 @@ impl Graph {
         }
         Ok(seen.into_iter().map(|id| self.names[id].as_str()).collect())
     }
+}
+
+/// Comments are as wide as other prose; code in them may be wider.
+fn comments() -> Result<()> {
+    let listed = Command::new("git").args(["ls-files", "*.rs"]).current_dir(root()).output().context("cannot run git")?;
+    for name in String::from_utf8_lossy(&listed.stdout).lines() {
+        let text = fs::read_to_string(root().join(name)).with_context(|| format!("cannot read {name}"))?;
+        let mut in_code = false;
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| line.trim_start().starts_with("//")) {
+            in_code ^= line.contains("```");
+            let fits = in_code || line.chars().count() <= docs::WIDTH_MAX;
+            ensure!(fits, "{name}:{}: a comment of more than {} characters", number + 1, docs::WIDTH_MAX);
+        }
+    }
+    Ok(())
 }
 
 fn is_ours(name: &str) -> bool {

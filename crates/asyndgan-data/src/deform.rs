@@ -26,9 +26,9 @@ enum Morphology {
     Dilate,
 }
 
-/// A new condition from that of a patient: rotated by up to 11 degrees, scaled by up to 10 %, shifted by up to 5 % of the
-/// side, bent by up to 3 % of it, and with each class eroded by a pixel, dilated by a pixel, or kept. The outline is
-/// that of the deformed foreground.
+/// A new condition from that of a patient: rotated by up to 11 degrees, scaled by up to 10 %, shifted by up to 5 % of
+/// the side, bent by up to 3 % of it, and with each class eroded by a pixel, dilated by a pixel, or kept. The outline
+/// is that of the deformed foreground.
 ///
 /// The result is a condition without an image, for synthesis only. It is similar to the original: anyone who has the
 /// patient's mask can recognise it.

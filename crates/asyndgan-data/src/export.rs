@@ -54,7 +54,8 @@ impl Export {
     /// Writes cases as a folder of images, a folder of masks and a `pairs.toml`.
     ///
     /// # Errors
-    /// [`Error::Exists`], [`Error::Io`], [`Error::Images`], or [`Error::Unwritable`] unless [`Export::has_one_file_per_image`].
+    /// [`Error::Exists`], [`Error::Io`], [`Error::Images`], or [`Error::Unwritable`] unless
+    /// [`Export::has_one_file_per_image`].
     pub fn write_pairs(&self, folder: &Path, cases: &CaseSet, progress: impl FnMut(usize)) -> Result<(), Error> {
         whole(folder, |place| {
             if !self.has_one_file_per_image() {
@@ -71,8 +72,8 @@ impl Export {
         })
     }
 
-    /// Whether an image is one file: a volume of one channel, a grey picture, or a coloured one. Other images have a file
-    /// per channel.
+    /// Whether an image is one file: a volume of one channel, a grey picture, or a coloured one. Other images have a
+    /// file per channel.
     pub fn has_one_file_per_image(&self) -> bool {
         match self.task.images {
             ImageKind::Volumes => self.task.channels.len() == 1,
@@ -126,7 +127,8 @@ impl Export {
                 _ => 0,
             });
             if self.task.images == ImageKind::Volumes {
-                // No patient's millimetres belong to a synthetic slice: a pixel is written as one. Background becomes 0, as MR has it.
+                // No patient's millimetres belong to a synthetic slice: a pixel is written as one. Background becomes
+                // 0, as MR has it.
                 let affine = Affine::scaling([1.0; 3]);
                 for (k, channel) in case.image.outer_iter().enumerate() {
                     write_volume(&place(k), &Volume { voxels: channel.mapv(|v| v + 1.0).insert_axis(Axis(0)), affine })?;

@@ -94,16 +94,18 @@ fn check_background(path: &Path, channel: ArrayView3<f32>) -> Result<(), Error> 
 const DARK: f32 = 60.0;
 /// Stained tissue lets less than this part of the light through.
 const TISSUE: f32 = 0.85;
-/// Colours whose largest and smallest part are closer than this, of 255, count as grey, and a picture with fewer coloured pixels is grey.
+/// Colours whose largest and smallest part are closer than this, of 255, count as grey, and a picture with fewer
+/// coloured pixels is grey.
 const GREY: f32 = 12.0;
 const COLOURED_MIN: f64 = 0.03;
-/// Haematoxylin and eosin both absorb green most. How much more of blue and of red the tissue may absorb on average, as optical density.
+/// Haematoxylin and eosin both absorb green most. How much more of blue and of red the tissue may absorb on average, as
+/// optical density.
 const BROWN_MAX: f64 = 0.1;
 const COLD_MAX: f64 = 0.3;
 
-/// Rejects pictures that are not stained with haematoxylin and eosin, because stain normalisation matches their colours to
-/// this stain: greyscale pictures, pictures with a dark background (fluorescence), and pictures whose tissue absorbs blue or
-/// red more than green (such as diaminobenzidine, or a photograph of the retina).
+/// Rejects pictures that are not stained with haematoxylin and eosin, because stain normalisation matches their colours
+/// to this stain: greyscale pictures, pictures with a dark background (fluorescence), and pictures whose tissue absorbs
+/// blue or red more than green (such as diaminobenzidine, or a photograph of the retina).
 ///
 /// # Shapes
 /// `[3, rows, columns]`, values in 0..=255.

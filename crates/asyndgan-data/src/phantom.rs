@@ -67,7 +67,8 @@ impl Waves {
     }
 }
 
-/// A field on a plane's rows and columns: the sine of a sum comes from the sines and cosines of its parts, which are few.
+/// A field on a plane's rows and columns: the sine of a sum comes from the sines and cosines of its parts, which are
+/// few.
 struct Plane {
     /// Sine and cosine of each wave at each row, and at each column.
     rows: Vec<Vec<[f32; 2]>>,
@@ -198,7 +199,8 @@ pub fn tile(id: &str, side: usize, stain: &Stain, rng: &mut impl Rng) -> Study {
     Study { id: id.into(), images: rgb.insert_axis(Axis(1)), labels: instances.insert_axis(Axis(0)), spacing_mm: [1.0; 3] }
 }
 
-/// Ellipses of a typical radius and elongation, dropped at random on a share of the tile; one that would cover an earlier one only touches it.
+/// Ellipses of a typical radius and elongation, dropped at random on a share of the tile; one that would cover an
+/// earlier one only touches it.
 fn ellipses(side: usize, (radius, elongation): (f32, f32), share: f32, rng: &mut impl Rng) -> Array2<u32> {
     let mut labels = Array2::zeros((side, side));
     let wanted = (side * side) as f32 * share / (std::f32::consts::PI * radius * radius);

@@ -109,9 +109,9 @@ impl Preparation<'_> {
         classes.filter(|(_, class)| self.absent.classes.contains(&class.name)).map(|(class, _)| class).collect()
     }
 
-    /// The training cases of a study: its slices with enough marked pixels, or the patches that cover a picture. Channels that
-    /// the data do not have are 0. Pixels with the ignore label have the code [`IGNORED`]. If the data lack classes, background has
-    /// the code [`UNMARKED`].
+    /// The training cases of a study: its slices with enough marked pixels, or the patches that cover a picture.
+    /// Channels that the data do not have are 0. Pixels with the ignore label have the code [`IGNORED`]. If the data
+    /// lack classes, background has the code [`UNMARKED`].
     ///
     /// # Reference
     /// Section 4.1. The public code scales every slice separately, so that the same tissue differs between slices; 16
@@ -153,7 +153,8 @@ impl Preparation<'_> {
     pub fn test_case(&self, study: &Study) -> TestCase {
         match self.task.images {
             ImageKind::Volumes => {
-                // Slices between the first and the last stay in, so that neighbours in the array are neighbours in the body.
+                // Slices between the first and the last stay in, so that neighbours in the array are neighbours in the
+                // body.
                 let chosen: Vec<usize> =
                     (0..study.labels.len_of(Axis(0))).filter(|&z| self.is_marked_enough(study.labels.index_axis(Axis(0), z))).collect();
                 let range = chosen.first().zip(chosen.last()).map_or(0..0, |(&first, &last)| first..last + 1);

@@ -1,6 +1,7 @@
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, stack};
 
-/// Resamples an image by bilinear interpolation (pixel centres aligned, edges clamped), averaging first when it shrinks.
+/// Resamples an image by bilinear interpolation (pixel centres aligned, edges clamped), averaging first when it
+/// shrinks.
 ///
 /// # Shapes
 /// `[channels, rows, columns]` to `[channels, height, width]`.

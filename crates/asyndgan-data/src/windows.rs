@@ -41,7 +41,8 @@ impl Windows {
     /// Merges the windows into one picture; overlapping pixels are averaged.
     ///
     /// # Shapes
-    /// Each window `[channels, size, size]`, in the order of [`Windows::starts`]; the picture `[channels, rows, columns]`.
+    /// Each window `[channels, size, size]`, in the order of [`Windows::starts`]; the picture `[channels, rows,
+    /// columns]`.
     ///
     /// # Panics
     /// If the number of windows or their shape does not match.

@@ -1,4 +1,5 @@
-//! What must hold of prepared data: writing and reading is the identity, windows merge into their picture, and an export is a data set.
+//! What must hold of prepared data: writing and reading is the identity, windows merge into their picture, and an
+//! export is a data set.
 #![allow(missing_docs, reason = "tests")]
 
 use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, Placement, TestCase, TestSet, Windows, window, write_cases, write_test_case};

@@ -13,10 +13,11 @@ const INSTANCE_PIXELS_MIN: usize = 20;
 /// Instances grow by this many pixels: the boundary class was taken off.
 const INSTANCE_GROWTH: usize = 2;
 
-/// Segments a held-out case, on the grid of the truth: the label of each pixel's class, or numbers of instances. Classes that the
-/// task's regions do not distinguish have the label of the first of them.
+/// Segments a held-out case, on the grid of the truth: the label of each pixel's class, or numbers of instances.
+/// Classes that the task's regions do not distinguish have the label of the first of them.
 ///
-/// The class probabilities of overlapping windows are averaged, resampled to the grid of the truth, and then turned into labels.
+/// The class probabilities of overlapping windows are averaged, resampled to the grid of the truth, and then turned
+/// into labels.
 ///
 /// # Shapes
 /// `[slices, original rows, original columns]`.

@@ -33,8 +33,9 @@ pub fn target(task: &Task, condition: ArrayView2<u8>) -> Array2<u8> {
     }
 }
 
-/// The class numbers that a pixel of the code [`UNMARKED`] may have: background, and those of the classes that its site does not
-/// mark. None where it is not known what the site does not mark, as for synthetic images; then the pixel does not count.
+/// The class numbers that a pixel of the code [`UNMARKED`] may have: background, and those of the classes that its site
+/// does not mark. None where it is not known what the site does not mark, as for synthetic images; then the pixel does
+/// not count.
 pub(crate) fn possible_targets(task: &Task, absent_classes: &[usize]) -> Vec<bool> {
     let mut possible = vec![false; segmenter_classes(task) as usize];
     if absent_classes.is_empty() {

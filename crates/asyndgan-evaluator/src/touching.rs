@@ -6,11 +6,12 @@ use ndarray::{Array2, ArrayView2};
 /// A neck separates two nuclei if it is narrower than the smaller of them by this much on either side, in pixels.
 const NECK: f32 = 0.75;
 
-/// Labels the connected parts of a mask from 1. A part is split where the distance of its pixels to the background has a saddle that
-/// is at least `NECK` below the peaks on both sides.
+/// Labels the connected parts of a mask from 1. A part is split where the distance of its pixels to the background has
+/// a saddle that is at least `NECK` below the peaks on both sides.
 ///
-/// Pixels are processed from the deepest to the shallowest. A pixel that touches no earlier one is a new peak; others belong to the
-/// peak of their deepest neighbour. Two peaks that meet at a pixel less than `NECK` below one of them are merged.
+/// Pixels are processed from the deepest to the shallowest. A pixel that touches no earlier one is a new peak; others
+/// belong to the peak of their deepest neighbour. Two peaks that meet at a pixel less than `NECK` below one of them are
+/// merged.
 ///
 /// # Reference
 /// Watershed by persistence: Chazal et al., Journal of the ACM 60(6), 2013.
@@ -73,7 +74,8 @@ fn standing(basins: &mut [(f32, usize)], basin: usize) -> usize {
     at
 }
 
-/// How far a pixel is from the nearest unmarked one, slightly smoothed: distances on a grid have small peaks of their own.
+/// How far a pixel is from the nearest unmarked one, slightly smoothed: distances on a grid have small peaks of their
+/// own.
 fn depth(mask: ArrayView2<bool>) -> Array2<f32> {
     let (rows, columns) = mask.dim();
     let unmarked = mask.mapv(|marked| !marked);

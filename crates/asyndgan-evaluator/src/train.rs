@@ -25,7 +25,8 @@ pub struct SegmenterTraining {
     pub learning_rate: f64,
     /// Maximum random scale and shift of each channel (the same in every arm), because stains and scanners differ.
     pub colour_jitter: f32,
-    /// Maximum random change of the two stains in colour images of tissue, as a fraction (the same in every arm); 0 turns it off.
+    /// Maximum random change of the two stains in colour images of tissue, as a fraction (the same in every arm); 0
+    /// turns it off.
     pub stain_jitter: f32,
     /// Augment images with quarter turns in addition to flips; otherwise flips, if any.
     pub quarter_turns: bool,
@@ -67,8 +68,8 @@ impl SegmenterTraining {
 /// Number of steps between two evaluations of the loss.
 const LOSS_EVERY: u64 = 10;
 
-/// Trains a segmenter on real or synthetic cases; only one batch is in memory at a time. `progress` receives the number of steps
-/// done, and the loss at every tenth step.
+/// Trains a segmenter on real or synthetic cases; only one batch is in memory at a time. `progress` receives the number
+/// of steps done, and the loss at every tenth step.
 ///
 /// # Panics
 /// If a case is smaller than a crop.

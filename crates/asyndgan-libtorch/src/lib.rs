@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 
-/// Writes libtorch's folder into every binary, example and test of the crate, so that they start without exported variables. Does
-/// nothing where `tch` has not found libtorch.
+/// Writes libtorch's folder into every binary, example and test of the crate, so that they start without exported
+/// variables. Does nothing where `tch` has not found libtorch.
 #[allow(clippy::print_stdout, reason = "build scripts speak to cargo through standard output")]
 pub fn link() {
     // Naming one thing keeps cargo from running this again whenever any file of the crate changes.

@@ -1,4 +1,5 @@
-//! Four volumes of a patient and an annotation, from the disk to arrays, beside the parts that the time goes into and beside Python.
+//! Four volumes of a patient and an annotation, from the disk to arrays, beside the parts that the time goes into and
+//! beside Python.
 //!
 //! `BRATS_PATIENT=FOLDER` and `ANNOTATION=FILE.xml` take real files, otherwise artificial ones of their size are made;
 //! `PYTHON_WITH_IMAGING=/path/to/python` adds nibabel, and lxml with scikit-image (`read.py`), in the same run.

@@ -106,8 +106,8 @@ impl DataSet {
     /// are read.
     ///
     /// # Errors
-    /// [`Error::Empty`], [`Error::Ambiguous`] when more than one layout fits, [`Error::Unreadable`] for a broken `dataset.json` or
-    /// `pairs.toml`, [`Error::Io`].
+    /// [`Error::Empty`], [`Error::Ambiguous`] when more than one layout fits, [`Error::Unreadable`] for a broken
+    /// `dataset.json` or `pairs.toml`, [`Error::Io`].
     pub fn find(folder: &Path) -> Result<Self, Error> {
         if !folder.is_dir() {
             return Err(Error::NoFolder { path: folder.into() });

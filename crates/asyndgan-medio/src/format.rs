@@ -86,7 +86,8 @@ pub fn read_volume(path: &Path) -> Result<Volume, Error> {
 /// Reads labels from a volume file.
 ///
 /// # Errors
-/// As [`read_volume`], and [`Error::Unsupported`] for a voxel that is further than 1e-3 from a whole number from 0 to 4,294,967,295.
+/// As [`read_volume`], and [`Error::Unsupported`] for a voxel that is further than 1e-3 from a whole number from 0 to
+/// 4,294,967,295.
 pub fn read_labels(path: &Path) -> Result<Volume<u32>, Error> {
     let path = &nifti_file::header_path(path);
     parse_labels(path, &files::read(path)?)

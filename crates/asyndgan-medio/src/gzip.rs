@@ -27,7 +27,8 @@ pub(crate) fn beginning(path: &Path, bytes: &[u8], length: usize) -> Result<Vec<
     Ok(start)
 }
 
-/// The first `length` bytes of a gzip file: in one call if it is a single stream of exactly this content, else by members.
+/// The first `length` bytes of a gzip file: in one call if it is a single stream of exactly this content, else by
+/// members.
 pub(crate) fn inflate(path: &Path, bytes: &[u8], length: usize) -> Result<Vec<u8>, Error> {
     let mut content = room(path, bytes, length)?;
     if libdeflater::Decompressor::new().gzip_decompress(bytes, &mut content).is_ok_and(|n| n == length) {
@@ -59,8 +60,8 @@ fn room(path: &Path, bytes: &[u8], length: usize) -> Result<Vec<u8>, Error> {
     Ok(vec![0; length])
 }
 
-/// The contents of gzip members one after the other. Zeros between and behind them are skipped, as tapes and archives leave them, and
-/// any other data after the last one.
+/// The contents of gzip members one after the other. Zeros between and behind them are skipped, as tapes and archives
+/// leave them, and any other data after the last one.
 struct Members<'a> {
     rest: &'a [u8],
     member: Option<GzDecoder<&'a [u8]>>,

@@ -92,7 +92,8 @@ pub(crate) fn data_path(path: &Path) -> Result<Option<PathBuf>, Error> {
     name.filter(|name| !name.eq_ignore_ascii_case("LOCAL")).map(|name| place_beside(path, &name)).transpose()
 }
 
-/// The lines of a header by their names in small letters, up to the one that says where the voxels are, and what stands behind it.
+/// The lines of a header by their names in small letters, up to the one that says where the voxels are, and what stands
+/// behind it.
 fn fields(bytes: &[u8]) -> Option<(BTreeMap<String, String>, &[u8])> {
     let (mut fields, mut rest) = (BTreeMap::new(), &bytes[..bytes.len().min(HEADER_BYTES_MAX)]);
     loop {

@@ -63,8 +63,8 @@ pub(crate) fn shape(path: &Path, sizes: &[u64]) -> Result<[usize; 3], Error> {
     Ok(std::array::from_fn(|axis| sizes.get(axis).map_or(1, |&d| d as usize)))
 }
 
-/// An affine from the steps along each axis and the first voxel's place, in a frame that counts to the left and to the back as ITK's does;
-/// a third axis that is not given is at right angles, with a step of 1.
+/// An affine from the steps along each axis and the first voxel's place, in a frame that counts to the left and to the
+/// back as ITK's does; a third axis that is not given is at right angles, with a step of 1.
 pub(crate) fn affine_of_lps(path: &Path, steps: &[[f64; 3]], origin: [f64; 3]) -> Result<Affine, Error> {
     let third = || {
         let normal = Vector3::from(steps[0]).cross(&Vector3::from(steps[1]));

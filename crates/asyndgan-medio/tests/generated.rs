@@ -1,5 +1,6 @@
-//! Files with generated headers, against what nibabel, pydicom, tifffile and `SimpleITK` read of them: a golden set, and with
-//! `PYTHON_WITH_IMAGING=/path/to/python` a fresh one (`GENERATED_SEED` and `GENERATED_COUNT` choose which, and how many of each format).
+//! Files with generated headers, against what nibabel, pydicom, tifffile and `SimpleITK` read of them: a golden set,
+//! and with `PYTHON_WITH_IMAGING=/path/to/python` a fresh one (`GENERATED_SEED` and `GENERATED_COUNT` choose which, and
+//! how many of each format).
 #![allow(missing_docs, reason = "tests")]
 
 use std::{

@@ -1,4 +1,5 @@
-//! What nibabel, pydicom, highdicom, scikit-image, Pillow and tifffile read of small files of every kind; `references.py` made both.
+//! What nibabel, pydicom, highdicom, scikit-image, Pillow and tifffile read of small files of every kind;
+//! `references.py` made both.
 #![allow(missing_docs, reason = "tests")]
 
 use std::path::{Path, PathBuf};

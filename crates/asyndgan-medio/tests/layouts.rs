@@ -1,4 +1,5 @@
-//! Data sets as people have them: names that differ, labels whose meaning changed, masks stored in another order, files beside the cases.
+//! Data sets as people have them: names that differ, labels whose meaning changed, masks stored in another order, files
+//! beside the cases.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{fs, path::Path};

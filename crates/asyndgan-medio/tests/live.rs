@@ -1,5 +1,6 @@
-//! Real files that nilearn and pydicom ship, against what nibabel and pydicom read of them: `PYTHON_WITH_IMAGING=/path/to/python cargo
-//! test -p asyndgan-medio --test live`; every `.nii.gz` below `NIFTI_FOLDER` is compared too.
+//! Real files that nilearn and pydicom ship, against what nibabel and pydicom read of them:
+//! `PYTHON_WITH_IMAGING=/path/to/python cargo test -p asyndgan-medio --test live`; every `.nii.gz` below `NIFTI_FOLDER`
+//! is compared too.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{

@@ -1,5 +1,5 @@
-//! All instance metrics and the Dice coefficient of a tile of 1000 x 1000 with 1,800 nuclei, beside Python's way of computing them
-//! (`reference.py`, with `PYTHON_WITH_METRICS=/path/to/python`).
+//! All instance metrics and the Dice coefficient of a tile of 1000 x 1000 with 1,800 nuclei, beside Python's way of
+//! computing them (`reference.py`, with `PYTHON_WITH_METRICS=/path/to/python`).
 #![allow(missing_docs, reason = "benchmark")]
 
 mod python;

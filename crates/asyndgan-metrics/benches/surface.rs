@@ -1,5 +1,5 @@
-//! Surfaces of two volumes of 240 x 240 x 155, a tumour's and a brain's, beside a memcpy of the same bytes and beside MONAI and medpy:
-//! `PYTHON_WITH_METRICS=/path/to/python` adds them in the same run (`reference.py`).
+//! Surfaces of two volumes of 240 x 240 x 155, a tumour's and a brain's, beside a memcpy of the same bytes and beside
+//! MONAI and medpy: `PYTHON_WITH_METRICS=/path/to/python` adds them in the same run (`reference.py`).
 #![allow(missing_docs, reason = "benchmark")]
 
 mod python;

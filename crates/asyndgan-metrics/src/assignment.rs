@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-/// Chooses pairs (left, right, positive weight) with the largest sum, using each side at most once; returns their indices, ascending.
+/// Chooses pairs (left, right, positive weight) with the largest sum, using each side at most once; returns their
+/// indices, ascending.
 ///
 /// Pairs form small groups that are not connected to each other; each group is solved separately.
 pub(crate) fn assign(pairs: &[(u32, u32, f64)]) -> Vec<usize> {

@@ -1,4 +1,5 @@
-//! The surface of a mask, row by row, within a box. Nothing is stored: recomputing it costs one byte comparison per element.
+//! The surface of a mask, row by row, within a box. Nothing is stored: recomputing it costs one byte comparison per
+//! element.
 
 /// A mask in memory order, viewed with three axes, and the box that is inspected.
 #[derive(Debug, Clone)]

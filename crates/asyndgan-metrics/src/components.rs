@@ -11,8 +11,8 @@ pub enum Connectivity {
     Corners,
 }
 
-/// Labels the connected components of a mask from 1, in row-major order; 0 is background. Returns the label map and the number of
-/// components.
+/// Labels the connected components of a mask from 1, in row-major order; 0 is background. Returns the label map and the
+/// number of components.
 ///
 /// # Shapes
 /// The label map has the shape of the mask, with one to three axes.
@@ -45,7 +45,8 @@ pub fn connected_components<D: Dimension>(mask: ArrayView<bool, D>, connectivity
     (labels, count)
 }
 
-/// Earlier neighbours give an element its provisional label; those that meet are joined, and all are numbered at the end.
+/// Earlier neighbours give an element its provisional label; those that meet are joined, and all are numbered at the
+/// end.
 fn label(mask: &[bool], labels: &mut [u32], [_, rows, columns]: [usize; 3], connectivity: Connectivity) -> u32 {
     let reach = match connectivity {
         Connectivity::Faces => 1,

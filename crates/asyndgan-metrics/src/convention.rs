@@ -7,16 +7,16 @@ use crate::Undefined;
 /// The choices on which implementations of the metrics disagree; stored with every result.
 ///
 /// # Reference
-/// Taken from medpy 0.5.2, MONAI 1.6.1 and the code of the follow-up paper (Nature Communications 2023); tested against golden
-/// vectors.
+/// Taken from medpy 0.5.2, MONAI 1.6.1 and the code of the follow-up paper (Nature Communications 2023); tested against
+/// golden vectors.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Convention {
     /// Name of the convention.
     pub name: ConventionName,
     /// The unit that is scored: a volume, a slice or a tile.
     pub case: String,
-    /// Value of Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics if truth and prediction are
-    /// both empty.
+    /// Value of Dice, Jaccard, volume similarity, normalised surface distance and the instance metrics if truth and
+    /// prediction are both empty.
     pub both_empty: BothEmpty,
     /// How percentiles of surface distances, including HD95, combine the two directions.
     pub percentiles: Directions,
@@ -30,7 +30,8 @@ pub enum ConventionName {
     Standard,
     /// As in the `AsynDGAN` papers: medpy's HD95, and 0 if both masks are empty.
     Paper,
-    /// MONAI's `DiceMetric` (which leaves out cases with an empty truth), `HausdorffDistanceMetric` and `SurfaceDistanceMetric(symmetric=True)`.
+    /// MONAI's `DiceMetric` (which leaves out cases with an empty truth), `HausdorffDistanceMetric` and
+    /// `SurfaceDistanceMetric(symmetric=True)`.
     Monai,
     /// `medpy.metric.binary` of version 0.5: both directions' distances pooled for HD95, and 1 if both masks are empty.
     Medpy,

@@ -3,11 +3,12 @@ use ndarray::{Array2, ArrayView2, Axis};
 
 use crate::Undefined;
 
-/// Fréchet distance of two samples of features, each modelled as a Gaussian: `|m_a - m_b|² + tr(C_a + C_b - 2 (C_a C_b)^½)`.
+/// Fréchet distance of two samples of features, each modelled as a Gaussian: `|m_a - m_b|² + tr(C_a + C_b - 2 (C_a
+/// C_b)^½)`.
 ///
-/// The trace of the root is the sum of the singular values of the product of the two centred samples, so no
-/// matrix is inverted or square-rooted, and few samples of many features are not a problem. The value depends on the number
-/// of samples: report it.
+/// The trace of the root is the sum of the singular values of the product of the two centred samples, so no matrix is
+/// inverted or square-rooted, and few samples of many features are not a problem. The value depends on the number of
+/// samples: report it.
 ///
 /// # Shapes
 /// `[samples, features]` each, with the same number of features; at least two samples each.
@@ -39,8 +40,8 @@ pub fn fid(a: ArrayView2<f64>, b: ArrayView2<f64>) -> Result<f64, Undefined> {
     Ok(finite(apart + trace_a + trace_b - 2.0 * shared)?.max(0.0))
 }
 
-/// Kernel distance of two samples of features: the unbiased estimate of the squared maximum mean discrepancy under the kernel
-/// `(x·y / features + 1)³`, over all samples. May be slightly below 0.
+/// Kernel distance of two samples of features: the unbiased estimate of the squared maximum mean discrepancy under the
+/// kernel `(x·y / features + 1)³`, over all samples. May be slightly below 0.
 ///
 /// # Shapes
 /// As [`fid`].

@@ -46,8 +46,8 @@ pub fn psnr<D: Dimension>(a: ArrayView<f64, D>, b: ArrayView<f64, D>, range: f64
 pub enum Window {
     /// Equal weights over an odd number of rows and columns, with sample covariances. The default of scikit-image is 7.
     Uniform(usize),
-    /// Gaussian weights with this standard deviation, truncated at 3.5 standard deviations; Wang et al. use 1.5, which gives 11
-    /// rows and columns.
+    /// Gaussian weights with this standard deviation, truncated at 3.5 standard deviations; Wang et al. use 1.5, which
+    /// gives 11 rows and columns.
     Gaussian(f64),
 }
 
@@ -66,8 +66,8 @@ pub enum Window {
 /// [`Undefined::TooSmall`] where the window does not fit, [`Undefined::NotFinite`].
 ///
 /// # Reference
-/// Wang et al., IEEE Transactions on Image Processing 13(4), 2004; `skimage.metrics.structural_similarity` with `gaussian_weights` and
-/// `use_sample_covariance=False` for the Gaussian window.
+/// Wang et al., IEEE Transactions on Image Processing 13(4), 2004; `skimage.metrics.structural_similarity` with
+/// `gaussian_weights` and `use_sample_covariance=False` for the Gaussian window.
 ///
 /// # Example
 /// ```

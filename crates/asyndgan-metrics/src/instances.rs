@@ -27,8 +27,9 @@ pub struct Matching {
 }
 
 impl Overlaps {
-    /// Aggregated Jaccard index: every truth is paired with the prediction of the highest intersection over union; a prediction may
-    /// be paired with several truths. Every unpaired truth and every unpaired prediction adds its size to the union.
+    /// Aggregated Jaccard index: every truth is paired with the prediction of the highest intersection over union; a
+    /// prediction may be paired with several truths. Every unpaired truth and every unpaired prediction adds its size
+    /// to the union.
     ///
     /// # Reference
     /// Kumar et al., IEEE Transactions on Medical Imaging 36(7), 2017, algorithm 1. Ties go to the smaller label.
@@ -49,7 +50,8 @@ impl Overlaps {
         self.aggregate(&chosen)
     }
 
-    /// AJI+: as AJI, but every prediction is paired at most once, so that the sum of intersections over unions is maximal.
+    /// AJI+: as AJI, but every prediction is paired at most once, so that the sum of intersections over unions is
+    /// maximal.
     ///
     /// # Reference
     /// Graham et al., Medical Image Analysis 58, 2019 (`HoVer`-Net), `get_fast_aji_plus`.
@@ -90,8 +92,8 @@ impl Overlaps {
         }
     }
 
-    /// Object Dice: the Dice coefficient of each instance with the instance of the other side that overlaps it most, weighted by
-    /// size within each side, then averaged over both sides.
+    /// Object Dice: the Dice coefficient of each instance with the instance of the other side that overlaps it most,
+    /// weighted by size within each side, then averaged over both sides.
     ///
     /// # Errors
     /// [`Undefined::BothEmpty`]; 0 when only one side is empty.

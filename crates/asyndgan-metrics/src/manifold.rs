@@ -2,12 +2,12 @@ use ndarray::ArrayView2;
 
 use crate::Undefined;
 
-/// Precision and recall of a synthetic sample of features: the share of it that is like the real sample, and the share of the
-/// real sample that it covers.
+/// Precision and recall of a synthetic sample of features: the share of it that is like the real sample, and the share
+/// of the real sample that it covers.
 ///
-/// A point is covered by a sample if it is no farther from one of the sample's points than that point's `k`-th nearest neighbour
-/// in the same sample. Precision is the share of synthetic points that the real sample covers, recall the share of real points that the
-/// synthetic sample covers. Both depend on the numbers of samples: report them.
+/// A point is covered by a sample if it is no farther from one of the sample's points than that point's `k`-th nearest
+/// neighbour in the same sample. Precision is the share of synthetic points that the real sample covers, recall the
+/// share of real points that the synthetic sample covers. Both depend on the numbers of samples: report them.
 ///
 /// # Shapes
 /// `[samples, features]` each, with the same number of features; more than `k` samples each.
@@ -51,8 +51,8 @@ pub fn precision_recall(real: ArrayView2<f64>, synthetic: ArrayView2<f64>, k: us
     Ok((share(synthetic, real)?, share(real, synthetic)?))
 }
 
-/// The distance from each point of one sample to the nearest point of another. Synthetic images that are much nearer to the
-/// training images than other real images are copies of them.
+/// The distance from each point of one sample to the nearest point of another. Synthetic images that are much nearer to
+/// the training images than other real images are copies of them.
 ///
 /// # Shapes
 /// `[samples, features]` each, with the same number of features, to one distance per sample of `from`.

@@ -1,10 +1,10 @@
 //! Exact distances from one surface to another.
 //!
-//! First, every element gets the number of steps along its row to the nearest element of the other surface. Then, for every element
-//! of the first surface, the search goes outwards over the rows of its plane and over the planes, until no element can be nearer.
-//! Surfaces are usually close to each other, so the search is short. If a plane has been searched for long, the distances of all its
-//! elements are computed at once, by the lower envelope of parabolas. In the worst case, every element inspects every plane once.
-//! Steps are integers, which saves memory.
+//! First, every element gets the number of steps along its row to the nearest element of the other surface. Then, for
+//! every element of the first surface, the search goes outwards over the rows of its plane and over the planes, until
+//! no element can be nearer. Surfaces are usually close to each other, so the search is short. If a plane has been
+//! searched for long, the distances of all its elements are computed at once, by the lower envelope of parabolas. In
+//! the worst case, every element inspects every plane once. Steps are integers, which saves memory.
 
 use crate::boundary::Boundary;
 
@@ -86,7 +86,8 @@ const LOOKS: usize = 8;
 struct Planes<S> {
     rows: usize,
     columns: usize,
-    /// For each element the steps along its row, and, once its plane is worked out, along columns and row to the nearest in the plane.
+    /// For each element the steps along its row, and, once its plane is worked out, along columns and row to the
+    /// nearest in the plane.
     steps: Vec<(S, S)>,
     states: Vec<State>,
     /// Squares of so many steps along a row and along a column.

@@ -4,7 +4,8 @@ use ndarray::{ArrayView, Dimension, Zip};
 
 use crate::Undefined;
 
-/// Confusion matrix of two masks: counts of agreeing and disagreeing elements. Add the counts of several cases to pool them.
+/// Confusion matrix of two masks: counts of agreeing and disagreeing elements. Add the counts of several cases to pool
+/// them.
 ///
 /// # Example
 /// ```

@@ -1,7 +1,7 @@
 use ndarray::{ArrayView, Dimension};
 
-/// The overlaps of two instance label maps: the size of every instance, and the intersection of every pair. All instance
-/// metrics are computed from it.
+/// The overlaps of two instance label maps: the size of every instance, and the intersection of every pair. All
+/// instance metrics are computed from it.
 ///
 /// # Shapes
 /// Both maps have the same shape, with any number of axes; 0 is background, and labels need not be contiguous.

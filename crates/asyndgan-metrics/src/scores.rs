@@ -7,8 +7,9 @@ use crate::{Confusion, Convention, Overlaps, SurfaceDistances, Undefined};
 /// The metrics of one case by name: the value, or the reason why there is none.
 pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
 
-/// All metrics of a mask: dice, jaccard, sensitivity, specificity, precision, `volume_similarity`, and in millimetres hausdorff, hd95,
-/// assd, and nsd at the tolerance. If only one mask is empty, the distances are undefined and nsd is 0.
+/// All metrics of a mask: dice, jaccard, sensitivity, specificity, precision, `volume_similarity`, and in millimetres
+/// hausdorff, hd95, assd, and nsd at the tolerance. If only one mask is empty, the distances are undefined and nsd is
+/// 0.
 ///
 /// # Shapes
 /// Both masks have the same shape, with one to three axes; one spacing per axis.

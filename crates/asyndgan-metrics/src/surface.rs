@@ -4,15 +4,15 @@ use crate::{Directions, Undefined, boundary::Boundary, nearest, percentile_of_so
 
 /// The distances between the surfaces of two masks; every surface metric is computed from them.
 ///
-/// The surface is the set of marked elements with an unmarked face neighbour; everything outside the array counts as unmarked.
-/// Distances are exact, from each element to the nearest element.
+/// The surface is the set of marked elements with an unmarked face neighbour; everything outside the array counts as
+/// unmarked. Distances are exact, from each element to the nearest element.
 ///
 /// # Units
 /// Millimetres.
 ///
 /// # Reference
-/// The same surfaces as MONAI and medpy (an erosion by a cross). `DeepMind`'s surface-distance weights each element by the area
-/// of the surface through its corners, so its percentiles and ratios differ by design.
+/// The same surfaces as MONAI and medpy (an erosion by a cross). `DeepMind`'s surface-distance weights each element by
+/// the area of the surface through its corners, so its percentiles and ratios differ by design.
 ///
 /// # Example
 /// ```
@@ -33,19 +33,20 @@ pub struct SurfaceDistances {
 }
 
 impl SurfaceDistances {
-    /// Measures two masks within the smallest box that contains both. Memory: 2 bytes per element of the box if its rows and
-    /// columns are below 255, 4 bytes below 65,535 and 8 bytes above, plus 8 bytes per distance. Masks that are not in memory
-    /// order are copied first.
+    /// Measures two masks within the smallest box that contains both. Memory: 2 bytes per element of the box if its
+    /// rows and columns are below 255, 4 bytes below 65,535 and 8 bytes above, plus 8 bytes per distance. Masks that
+    /// are not in memory order are copied first.
     ///
     /// # Shapes
     /// Both masks have the same shape, with one to three axes; one spacing per axis.
     ///
     /// # Panics
-    /// If the shapes differ, there are more than three axes, the number of spacings differs from the number of axes, or a spacing
-    /// is outside 1e-9 to 1e9.
+    /// If the shapes differ, there are more than three axes, the number of spacings differs from the number of axes, or
+    /// a spacing is outside 1e-9 to 1e9.
     ///
     /// # Errors
-    /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or [`Undefined::PredictionEmpty`].
+    /// An empty mask has no surface: [`Undefined::BothEmpty`], [`Undefined::TruthEmpty`] or
+    /// [`Undefined::PredictionEmpty`].
     pub fn new<D: Dimension>(truth: ArrayView<bool, D>, prediction: ArrayView<bool, D>, spacing_mm: &[f64]) -> Result<Self, Undefined> {
         assert_eq!(truth.shape(), prediction.shape(), "truth and prediction differ in shape");
         assert_eq!(spacing_mm.len(), truth.ndim(), "one spacing per axis");
@@ -79,7 +80,8 @@ impl SurfaceDistances {
         self.percentile(100.0, Directions::Separate)
     }
 
-    /// A percentile of the distances (linear interpolation): the larger of the two directions, or of both directions pooled.
+    /// A percentile of the distances (linear interpolation): the larger of the two directions, or of both directions
+    /// pooled.
     ///
     /// # Panics
     /// If the percentage is not from 0 to 100.
@@ -99,8 +101,8 @@ impl SurfaceDistances {
     /// Average symmetric surface distance: the mean of all distances of both directions.
     ///
     /// # Reference
-    /// Heimann et al., IEEE Transactions on Medical Imaging 28(8), 2009, as MONAI and medpy 0.5; medpy before 0.5 averaged the two
-    /// directions' means.
+    /// Heimann et al., IEEE Transactions on Medical Imaging 28(8), 2009, as MONAI and medpy 0.5; medpy before 0.5
+    /// averaged the two directions' means.
     pub fn average(&self) -> f64 {
         let [a, b] = [&self.truth_to_prediction_mm, &self.prediction_to_truth_mm];
         (a.iter().sum::<f64>() + b.iter().sum::<f64>()) / (a.len() + b.len()) as f64
@@ -112,7 +114,8 @@ impl SurfaceDistances {
     /// The tolerance in millimetres.
     ///
     /// # Reference
-    /// Nikolov et al., arXiv 1809.04430, with elements counted as MONAI's `compute_surface_dice` does, not weighted by area.
+    /// Nikolov et al., arXiv 1809.04430, with elements counted as MONAI's `compute_surface_dice` does, not weighted by
+    /// area.
     pub fn surface_dice(&self, tolerance_mm: f64) -> f64 {
         let within = |d: &[f64]| d.partition_point(|&mm| mm <= tolerance_mm);
         let both = within(&self.truth_to_prediction_mm) + within(&self.prediction_to_truth_mm);
@@ -120,7 +123,8 @@ impl SurfaceDistances {
     }
 }
 
-/// 95 % Hausdorff distance: the 95th percentile of the distances from each surface to the other, then the larger of the two.
+/// 95 % Hausdorff distance: the 95th percentile of the distances from each surface to the other, then the larger of the
+/// two.
 ///
 /// # Shapes
 /// Both masks have the same shape, with one to three axes; one spacing per axis.

@@ -6,7 +6,8 @@ use crate::Undefined;
 /// Those of the samples.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] if either sample is empty, [`Undefined::NotFinite`] if either contains a value that is not finite.
+/// [`Undefined::NoSamples`] if either sample is empty, [`Undefined::NotFinite`] if either contains a value that is not
+/// finite.
 ///
 /// # Example
 /// ```

@@ -5,18 +5,19 @@ const EXACT_MAX: usize = 50;
 
 /// Two-sided p-value of the Wilcoxon signed-rank test that the paired differences `a - b` are symmetric about 0.
 ///
-/// Pairs without a difference are dropped. For up to 50 remaining pairs, the exact distribution given the ties is used; above,
-/// the normal approximation with tie correction.
+/// Pairs without a difference are dropped. For up to 50 remaining pairs, the exact distribution given the ties is used;
+/// above, the normal approximation with tie correction.
 ///
 /// # Panics
 /// If the two differ in length.
 ///
 /// # Errors
-/// [`Undefined::NoSamples`] if there are no pairs, [`Undefined::Identical`] if all differences are 0, [`Undefined::NotFinite`].
+/// [`Undefined::NoSamples`] if there are no pairs, [`Undefined::Identical`] if all differences are 0,
+/// [`Undefined::NotFinite`].
 ///
 /// # Reference
-/// Wilcoxon, Biometrics Bulletin 1(6), 1945; `scipy.stats.wilcoxon` with its defaults, except that with ties `SciPy` falls back to the
-/// approximation from 14 pairs on.
+/// Wilcoxon, Biometrics Bulletin 1(6), 1945; `scipy.stats.wilcoxon` with its defaults, except that with ties `SciPy`
+/// falls back to the approximation from 14 pairs on.
 ///
 /// # Example
 /// ```

@@ -1,5 +1,6 @@
-//! What medpy, MONAI, `SciPy`, scikit-image and plain restatements of published definitions say of the same cases; `references.py` made
-//! the numbers and says with which versions. Both sides make the cases from whole numbers (splitmix64).
+//! What medpy, MONAI, `SciPy`, scikit-image and plain restatements of published definitions say of the same cases;
+//! `references.py` made the numbers and says with which versions. Both sides make the cases from whole numbers
+//! (splitmix64).
 #![allow(missing_docs, reason = "tests")]
 
 use asyndgan_metrics::{
@@ -155,8 +156,8 @@ fn masks_score_as_in_medpy_and_monai() {
     assert_eq!(seen, 400 * 13);
 }
 
-/// `DeepMind`'s surface runs between elements and weighs by area: the largest distance is mostly the same and never more than an element away,
-/// percentiles and shares are other numbers.
+/// `DeepMind`'s surface runs between elements and weighs by area: the largest distance is mostly the same and never
+/// more than an element away, percentiles and shares are other numbers.
 #[test]
 fn deepmind_measures_another_surface() {
     let (mut cases, mut same_largest, mut same_percentile) = (0, 0, 0);

@@ -265,7 +265,8 @@ fn what_does_not_exist_says_why() {
 
 #[test]
 fn aji_by_hand() {
-    // Truth 1 (4 px) and 2 (2 px); one prediction covers both: it serves twice. A stray prediction of 1 px joins the union.
+    // Truth 1 (4 px) and 2 (2 px); one prediction covers both: it serves twice. A stray prediction of 1 px joins the
+    // union.
     let truth = ndarray::arr2(&[[1, 1, 2, 0], [1, 1, 2, 0]]);
     let prediction = ndarray::arr2(&[[9, 9, 9, 0], [9, 9, 9, 4]]);
     assert_eq!(aji(truth.view(), prediction.view()), Ok(6.0 / 13.0));
@@ -306,7 +307,8 @@ fn thousands_of_truths_under_one_prediction_are_assigned_at_once() {
 
 #[test]
 fn thousands_of_cells_side_by_side_are_assigned_each_to_its_own() {
-    // The prediction is the truth moved by a pixel along both axes: all cells form one group, in which each still shares most with its own.
+    // The prediction is the truth moved by a pixel along both axes: all cells form one group, in which each still
+    // shares most with its own.
     let cell = |r: usize, c: usize| (r / 4 * 51 + c / 4 + 1) as u32;
     let truth = Array2::from_shape_fn((200, 200), |(r, c)| cell(r, c));
     let prediction = Array2::from_shape_fn((200, 200), |(r, c)| cell(r + 1, c + 1));

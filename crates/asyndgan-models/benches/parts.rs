@@ -1,4 +1,5 @@
-//! The parts of a round at the desk profile's sizes: losses, networks forwards and back, the optimiser's step. Two threads an operation.
+//! The parts of a round at the desk profile's sizes: losses, networks forwards and back, the optimiser's step. Two
+//! threads an operation.
 #![allow(missing_docs, reason = "criterion's macros")]
 
 use std::hint::black_box;

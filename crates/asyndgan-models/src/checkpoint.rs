@@ -32,7 +32,8 @@ impl Notes {
     }
 }
 
-/// Writes named tensors atomically as a safetensors file with a digest in its header: under a temporary name, which is then renamed.
+/// Writes named tensors atomically as a safetensors file with a digest in its header: under a temporary name, which is
+/// then renamed.
 ///
 /// # Errors
 /// [`Error::Io`].

@@ -29,9 +29,10 @@ pub enum Upsample {
 pub enum NoiseInjection {
     /// As dropout in the residual blocks (the public code).
     Dropout,
-    /// As a noise plane at every scale, with one learnt weight per channel; and as a latent code per image that scales and shifts
-    /// channels in the residual blocks and after them, so that texture, colour and contrast can differ between images of the same
-    /// condition. No dropout: its effect on single values in the blocks remains in the image as speckle.
+    /// As a noise plane at every scale, with one learnt weight per channel; and as a latent code per image that scales
+    /// and shifts channels in the residual blocks and after them, so that texture, colour and contrast can differ
+    /// between images of the same condition. No dropout: its effect on single values in the blocks remains in the image
+    /// as speckle.
     ///
     /// # Reference
     /// Karras et al., CVPR 2019 (noise inputs); Perez et al., AAAI 2018 (modulation).
@@ -49,8 +50,8 @@ pub enum Conditioning {
     /// At its first layer (the public code).
     #[serde(alias = "first")]
     Input,
-    /// At its first layer and at every upsampling step: channels are scaled and shifted by the condition around each pixel, so that
-    /// edges follow the condition.
+    /// At its first layer and at every upsampling step: channels are scaled and shifted by the condition around each
+    /// pixel, so that edges follow the condition.
     ///
     /// # Reference
     /// Park et al., CVPR 2019, without the hidden layer.
@@ -154,8 +155,9 @@ pub enum DiscriminatorConfig {
         width: i64,
         /// Normalisation.
         norm: Norm,
-        /// Spectral normalisation: every weight is divided by its largest singular value, so that the first and the last layer do not
-        /// amplify. A norm layer that follows removes the scale anyway; only the effective step size of the weights changes.
+        /// Spectral normalisation: every weight is divided by its largest singular value, so that the first and the
+        /// last layer do not amplify. A norm layer that follows removes the scale anyway; only the effective step size
+        /// of the weights changes.
         ///
         /// # Reference
         /// Miyato et al., ICLR 2018.

@@ -26,7 +26,8 @@ enum Layers {
 }
 
 impl Discriminator {
-    /// A discriminator with initial weights from `rng`: normal(0, 0.02) for `PatchGAN`, otherwise normal with variance 2 / fan-in.
+    /// A discriminator with initial weights from `rng`: normal(0, 0.02) for `PatchGAN`, otherwise normal with variance
+    /// 2 / fan-in.
     pub fn new(config: &DiscriminatorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let layers = match *config {
@@ -50,7 +51,8 @@ impl Discriminator {
         Self { layers, parameters: layout.build(device, rng) }
     }
 
-    /// Updates the estimates of the weights' largest singular values after an optimiser step; all passes between two steps use the same.
+    /// Updates the estimates of the weights' largest singular values after an optimiser step; all passes between two
+    /// steps use the same.
     ///
     /// # Reference
     /// Miyato et al., ICLR 2018: one power iteration per step.
@@ -61,8 +63,8 @@ impl Discriminator {
         }
     }
 
-    /// The output that the loss expects: logits, higher for real; or log-likelihoods for a U-Net discriminator. Computed in the
-    /// precision of condition and image.
+    /// The output that the loss expects: logits, higher for real; or log-likelihoods for a U-Net discriminator.
+    /// Computed in the precision of condition and image.
     ///
     /// # Shapes
     /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a U-Net
@@ -79,11 +81,12 @@ impl Discriminator {
     }
 }
 
-/// Log-likelihoods of each pixel's class in the condition, as real and as synthetic; every class has the same total weight.
+/// Log-likelihoods of each pixel's class in the condition, as real and as synthetic; every class has the same total
+/// weight.
 ///
 /// # Shapes
-/// `[batch, 2 (condition channels + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and planes
-/// `[batch, condition channels, rows, columns]`, to `[batch, 2, rows, columns]`.
+/// `[batch, 2 (condition channels + 1), rows, columns]` (real classes, the background's first, then synthetic ones) and
+/// planes `[batch, condition channels, rows, columns]`, to `[batch, 2, rows, columns]`.
 fn likelihoods(classes: &Tensor, condition: &Tensor) -> Tensor {
     let codes = condition.gt(0.0).to_kind(Kind::Float);
     let background: Tensor = 1.0 - codes.amax([1].as_slice(), true);

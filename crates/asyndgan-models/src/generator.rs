@@ -20,7 +20,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A generator with initial weights from `rng`: normal(0, 0.02), or normal with variance 2 / fan-in if noise is appended.
+    /// A generator with initial weights from `rng`: normal(0, 0.02), or normal with variance 2 / fan-in if noise is
+    /// appended.
     pub fn new(config: &GeneratorConfig, device: Device, rng: &mut impl Rng) -> Self {
         let mut layout = Layout::default();
         let (plans, noise_values) = match *config {
@@ -48,12 +49,12 @@ impl Generator {
         Self { layers: self.layers.clone(), noise_values: self.noise_values, parameters: self.parameters.shared() }
     }
 
-    /// Generates synthetic images for conditions, in the precision of the conditions. The noise is z of equation 1: dropout, noise in
-    /// the layers, or values appended to the condition.
+    /// Generates synthetic images for conditions, in the precision of the conditions. The noise is z of equation 1:
+    /// dropout, noise in the layers, or values appended to the condition.
     ///
     /// # Shapes
-    /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns multiples of 4;
-    /// or `[batch, condition values]` to `[batch, image values]`.
+    /// `[batch, condition channels, rows, columns]` to `[batch, image channels, rows, columns]`, rows and columns
+    /// multiples of 4; or `[batch, condition values]` to `[batch, image values]`.
     pub fn forward(&self, condition: &Tensor, noise: &mut Noise) -> Tensor {
         let input = if self.noise_values == 0 {
             condition.shallow_clone()

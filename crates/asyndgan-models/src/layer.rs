@@ -96,7 +96,8 @@ pub(crate) enum Mode {
 }
 
 impl Sequential {
-    /// Builds the sequence; names start with `prefix` and the index of the layer. `fan_in` chooses initial weights by fan-in.
+    /// Builds the sequence; names start with `prefix` and the index of the layer. `fan_in` chooses initial weights by
+    /// fan-in.
     pub(crate) fn new(prefix: &str, plans: Vec<Plan>, layout: &mut Layout, fan_in: bool) -> Self {
         let place = |(i, plan)| layer(&format!("{prefix}.{i}"), plan, layout, fan_in);
         Self(plans.into_iter().enumerate().map(place).collect())

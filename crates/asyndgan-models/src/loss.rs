@@ -18,10 +18,11 @@ pub fn adversarial(logits: &Tensor, real: bool) -> Tensor {
 pub enum GanLoss {
     /// Binary cross-entropy on logits, non-saturating for the generator, as in the paper.
     CrossEntropy,
-    /// Binary cross-entropy for the discriminator, and its negative for the generator, exactly as in equation 1. It saturates if a
-    /// discriminator is confident.
+    /// Binary cross-entropy for the discriminator, and its negative for the generator, exactly as in equation 1. It
+    /// saturates if a discriminator is confident.
     Minimax,
-    /// The discriminator aims for logits above 1 on real and below -1 on synthetic images; the generator aims for high logits.
+    /// The discriminator aims for logits above 1 on real and below -1 on synthetic images; the generator aims for high
+    /// logits.
     ///
     /// # Reference
     /// Lim and Ye, 2017; Miyato et al., ICLR 2018.
@@ -31,15 +32,16 @@ pub enum GanLoss {
     /// # Reference
     /// Mao et al., ICCV 2017.
     LeastSquares,
-    /// For a U-Net discriminator, which predicts the class of every pixel, and whether the pixel is real or synthetic. The
-    /// generator aims for pixels that are taken for real ones of their class rather than synthetic ones of their class. Synthetic
-    /// pixels are classified too, so the generator gains nothing from pixels that show their class more clearly than real ones do.
+    /// For a U-Net discriminator, which predicts the class of every pixel, and whether the pixel is real or synthetic.
+    /// The generator aims for pixels that are taken for real ones of their class rather than synthetic ones of their
+    /// class. Synthetic pixels are classified too, so the generator gains nothing from pixels that show their class
+    /// more clearly than real ones do.
     ///
     /// The generator's loss can be negative and is unbounded.
     ///
     /// # Reference
-    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022, but without the latter's separate discriminator of real and
-    /// synthetic images.
+    /// Schönfeld et al., ICLR 2021, with the classes of Hou et al., ICML 2022, but without the latter's separate
+    /// discriminator of real and synthetic images.
     Segmentation,
 }
 
@@ -90,17 +92,17 @@ pub const UNMARKED: i64 = 254;
 
 /// The segmenter's loss: cross-entropy plus soft Dice over all classes except the background.
 ///
-/// Pixels whose target is [`NOT_ANNOTATED`] do not count. A pixel whose target is [`UNMARKED`] has one of the classes that `possible`
-/// lists for its image: the cross-entropy is that of their sum, and the Dice of all other classes counts the pixel as not theirs. Without
-/// `possible`, or if it lists no class, such a pixel does not count either.
+/// Pixels whose target is [`NOT_ANNOTATED`] do not count. A pixel whose target is [`UNMARKED`] has one of the classes
+/// that `possible` lists for its image: the cross-entropy is that of their sum, and the Dice of all other classes
+/// counts the pixel as not theirs. Without `possible`, or if it lists no class, such a pixel does not count either.
 ///
 /// # Shapes
-/// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, possible classes (booleans)
-/// `[batch, classes]`, to a scalar.
+/// Logits `[batch, classes, rows, columns]`, targets (class numbers) `[batch, rows, columns]`, possible classes
+/// (booleans) `[batch, classes]`, to a scalar.
 ///
 /// # Reference
-/// Shi et al., Marginal loss and exclusion loss for partially supervised multi-organ segmentation, Medical Image Analysis 2021: the
-/// marginal loss.
+/// Shi et al., Marginal loss and exclusion loss for partially supervised multi-organ segmentation, Medical Image
+/// Analysis 2021: the marginal loss.
 pub fn segmentation(logits: &Tensor, target: &Tensor, possible: Option<&Tensor>) -> Tensor {
     let unmarked = target.eq(UNMARKED);
     if !bool::try_from(unmarked.any()).unwrap_or(true) {

@@ -5,7 +5,8 @@ use tch::{Device, Kind, Tensor, kind::Element};
 
 /// Random masks and values for one forward pass, from one stream per run of consecutive samples.
 ///
-/// A batch that joins several sites' samples draws each site's part from that site's stream, so joining does not change the values.
+/// A batch that joins several sites' samples draws each site's part from that site's stream, so joining does not change
+/// the values.
 #[derive(Debug, Default)]
 pub struct Noise {
     parts: Vec<(i64, ChaCha8Rng)>,
@@ -21,9 +22,9 @@ impl Noise {
         Self { parts, ..Self::default() }
     }
 
-    /// Draws each sample's code around the centre of its site instead of zero, so that a generator can learn each site's appearance: a
-    /// mixture of normal distributions, one per site. Pass one site per sample, in batch order; an empty list keeps the code centred on
-    /// zero.
+    /// Draws each sample's code around the centre of its site instead of zero, so that a generator can learn each
+    /// site's appearance: a mixture of normal distributions, one per site. Pass one site per sample, in batch order; an
+    /// empty list keeps the code centred on zero.
     ///
     /// A forward pass panics if its batch has a different number of samples.
     ///

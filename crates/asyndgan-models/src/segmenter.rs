@@ -7,7 +7,8 @@ use crate::{
     parameters::Layout,
 };
 
-/// A U-Net: convolution, ReLU and batch norm twice per level, dropout at the bottom, transposed convolutions for upsampling.
+/// A U-Net: convolution, ReLU and batch norm twice per level, dropout at the bottom, transposed convolutions for
+/// upsampling.
 ///
 /// # Reference
 /// Ronneberger et al., MICCAI 2015; section 4.2.
@@ -49,7 +50,8 @@ impl Segmenter {
     /// Logits for training: batch statistics, dropout from `noise`.
     ///
     /// # Shapes
-    /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of `2^depth`.
+    /// `[batch, image channels, rows, columns]` to `[batch, classes, rows, columns]`, rows and columns multiples of
+    /// `2^depth`.
     pub fn forward_train(&self, image: &Tensor, noise: &mut Noise) -> Tensor {
         self.forward(image, &mut Pass { mode: Mode::Train, noise, condition: None })
     }
@@ -62,8 +64,8 @@ impl Segmenter {
         tch::no_grad(|| self.forward(image, &mut unchanged(&mut Noise::off())))
     }
 
-    /// Features of the bottom level of the U-Net, averaged over each image: a space in which to compare images by what matters to this
-    /// segmenter.
+    /// Features of the bottom level of the U-Net, averaged over each image: a space in which to compare images by what
+    /// matters to this segmenter.
     ///
     /// # Shapes
     /// `[batch, image channels, rows, columns]` to `[batch, width of the bottom]`.

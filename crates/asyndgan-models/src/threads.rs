@@ -4,7 +4,8 @@ use tch::{Device, Kind, Tensor};
 
 static PROCESSOR_KNOWN: Once = Once::new();
 
-/// Sets the number of threads per libtorch operation for the calling thread. Part of a run's configuration, because sums depend on it.
+/// Sets the number of threads per libtorch operation for the calling thread. Part of a run's configuration, because
+/// sums depend on it.
 pub fn set_threads(threads: u32) {
     know_processor();
     // libtorch gives every thread its default once, on first use; only after that does a setting stay.
@@ -14,8 +15,9 @@ pub fn set_threads(threads: u32) {
 
 /// Makes MKL detect the processor before two threads can do so at the same time.
 ///
-/// MKL's vector functions, such as tanh and square root, detect it on the first call in a process, and store the raw answer before
-/// the translated one. A thread that reads it in between uses low-accuracy kernels for that call, with errors of up to 2e-3.
+/// MKL's vector functions, such as tanh and square root, detect it on the first call in a process, and store the raw
+/// answer before the translated one. A thread that reads it in between uses low-accuracy kernels for that call, with
+/// errors of up to 2e-3.
 pub(crate) fn know_processor() {
     PROCESSOR_KNOWN.call_once(|| {
         let _ = Tensor::zeros([1], (Kind::Float, Device::Cpu)).tanh();

@@ -41,7 +41,8 @@ impl UNetDiscriminator {
     }
 
     /// # Shapes
-    /// `[batch, image channels, rows, columns]` to `[batch, 2 (condition channels + 1), rows, columns]`, rows and columns at least 8.
+    /// `[batch, image channels, rows, columns]` to `[batch, 2 (condition channels + 1), rows, columns]`, rows and
+    /// columns at least 8.
     pub(crate) fn forward(&self, image: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         let mut found = vec![channels_last(image)];
         for row in &self.down {

@@ -174,7 +174,8 @@ fn unet() -> Discriminator {
     Discriminator::new(&config, Device::Cpu, &mut rng(0))
 }
 
-/// Two images' conditions in planes: half background, a band of the first code, and one pixel of the second in the first image alone.
+/// Two images' conditions in planes: half background, a band of the first code, and one pixel of the second in the
+/// first image alone.
 fn bands() -> Tensor {
     let planes = Tensor::full([2, 2, 16, 16], -1.0, (Kind::Float, Device::Cpu));
     let _ = planes.narrow(1, 0, 1).narrow(2, 8, 8).fill_(1.0);

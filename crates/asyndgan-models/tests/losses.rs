@@ -81,7 +81,8 @@ proptest! {
 
     #[test]
     fn an_unmarked_pixel_is_any_of_the_possible_classes(values in proptest::collection::vec(-5_f32..5.0, 4 * 12), targets in proptest::collection::vec(0_i64..4, 12)) {
-        // Class 3 is not marked: its pixels and those of background are one class. Pixels of class 3 in `targets` are not annotated.
+        // Class 3 is not marked: its pixels and those of background are one class. Pixels of class 3 in `targets` are
+        // not annotated.
         let logits = Tensor::from_slice(&values).view([1, 4, 1, 12]).set_requires_grad(true);
         let marked: Vec<i64> = targets.iter().map(|&t| match t { 0 => loss::UNMARKED, 3 => loss::NOT_ANNOTATED, t => t }).collect();
         let possible = Tensor::from_slice(&[true, false, false, true]).view([1, 4]);
@@ -136,7 +137,8 @@ proptest! {
 
     #[test]
     fn the_best_discriminator_has_the_value_of_the_divergence(p in proptest::collection::vec(0.01..1.0_f64, 2..6), q in proptest::collection::vec(0.01..1.0_f64, 6), weights in proptest::collection::vec(0.05..1.0_f64, 3)) {
-        // On finitely many points, with D_j = p_j / (p_j + q): the value is sum_j pi_j 2 JSD(p_j || q) - log 4, never below -log 4.
+        // On finitely many points, with D_j = p_j / (p_j + q): the value is sum_j pi_j 2 JSD(p_j || q) - log 4, never
+        // below -log 4.
         let normal = |v: &[f64]| { let s: f64 = v.iter().sum(); v.iter().map(|x| x / s).collect::<Vec<_>>() };
         let n = p.len();
         let q = normal(&q[..n]);

@@ -50,8 +50,8 @@ pub enum Arm {
     SynSubset(u32),
     /// Synthetic images of the generator that learnt from all sites' discriminators.
     AsynDgan,
-    /// The same, with sites that all have the same conditions but different data for them; the generator then does not learn
-    /// the mixture.
+    /// The same, with sites that all have the same conditions but different data for them; the generator then does not
+    /// learn the mixture.
     AsynDganOverlap,
 }
 
@@ -93,8 +93,8 @@ impl Experiment {
         }
     }
 
-    /// The published lists of an experiment's data set: the authors' lists for `BraTS` 2018, and those for the 30 tiles of
-    /// Kumar et al.; `None` if there are none.
+    /// The published lists of an experiment's data set: the authors' lists for `BraTS` 2018, and those for the 30 tiles
+    /// of Kumar et al.; `None` if there are none.
     ///
     /// # Panics
     /// Never: the lists are part of the program.

@@ -118,8 +118,8 @@ impl Published {
     }
 }
 
-/// The table of all published results: one row per claim, with reference links. `folder` is the path of the pages, relative to the file
-/// with the table.
+/// The table of all published results: one row per claim, with reference links. `folder` is the path of the pages,
+/// relative to the file with the table.
 pub fn results_table(published: &[(String, Published)], folder: &str) -> String {
     let mut out = String::from("|run|claim|verdict|nearest|difference|95 % interval|\n|---|---|---|---|---:|---|\n");
     for (number, (_, run)) in (1..).zip(published) {

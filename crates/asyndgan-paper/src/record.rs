@@ -75,8 +75,8 @@ pub type SiteTraffic = BTreeMap<String, KindTraffic>;
 pub struct TrainRecord {
     /// Wall seconds of the last part.
     pub seconds: f64,
-    /// The round that the last part began with: 0 unless the run was interrupted; seconds count from there, and bytes unless a ledger was
-    /// kept, as a consortium's is.
+    /// The round that the last part began with: 0 unless the run was interrupted; seconds count from there, and bytes
+    /// unless a ledger was kept, as a consortium's is.
     #[serde(alias = "counted_from_round")]
     pub resumed_from_round: u64,
     /// Traffic by site, from 1.
@@ -175,7 +175,8 @@ pub struct Comparison {
     pub interval: Option<[f64; 2]>,
     /// Pairs: cases with a value in both arms.
     pub n: usize,
-    /// Two-sided p-value of the Wilcoxon signed-rank test, with Holm's correction over the claim's comparisons; none where it is undefined.
+    /// Two-sided p-value of the Wilcoxon signed-rank test, with Holm's correction over the claim's comparisons; none
+    /// where it is undefined.
     pub p: Option<f64>,
 }
 
@@ -214,7 +215,8 @@ pub struct Data {
     pub sites: Vec<PreparedSite>,
 }
 
-/// How an arm's synthetic images compare with real ones, by the features of the segmenter that learnt from all real images.
+/// How an arm's synthetic images compare with real ones, by the features of the segmenter that learnt from all real
+/// images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ImageQuality {
     /// The arm; none for the real images of held-out cases, which show what the numbers mean.
@@ -272,8 +274,8 @@ pub struct Table {
     pub seconds_by_step: BTreeMap<String, f64>,
     /// Days on which the scores were computed, in order.
     pub dates: Vec<String>,
-    /// Versions of the software that computed it, and the device; several values if they changed during the run, "unknown" for
-    /// parts without a record.
+    /// Versions of the software that computed it, and the device; several values if they changed during the run,
+    /// "unknown" for parts without a record.
     pub versions: BTreeMap<String, String>,
     /// The whole configuration.
     pub configuration: Run,

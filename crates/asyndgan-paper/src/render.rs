@@ -97,8 +97,8 @@ impl Table {
         out.push('\n');
     }
 
-    /// The rows as comma-separated values: arm, metric, of a whole case or per slice, mean and sd over cases, cases with and without a
-    /// value, and slices.
+    /// The rows as comma-separated values: arm, metric, of a whole case or per slice, mean and sd over cases, cases
+    /// with and without a value, and slices.
     pub fn csv(&self) -> String {
         let mut out = format!("# {}\narm,metric,per,mean,sd,n,undefined,slices,slices_undefined\n", self.title().replace(',', ";"));
         let number = |v: Option<f64>| v.map_or_else(String::new, |v| format!("{v}"));

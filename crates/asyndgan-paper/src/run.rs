@@ -24,8 +24,8 @@ pub struct Run {
     pub seeds: Vec<u64>,
     /// Device: auto, cpu or cuda.
     pub device: String,
-    /// Score on validation patients, one per site, instead of the held-out ones, to choose settings. Validation patients are not
-    /// used for training.
+    /// Score on validation patients, one per site, instead of the held-out ones, to choose settings. Validation
+    /// patients are not used for training.
     pub validate: bool,
     /// Arms to compute; `None` for all.
     pub arms: Option<Vec<Arm>>,
@@ -35,7 +35,8 @@ pub struct Run {
 
 /// Environment of a step's process, unless the user has set other values.
 pub const STEP_ENVIRONMENT: [(&str, &str); 3] = [
-    // Tensors of one size come and go all the time: their memory is kept, not returned to the system and requested again.
+    // Tensors of one size come and go all the time: their memory is kept, not returned to the system and requested
+    // again.
     ("MALLOC_MMAP_THRESHOLD_", "1073741824"),
     ("MALLOC_TRIM_THRESHOLD_", "4294967296"),
     ("MALLOC_TOP_PAD_", "268435456"),
@@ -149,7 +150,8 @@ impl Run {
         all.into_iter().filter(|arm| self.arms.as_ref().is_none_or(|wanted| wanted.contains(arm))).collect()
     }
 
-    /// The steps after preparation for the given number of sites, in order. The steps of one arm and seed are consecutive.
+    /// The steps after preparation for the given number of sites, in order. The steps of one arm and seed are
+    /// consecutive.
     pub fn steps(&self, sites: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.profile == Profile::Paper {
@@ -172,8 +174,8 @@ impl Run {
     }
 }
 
-/// The file in the run folder in which the runner records the duration of each step: subcommand, step, seconds. An interrupted
-/// step counts from its last start only.
+/// The file in the run folder in which the runner records the duration of each step: subcommand, step, seconds. An
+/// interrupted step counts from its last start only.
 pub const SPENT: &str = "steps.csv";
 
 impl Step {

@@ -59,11 +59,12 @@ pub struct DataSettings {
     pub crop: usize,
     /// Factor by which pictures are downsampled first.
     pub downsampling: usize,
-    /// Augment training pairs with flips, for both generator and segmenter; without flips, there are no quarter turns either. Sites
-    /// must then allow a run without symmetry in their policy.
+    /// Augment training pairs with flips, for both generator and segmenter; without flips, there are no quarter turns
+    /// either. Sites must then allow a run without symmetry in their policy.
     #[serde(default = "yes")]
     pub flips: bool,
-    /// Augment training pairs with quarter turns in addition to flips, for both generator and segmenter; otherwise flips only.
+    /// Augment training pairs with quarter turns in addition to flips, for both generator and segmenter; otherwise
+    /// flips only.
     pub quarter_turns: bool,
     /// Phantom patients or tiles per site, if there are no real data; values per site in the toy experiment.
     pub phantoms_per_site: usize,
@@ -83,17 +84,18 @@ pub struct GeneratorSettings {
     pub blocks: usize,
     /// Batch norm, as in the public code; otherwise instance norm.
     pub batch_norm: bool,
-    /// The generator upsamples by nearest-neighbour resizing and a convolution; otherwise by transposed convolutions, as in the
-    /// public code.
+    /// The generator upsamples by nearest-neighbour resizing and a convolution; otherwise by transposed convolutions,
+    /// as in the public code.
     pub resize_convolution: bool,
-    /// Length of the latent code of an image. If it is above 0, noise enters at every scale and there is no dropout; 0 uses
-    /// dropout only, as in the public code.
+    /// Length of the latent code of an image. If it is above 0, noise enters at every scale and there is no dropout; 0
+    /// uses dropout only, as in the public code.
     pub noise_code: i64,
     /// Draw the code around a centre per site, so that the generator learns each site's appearance.
     pub site_code: bool,
     /// The generator receives its condition at every upsampling step as well, not only at its first layer.
     pub guided: bool,
-    /// Decay of the exponential moving average of the generator's weights. A run saves the averaged generator; 0 turns averaging off.
+    /// Decay of the exponential moving average of the generator's weights. A run saves the averaged generator; 0 turns
+    /// averaging off.
     pub average_decay: f64,
 }
 
@@ -149,11 +151,11 @@ pub struct ProtocolSettings {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct SynthesisSettings {
-    /// Synthetic images per condition: one from the condition itself, the others from a random crop of it. If conditions have an outline,
-    /// the others have the classes of another slice inside of it.
+    /// Synthetic images per condition: one from the condition itself, the others from a random crop of it. If
+    /// conditions have an outline, the others have the classes of another slice inside of it.
     pub per_condition: usize,
-    /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored, which gives
-    /// Dice against rounds.
+    /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored,
+    /// which gives Dice against rounds.
     pub curve_points: u64,
 }
 
@@ -174,7 +176,8 @@ pub struct SegmenterSettings {
     pub learning_rate: f64,
     /// Maximum random scale and shift of each channel of the segmenter's images; the same in every arm.
     pub colour_jitter: f32,
-    /// Maximum random change of the two stains in the segmenter's images, if the task has stain normalisation; the same in every arm.
+    /// Maximum random change of the two stains in the segmenter's images, if the task has stain normalisation; the same
+    /// in every arm.
     pub stain_jitter: f32,
 }
 
@@ -185,11 +188,13 @@ pub struct SegmenterSettings {
 pub struct ComputeSettings {
     /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster if the processor or GPU supports it.
     pub bfloat16: bool,
-    /// Threads over which the server distributes the sites of a round; each thread runs its own libtorch operations. If sites
-    /// cannot be split (batch norm, a GPU), and for a segmenter trained outside an experiment: threads per libtorch operation.
+    /// Threads over which the server distributes the sites of a round; each thread runs its own libtorch operations. If
+    /// sites cannot be split (batch norm, a GPU), and for a segmenter trained outside an experiment: threads per
+    /// libtorch operation.
     pub server_threads: u32,
-    /// Threads per libtorch operation everywhere else: at a site, in a GAN on all data, in synthesis and in an experiment's
-    /// segmenters. The threads busy-wait for each other: use more than one only for wide networks on an otherwise idle machine.
+    /// Threads per libtorch operation everywhere else: at a site, in a GAN on all data, in synthesis and in an
+    /// experiment's segmenters. The threads busy-wait for each other: use more than one only for wide networks on an
+    /// otherwise idle machine.
     pub site_threads: u32,
 }
 

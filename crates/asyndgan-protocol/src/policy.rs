@@ -314,7 +314,8 @@ impl SitePolicy {
             // What is refused, the server reads: how many there are is none of its business.
             return Err(format!("patients_per_batch_min is {}, but this site has fewer patients", self.patients_per_batch_min));
         }
-        // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is counted besides.
+        // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is
+        // counted besides.
         let shown = |cases: u64| {
             let mean = run.rounds.saturating_mul(run.batch.into()).saturating_mul(cases) / u64::from(summary.cases.max(1));
             mean.saturating_add(6 * mean.isqrt())

@@ -149,10 +149,10 @@ pub struct Draw {
 }
 
 impl RunDescription {
-    /// A run of `rounds` rounds on data with one value per case. All other fields have their simplest values: seed 0, one
-    /// pair per site and round, no augmentation, weights by the number of cases, no L1 term, a checkpoint every 100 rounds,
-    /// 32-bit floats, one thread, and no networks. For images, set `channels`, `size` and `crop`. The default policy of a site
-    /// also requires a batch of at least 2 and a symmetry.
+    /// A run of `rounds` rounds on data with one value per case. All other fields have their simplest values: seed 0,
+    /// one pair per site and round, no augmentation, weights by the number of cases, no L1 term, a checkpoint every 100
+    /// rounds, 32-bit floats, one thread, and no networks. For images, set `channels`, `size` and `crop`. The default
+    /// policy of a site also requires a batch of at least 2 and a symmetry.
     ///
     /// # Example
     /// ```
@@ -199,7 +199,8 @@ impl RunDescription {
     /// Checks that this run and a site's images are compatible. Both ends check, because the other end can be wrong.
     ///
     /// # Errors
-    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooManyCases`], [`Error::ConditionsTooLarge`], or [`Error::RunLimits`].
+    /// [`Error::NoCases`], [`Error::ImageDims`], [`Error::TooManyCases`], [`Error::ConditionsTooLarge`], or
+    /// [`Error::RunLimits`].
     pub fn check(&self, site: SiteId, summary: &SiteSummary) -> Result<(), Error> {
         let SiteSummary { cases, image_dims, .. } = summary;
         if *cases == 0 {

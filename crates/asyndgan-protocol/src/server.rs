@@ -103,7 +103,8 @@ pub enum ServerAction {
         /// The checkpoint with which it continues; 0 for a fresh discriminator.
         restored: u64,
     },
-    /// Decompress a site's conditions, check them against its summary, and store them; then [`ServerEvent::ConditionsStored`].
+    /// Decompress a site's conditions, check them against its summary, and store them; then
+    /// [`ServerEvent::ConditionsStored`].
     StoreConditions {
         /// The site.
         site: SiteId,
@@ -260,7 +261,8 @@ impl Server {
     /// A fault of one site is not an error: that site is dismissed, and the others continue or wait, as configured.
     ///
     /// # Errors
-    /// An error that ends the run: the fault of a site that the server no longer waits for, or [`Error::SitesDisconnected`].
+    /// An error that ends the run: the fault of a site that the server no longer waits for, or
+    /// [`Error::SitesDisconnected`].
     pub fn handle_event(&mut self, now: Duration, event: ServerEvent) -> Result<(), Error> {
         match event {
             ServerEvent::Message { site, message } => {

@@ -1,4 +1,4 @@
-//! A site's masks leave it until they are kept, and then never again in a run, whoever is killed.
+//! A site's masks leave it until they are kept, and then never again in a run, also after kills.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;

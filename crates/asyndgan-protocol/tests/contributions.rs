@@ -1,4 +1,5 @@
-//! Every generator step takes each site at most once, in site order, with weights that sum to 1, and nothing later than allowed.
+//! Every generator step takes each site at most once, in site order, with weights that sum to 1, and nothing later than
+//! allowed.
 //!
 //! # Reference
 //! Equation 4: the weighted sum over sites.
@@ -31,7 +32,7 @@ proptest! {
             let late = match waiting { Waiting::Staleness { rounds, .. } => rounds, _ => 0 };
             prop_assert!(contributions.iter().all(|c| c.round <= *round && c.round + late >= *round), "round {round}, {waiting:?}: {:?}", contributions.iter().map(|c| c.round).collect::<Vec<_>>());
         }
-        // Whoever was dismissed was dismissed for being away or silent: nobody did anything wrong.
+        // Sites are only dismissed for being away or silent: none sent anything invalid.
         for (_, error) in &world.dismissed {
             let innocent = matches!(error, asyndgan_protocol::Error::SiteLeft { .. } | asyndgan_protocol::Error::Silent { .. });
             prop_assert!(innocent, "{error}");

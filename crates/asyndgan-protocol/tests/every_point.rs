@@ -10,7 +10,7 @@ use asyndgan_protocol::Waiting;
 use simulation::{World, run, schedule::undisturbed};
 
 #[test]
-fn whoever_is_killed_wherever_the_generator_is_the_same() {
+fn a_kill_at_any_point_leaves_the_generator_the_same() {
     let (run, cases) = (run(7, Waiting::All), [2, 1]);
     let expected = undisturbed(&run, &cases);
     let mut points = 0;

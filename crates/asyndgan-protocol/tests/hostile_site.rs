@@ -1,5 +1,5 @@
-//! Whatever one site sends, the server neither panics nor ends the run, and nothing of it reaches the generator unless it is finite
-//! feedback of the right form.
+//! Whatever one site sends, the server neither panics nor ends the run, and nothing of it reaches the generator unless
+//! it is finite feedback of the right form.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;
@@ -67,14 +67,14 @@ proptest! {
     ) {
         let waiting = if quorum { QUORUM } else { STALENESS };
         let mut world = World::new(run(4, waiting), &[2, 2]);
-        // Whoever is silent is waited for at most so long, well within the schedule.
+        // The server waits at most so long for a silent site, well within the schedule.
         world.policy.timeouts.answer = Duration::from_mins(5);
         world.start_server();
         // The first site is played by an enemy; the second must come to its end.
         world.kill_site(0);
         world.gone[0] = true;
-        for (message, work, anew) in messages {
-            if anew {
+        for (message, work, reconnects) in messages {
+            if reconnects {
                 world.tell_server(ServerEvent::SiteLost { site: SiteId(0), reason: "cut".into() });
             }
             world.tell_server(ServerEvent::Message { site: SiteId(0), message });
@@ -112,7 +112,7 @@ fn complaint(waiting: Waiting, message: Message) -> Error {
     }) || world.work_server()
     {}
     if matches!(message, Message::Join { .. }) {
-        // It comes anew.
+        // It reconnects.
         world.tell_server(ServerEvent::SiteLost { site: SiteId(0), reason: "cut".into() });
     }
     world.tell_server(ServerEvent::Message { site: SiteId(0), message });

@@ -1,4 +1,5 @@
-//! A server that was killed between its last checkpoint and its results comes to its end by itself: sites may be gone for good.
+//! A server that was killed between its last checkpoint and its results comes to its end by itself: sites may be gone
+//! for good.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;

@@ -12,7 +12,8 @@ pub struct Column {
 }
 
 impl Task {
-    /// The columns of the table, in order. The first is the one by which arms are compared: Dice, or its mean over regions.
+    /// The columns of the table, in order. The first is the one by which arms are compared: Dice, or its mean over
+    /// regions.
     pub fn columns(&self) -> Vec<Column> {
         let (regions, metrics) = (self.region_names(), self.table_metrics());
         if regions.len() == 1 {

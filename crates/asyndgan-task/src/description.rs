@@ -14,8 +14,8 @@ pub struct ImageDescription {
 }
 
 impl ImageDescription {
-    /// Why images with another description do not fit these, if they do not. Names, metrics, regions and ignore labels may
-    /// differ.
+    /// Why images with another description do not fit these, if they do not. Names, metrics, regions and ignore labels
+    /// may differ.
     pub fn mismatch(&self, other: &Self) -> Option<String> {
         let [ours, theirs] = [&self.task, &other.task];
         let differs = |what: &str, a: String, b: String| (a != b).then(|| format!("{what}: {a} and {b}"));

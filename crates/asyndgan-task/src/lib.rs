@@ -14,8 +14,8 @@ pub use task::{Channel, Class, ImageKind, LabelKind, Normalisation, Region, Slic
 
 /// Condition code of a pixel without annotation.
 ///
-/// A condition code is the value of a pixel of a condition: 0 is background, the classes follow from 1 in the order of the task, then the
-/// outline, if the task has one. [`UNMARKED`] and this one are no classes.
+/// A condition code is the value of a pixel of a condition: 0 is background, the classes follow from 1 in the order of
+/// the task, then the outline, if the task has one. [`UNMARKED`] and this one are no classes.
 pub const IGNORED: u8 = 255;
 
 /// Condition code of a pixel that is background, or belongs to a class that its site does not mark.

@@ -49,7 +49,8 @@ pub struct Absent {
     /// Names of channels that its images do not have.
     #[serde(default, rename = "without_channels", skip_serializing_if = "Vec::is_empty")]
     pub channels: Vec<String>,
-    /// Names of classes that its masks do not mark. Pixels of such a class and background pixels count as not annotated.
+    /// Names of classes that its masks do not mark. Pixels of such a class and background pixels count as not
+    /// annotated.
     #[serde(default, rename = "without_classes", skip_serializing_if = "Vec::is_empty")]
     pub classes: Vec<String>,
 }

@@ -10,8 +10,8 @@ use asyndgan_protocol::FEEDBACK_ROUNDS_KEPT;
 
 use crate::Error;
 
-/// The answers of the sites in every round, one row of 32-bit floats per round, in a file. Only the last rows are in memory, so that
-/// neither memory nor checkpoints grow with the number of rounds.
+/// The answers of the sites in every round, one row of 32-bit floats per round, in a file. Only the last rows are in
+/// memory, so that neither memory nor checkpoints grow with the number of rounds.
 #[derive(Debug)]
 pub(crate) struct Answers {
     path: PathBuf,

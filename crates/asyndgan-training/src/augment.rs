@@ -2,10 +2,11 @@ use asyndgan_protocol::Stream;
 use rand::RngExt;
 use tch::Tensor;
 
-/// Augmentation of the discriminator's input, real and synthetic alike, so that it cannot memorise the few images of a site.
+/// Augmentation of the discriminator's input, real and synthetic alike, so that it cannot memorise the few images of a
+/// site.
 ///
-/// Gradients pass through the augmentation; the generator learns to make images without it. Brightness, saturation and contrast
-/// of the image are changed, and image and condition are shifted together.
+/// Gradients pass through the augmentation; the generator learns to make images without it. Brightness, saturation and
+/// contrast of the image are changed, and image and condition are shifted together.
 ///
 /// # Reference
 /// Zhao et al., `NeurIPS` 2020 (differentiable augmentation), without its cutout.

@@ -15,8 +15,8 @@ pub(crate) struct CollapseCheck {
 impl CollapseCheck {
     /// Adds the losses of a round. Returns for how many rounds the discriminator has won, if that is too many.
     ///
-    /// The loss of a discriminator is never below zero. That of a U-Net discriminator never gets so small, because boundaries stay
-    /// uncertain; the generator's loss shows how certain it is about synthetic pixels.
+    /// The loss of a discriminator is never below zero. That of a U-Net discriminator never gets so small, because
+    /// boundaries stay uncertain; the generator's loss shows how certain it is about synthetic pixels.
     pub(crate) fn add(&mut self, losses: Losses, gan_loss: GanLoss) -> Option<u32> {
         let won = match gan_loss {
             GanLoss::Segmentation => losses.generator > -COLLAPSED_LOSS.ln(),

@@ -11,8 +11,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::Error;
 
-/// The masks of all sites. They are sent once per run, even if the server is restarted. Each site has its own file, which is
-/// memory-mapped, so that only the masks in use are read.
+/// The masks of all sites. They are sent once per run, even if the server is restarted. Each site has its own file,
+/// which is memory-mapped, so that only the masks in use are read.
 #[derive(Debug)]
 pub(crate) struct Conditions {
     folder: PathBuf,

@@ -61,9 +61,10 @@ const BLOCKS_MAX: usize = 64;
 const CODE_MAX: i64 = 1024;
 
 impl GanConfig {
-    /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy (the segmentation loss
-    /// for a U-Net discriminator), no augmentation, no average of the generator's weights, 32-bit floats. `condition_classes` does not
-    /// count the background. The default policy of a site requires a U-Net discriminator and an `augmentation` of at least 0.25.
+    /// Networks with the paper's training: Adam with a learning rate of 2e-4 and beta 0.5, binary cross-entropy (the
+    /// segmentation loss for a U-Net discriminator), no augmentation, no average of the generator's weights, 32-bit
+    /// floats. `condition_classes` does not count the background. The default policy of a site requires a U-Net
+    /// discriminator and an `augmentation` of at least 0.25.
     pub fn new(generator: GeneratorConfig, discriminator: DiscriminatorConfig, condition_classes: u8) -> Self {
         let gan_loss = match discriminator {
             DiscriminatorConfig::UNet { .. } => GanLoss::Segmentation,
@@ -102,7 +103,8 @@ impl GanConfig {
     /// Parses the configuration of a run description.
     ///
     /// # Errors
-    /// [`Error::Networks`] if it is not a configuration, or if it describes networks that are too large or inconsistent.
+    /// [`Error::Networks`] if it is not a configuration, or if it describes networks that are too large or
+    /// inconsistent.
     pub fn from_description(text: &str) -> Result<Self, Error> {
         let unreadable = |e: serde_json::Error| Error::Networks { fact: e.to_string() };
         let config: Self = serde_json::from_str(text).map_err(unreadable)?;
@@ -219,8 +221,8 @@ impl GanConfig {
     }
 }
 
-/// Memory of a discriminator's weights (32 widths squared of 16 taps each, three times over for Adam and the gradient) and of the activations
-/// of three passes of a batch at full size; no more than a rough upper bound.
+/// Memory of a discriminator's weights (32 widths squared of 16 taps each, three times over for Adam and the gradient)
+/// and of the activations of three passes of a batch at full size; no more than a rough upper bound.
 fn memory_bytes(width: u64, condition_classes: u8, run: &RunDescription) -> u64 {
     let weights = 4_u64.saturating_mul(4 * 32 * 16).saturating_mul(width.saturating_mul(width));
     let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(run.batch.into());

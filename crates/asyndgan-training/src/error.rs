@@ -65,7 +65,8 @@ pub enum Error {
         /// The round.
         round: u64,
     },
-    /// The site's discriminator separates real from synthetic images without error, for so long that the generator will not recover.
+    /// The site's discriminator separates real from synthetic images without error, for so long that the generator will
+    /// not recover.
     #[error(
         "the discriminator has separated real from synthetic images without error for {rounds} rounds up to round {round}: the generator \
          no longer learns from it; lower the learning rate of the discriminator, or increase the augmentation"

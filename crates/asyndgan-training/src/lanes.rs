@@ -7,8 +7,9 @@ use crate::Error;
 
 /// The generator's passes, distributed over threads by site.
 ///
-/// One thread per operation wastes less than several, because no thread waits for others within an operation. A site always uses
-/// the same lane, and gradients are added lane by lane, so the bits of the result depend only on the number of lanes.
+/// One thread per operation wastes less than several, because no thread waits for others within an operation. A site
+/// always uses the same lane, and gradients are added lane by lane, so the bits of the result depend only on the number
+/// of lanes.
 #[derive(Debug)]
 pub(crate) struct Lanes {
     /// `None` if a single lane does all the work, on the caller's thread.
@@ -60,7 +61,8 @@ impl Lanes {
 
     /// Synthetic images of each site, with the graph that leads back to the generator.
     ///
-    /// `joined` selects whether the sites of a lane go through in one pass; samples do not affect each other except under batch norm.
+    /// `joined` selects whether the sites of a lane go through in one pass; samples do not affect each other except
+    /// under batch norm.
     pub(crate) fn forward(&self, generator: &Generator, lanes: Vec<Vec<Part>>, joined: bool) -> Vec<Tensor> {
         let jobs: Vec<_> = lanes.into_iter().filter(|l| !l.is_empty()).map(|parts| (generator.shared(), parts)).collect();
         let one = |(generator, parts): (Generator, Vec<Part>)| -> Vec<Tensor> {

@@ -11,15 +11,18 @@ use crate::{
     tensors::{augmented, choose},
 };
 
-/// Images with their conditions. Conditions are in memory, because they are sent as a whole; images are in memory or on disk.
+/// Images with their conditions. Conditions are in memory, because they are sent as a whole; images are in memory or on
+/// disk.
 #[derive(Debug)]
 pub struct Pairs {
     images: Images,
     label_maps: Tensor,
     description: Option<ImageDescription>,
-    /// 1 for each channel that a case has, and 0 for the others, `[cases, channels, 1, 1]`; `None` if all have all channels.
+    /// 1 for each channel that a case has, and 0 for the others, `[cases, channels, 1, 1]`; `None` if all have all
+    /// channels.
     present: Option<Tensor>,
-    /// The patient of each case; all cases of unknown patients share one number, because they may be of the same patient.
+    /// The patient of each case; all cases of unknown patients share one number, because they may be of the same
+    /// patient.
     patients: Vec<u32>,
 }
 
@@ -34,8 +37,8 @@ impl Pairs {
     /// Pairs in memory.
     ///
     /// # Shapes
-    /// Images in [-1, 1] `[cases, channels, rows, columns]` with label maps (bytes) `[cases, 1, rows, columns]`, or values
-    /// `[cases, values]` with one code each `[cases, 1]`.
+    /// Images in [-1, 1] `[cases, channels, rows, columns]` with label maps (bytes) `[cases, 1, rows, columns]`, or
+    /// values `[cases, values]` with one code each `[cases, 1]`.
     ///
     /// # Panics
     /// If there are not as many label maps as images.
@@ -116,7 +119,8 @@ impl Pairs {
     /// Chosen images with their conditions, cropped and flipped as given by `augmentations`.
     ///
     /// # Shapes
-    /// Images `[batch, channels, crop, crop]` and label maps `[batch, 1, crop, crop]`, or `[batch, values]` and `[batch, 1]`.
+    /// Images `[batch, channels, crop, crop]` and label maps `[batch, 1, crop, crop]`, or `[batch, values]` and
+    /// `[batch, 1]`.
     pub(crate) fn choose(&self, cases: &[u32], augmentations: &[Augmentation], crop: u32) -> Result<(Tensor, Tensor), Error> {
         let images = match &self.images {
             Images::Memory(images) => choose(images, cases, augmentations, crop),

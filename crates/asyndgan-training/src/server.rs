@@ -40,15 +40,16 @@ pub struct ServerTrainer {
     prepared: Option<(u64, Vec<Draw>, Vec<Tensor>)>,
     /// Synthetic images of a round, with the graph that leads back to the generator.
     synthetic: BTreeMap<SiteId, (u64, Tensor)>,
-    /// The answers of the sites in every completed round, `[sites, 3]` each; NaN if a site did not contribute, or does not send losses.
+    /// The answers of the sites in every completed round, `[sites, 3]` each; NaN if a site did not contribute, or does
+    /// not send losses.
     answers: Answers,
 }
 
 impl ServerTrainer {
     /// A trainer for `sites` sites, with checkpoints in a folder. With the same run, it finds its checkpoints again.
     ///
-    /// On a CPU, the images of the sites are distributed over `threads` threads. Their number is part of a run's configuration,
-    /// because sums depend on it.
+    /// On a CPU, the images of the sites are distributed over `threads` threads. Their number is part of a run's
+    /// configuration, because sums depend on it.
     ///
     /// # Errors
     /// [`Error::Networks`] if a site would refuse the networks, [`Error::Io`], [`Error::Threads`].
@@ -99,8 +100,9 @@ impl ServerTrainer {
         self.conditions.all()
     }
 
-    /// The answers of the sites in every completed round, read from disk: for each site in order, the discriminator's loss, the
-    /// generator's loss, and the norm of the feedback as it was used; NaN if a site did not contribute or does not send losses.
+    /// The answers of the sites in every completed round, read from disk: for each site in order, the discriminator's
+    /// loss, the generator's loss, and the norm of the feedback as it was used; NaN if a site did not contribute or
+    /// does not send losses.
     ///
     /// # Errors
     /// [`Error::Io`], also for each round.
@@ -141,8 +143,8 @@ impl ServerTrainer {
         self.lanes.forward(&self.generator, self.lanes.share_out(self.sites, parts), joined(&self.config))
     }
 
-    /// The images that a contribution is about, with their graph; those of an earlier round are generated again by the current
-    /// generator.
+    /// The images that a contribution is about, with their graph; those of an earlier round are generated again by the
+    /// current generator.
     fn answered(&self, contribution: &Contribution) -> Result<Tensor, Error> {
         let Contribution { round, draw, .. } = contribution;
         match self.synthetic.get(&draw.site) {
@@ -155,7 +157,8 @@ impl ServerTrainer {
     }
 }
 
-/// Checkpoints of another run are in the folder if the run was begun by another version, or with other settings. It would begin again.
+/// Checkpoints of another run are in the folder if the run was begun by another version, or with other settings. It
+/// would begin again.
 fn check_no_other_run(folder: &Path, id: &str) -> Result<(), Error> {
     let io = |source| Error::Io { path: folder.into(), source };
     let entries = match fs::read_dir(folder) {

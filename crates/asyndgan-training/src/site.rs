@@ -18,8 +18,8 @@ use crate::{
 
 /// The work of a site: holds its own cases and its discriminator, which never leave the site.
 ///
-/// Where cases lack channels, the discriminator sees 0 in these channels of real and of synthetic images, before and after
-/// augmentation. The feedback for such a channel is exactly 0.
+/// Where cases lack channels, the discriminator sees 0 in these channels of real and of synthetic images, before and
+/// after augmentation. The feedback for such a channel is exactly 0.
 #[derive(Debug)]
 pub struct SiteTrainer {
     pairs: Pairs,
@@ -81,7 +81,8 @@ struct Prepared {
     on_real: Tensor,
     /// The condition of the synthetic images.
     condition: Tensor,
-    /// The channels of the synthetic images that the discriminator sees: those of the cases that the conditions belong to.
+    /// The channels of the synthetic images that the discriminator sees: those of the cases that the conditions belong
+    /// to.
     visible: Option<Tensor>,
     /// Augmentations of the synthetic images: before the discriminator learns from them, and before it gives feedback.
     augments: [Augment; 2],
@@ -210,7 +211,8 @@ impl SiteWork for SiteTrainer {
         let discriminator_loss = begun.config.gan_loss.discriminator(&on_real, &on_synthetic);
         let Begun { discriminator, adam, run, .. } = begun;
         let parameters = &discriminator.parameters;
-        // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its first weights.
+        // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its
+        // first weights.
         let scale = learning_rate_scale(adam.steps().min(run.rounds - 1), run.rounds);
         adam.step(parameters, &parameters.gradient(&discriminator_loss), scale);
         discriminator.update_spectral_norm();

@@ -34,8 +34,8 @@ impl<'a> SynthesisRequest<'a> {
     }
 }
 
-/// Generates one synthetic image per condition, with dropout or noise from the run's synthesis stream; `progress` receives the
-/// number of images done.
+/// Generates one synthetic image per condition, with dropout or noise from the run's synthesis stream; `progress`
+/// receives the number of images done.
 ///
 /// # Shapes
 /// Images on the CPU, `[count, channels, rows, columns]`, or `[count, values]`.

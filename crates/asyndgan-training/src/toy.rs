@@ -1,8 +1,9 @@
 //! The toy experiment of figure 5: three sites, each with one condition and its own Gaussian.
 //!
 //! # Reference
-//! Section 4.3. The available text gives `N(3, 2)` for the first site. It would then share its mean with the third site, and
-//! the figure would be pointless, so a missing minus sign is assumed. The second number is read as the standard deviation.
+//! Section 4.3. The available text gives `N(3, 2)` for the first site. It would then share its mean with the third
+//! site, and the figure would be pointless, so a missing minus sign is assumed. The second number is read as the
+//! standard deviation.
 
 use asyndgan_protocol::Stream;
 use rand::RngExt;
@@ -14,14 +15,16 @@ pub const SITES: [(f64, f64); 3] = [(-3.0, 2.0), (1.0, 1.0), (3.0, 0.5)];
 /// The grid on which the barycentre is computed: from, to, number of points.
 const GRID: (f64, f64, usize) = (-13.0, 9.0, 2_200);
 
-/// Draws `count` values from the distribution that a generator learns if all sites have the same condition and the same weight: the
-/// density q that minimises the mean Jensen-Shannon divergence to the sites' Gaussians, which is not their mixture.
+/// Draws `count` values from the distribution that a generator learns if all sites have the same condition and the same
+/// weight: the density q that minimises the mean Jensen-Shannon divergence to the sites' Gaussians, which is not their
+/// mixture.
 ///
 /// # Panics
 /// Never: the grid has points.
 ///
 /// # Reference
-/// Equation 3 at one x, with the optimal discriminators. The objective is convex in q; it is minimised by exponentiated gradients.
+/// Equation 3 at one x, with the optimal discriminators. The objective is convex in q; it is minimised by exponentiated
+/// gradients.
 pub fn barycentre_values(count: usize, rng: &mut Stream) -> Vec<f64> {
     let (from, to, points) = GRID;
     let step = (to - from) / points as f64;

@@ -59,7 +59,8 @@ fn run(config: &GanConfig) -> RunDescription {
     })
 }
 
-/// Images of so many cases, four of each patient, each with waves of its own, brighter inside its mask; with the patients.
+/// Images of so many cases, four of each patient, each with waves of its own, brighter inside its mask; with the
+/// patients.
 fn images(cases: i64) -> (Tensor, Tensor) {
     let axis = Tensor::arange(SIZE, (Kind::Float, Device::Cpu)) * (std::f64::consts::TAU / SIZE as f64);
     let wave = |k: i64, rows: i64, columns: i64| {
@@ -99,8 +100,8 @@ fn in_place(gradient: &Tensor, a: &Augmentation) -> Tensor {
     window.constant_pad_nd([left, rest - left, top, rest - top])
 }
 
-/// A server that keeps one image per mask, sends it whenever the mask is drawn, and changes it by what comes back; it begins with the masks,
-/// which it knows.
+/// A server that keeps one image per mask, sends it whenever the mask is drawn, and changes it by what comes back; it
+/// begins with the masks, which it knows.
 fn attacked(
     run: &RunDescription,
     policy: &SitePolicy,
@@ -130,7 +131,8 @@ fn attacked(
     guesses
 }
 
-/// What is left of an image once its mean, its mask and the mean of the other images are taken out of it: what a server cannot know blindly.
+/// What is left of an image once its mean, its mask and the mean of the other images are taken out of it: what a server
+/// cannot know blindly.
 fn residual(image: &Tensor, known: &[Tensor]) -> Tensor {
     let mut basis: Vec<Tensor> = Vec::new();
     let without = |x: &Tensor, basis: &[Tensor]| basis.iter().fold(x.reshape([-1]), |rest, b| &rest - b * rest.dot(b));
@@ -141,7 +143,8 @@ fn residual(image: &Tensor, known: &[Tensor]) -> Tensor {
     without(image, &basis)
 }
 
-/// The correlation of each guess with its own image, and the largest with another patient's, each of what cannot be known blindly: means.
+/// The correlation of each guess with its own image, and the largest with another patient's, each of what cannot be
+/// known blindly: means.
 fn recovered(guesses: &[Tensor]) -> (f64, f64) {
     let cases = guesses.len() as i64;
     let (images, masks) = images(cases);

@@ -85,7 +85,8 @@ struct Member {
     pi: f64,
 }
 
-/// Gradient of the weighted sum of the sites' losses in one piece, and pushed through from feedback; the discriminators stay as they are.
+/// Gradient of the weighted sum of the sites' losses in one piece, and pushed through from feedback; the discriminators
+/// stay as they are.
 fn both_gradients(config: &GanConfig, members: &[Member]) -> (Tensor, Tensor) {
     let generator = Generator::new(&config.generator, Device::Cpu, &mut stream(1, Role::GeneratorWeights, 0, 0));
     let mut joint = Tensor::zeros([], (Kind::Float, Device::Cpu));
@@ -160,8 +161,8 @@ fn one_site_is_a_regular_gan_and_splitting_it_changes_nothing() {
     assert!(far(&gradient(&[(0, 3, 1.0)]), &gradient(&[(0, 1, 1.0 / 3.0), (1, 2, 2.0 / 3.0)])) < 1e-4);
 }
 
-/// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and both ends may
-/// be stopped after some rounds.
+/// Plays rounds with real trainers; sites answer in the given order, with their real images looked at early or not, and
+/// both ends may be stopped after some rounds.
 fn play(config: &GanConfig, threads: u32, folder: &std::path::Path, [rounds, from, to]: [u64; 3], order: &[usize], early: bool) -> Tensor {
     play_run(&description(rounds, 2), config, threads, folder, [from, to], order, early).parameters.flat().copy()
 }
@@ -295,7 +296,8 @@ fn asked_in_groups(groups: &[&[u32]], answering: &[u32]) -> Tensor {
 fn sites_that_are_asked_later_in_a_round_count_as_the_others_do() {
     asyndgan_models::set_threads(1);
     let together = asked_in_groups(&[&[0, 1, 2]], &[0, 1, 2]);
-    // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits decide.
+    // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits
+    // decide.
     let differ = |other: &Tensor| (&together - other).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     for groups in [&[&[0, 1][..], &[2]][..], &[&[1], &[2], &[0]], &[&[0, 1, 2], &[1]]] {
         let later = differ(&asked_in_groups(groups, &[0, 1, 2]));
@@ -331,7 +333,8 @@ fn sharing_the_generators_passes_out_to_threads_changes_the_last_bits_only() {
     asyndgan_models::set_threads(1);
     let folder = || tempfile::tempdir().expect("a folder");
     let [one, two, three] = [1, 2, 3].map(|threads| play(&config(), threads, folder().path(), [2, 0, 1], &[0, 1, 2], false));
-    // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits decide.
+    // Adam's first step is the sign of the gradient: that of a bias before a norm is all but zero, and its last bits
+    // decide.
     let differ = |other: &Tensor| (&one - other).abs().gt(1e-6).to_kind(Kind::Float).mean(Kind::Float).double_value(&[]);
     assert!(differ(&two) < 0.03 && differ(&three) < 0.03, "{} {}", differ(&two), differ(&three));
 }

@@ -54,8 +54,8 @@ fn waves(shape: &[i64], speed: f64) -> Tensor {
     (Tensor::arange(count, (Kind::Double, Device::Cpu)) * speed).sin().to_kind(Kind::Float).view(shape)
 }
 
-/// The feedback and losses of a site whose cases have the given channels. Absent channels of the real and of the synthetic
-/// images hold `real` and `synthetic`.
+/// The feedback and losses of a site whose cases have the given channels. Absent channels of the real and of the
+/// synthetic images hold `real` and `synthetic`.
 fn step(gan_loss: GanLoss, l1_weight: f64, has: &[bool], real: f64, synthetic: f64) -> (Tensor, Losses) {
     let flags: Vec<f32> = has.iter().map(|&has| f32::from(u8::from(has))).collect();
     let present = Tensor::from_slice(&flags).view([CASES, CHANNELS, 1, 1]);

@@ -169,7 +169,8 @@ pub fn run_site<W: SiteWork>(
             match done {
                 Ok(Some(event)) => driver.handle(event),
                 Ok(None) => {}
-                // What was to follow counted on this: the machine drops it. The error may name files or patients, so it stays here.
+                // What was to follow counted on this: the machine drops it. The error may name files or patients, so it
+                // stays here.
                 Err(error) => {
                     driver.refusal.get_or_insert(Error::Work(Box::new(error)));
                     driver.handle(SiteEvent::Failed { reason: "the computation at this site failed; see the site's log".into() });

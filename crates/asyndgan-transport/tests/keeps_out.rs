@@ -70,7 +70,7 @@ fn an_expired_certificate_and_one_that_was_revoked() {
     let expired = Identity::read(&expired).expect("a bundle");
     let revoked = keys.identity("south");
     keys.authority.revoke("south").expect("revoked");
-    keys.authority.issue("north", 30).expect("issued anew");
+    keys.authority.issue("north", 30).expect("issued again");
     let (link, address, _notices) = listening(&keys);
     thread::sleep(Duration::from_secs(1));
     for (identity, word) in [(expired, "expired"), (revoked, "revoked")] {

@@ -1,5 +1,5 @@
-//! A third carrier, of requests and responses alone, as the relay of a federated platform has them: each request brings a site's frames
-//! and takes the server's back; any of them may be made twice.
+//! A third carrier, of requests and responses alone, as the relay of a federated platform has them: each request brings
+//! a site's frames and takes the server's back; any of them may be made twice.
 #![allow(missing_docs, reason = "tests")]
 
 mod support;

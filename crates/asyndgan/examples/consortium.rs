@@ -1,4 +1,5 @@
-//! A server and two sites over loopback, with certificates, approval and records: `cargo run -p asyndgan --example consortium`.
+//! A server and two sites over loopback, with certificates, approval and records: `cargo run -p asyndgan --example
+//! consortium`.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 mod support;

@@ -1,4 +1,5 @@
-//! Trains a segmenter on prepared images, saves it, and segments a held-out image: `cargo run -p asyndgan --example segmenter`.
+//! Trains a segmenter on prepared images, saves it, and segments a held-out image: `cargo run -p asyndgan --example
+//! segmenter`.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 mod support;

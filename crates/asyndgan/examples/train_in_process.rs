@@ -1,4 +1,5 @@
-//! Trains a generator with two sites in one process, and makes images with it: `cargo run -p asyndgan --example train_in_process`.
+//! Trains a generator with two sites in one process, and makes images with it: `cargo run -p asyndgan --example
+//! train_in_process`.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 mod support;

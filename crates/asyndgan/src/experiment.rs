@@ -1,4 +1,5 @@
-//! Runs all steps of an experiment of the paper, or of a table for a task of one's own, and resumes what was interrupted.
+//! Runs all steps of an experiment of the paper, or of a table for a task of one's own, and resumes what was
+//! interrupted.
 
 mod ablate;
 mod claim;

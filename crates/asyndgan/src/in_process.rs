@@ -1,5 +1,5 @@
-//! A whole run in one process: the server and the sites are the protocol's state machines, connected in memory. Each site runs on
-//! its own thread.
+//! A whole run in one process: the server and the sites are the protocol's state machines, connected in memory. Each
+//! site runs on its own thread.
 
 use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 
@@ -58,8 +58,8 @@ impl InProcess {
         Self { server_threads, ..Self::new(networks, description, checkpoints) }
     }
 
-    /// Trains to the end of the run with the images and masks of every site. `observe` is called when the run begins or resumes, and
-    /// after every round, with the number of rounds done.
+    /// Trains to the end of the run with the images and masks of every site. `observe` is called when the run begins or
+    /// resumes, and after every round, with the number of rounds done.
     ///
     /// # Errors
     /// If there is no site, the run describes other networks, or the server or a site fails.

@@ -152,7 +152,8 @@ impl GeneratorFile {
         self.card.sites
     }
 
-    /// Makes `count` images of a condition, with the appearance of one of `sites` (from 0) each, in turn; without sites, of all sites.
+    /// Makes `count` images of a condition, with the appearance of one of `sites` (from 0) each, in turn; without
+    /// sites, of all sites.
     ///
     /// # Shapes
     /// Codes of the task `[rows, columns]` to images `[channels, rows, columns]` from -1 to 1.

@@ -25,8 +25,8 @@ pub struct Plan {
     pub incomplete: usize,
 }
 
-/// Proposes a task for the data set in `dir`, and writes it to `out` with the reason for every line. The name of the task is that of
-/// the folder unless another is given.
+/// Proposes a task for the data set in `dir`, and writes it to `out` with the reason for every line. The name of the
+/// task is that of the folder unless another is given.
 ///
 /// # Errors
 /// If `out` exists, or the folder is not a data set with labels.

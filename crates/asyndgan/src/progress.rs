@@ -18,8 +18,8 @@ static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 /// All bars of this process.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Shows progress from now on: bars on standard error if it is a terminal, or lines on standard output if the environment variable
-/// `ASYNDGAN_PROGRESS` is `lines`.
+/// Shows progress from now on: bars on standard error if it is a terminal, or lines on standard output if the
+/// environment variable `ASYNDGAN_PROGRESS` is `lines`.
 pub fn show() {
     IS_SHOWN.store(true, Ordering::Relaxed);
 }

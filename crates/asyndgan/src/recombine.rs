@@ -10,9 +10,10 @@ use tch::Tensor;
 
 use crate::tensors::planes;
 
-/// Returns as many conditions as given, none of which belongs to a single patient. Conditions with an outline keep
-/// it and get the classes of another patient. Others are assembled from quarters of different patients, and one quarter of
-/// every condition is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld quarter.
+/// Returns as many conditions as given, none of which belongs to a single patient. Conditions with an outline keep it
+/// and get the classes of another patient. Others are assembled from quarters of different patients, and one quarter of
+/// every condition is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld
+/// quarter.
 ///
 /// The stream must be secret: anyone who can reproduce it knows which part came from which patient.
 ///

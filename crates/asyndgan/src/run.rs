@@ -1,7 +1,8 @@
 //! The steps of a run, each in the folder of the run. [`experiment`](crate::experiment) does all of them in order.
 //!
-//! A folder has `run.json`, which is everything that determines the result ([`Run`](asyndgan_paper::Run)). Every step writes a
-//! file that marks it as done ([`Step::proof`](asyndgan_paper::Step::proof)); a step that was interrupted resumes.
+//! A folder has `run.json`, which is everything that determines the result ([`Run`](asyndgan_paper::Run)). Every step
+//! writes a file that marks it as done ([`Step::proof`](asyndgan_paper::Step::proof)); a step that was interrupted
+//! resumes.
 
 pub(crate) mod evaluate;
 mod export;

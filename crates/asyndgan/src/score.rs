@@ -54,8 +54,8 @@ impl Default for ScoreOptions {
     }
 }
 
-/// Scores masks in a folder, or one file, against ground truth. Files are matched by name without extension; masks may be NIfTI, NRRD,
-/// MetaImage, PNG or TIFF.
+/// Scores masks in a folder, or one file, against ground truth. Files are matched by name without extension; masks may
+/// be NIfTI, NRRD, MetaImage, PNG or TIFF.
 ///
 /// # Errors
 /// If a mask has no counterpart, cannot be read, or lies on another grid.

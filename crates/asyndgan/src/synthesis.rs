@@ -59,11 +59,12 @@ pub struct Synthesized {
 pub enum Vary {
     /// The masks are used unchanged: each image shows the anatomy of a patient.
     Given,
-    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar to the
-    /// patient's mask, and anyone who has that mask can recognise it.
+    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar
+    /// to the patient's mask, and anyone who has that mask can recognise it.
     Deformed,
-    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or quarters of
-    /// several masks if the task has no outline. It contains parts of patients' masks, but no complete mask.
+    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or
+    /// quarters of several masks if the task has no outline. It contains parts of patients' masks, but no complete
+    /// mask.
     Recombined,
 }
 
@@ -100,7 +101,8 @@ fn read_all(card: &GeneratorCard, folder: &Path) -> Result<Vec<Condition>> {
     let mut conditions = Vec::new();
     let prepared = CaseSet::open(&[folder.to_path_buf()])?;
     if prepared.is_empty() {
-        // In masks that this program wrote for other programs, pixels without annotation have the number of the outline.
+        // In masks that this program wrote for other programs, pixels without annotation have the number of the
+        // outline.
         if let Some(ignore) = folder.parent().and_then(|set| DataSet::find(set).ok()).and_then(|set| set.ignore)
             && card.task.ignore != Some(ignore)
         {
@@ -139,7 +141,8 @@ impl Synthesis {
     /// Makes the images: a data set for other programs in `out`, and `out/cases` as input for a segmenter.
     ///
     /// # Errors
-    /// If the generator or a mask cannot be read, a mask does not fit the task of the generator, or `out` exists or cannot be written.
+    /// If the generator or a mask cannot be read, a mask does not fit the task of the generator, or `out` exists or
+    /// cannot be written.
     pub fn run(&self) -> Result<Synthesized> {
         from_masks(self)
     }

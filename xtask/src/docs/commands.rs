@@ -1,8 +1,10 @@
 //! Commands that a Markdown page shows.
 
-/// The commands of a page's code blocks that start with a program, each split into words; without comments, placeholders kept.
+/// The commands of a page's code blocks that start with a program, each split into words; without comments,
+/// placeholders kept.
 ///
-/// A line may hold several commands, joined by `&&` or with `&` at its end. What is in brackets is a synopsis, and left out.
+/// A line may hold several commands, joined by `&&` or with `&` at its end. What is in brackets is a synopsis, and left
+/// out.
 pub(crate) fn commands(text: &str, program: &str) -> Vec<Vec<String>> {
     let blocks = text.split("```").skip(1).step_by(2);
     let mut found = Vec::new();

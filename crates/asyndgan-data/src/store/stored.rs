@@ -16,7 +16,8 @@ use crate::{Error, Placement};
 /// Headers beyond this are refused.
 const HEADER_BYTES_MAX: u64 = 64 << 20;
 
-/// A file and where its tensors lie; it is open only while something is read, for there may be more files than a process may open.
+/// A file and where its tensors lie; it is open only while something is read, for there may be more files than a
+/// process may open.
 #[derive(Debug)]
 pub(super) struct Stored {
     pub(super) path: PathBuf,

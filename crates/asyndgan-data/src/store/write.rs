@@ -57,8 +57,8 @@ pub fn write_cases(path: &Path, origin: CaseOrigin, cases: &[Case]) -> Result<()
     write(path, &tensors, [("ids", Some(ids)), ("images", images), (ABSENT_CHANNELS, channels), (ABSENT_CLASSES, classes)])
 }
 
-/// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, and `content` if the images
-/// are padded, each with a leading axis of 1).
+/// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, and `content` if the
+/// images are padded, each with a leading axis of 1).
 ///
 /// # Errors
 /// [`Error::Io`].

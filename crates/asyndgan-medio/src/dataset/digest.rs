@@ -6,8 +6,8 @@ use super::CaseFiles;
 use crate::{Error, files, format::companions};
 
 impl CaseFiles {
-    /// The first half of a SHA-256 over `about` (the preparation settings), the files of some channels and of the case's labels:
-    /// 32 hexadecimal digits that change if any input of the prepared case changes.
+    /// The first half of a SHA-256 over `about` (the preparation settings), the files of some channels and of the
+    /// case's labels: 32 hexadecimal digits that change if any input of the prepared case changes.
     ///
     /// # Errors
     /// [`Error::Io`].

@@ -1,5 +1,5 @@
-//! `Tissue Images/NAME.tif` with `Instance Labels/NAME.png` or `Annotations/NAME.xml`, or, as the test set comes, `NAME.tif` and `NAME.xml`
-//! in one folder.
+//! `Tissue Images/NAME.tif` with `Instance Labels/NAME.png` or `Annotations/NAME.xml`, or, as the test set comes,
+//! `NAME.tif` and `NAME.xml` in one folder.
 
 use std::path::{Path, PathBuf};
 

@@ -22,8 +22,8 @@ pub enum Subject {
     },
     /// A picture.
     Picture {
-        /// Values in 0..=255, `[channels, rows, columns]`: red, green, blue of a picture in one file; one channel per file of
-        /// a case with several.
+        /// Values in 0..=255, `[channels, rows, columns]`: red, green, blue of a picture in one file; one channel per
+        /// file of a case with several.
         planes: Array3<f32>,
         /// Labels, `[rows, columns]`, if the data set has any.
         labels: Option<Array2<u32>>,
@@ -31,15 +31,15 @@ pub enum Subject {
 }
 
 impl DataSet {
-    /// Reads one case, with the channels of these indices. Labels with a different axis order are reordered to match the
-    /// image. A picture in a single file has all its colours, whichever channels are asked for.
+    /// Reads one case, with the channels of these indices. Labels with a different axis order are reordered to match
+    /// the image. A picture in a single file has all its colours, whichever channels are asked for.
     ///
     /// # Panics
     /// If `channels` is empty.
     ///
     /// # Errors
-    /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Unsupported`], [`Error::Shape`] and [`Error::Geometry`] for labels or channels
-    /// on another grid, and [`Error::Label`] for a label that the data set does not describe.
+    /// [`Error::Incomplete`], [`Error::Unreadable`], [`Error::Unsupported`], [`Error::Shape`] and [`Error::Geometry`]
+    /// for labels or channels on another grid, and [`Error::Label`] for a label that the data set does not describe.
     pub fn read(&self, case: &CaseFiles, channels: &[usize]) -> Result<Subject, Error> {
         assert!(!channels.is_empty(), "no channel is asked for");
         if let Some(missing) = case.missing.first() {
@@ -118,7 +118,8 @@ impl DataSet {
     }
 }
 
-/// Refuses channels that do not lie on one grid, and names the one that is off: with the labels' word, if they agree with one.
+/// Refuses channels that do not lie on one grid, and names the one that is off: with the labels' word, if they agree
+/// with one.
 fn one_grid(case: &CaseFiles) -> Result<(), Error> {
     let channels: Vec<&PathBuf> = case.images.iter().filter(|p| p.is_file()).collect();
     if channels.len() < 2 {

@@ -125,7 +125,8 @@ impl Pixels {
                     let count = 1_i32 << precision;
                     if is_signed { -count / 2..=count / 2 - 1 } else { 0..=count - 1 }
                 });
-                // The decoder shifts signed samples as it must unsigned ones, and leaves what lossy compression overshoots.
+                // The decoder shifts signed samples as it must unsigned ones, and leaves what lossy compression
+                // overshoots.
                 let value = |v: i32| (v + (*range.start()).min(0)).clamp(*range.start(), *range.end());
                 self.complete(object, values.into_iter().map(|v| self.value(value(v) as u32)).collect())
             }
@@ -195,7 +196,8 @@ fn guarded<T>(decode: impl FnOnce() -> Result<T, String> + std::panic::UnwindSaf
     catch_unwind(decode).unwrap_or_else(|_| Err("its decoder stopped".into()))
 }
 
-/// Rows, columns, bits and components of a JPEG or JPEG-LS picture, where its segments follow each other as they should.
+/// Rows, columns, bits and components of a JPEG or JPEG-LS picture, where its segments follow each other as they
+/// should.
 fn frame_header(bytes: &[u8]) -> Option<(usize, usize, u8, u16)> {
     let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
     loop {
@@ -213,7 +215,8 @@ fn frame_header(bytes: &[u8]) -> Option<(usize, usize, u8, u16)> {
     }
 }
 
-/// Rows, columns, bits and components of a JPEG 2000 codestream of samples that its decoder keeps exactly, and whether they are signed.
+/// Rows, columns, bits and components of a JPEG 2000 codestream of samples that its decoder keeps exactly, and whether
+/// they are signed.
 fn codestream_header(bytes: &[u8]) -> Option<((usize, usize, u8, u16), bool)> {
     const START: &[u8] = &[0xff, 0x4f, 0xff, 0x51];
     // The codestream may lie in a JP2 file.

@@ -17,8 +17,8 @@ use crate::{Affine, Error, Grid, Volume, files};
 
 /// Frames beyond this are refused.
 const FRAMES_MAX: usize = 1 << 16;
-/// A frame lies on a slice if no corner is further from the slice's, in voxels: within the plane, and between slices, whose positions are
-/// rounded.
+/// A frame lies on a slice if no corner is further from the slice's, in voxels: within the plane, and between slices,
+/// whose positions are rounded.
 const OFF_GRID_MAX: f64 = 0.05;
 const OFF_SLICE_MAX: f64 = 0.1;
 

@@ -17,7 +17,8 @@ use crate::{Affine, Error, SkippedFile, Volume, files, voxels::VOXELS_MAX};
 
 /// Slices closer than this lie at the same place.
 const SAME_PLACE_MM: f64 = 1e-3;
-/// Slices may lie this part of their distance from where equal distances put them, or this far: positions are rounded to 0.1 mm.
+/// Slices may lie this part of their distance from where equal distances put them, or this far: positions are rounded
+/// to 0.1 mm.
 const UNEVEN_MAX: f64 = 0.01;
 const UNEVEN_MM_MAX: f64 = 0.101;
 /// How far direction cosines may be from orthogonal unit vectors.

@@ -223,8 +223,8 @@ impl Fields {
         Ok(Header { shape, affine, storage, offset: offset as usize, is_pair: self.is_pair })
     }
 
-    /// The sform's if there is one, else the qform's, else the spacing about the centre. Spacings count by their size, and 0 as 1, as nibabel
-    /// corrects them.
+    /// The sform's if there is one, else the qform's, else the spacing about the centre. Spacings count by their size,
+    /// and 0 as 1, as nibabel corrects them.
     fn affine(&self, shape: [usize; 3], axes: usize) -> Result<Affine, String> {
         let positive = |v: f64| if v == 0.0 { 1.0 } else { v.abs() };
         let spacing = [1, 2, 3].map(|axis| positive(self.pixdim[axis]));

@@ -1,4 +1,5 @@
-//! Label images in PNG, with the values that are stored: the `image` crate spreads those of fewer than 8 bits over 0 to 255.
+//! Label images in PNG, with the values that are stored: the `image` crate spreads those of fewer than 8 bits over 0 to
+//! 255.
 
 use std::{io::Cursor, path::Path};
 

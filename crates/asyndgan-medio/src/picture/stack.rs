@@ -1,4 +1,5 @@
-//! What tells that the pages of a TIFF are slices: nnU-Net's file beside it, and descriptions by ImageJ, OME and tifffile.
+//! What tells that the pages of a TIFF are slices: nnU-Net's file beside it, and descriptions by ImageJ, OME and
+//! tifffile.
 
 use std::path::{Path, PathBuf};
 

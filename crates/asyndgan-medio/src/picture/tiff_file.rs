@@ -257,7 +257,8 @@ impl<'a> Tiff<'a> {
         Ok((rows, columns, values))
     }
 
-    /// A volume of slices. Its axes are taken to run to the left, to the back and up, so that it is shown as it is stored.
+    /// A volume of slices. Its axes are taken to run to the left, to the back and up, so that it is shown as it is
+    /// stored.
     pub(super) fn stack<T>(&mut self, value: impl Fn(f64) -> T) -> Result<Volume<T>, Error> {
         let spacing = match spacing_file(self.path) {
             Some(path) => read_spacing(&path)?,

@@ -121,7 +121,8 @@ fn series_say_what_is_wrong_with_them() {
     assert!(complaint(read_series(&place)).contains("contains no case"));
 }
 
-/// Found by fuzzing: elements within a sequence and within the first group that declare gigabytes, and pixels that end early.
+/// Found by fuzzing: elements within a sequence and within the first group that declare gigabytes, and pixels that end
+/// early.
 #[test]
 fn what_fuzzing_found_is_refused() {
     for (name, fact) in [

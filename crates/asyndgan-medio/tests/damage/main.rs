@@ -1,4 +1,5 @@
-//! Broken and hostile files are errors that name the file and the fact: never a panic, never an allocation that the file does not warrant.
+//! Broken and hostile files are errors that name the file and the fact: never a panic, never an allocation that the
+//! file does not warrant.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{

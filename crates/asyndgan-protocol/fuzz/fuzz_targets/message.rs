@@ -1,5 +1,6 @@
 #![no_main]
-//! Whatever arrives: it is refused, or it is a message that comes through again; and what it carries stays within its dimensions.
+//! Whatever arrives: it is refused, or it is a message that comes through again; and what it carries stays within its
+//! dimensions.
 
 use asyndgan_protocol::Message;
 use libfuzzer_sys::fuzz_target;

@@ -22,7 +22,7 @@ impl Server {
             return Err(out_of_turn);
         }
         match message {
-            // Whoever comes after the end, or was about to take part.
+            // A site that joins after the end, or was about to take part.
             Message::Join { .. } | Message::Accept { .. } if self.state == State::Finished && !self.peer(site).has_joined() => {
                 self.peer_mut(site).presence = Presence::Joined;
                 self.finish(site);

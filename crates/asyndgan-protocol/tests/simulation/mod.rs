@@ -1,7 +1,8 @@
-//! A server and sites in virtual time, with a network that cuts connections and machines that are killed: one seed, one schedule.
+//! A server and sites in virtual time, with a network that cuts connections and machines that are killed: one seed, one
+//! schedule.
 //!
-//! Networks are stood in for by hash chains: a generator is a hash of all that it learnt from, in order, so that two generators are
-//! equal only if they saw the same.
+//! Networks are stood in for by hash chains: a generator is a hash of all that it learnt from, in order, so that two
+//! generators are equal only if they saw the same.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
 use std::{
@@ -58,7 +59,8 @@ pub struct SimServer {
     pub finished: bool,
 }
 
-/// A connection as a carrier makes it: what comes next, in order, at either end. An end sends to the connection that it knows of.
+/// A connection as a carrier makes it: what comes next, in order, at either end. An end sends to the connection that it
+/// knows of.
 #[derive(Default)]
 struct Line {
     up: bool,
@@ -79,7 +81,8 @@ enum Arrival {
 pub struct World {
     pub run: RunDescription,
     pub policy: ServerPolicy,
-    /// Sites refuse to answer anything new about a round that they answered before: a server that goes back honestly does not ask for it.
+    /// Sites refuse to answer anything new about a round that they answered before: a server that goes back honestly
+    /// does not ask for it.
     pub strict: bool,
     pub sites: Vec<Option<SimSite>>,
     cases: Vec<u32>,

@@ -18,7 +18,7 @@ impl World {
         };
     }
 
-    /// Brings back what is down, but for sites that are gone for good; an operator starts a site that ended early anew.
+    /// Brings back what is down, but for sites that are gone for good; an operator restarts a site that ended early.
     fn mend(&mut self, i: usize) {
         if self.server.is_none() {
             self.start_server();

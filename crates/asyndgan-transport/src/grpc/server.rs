@@ -52,9 +52,11 @@ pub struct GrpcServer {
     pub run: RunDescription,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
-    /// The tokio runtime on which the server runs, with I/O and time enabled. By default it starts its own, with two threads.
+    /// The tokio runtime on which the server runs, with I/O and time enabled. By default it starts its own, with two
+    /// threads.
     ///
-    /// [`ServerLink::receive`] blocks its thread: call it, or [`crate::run_server`], with `spawn_blocking` or on a thread of its own.
+    /// [`ServerLink::receive`] blocks its thread: call it, or [`crate::run_server`], with `spawn_blocking` or on a
+    /// thread of its own.
     pub runtime: Option<Handle>,
 }
 
@@ -128,8 +130,8 @@ enum ArrivalKind {
 }
 
 impl GrpcServer {
-    /// A server with keep-alive pings every 30 s. `sites` are the names of the sites in their certificates, in the order of the run;
-    /// `revoked` is the authority's list of revoked certificates.
+    /// A server with keep-alive pings every 30 s. `sites` are the names of the sites in their certificates, in the
+    /// order of the run; `revoked` is the authority's list of revoked certificates.
     pub fn new(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, sites: Vec<String>, run: RunDescription) -> Self {
         let keep_alive = Duration::from_secs(30);
         Self { listen, identity, revoked: revoked.into(), sites, run, keep_alive, runtime: None }

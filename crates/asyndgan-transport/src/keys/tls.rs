@@ -48,8 +48,8 @@ impl Tls {
         &self.revoked
     }
 
-    /// Takes the list of revoked certificates as it was read now. If it cannot be read, the previous list stays in force,
-    /// and no site may join until it can be read again.
+    /// Takes the list of revoked certificates as it was read now. If it cannot be read, the previous list stays in
+    /// force, and no site may join until it can be read again.
     ///
     /// # Errors
     /// The reason why it cannot be read, if it is another one than the last time.

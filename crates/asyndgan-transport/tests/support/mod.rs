@@ -1,4 +1,5 @@
-//! Stub workers whose generators are hashes of all that they learnt, keys in a temporary folder, and runs over loopback.
+//! Stub workers whose generators are hashes of all that they learnt, keys in a temporary folder, and runs over
+//! loopback.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
 use std::{
@@ -55,7 +56,7 @@ fn tensor(dims: &[u32], mut seed: u64) -> Payload {
     Payload::new(dims.into(), Dtype::F32, values.flat_map(f32::to_le_bytes).collect::<Vec<_>>())
 }
 
-/// Disks that outlive whoever uses them.
+/// Disks that outlive the processes that use them.
 pub type Disk = Arc<Mutex<BTreeMap<u64, u64>>>;
 
 #[derive(Default)]
@@ -260,7 +261,7 @@ pub enum Weather {
     SwallowsAfter(usize),
 }
 
-/// A relay on a port of its own; the receiver of `weather` is asked anew for every connection.
+/// A relay on a port of its own; the receiver of `weather` is asked for every connection.
 pub fn relay(to: SocketAddr, weather: impl Fn(usize) -> Weather + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");

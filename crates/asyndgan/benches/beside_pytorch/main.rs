@@ -161,8 +161,9 @@ fn between(ends: &[Instant]) -> Vec<f64> {
 const FIRST: usize = 3;
 
 impl Round {
-    /// Arithmetic of the convolutions, in 1e9 operations: forwards and backwards through the generator; through the discriminator with
-    /// real and synthetic images, and once more for the feedback, which needs no gradient of weights.
+    /// Arithmetic of the convolutions, in 1e9 operations: forwards and backwards through the generator; through the
+    /// discriminator with real and synthetic images, and once more for the feedback, which needs no gradient of
+    /// weights.
     fn gflop(&self) -> f64 {
         let conv = |kernel: i64, from: i64, to: i64, side: i64| (2 * kernel * kernel * from * to * side * side) as f64;
         let (s, w) = (self.size, self.width);

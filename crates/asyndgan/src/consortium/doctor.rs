@@ -40,8 +40,8 @@ impl Checks<'_> {
     }
 }
 
-/// Checks a site before a run: data, certificate, clock, connection to the server, disk, libtorch, policy, traffic and duration.
-/// `print` gets a line for every check when it is done.
+/// Checks a site before a run: data, certificate, clock, connection to the server, disk, libtorch, policy, traffic and
+/// duration. `print` gets a line for every check when it is done.
 ///
 /// # Errors
 /// If the configuration is not valid, or a check failed.

@@ -101,8 +101,8 @@ losses = "none"                 # or { mean = { rounds = 100 } }: clipped and ro
 feedback_norm_max = 1.0         # gradients of one image with a larger norm are scaled down to it; inf disables the limit
 "#;
 
-/// A commented `run.toml` for the operator of a server. The task is brain, tissue, or a task file, whose profile applies unless another
-/// one is given.
+/// A commented `run.toml` for the operator of a server. The task is brain, tissue, or a task file, whose profile
+/// applies unless another one is given.
 pub fn server_template(profile: Option<Profile>, task: &str) -> String {
     let text = with_values(SERVER, &[("task", task)]);
     match profile {

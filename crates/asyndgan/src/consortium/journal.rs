@@ -23,8 +23,8 @@ pub fn show_journal(file: &Path, last: usize) -> Result<String> {
     Ok(text)
 }
 
-/// Checks the hash chain of a journal and the server's receipts: `receipts`, or the file next to the journal. With the site's bundle,
-/// the certificates of the receipts must be issued by its authority.
+/// Checks the hash chain of a journal and the server's receipts: `receipts`, or the file next to the journal. With the
+/// site's bundle, the certificates of the receipts must be issued by its authority.
 ///
 /// # Errors
 /// If the chain is broken, or a receipt is invalid; the error names the entry that was changed or is missing.

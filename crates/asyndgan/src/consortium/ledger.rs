@@ -9,7 +9,8 @@ use asyndgan_transport::{Ledger, Traffic};
 use super::server::alternatives;
 use crate::figures::bars;
 
-/// Describes the traffic of a run, and the traffic that other methods would have caused; draws it to `plot`, a PNG or SVG file.
+/// Describes the traffic of a run, and the traffic that other methods would have caused; draws it to `plot`, a PNG or
+/// SVG file.
 ///
 /// # Errors
 /// If the folder has no ledger, or a file cannot be read or written.

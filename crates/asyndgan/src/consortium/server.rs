@@ -131,8 +131,8 @@ pub fn server(config: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Writes the description of the run, or checks that the folder belongs to the same one: checkpoints of another description would be
-/// passed over, and the run would begin again.
+/// Writes the description of the run, or checks that the folder belongs to the same one: checkpoints of another
+/// description would be passed over, and the run would begin again.
 fn claim_description(path: &Path, description: &RunDescription) -> Result<()> {
     if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
         return write_json(path, description);

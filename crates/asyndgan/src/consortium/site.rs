@@ -81,7 +81,8 @@ pub fn site(config: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The site's data and networks, with the masks that its policy allows it to share. The secret and the checkpoints are in `folder`.
+/// The site's data and networks, with the masks that its policy allows it to share. The secret and the checkpoints are
+/// in `folder`.
 pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer> {
     let device = device(&config.device)?;
     set_threads(1);

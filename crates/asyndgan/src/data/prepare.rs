@@ -1,5 +1,5 @@
-//! Converts volumes and pictures into the shapes that the networks expect, one at a time, and writes each to its own file
-//! in the folder of its site.
+//! Converts volumes and pictures into the shapes that the networks expect, one at a time, and writes each to its own
+//! file in the folder of its site.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -68,7 +68,8 @@ pub struct PrepareOptions {
     pub partition: Partition,
     /// Maximum number of sites.
     pub sites: usize,
-    /// Cases that are held out under every partition but [`Partition::Lists`], besides those that the folder itself holds out.
+    /// Cases that are held out under every partition but [`Partition::Lists`], besides those that the folder itself
+    /// holds out.
     pub held_out: Vec<String>,
     /// The layer to read, for annotations with several.
     pub layer: Option<String>,
@@ -102,8 +103,8 @@ impl PrepareOptions {
     }
 }
 
-/// Prepares a folder in the layout of BraTS, MoNuSeg, nnU-Net or with a `pairs.toml`: writes `out/site-N`, `out/test` and
-/// `out/prepared.json`. Up-to-date files are kept, and outdated prepared files removed.
+/// Prepares a folder in the layout of BraTS, MoNuSeg, nnU-Net or with a `pairs.toml`: writes `out/site-N`, `out/test`
+/// and `out/prepared.json`. Up-to-date files are kept, and outdated prepared files removed.
 ///
 /// # Errors
 /// If a case or file cannot be used, a list does not fit the folder, or a file cannot be written.
@@ -147,8 +148,8 @@ pub(crate) fn own_lists(lists: SiteLists, data: &RealData, sites: usize) -> Resu
     Ok(lists)
 }
 
-/// Reads a folder of real images, and prepares each case at once: a case that the folder or the lists hold out as a held-out
-/// case, every other one for training.
+/// Reads a folder of real images, and prepares each case at once: a case that the folder or the lists hold out as a
+/// held-out case, every other one for training.
 pub(crate) fn read(place: &Path, folder: &Path, selection: Selection, preparation: Preparation) -> Result<(RealData, PreparedFolder)> {
     let prepared = PreparedFolder::new(place);
     let data = RealData::open(folder, selection, preparation, |data, case, stem, study| {
@@ -189,9 +190,9 @@ impl<'a> CaseTraining<'a> {
     }
 }
 
-/// Splits the cases that were read among the sites: writes `site-N` and `test`, one file per case. Existing files for the
-/// same content and recipe are kept. With `validate`, one patient of every site with at least two patients is held out
-/// instead of the usual held-out cases.
+/// Splits the cases that were read among the sites: writes `site-N` and `test`, one file per case. Existing files for
+/// the same content and recipe are kept. With `validate`, one patient of every site with at least two patients is held
+/// out instead of the usual held-out cases.
 pub(crate) fn real(
     mut prepared: PreparedFolder,
     data: &RealData,
@@ -357,7 +358,8 @@ mod tests {
     fn held_out_cases_are_held_out_under_every_partition() {
         let names = ["a", "b", "c", "d", "e", "f"];
         let listed = SiteLists::parse("north = [\"a\", \"b\"]\nsouth = [\"c\", \"d\"]\ntest = [\"e\"]").expect("lists");
-        // Every fifth patient by size, from the third on, is held out if no list names one; larger letters have smaller objects.
+        // Every fifth patient by size, from the third on, is held out if no list names one; larger letters have smaller
+        // objects.
         let partitions = [
             (Partition::Size, vec![], "d", 20),
             (Partition::Size, vec!["b".to_owned()], "b", 20),

@@ -68,7 +68,8 @@ impl PreparedFolder {
         Ok(())
     }
 
-    /// Adds the cases of one volume or tile to the current site, unless they exist there; they are those that were staged, if any.
+    /// Adds the cases of one volume or tile to the current site, unless they exist there; they are those that were
+    /// staged, if any.
     pub(crate) fn put_cases(&mut self, stem: &str, origin: CaseOrigin, make: impl FnOnce() -> Result<Vec<Case>>) -> Result<()> {
         let path = file(&site_folder(&self.place, self.sites.len() + 1), stem)?;
         if path.exists() || self.move_staged(Role::Training, stem, &path)? || put(&path, origin, make()?)? {
@@ -88,7 +89,8 @@ impl PreparedFolder {
         Ok(())
     }
 
-    /// Adds a held-out case, unless it exists; it is the one that was staged, if any. Returns whether it has anything to score.
+    /// Adds a held-out case, unless it exists; it is the one that was staged, if any. Returns whether it has anything
+    /// to score.
     pub(crate) fn put_test_case(&mut self, stem: &str, make: impl FnOnce() -> Result<TestCase>) -> Result<bool> {
         let path = file(&test_folder(&self.place), stem)?;
         let exists = path.exists() || self.move_staged(Role::HeldOut, stem, &path)? || put_test(&path, &make()?)?;

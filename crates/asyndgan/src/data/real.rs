@@ -253,7 +253,8 @@ const PREPARATION: u32 = 5;
 /// Changes whenever phantoms change.
 const PHANTOMS: u32 = 3;
 
-/// The channels of a task in a data set: those of the same names, or the only one; `None` for those that the data do not have.
+/// The channels of a task in a data set: those of the same names, or the only one; `None` for those that the data do
+/// not have.
 fn channels_of(set: &DataSet, cases: &[CaseFiles], task: &Task, absent: &Absent) -> Result<Vec<Option<usize>>> {
     let single_pictures = task.images == ImageKind::Pictures && cases.iter().all(|case| case.images.len() == 1);
     if single_pictures || set.channels.len() <= 1 && task.channels.len() == 1 {

@@ -27,8 +27,8 @@ const CHOICES: [(&str, &str); 11] = [
 const METRICS: usize = 2;
 
 impl ExperimentJob {
-    /// Removes each choice of the recipe of a table, one at a time, and returns the effects on `AsynDgan` as Markdown. Scores are those of
-    /// validation patients.
+    /// Removes each choice of the recipe of a table, one at a time, and returns the effects on `AsynDgan` as Markdown.
+    /// Scores are those of validation patients.
     ///
     /// # Errors
     /// As [`ExperimentJob::run`].

@@ -1,4 +1,5 @@
-//! The steps of a run, each a process of the program `asyndgan`. Steps that do not depend on each other can run in parallel.
+//! The steps of a run, each a process of the program `asyndgan`. Steps that do not depend on each other can run in
+//! parallel.
 
 use std::{
     cmp::Reverse,
@@ -188,8 +189,8 @@ impl Runner<'_> {
         step != Step::Report && step.proof(self.folder, self.run.experiment).is_file()
     }
 
-    /// Runs a step, and returns the seconds from the start of its process to its end. `progress` gets the share that is done, and the share
-    /// that an earlier start had done.
+    /// Runs a step, and returns the seconds from the start of its process to its end. `progress` gets the share that is
+    /// done, and the share that an earlier start had done.
     fn one(&self, step: Step, alone: bool, mut progress: impl FnMut(f64, f64)) -> Result<f64> {
         let (bar, began) = (add_bar(&step.label()), now());
         let mut command = Command::new(self.program);
@@ -251,7 +252,8 @@ impl Runner<'_> {
     }
 }
 
-/// Steps in groups that run one after the other. The chains of a group can run in parallel; the steps of a chain run in order.
+/// Steps in groups that run one after the other. The chains of a group can run in parallel; the steps of a chain run in
+/// order.
 fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
     let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
     groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()
@@ -315,8 +317,8 @@ mod tests {
         assert_eq!(begun, ["train AsynDgan", "train SynAll"]);
     }
 
-    /// Does a table's steps by a program that only writes down what is asked of it and does what `script` says; returns how that ended, and
-    /// what was begun.
+    /// Does a table's steps by a program that only writes down what is asked of it and does what `script` says; returns
+    /// how that ended, and what was begun.
     fn run_script(script: &str, jobs: usize, done: &[Step]) -> (Result<()>, Vec<String>) {
         let place = tempfile::tempdir().expect("a folder");
         let write = |path: &Path, text: &str| {

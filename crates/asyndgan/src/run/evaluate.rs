@@ -59,7 +59,8 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
     Ok((cases.len(), scores))
 }
 
-/// Scores a segmenter on every held-out case, without the channels that no training case had; `each` receives every prediction.
+/// Scores a segmenter on every held-out case, without the channels that no training case had; `each` receives every
+/// prediction.
 fn scored(
     folder: &RunFolder,
     segmenter: &Segmenter,

@@ -96,8 +96,9 @@ impl RunFolder {
     }
 }
 
-/// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`, another
-/// description is replaced as long as nothing was computed: the first start may have failed because of its settings.
+/// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`,
+/// another description is replaced as long as nothing was computed: the first start may have failed because of its
+/// settings.
 pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {

@@ -32,7 +32,8 @@ use crate::{
 /// Resamples behind an interval.
 const RESAMPLES: usize = 2000;
 
-/// Makes the table and pictures of each run, and one page with all runs: `out`, or `report.html` in the folder of a single run.
+/// Makes the table and pictures of each run, and one page with all runs: `out`, or `report.html` in the folder of a
+/// single run.
 ///
 /// # Errors
 /// If a step of a run is not done, or a file cannot be written.

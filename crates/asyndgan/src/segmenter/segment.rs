@@ -16,8 +16,8 @@ use tch::Device;
 
 use crate::{data::unlabelled, network_file::SegmenterFile, progress::Progress};
 
-/// Writes one mask per image to the folder `out`, on the grid of the image: NIfTI for a volume, PNG for a picture. An image with
-/// several channels is named by the file of its first channel, `NAME_0000`.
+/// Writes one mask per image to the folder `out`, on the grid of the image: NIfTI for a volume, PNG for a picture. An
+/// image with several channels is named by the file of its first channel, `NAME_0000`.
 ///
 /// # Errors
 /// If the segmenter or an image cannot be read, or a mask exists or cannot be written.

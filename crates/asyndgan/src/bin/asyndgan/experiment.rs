@@ -31,11 +31,12 @@ struct RunOptions {
     /// Compute only these rows of the table, such as RealAll,AsynDgan.
     #[arg(long, value_delimiter = ',')]
     arms: Option<Vec<Arm>>,
-    /// Score a patient of every training site, left out of training, instead of the held-out cases: choose settings with this.
+    /// Score a patient of every training site, left out of training, instead of the held-out cases: choose settings
+    /// with this.
     #[arg(long)]
     validate: bool,
-    /// Steps that run in parallel, of different arms or seeds (in an ablation: of different seeds). The default is one per core, at most 4,
-    /// and 1 for the paper profile.
+    /// Steps that run in parallel, of different arms or seeds (in an ablation: of different seeds). The default is one
+    /// per core, at most 4, and 1 for the paper profile.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
 }
@@ -48,8 +49,8 @@ pub(crate) struct ReproduceArguments {
     /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU).
     #[arg(long, default_value = "desk")]
     profile: Profile,
-    /// Folder of real data: BraTS patients (table1), tiles in the MoNuSeg layout (table2), or another layout of data/README.md
-    /// [default: data/brats2018 or data/monuseg if it exists, else phantoms].
+    /// Folder of real data: BraTS patients (table1), tiles in the MoNuSeg layout (table2), or another layout of
+    /// data/README.md [default: data/brats2018 or data/monuseg if it exists, else phantoms].
     #[arg(long)]
     data: Option<PathBuf>,
     #[command(flatten)]
@@ -74,7 +75,8 @@ pub(crate) struct ExperimentArguments {
     /// A file with the cases of each site, or the number of sites, across which the patients are then split by size.
     #[arg(long, default_value = "4")]
     sites: String,
-    /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU) [default: that of the task file].
+    /// Size of the run: smoke (a minute), desk (an hour per seed), or paper (days on a GPU) [default: that of the task
+    /// file].
     #[arg(long)]
     profile: Option<Profile>,
     #[command(flatten)]

@@ -94,7 +94,8 @@ const KEYS: &str = "Examples:
 struct Cli {
     #[command(subcommand)]
     step: Command,
-    /// More messages on standard error: -v for debugging, -vv for everything. The environment variable `RUST_LOG` selects in detail.
+    /// More messages on standard error: -v for debugging, -vv for everything. The environment variable `RUST_LOG`
+    /// selects in detail.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// Format of the messages on standard error.
@@ -136,11 +137,12 @@ impl PlanArguments {
 enum Vary {
     /// The masks are used unchanged: each image shows the anatomy of a patient.
     Given,
-    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar to the
-    /// patient's mask, and anyone who has that mask can recognise it.
+    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar
+    /// to the patient's mask, and anyone who has that mask can recognise it.
     Deformed,
-    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or quarters of
-    /// several masks if the task has no outline. It contains parts of patients' masks, but no complete mask.
+    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or
+    /// quarters of several masks if the task has no outline. It contains parts of patients' masks, but no complete
+    /// mask.
     Recombined,
 }
 
@@ -180,8 +182,8 @@ struct SynthesizeArguments {
     /// A standalone generator.safetensors, for masks that are not part of its run.
     #[arg(long, conflicts_with = "run", requires_all = ["conditions", "out"])]
     generator: Option<PathBuf>,
-    /// Folder of masks: PNG or TIFF for pictures; NIfTI, NRRD or MetaImage for volumes, with the outline, if the task has
-    /// one, as the label above the highest.
+    /// Folder of masks: PNG or TIFF for pictures; NIfTI, NRRD or MetaImage for volumes, with the outline, if the task
+    /// has one, as the label above the highest.
     #[arg(long, requires = "generator")]
     conditions: Option<PathBuf>,
     /// How the conditions are made from the masks.
@@ -240,7 +242,8 @@ enum Command {
     /// Compute a figure or table of the paper; resumes if started again.
     #[command(after_help = REPRODUCE)]
     Reproduce(ReproduceArguments),
-    /// Remove each choice of a table's recipe, one at a time, and report the effect on AsynDgan, on validation patients.
+    /// Remove each choice of a table's recipe, one at a time, and report the effect on AsynDgan, on validation
+    /// patients.
     Ablate(ReproduceArguments),
     /// Read or generate the images, and split them across sites.
     Prepare(Where),
@@ -283,7 +286,8 @@ enum Command {
     /// Segment images; every mask has the grid of its image.
     #[command(after_help = SEGMENTER)]
     Segment {
-        /// Volumes (NIfTI, NRRD, MetaImage) or pictures (PNG, TIFF); of several channels, the file `NAME_0000` of the first.
+        /// Volumes (NIfTI, NRRD, MetaImage) or pictures (PNG, TIFF); of several channels, the file `NAME_0000` of the
+        /// first.
         #[arg(required = true)]
         images: Vec<PathBuf>,
         /// Segmenter file written by `evaluate` or `train-segmenter`.

@@ -6,8 +6,9 @@ use asyndgan_metrics::{bootstrap_difference, holm, wilcoxon};
 use asyndgan_paper::{Arm, Claim, Comparison, Run, Verdict};
 use asyndgan_protocol::{Role, stream};
 
-/// The value of one metric per arm and held-out case, averaged over seeds; `None` if it is undefined under any seed. In the per-slice
-/// table a case's value is the mean over its slices with a value, which may be different slices for two arms.
+/// The value of one metric per arm and held-out case, averaged over seeds; `None` if it is undefined under any seed. In
+/// the per-slice table a case's value is the mean over its slices with a value, which may be different slices for two
+/// arms.
 pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
 /// The largest difference from `SynAll` that counts as about the same, in Dice.
@@ -16,8 +17,8 @@ const RESAMPLES: usize = 10_000;
 
 /// The three claims of a table by Dice, or the three claims of the toy's figure by Wasserstein-1 distance.
 ///
-/// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if it is about
-/// an arm of `all` that was not computed.
+/// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if
+/// it is about an arm of `all` that was not computed.
 pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm]) -> Vec<Claim> {
     let values = &by_metric[&run.columns()[0].name];
     let others = |among: fn(&Arm) -> bool| all.iter().copied().filter(among).collect::<Vec<Arm>>();

@@ -27,7 +27,8 @@ const NEIGHBOURS: usize = 3;
 pub(crate) struct Sample {
     pub(crate) images: Vec<Array3<f32>>,
     pub(crate) features: Array2<f64>,
-    /// The features without the channels that some training images lack; one for each of [`Training::lacking`], unless all are complete.
+    /// The features without the channels that some training images lack; one for each of [`Training::lacking`], unless
+    /// all are complete.
     without: Vec<Array2<f64>>,
 }
 
@@ -64,7 +65,8 @@ impl Training {
         Ok(Self { cases, crop, places, features, lacking })
     }
 
-    /// Distances of a sample to the nearest training images. Where those lack channels, the channels of the sample do not count either.
+    /// Distances of a sample to the nearest training images. Where those lack channels, the channels of the sample do
+    /// not count either.
     fn distances(&self, sample: &Sample) -> Result<Vec<f64>, Undefined> {
         if sample.without.is_empty() {
             return nearest_distances(sample.features.view(), self.features.view());
@@ -92,7 +94,8 @@ pub(crate) struct Samples {
     real: Sample,
     held_out: Sample,
     pub(crate) synthetic: Vec<(Arm, Sample)>,
-    /// Features of the held-out images and of those of every arm, where real images lack channels: of copies that lack them too.
+    /// Features of the held-out images and of those of every arm, where real images lack channels: of copies that lack
+    /// them too.
     compared: Vec<Option<Array2<f64>>>,
 }
 
