@@ -83,7 +83,8 @@ pub fn read_volume(path: &Path) -> Result<Volume, Error> {
     parse_volume(path, &files::read(path)?)
 }
 
-/// Reads labels from a volume file.
+/// Reads labels from a volume file. For masks in PNG or TIFF, see [`read_instances`](crate::read_instances), which also
+/// reads masks of classes.
 ///
 /// # Errors
 /// As [`read_volume`], and [`Error::Unsupported`] for a voxel that is further than 1e-3 from a whole number from 0 to
@@ -115,7 +116,9 @@ fn parse<T>(path: &Path, bytes: &[u8], value: impl Fn(f64) -> T) -> Result<Volum
         Some(Format::Nrrd) => nrrd::parse(path, bytes, value),
         Some(Format::MetaImage) => metaimage::parse(path, bytes, value),
         Some(Format::Tiff) => picture::stack(path, bytes, value),
-        Some(Format::Png) => Err(Error::unsupported(path, "it is a picture, but a volume is needed")),
+        Some(Format::Png) => {
+            Err(Error::unsupported(path, "it is a picture, but a volume is needed; provide a NIfTI, NRRD or MetaImage file"))
+        }
         Some(Format::Nifti) | None => nifti_file::parse(path, bytes, value),
     }
 }

@@ -7,14 +7,14 @@ pub struct Contribution {
     pub round: u64,
     /// The site and its cases.
     pub draw: Draw,
-    /// The weight pi of the site among the contributing sites.
+    /// The weight pi of the site among the contributing sites. The worker multiplies the feedback by it.
     pub weight: f64,
     /// The gradient.
     pub feedback: Payload,
     /// The Euclidean norm of the feedback as received.
     pub norm: f64,
-    /// The factor applied to the feedback: less than 1 if it was too large compared with the other sites or the site's
-    /// own past.
+    /// The factor that the worker multiplies the feedback by, too: less than 1 if it was too large compared with the
+    /// other sites or the site's own past.
     pub scale: f64,
     /// Scalar losses, if the site's policy allows them to leave.
     pub losses: Option<Losses>,
@@ -42,7 +42,7 @@ pub trait ServerWork {
     fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
     /// Creates the generator, or restores the checkpoint of `rounds_done` unless that is 0. Returns the norms of the
     /// sites' feedback (times their scale) in the last rounds, one row per round; not finite if a site did not
-    /// contribute.
+    /// contribute. Without rows, feedback is not compared with that of earlier rounds.
     ///
     /// # Errors
     /// Whatever stops the worker.
@@ -54,10 +54,14 @@ pub trait ServerWork {
     fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Self::Error>;
     /// Generates one synthetic batch per draw.
     ///
+    /// # Shapes
+    /// [`RunDescription::batch_dims`] of the site's image dimensions, in the element type `synthetic_dtype` of the run.
+    ///
     /// # Errors
     /// Whatever stops the worker.
     fn synthesize(&mut self, round: u64, draws: &[Draw]) -> Result<Vec<Payload>, Self::Error>;
-    /// Performs one generator step on the weighted feedback, in site order.
+    /// Performs one generator step on the sum of the feedback of all contributions, each times its `weight` and
+    /// `scale`, in site order.
     ///
     /// # Errors
     /// Whatever stops the worker.
@@ -101,7 +105,12 @@ pub trait SiteWork {
     /// # Errors
     /// Whatever stops the worker.
     fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Self::Error>;
-    /// Performs one discriminator step, then computes the feedback of the updated discriminator.
+    /// Performs one discriminator step, then computes the feedback of the updated discriminator: the gradient of the
+    /// generator's loss with respect to `synthetic`.
+    ///
+    /// # Shapes
+    /// `synthetic` and the feedback: [`RunDescription::batch_dims`], the feedback in the element type `feedback_dtype`
+    /// of the run.
     ///
     /// # Errors
     /// Whatever stops the worker.

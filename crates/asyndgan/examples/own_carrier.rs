@@ -1,8 +1,8 @@
 //! The protocol over a carrier of one's own, here channels between threads: `cargo run -p asyndgan --example
 //! own_carrier`.
 //!
-//! A carrier moves frames of bytes, and reports when a connection begins and ends. It needs neither order nor
-//! exactly-once delivery: frames are numbered.
+//! A carrier moves frames of bytes, and reports when a connection begins and ends. Frames are numbered, so they may be
+//! repeated and slightly reordered; but none may be lost unless the connection ends. `ServerLink` lists the rules.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 mod support;

@@ -18,8 +18,7 @@ fn main() -> Result<()> {
     println!("{}", found.text);
     assert!(found.problems.is_empty());
 
-    let mut options = PrepareOptions::new(TaskFile::parse(support::TASK)?.task()?.clone());
-    options.size = 48;
+    let mut options = PrepareOptions::of_task_file(&TaskFile::parse(support::TASK)?)?;
     options.sites = 2;
     options.partition = Partition::Size;
     let made = prepare_folder(&data, &prepared, &options)?;

@@ -27,7 +27,7 @@ pub use {
     asyndgan_training, asyndgan_transport,
 };
 /// Devices and arrays in the interface of this crate are of these versions.
-pub use {ndarray, tch};
+pub use {ndarray, serde_json, tch};
 
 pub use anyhow::{Error, Result};
 

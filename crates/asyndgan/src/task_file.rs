@@ -117,6 +117,9 @@ impl TaskFile {
         if let Some(name) = Settings::repeated(scale.iter().chain(&settings).map(|(name, _)| name.as_str())) {
             bail!("{name} is set twice; keep one");
         }
+        for (name, _) in scale.iter().chain(&settings) {
+            Settings::check_name(name)?;
+        }
         Ok(Self { experiment: Experiment::Custom, path: None, own: Some(task), profile, scale, settings })
     }
 
@@ -213,12 +216,8 @@ mod tests {
         assert_eq!(sizes(flat.run(None, &[]).expect("a run")), (144, 128, 2000));
         let twice = TEXT.replace("[protocol]", "[settings]\ncrop = 64\n[protocol]");
         assert!(TaskFile::parse(&twice).is_err_and(|e| e.to_string().contains("data.crop is set twice")));
-        assert!(
-            TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3"))
-                .expect("a task file")
-                .run(None, &[])
-                .is_err_and(|e| format!("{e:#}").contains("data.rounds"))
-        );
+        let unknown = TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3"));
+        assert!(unknown.is_err_and(|e| format!("{e:#}").contains("unknown setting data.rounds; data has size")));
         assert!(TaskFile::parse(&TEXT.replace("size = 144", "size = 20")).expect("a task file").run(None, &[]).is_err());
     }
 

@@ -115,6 +115,14 @@ impl Settings {
         Self::new(Experiment::Table2, Profile::Desk).plain().contains_key(full_name(name))
     }
 
+    /// Checks that a setting exists.
+    ///
+    /// # Errors
+    /// [`InvalidSetting`] with the names of the section.
+    pub fn check_name(name: &str) -> Result<(), InvalidSetting> {
+        if Self::exists(name) { Ok(()) } else { Err(unknown(name)) }
+    }
+
     /// The changes that a configuration file makes: a section for each concern, or names as `--set` takes them.
     pub fn changes(table: Map<String, Value>) -> Vec<(String, Value)> {
         let of = |(name, value): (String, Value)| match value {

@@ -54,8 +54,7 @@ pub fn write_data(folder: &Path) -> Result<()> {
 /// Writes the data set to `folder/data`, and prepares it: two sites and a held-out tile in `folder/prepared`.
 pub fn prepare(folder: &Path) -> Result<()> {
     write_data(&folder.join("data"))?;
-    let mut options = PrepareOptions::new(TaskFile::parse(TASK)?.task()?.clone());
-    options.size = 48;
+    let mut options = PrepareOptions::of_task_file(&TaskFile::parse(TASK)?)?;
     options.partition =
         Partition::Lists(SiteLists::parse("north = [\"north_1\", \"north_2\"]\nsouth = [\"south_1\", \"south_2\"]\ntest = [\"test_1\"]")?);
     prepare_folder(&folder.join("data"), &folder.join("prepared"), &options)?;

@@ -16,7 +16,7 @@ use super::{
     real::{RealData, Selection},
     split::{Rule, SharedOut, share_out},
 };
-use crate::{files::write_json, progress::Progress};
+use crate::{files::write_json, progress::Progress, task_file::TaskFile};
 
 /// How the patients of a folder are split across sites.
 #[derive(Debug, Clone, PartialEq)]
@@ -78,7 +78,8 @@ pub struct PrepareOptions {
 }
 
 impl PrepareOptions {
-    /// Images of 286 x 286 at up to 10 sites, split by size.
+    /// Images of 286 x 286 at up to 10 sites, split by size. [`PrepareOptions::of_task_file`] takes the size of a task
+    /// file.
     pub fn new(task: Task) -> Self {
         Self {
             task,
@@ -91,6 +92,16 @@ impl PrepareOptions {
             layer: None,
             skip_unusable: false,
         }
+    }
+
+    /// The task of a file, at the size and downsampling that it names.
+    ///
+    /// # Errors
+    /// If the file has no task, or its size is not a number.
+    pub fn of_task_file(file: &TaskFile) -> Result<Self> {
+        let options = Self::new(file.task()?.clone());
+        let [size, downsampling] = file.scale()?;
+        Ok(Self { size: size.unwrap_or(options.size), downsampling: downsampling.unwrap_or(options.downsampling), ..options })
     }
 
     fn check(&self) -> Result<()> {

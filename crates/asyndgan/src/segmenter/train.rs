@@ -23,7 +23,7 @@ pub struct SegmenterJob {
     pub task: Option<String>,
     /// The profile whose settings apply; `None` for that of the task file, or desk.
     pub profile: Option<Profile>,
-    /// Settings that are changed, by name.
+    /// Settings that are changed, by name: `job.set.push(("segmenter.steps".into(), 60.into()))`.
     pub set: Vec<(String, serde_json::Value)>,
     /// The factor by which pictures were downsampled; `None` for what the cases describe.
     pub downsampling: Option<usize>,
@@ -36,7 +36,8 @@ pub struct SegmenterJob {
 }
 
 impl SegmenterJob {
-    /// Training with the task of the cases and the desk profile, on the CPU.
+    /// Training with the task of the cases and the desk profile, on the CPU. Cases describe their task, but no
+    /// settings: for those of a task file, set `task`.
     pub fn new(cases: Vec<PathBuf>, out: impl Into<PathBuf>) -> Self {
         Self { cases, task: None, profile: None, set: Vec::new(), downsampling: None, seed: 0, out: out.into(), device: Device::Cpu }
     }

@@ -1,0 +1,16 @@
+#![doc = include_str!("../README.md")]
+
+mod budget;
+mod error;
+mod mechanism;
+mod normal;
+mod plan;
+mod pld;
+mod rdp;
+
+pub use budget::Budget;
+pub use error::Error;
+pub use mechanism::SubsampledGaussian;
+pub use plan::noise_multiplier;
+pub use pld::PldAccountant;
+pub use rdp::RdpAccountant;
