@@ -4,8 +4,9 @@ use crate::{
     normal::{cdf, sf},
 };
 
-/// One step of DP-SGD: every record takes part with the probability `sampling_rate` (Poisson sampling), its contribution
-/// is clipped to a norm C, and Gaussian noise with the standard deviation `noise_multiplier` times C is added to the sum.
+/// One step of DP-SGD: every record takes part with the probability `sampling_rate` (Poisson sampling), its
+/// contribution is clipped to a norm C, and Gaussian noise with the standard deviation `noise_multiplier` times C is
+/// added to the sum.
 ///
 /// # Reference
 /// Abadi et al., Deep Learning with Differential Privacy, CCS 2016.
@@ -54,8 +55,8 @@ impl SubsampledGaussian {
         (without - epsilon.exp() * ((1.0 - q) * without + q * with)).max(0.0)
     }
 
-    /// The outcome at which the density of the mixture is `exp(epsilon)` times that of the Gaussian; `None` if it is more
-    /// everywhere.
+    /// The outcome at which the density of the mixture is `exp(epsilon)` times that of the Gaussian; `None` if it is
+    /// more everywhere.
     fn outcome_with_ratio(self, epsilon: f64) -> Option<f64> {
         let Self { sampling_rate: q, noise_multiplier: sigma } = self;
         // (1 - q) + q exp((2x - 1) / 2 sigma^2) = exp(epsilon)

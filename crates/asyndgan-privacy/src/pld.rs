@@ -18,8 +18,8 @@ const INTERVAL: f64 = 1e-4;
 /// separately, and the larger epsilon counts.
 ///
 /// # Reference
-/// Koskela, Jälkö and Honkela, Computing Tight Differential Privacy Guarantees Using FFT, AISTATS 2020; Doroshenko et al.,
-/// Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions, PETS 2022.
+/// Koskela, Jälkö and Honkela, Computing Tight Differential Privacy Guarantees Using FFT, AISTATS 2020; Doroshenko et
+/// al., Connect the Dots: Tighter Discrete Approximations of Privacy Loss Distributions, PETS 2022.
 #[derive(Debug, Clone)]
 pub struct PldAccountant {
     interval: f64,

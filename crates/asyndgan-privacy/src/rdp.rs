@@ -4,8 +4,8 @@ use crate::{Error, SubsampledGaussian, budget::check_delta, error::check, normal
 /// in the end.
 ///
 /// # Reference
-/// Mironov, Talwar and Zhang, Rényi Differential Privacy of the Sampled Gaussian Mechanism, 2019; the conversion is that
-/// of Balle et al., Hypothesis Testing Interpretations and Rényi Differential Privacy, AISTATS 2020, Theorem 21.
+/// Mironov, Talwar and Zhang, Rényi Differential Privacy of the Sampled Gaussian Mechanism, 2019; the conversion is
+/// that of Balle et al., Hypothesis Testing Interpretations and Rényi Differential Privacy, AISTATS 2020, Theorem 21.
 #[derive(Debug, Clone)]
 pub struct RdpAccountant {
     orders: Vec<f64>,
@@ -94,8 +94,8 @@ fn ln_moment_of_integer(q: f64, sigma: f64, order: f64) -> f64 {
     sum
 }
 
-/// The same for an order that is no integer: two series, for the outcomes on both sides of the point where both terms of
-/// the mixture are equal.
+/// The same for an order that is no integer: two series, for the outcomes on both sides of the point where both terms
+/// of the mixture are equal.
 fn ln_moment(q: f64, sigma: f64, order: f64) -> f64 {
     let z = sigma * sigma * (1.0 / q - 1.0).ln() + 0.5;
     let scale = std::f64::consts::SQRT_2 * sigma;

@@ -31,12 +31,13 @@ pub enum Incoming {
 ///
 /// # Writing a carrier
 /// A carrier of your own implements this trait and [`SiteLink`]. What the drivers rely on:
-/// - Within a connection no frame is lost. Frames may be repeated, and up to 8 may arrive before an earlier one. If a frame
-///   is lost, end the connection with [`Incoming::Lost`]: the site's link connects again, and both ends repeat what is
-///   missing. A lost frame without `Lost` stalls the round until the timeout of the answer.
-/// - [`Incoming::Connected`] may come without [`Incoming::Lost`] before it: the new connection replaces the old one. From
-///   then on [`ServerLink::send`] uses the new one, and no frame of the old one may arrive.
-/// - After [`ServerLink::close`], an [`Incoming::Lost`] for this connection may come or not. The site may connect again.
+/// - Within a connection no frame is lost. Frames may be repeated, and up to 8 may arrive before an earlier one. If a
+///   frame is lost, end the connection with [`Incoming::Lost`]: the site's link connects again, and both ends repeat
+///   what is missing. A lost frame without `Lost` stalls the round until the timeout of the answer.
+/// - [`Incoming::Connected`] may come without [`Incoming::Lost`] before it: the new connection replaces the old one.
+///   From then on [`ServerLink::send`] uses the new one, and no frame of the old one may arrive.
+/// - After [`ServerLink::close`], an [`Incoming::Lost`] for this connection may come or not. The site may
+///   connect again.
 /// - Frame numbers start at 0 with every connection, in each direction.
 pub trait ServerLink {
     /// Sends a frame to a site. Does nothing if the site is disconnected, which [`Incoming::Lost`] reports.
