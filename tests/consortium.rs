@@ -35,8 +35,13 @@ fn undisturbed_with_everything_that_people_look_at() {
     group.wait_for_words("run", "listening");
     let report = group.succeed(&["doctor", "--config", "north.toml"]);
     assert!(!report.contains("FAIL") && report.contains("estimate"), "{report}");
+    assert!(!group.path("north").exists(), "doctor leaves nothing");
     let sites = SITES.map(|site| group.start(site));
     group.wait_for_round(20);
+    let beside = group.command(&["doctor", "--config", "north.toml"]).output().expect("doctor runs");
+    let report = String::from_utf8_lossy(&beside.stdout);
+    assert!(!beside.status.success() && report.contains("another process is using"), "{report}");
+    assert!(report.contains("ok    server"), "other checks go on: {report}");
     let token = fs::read_to_string(group.path("run/dashboard.token")).expect("a token");
     let host = "Host: localhost\r\n";
     let allowed = format!("{host}Authorization: Bearer {token}\r\n");
