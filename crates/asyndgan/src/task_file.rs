@@ -217,7 +217,7 @@ mod tests {
         let twice = TEXT.replace("[protocol]", "[settings]\ncrop = 64\n[protocol]");
         assert!(TaskFile::parse(&twice).is_err_and(|e| e.to_string().contains("data.crop is set twice")));
         let unknown = TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3"));
-        assert!(unknown.is_err_and(|e| format!("{e:#}").contains("unknown setting data.rounds; data has size")));
+        assert!(unknown.is_err_and(|e| format!("{e:#}").contains("unknown setting data.rounds; data has")));
         assert!(TaskFile::parse(&TEXT.replace("size = 144", "size = 20")).expect("a task file").run(None, &[]).is_err());
     }
 
