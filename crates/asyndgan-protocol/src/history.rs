@@ -171,6 +171,17 @@ mod tests {
     }
 
     #[test]
+    fn the_same_answer_again_does_not_count() {
+        let mut history = History::new(vec![0; 4]);
+        history.add(3, 7, &[0, 1]);
+        let once = history.clone();
+        history.add(3, 7, &[0, 1]);
+        assert_eq!(history, once);
+        history.add(3, 8, &[0, 1]);
+        assert_ne!(history, once);
+    }
+
+    #[test]
     fn rounds_that_were_missed_count_over_connections() {
         let mut history = History::new(vec![0; 4]);
         history.add(10, 1, &[0]);
