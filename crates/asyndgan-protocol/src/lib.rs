@@ -30,7 +30,8 @@ pub use site::{Site, SiteAction, SiteEvent, SiteSetup};
 pub use stream::{Role, Stream, stream};
 pub use work::{Contribution, ServerWork, SiteWork};
 
-/// A site's index in the run, from 0. Sums over sites are always computed in this order.
+/// A site's index in the run, from 0. Sums over sites are always computed in this order. Messages for people count from
+/// 1: `SiteId(0)` is printed as "site 1".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub struct SiteId(pub u32);
 
