@@ -81,14 +81,7 @@ pub fn create_private_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// The system's error.
 pub fn append_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).append(true).read(true);
-    #[cfg(unix)]
-    options.mode(0o600);
-    let file = options.open(path)?;
-    #[cfg(unix)]
-    file.set_permissions(fs::Permissions::from_mode(0o600))?;
-    Ok(file)
+    private(path, OpenOptions::new().append(true))
 }
 
 /// Opens a private file for reading and writing at any position, and creates it if it does not exist.
@@ -96,8 +89,11 @@ pub fn append_private(path: &Path) -> io::Result<File> {
 /// # Errors
 /// The system's error.
 pub fn open_private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).read(true).write(true);
+    private(path, OpenOptions::new().write(true))
+}
+
+fn private(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    options.create(true).read(true);
     #[cfg(unix)]
     options.mode(0o600);
     let file = options.open(path)?;

@@ -222,7 +222,7 @@ impl Layer {
                 x * (&both[0] + 1.0) + &both[1]
             }
             Layer::ConvTranspose(c, weight, bias) => {
-                // The output is to be twice as large whatever the kernel.
+                // The output is twice as large for every kernel.
                 let more = c.stride - c.kernel + 2 * c.padding;
                 x.conv_transpose2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
             }

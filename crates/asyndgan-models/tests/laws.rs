@@ -1,4 +1,4 @@
-//! What the networks and the optimiser must keep.
+//! Laws of the networks and the optimiser.
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::{

@@ -1,4 +1,4 @@
-//! What the losses must keep, whatever the logits.
+//! Laws of the losses, for random logits.
 #![allow(missing_docs, clippy::float_cmp, reason = "tests, which also compare exact values")]
 
 use asyndgan_models::loss::{self, GanLoss};

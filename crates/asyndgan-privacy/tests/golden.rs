@@ -1,4 +1,5 @@
-//! What Opacus and dp-accounting say of a grid of mechanisms; `references.py` made it.
+//! Compares the accountants with Opacus and dp-accounting over a grid of mechanisms. `references.py` makes the golden
+//! file.
 #![allow(missing_docs, reason = "tests")]
 
 use std::{fs, path::Path};

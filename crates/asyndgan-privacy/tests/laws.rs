@@ -1,4 +1,4 @@
-//! What accountants must keep, whatever the mechanism.
+//! Laws of the accountants, for random mechanisms.
 #![allow(missing_docs, reason = "tests")]
 
 use asyndgan_privacy::{Budget, Error, PldAccountant, RdpAccountant, SubsampledGaussian, noise_multiplier};

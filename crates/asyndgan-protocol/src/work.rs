@@ -27,30 +27,30 @@ pub trait ServerWork {
     /// Rounds with an intact checkpoint, ascending.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn checkpoints(&mut self) -> Result<Vec<u64>, Self::Error>;
     /// Sites whose conditions are already stored.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
     /// Decompresses a site's conditions, checks them against its summary, and stores them for the whole run. Returns
     /// what is wrong with them, if anything: that is the site's fault and does not stop the worker.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Self::Error>;
     /// Creates the generator, or restores the checkpoint of `rounds_done` unless that is 0. Returns the norms of the
     /// sites' feedback (times their scale) in the last rounds, one row per round; not finite if a site did not
     /// contribute. Without rows, feedback is not compared with that of earlier rounds.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn begin(&mut self, rounds_done: u64) -> Result<Vec<Vec<f32>>, Self::Error>;
     /// Prepares the next round while the sites compute. Does not change any result.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn prepare(&mut self, round: u64, draws: &[Draw]) -> Result<(), Self::Error>;
     /// Generates one synthetic batch per draw.
     ///
@@ -58,18 +58,18 @@ pub trait ServerWork {
     /// [`RunDescription::batch_dims`] of the site's image dimensions, in the element type `synthetic_dtype` of the run.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn synthesize(&mut self, round: u64, draws: &[Draw]) -> Result<Vec<Payload>, Self::Error>;
     /// Performs one generator step on the sum of the feedback of all contributions, each times its `weight` and
     /// `scale`, in site order.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn update(&mut self, round: u64, contributions: &[Contribution]) -> Result<(), Self::Error>;
     /// Keeps a checkpoint after `rounds_done` rounds.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Self::Error>;
 }
 
@@ -93,17 +93,17 @@ pub trait SiteWork {
     /// Rounds with an intact checkpoint of this run, ascending.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn checkpoints(&mut self, site: SiteId, run: &RunDescription) -> Result<Vec<u64>, Self::Error>;
     /// Creates the networks, or restores the checkpoint of `rounds_done` unless that is 0.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Self::Error>;
     /// Does the work of a round that does not need its synthetic images. Does not change any result.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Self::Error>;
     /// Performs one discriminator step, then computes the feedback of the updated discriminator: the gradient of the
     /// generator's loss with respect to `synthetic`.
@@ -113,11 +113,11 @@ pub trait SiteWork {
     /// of the run.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Self::Error>;
     /// Keeps a checkpoint after `rounds_done` rounds.
     ///
     /// # Errors
-    /// Whatever stops the worker.
+    /// An error that stops the worker.
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Self::Error>;
 }

@@ -1,5 +1,5 @@
-//! Whatever one site sends, the server neither panics nor ends the run, and nothing of it reaches the generator unless
-//! it is finite feedback of the right form.
+//! A hostile site cannot make the server panic or end the run. Only finite feedback of the right form reaches the
+//! generator.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;

@@ -1,4 +1,4 @@
-//! Under the paper's policy, whatever is cut, killed or slow: the run ends with the generator of an undisturbed one.
+//! Under the paper's policy, cuts, kills and slow sites do not change the generator.
 //!
 //! # Reference
 //! Section 3.2: waiting for all, distributed learning is centralised learning.

@@ -25,6 +25,12 @@ impl Checkpoints {
         Ok(Self { folder: folder.into(), role, kept, damaged: Vec::new() })
     }
 
+    /// Whether a folder has checkpoints of a role. Nothing is changed.
+    pub(crate) fn exist_in(folder: &Path, role: &str) -> Result<bool, Error> {
+        let there = Self { folder: folder.into(), role: role.into(), kept: 0, damaged: Vec::new() };
+        Ok(!there.rounds()?.is_empty())
+    }
+
     /// Rounds with an intact checkpoint, ascending; damaged files are renamed to `.damaged`.
     pub(crate) fn sound(&mut self) -> Result<Vec<u64>, Error> {
         let mut sound = Vec::new();

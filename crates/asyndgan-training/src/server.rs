@@ -167,7 +167,7 @@ fn check_no_other_run(folder: &Path, id: &str) -> Result<(), Error> {
         Err(error) => return Err(io(error)),
     };
     for path in entries.iter().map(fs::DirEntry::path).filter(|path| path.is_dir() && !path.ends_with(id)) {
-        if !Checkpoints::open(&path, "server".into(), CHECKPOINTS_KEPT)?.sound()?.is_empty() {
+        if Checkpoints::exist_in(&path, "server")? {
             return Err(Error::OtherRun { path });
         }
     }
@@ -274,7 +274,7 @@ impl ServerWork for ServerTrainer {
         self.answers.sync()?;
         let last = self.answers.last();
         let flat: Vec<f32> = last.iter().flatten().copied().collect();
-        tensors.insert("answers".into(), Tensor::from_slice(&flat).view([last.len() as i64, -1]));
+        tensors.insert("answers".into(), Tensor::from_slice(&flat).view([last.len() as i64, VALUES as i64 * i64::from(self.sites)]));
         self.checkpoints.write(rounds_done, &tensors)
     }
 }

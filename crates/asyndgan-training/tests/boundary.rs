@@ -1,4 +1,4 @@
-//! What a malicious server gets out of a site's trainer, and what it cannot make it do.
+//! Attacks of a malicious server on a site's trainer.
 #![allow(missing_docs, reason = "tests")]
 
 use std::collections::BTreeSet;

@@ -249,6 +249,23 @@ fn a_generator_learns_the_images_of_sites_from_their_feedback_alone() {
 }
 
 #[test]
+fn a_folder_with_checkpoints_of_another_run_is_refused() {
+    asyndgan_models::set_threads(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let trainer = |seed: u64| {
+        let run = description(4, 2).with(|run| run.seed = seed);
+        ServerTrainer::new(config(), run, 1, 1, folder.path(), Device::Cpu)
+    };
+    // A run without a checkpoint can be corrected.
+    trainer(1).expect("begun");
+    let mut server = trainer(2).expect("another run");
+    server.begin(0).expect("begun");
+    server.checkpoint(2).expect("kept");
+    assert!(trainer(2).is_ok());
+    assert!(matches!(trainer(3), Err(asyndgan_training::Error::OtherRun { .. })));
+}
+
+#[test]
 fn the_average_of_the_weights_follows_its_formula() {
     asyndgan_models::set_threads(1);
     let after = |decay: f64, rounds: u64| {

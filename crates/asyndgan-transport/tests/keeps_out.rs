@@ -37,7 +37,7 @@ fn end_of(site: GrpcSite) -> Error {
     }
 }
 
-/// After whatever happened, the server serves its own site.
+/// Afterwards, the server still serves its own site.
 fn serves_its_site(keys: &Keys, link: GrpcServerLink, address: SocketAddr) {
     let run = run(4, Waiting::All);
     let server = serve(link, run.clone(), 1, PATIENT);

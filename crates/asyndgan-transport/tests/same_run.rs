@@ -1,4 +1,4 @@
-//! Over loopback, whatever the network does, a run ends with the generator of the same run in one process.
+//! Over loopback, a bad network does not change the generator: it equals that of the same run in one process.
 #![allow(missing_docs, reason = "tests")]
 
 mod support;

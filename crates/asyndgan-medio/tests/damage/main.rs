@@ -44,7 +44,7 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
-/// Gives bytes to every parser, whatever they are.
+/// Gives bytes to every parser.
 fn parse_all(path: &Path, bytes: &[u8]) {
     let said = |error: Error| assert!(error.to_string().contains(&*path.to_string_lossy()), "{error} does not name {}", path.display());
     parse_volume(path, bytes).map_or_else(said, drop);

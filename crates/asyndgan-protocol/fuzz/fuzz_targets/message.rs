@@ -1,5 +1,5 @@
 #![no_main]
-//! Whatever arrives: it is refused, or it is a message that comes through again; and what it carries stays within its
+//! Arbitrary bytes are refused, or are a message that can be encoded and decoded again with payloads within their
 //! dimensions.
 
 use asyndgan_protocol::Message;

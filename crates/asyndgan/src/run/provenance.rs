@@ -1,4 +1,4 @@
-//! What computes here, asked of the running process: for the record of a result.
+//! Software and hardware of the running process, for the record of a result.
 
 use std::{
     collections::BTreeMap,
