@@ -5,6 +5,7 @@ mod connections;
 mod listener;
 mod server;
 mod site;
+mod slots;
 mod wire;
 
 pub use chunks::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};

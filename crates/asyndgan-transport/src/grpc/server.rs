@@ -1,5 +1,4 @@
 use std::{
-    fs,
     net::{SocketAddr, TcpListener},
     path::PathBuf,
     pin::Pin,
@@ -11,7 +10,7 @@ use asyndgan_protocol::{Message, RunDescription, SiteId};
 use bytes::Bytes;
 use tokio::{
     runtime::{Handle, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::{AbortHandle, JoinHandle},
 };
 use tokio_stream::{
@@ -24,15 +23,14 @@ use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
     connections::Connections,
     listener::{Notice, Peer, accept},
+    slots::SiteSlots,
     wire::{
         Chunk, PreflightReply, PreflightRequest,
         carrier_server::{Carrier, CarrierServer},
     },
 };
-use crate::{Error, Frame, Identity, Incoming, ServerLink, error::with_causes, keys::Tls};
+use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
 
-/// Complete frames of one site that may wait for the server. Further frames are held back by flow control.
-const FRAMES_WAITING: usize = 2;
 /// How often the certificates of connected sites are checked against the list of revoked certificates.
 const REVOKED_EVERY: Duration = Duration::from_secs(2);
 
@@ -164,11 +162,11 @@ impl GrpcServer {
         };
         let (inbox_of, inbox) = blocking::channel();
         let sessions = self.sites.iter().map(|_| None).collect();
-        let slots = Arc::new(SiteSlots { sites: self.sites.iter().map(|_| Mutex::new(SiteSlot::default())).collect() });
+        let slots = Arc::new(SiteSlots::new(self.sites.len()));
         let service = Service { names: self.sites, run: self.run, slots: Arc::clone(&slots), tls: Arc::clone(&tls), inbox: inbox_of };
         let notice: Notice = Arc::new(notice);
         let (peers_of, peers) = mpsc::channel(16);
-        let connections = Connections::new(slots.sites.len());
+        let connections = Connections::new(service.names.len());
         let router = tonic::transport::Server::builder()
             .initial_stream_window_size(8 << 20)
             .initial_connection_window_size(16 << 20)
@@ -280,88 +278,6 @@ impl ServerLink for GrpcServerLink {
 #[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
 fn now() -> std::time::Instant {
     std::time::Instant::now()
-}
-
-/// Who is connected for each site: at most one process.
-struct SiteSlots {
-    sites: Vec<Mutex<SiteSlot>>,
-}
-
-struct SiteSlot {
-    sessions: u64,
-    /// Whole frames that wait for the server, over all connections of the site.
-    waiting: Arc<Semaphore>,
-    present: Option<Present>,
-}
-
-impl Default for SiteSlot {
-    fn default() -> Self {
-        Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None }
-    }
-}
-
-struct Present {
-    session: u64,
-    instance: String,
-    serial: String,
-    /// Closes the connection, with the reason.
-    close: Option<oneshot::Sender<&'static str>>,
-}
-
-impl Present {
-    fn close(&mut self, reason: &'static str) {
-        // Its connection may have ended by itself.
-        let _ = self.close.take().map(|close| close.send(reason));
-    }
-}
-
-impl SiteSlots {
-    fn slot(&self, site: SiteId) -> std::sync::MutexGuard<'_, SiteSlot> {
-        self.sites[site.0 as usize].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Gives a new connection the site's slot, unless another process holds it.
-    fn enter(&self, site: SiteId, instance: &str, serial: &str) -> Result<(u64, oneshot::Receiver<&'static str>, Arc<Semaphore>), Status> {
-        let mut slot = self.slot(site);
-        if let Some(present) = &mut slot.present {
-            if present.instance != instance {
-                return Err(Status::already_exists("another process with this site's certificate is connected; stop one of the two"));
-            }
-            // The same process has noticed first that the old connection is gone.
-            present.close("it reconnected");
-        }
-        slot.sessions += 1;
-        let (session, (close, closed)) = (slot.sessions, oneshot::channel());
-        slot.present = Some(Present { session, instance: instance.into(), serial: serial.into(), close: Some(close) });
-        Ok((session, closed, Arc::clone(&slot.waiting)))
-    }
-
-    fn leave(&self, site: SiteId, session: u64) {
-        let mut slot = self.slot(site);
-        if slot.present.as_ref().is_some_and(|p| p.session == session) {
-            slot.present = None;
-        }
-    }
-
-    fn close_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
-        let lock = || tls.lock().unwrap_or_else(PoisonError::into_inner);
-        // Connections that are made meanwhile must not wait for the disk.
-        let path = lock().list_path().to_path_buf();
-        let read = fs::read(path);
-        let mut tls = lock();
-        if let Err(error) = tls.update(read) {
-            notice(&format!(
-                "cannot read the list of revoked certificates: the previous one stays in force, and no site may join until it can be read: {}",
-                with_causes(&error)
-            ));
-        }
-        for slot in &self.sites {
-            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(present) = slot.present.as_mut().filter(|p| tls.is_revoked(&p.serial)) {
-                present.close("its certificate was revoked");
-            }
-        }
-    }
 }
 
 struct Service {

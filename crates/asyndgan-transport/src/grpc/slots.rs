@@ -1,0 +1,107 @@
+//! Which process takes part for each site.
+
+use std::{
+    fs,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use asyndgan_protocol::SiteId;
+use tokio::sync::{Semaphore, oneshot};
+use tonic::Status;
+
+use super::listener::Notice;
+use crate::{error::with_causes, keys::Tls};
+
+/// Complete frames of one site that may wait for the server. Further frames are held back by flow control.
+const FRAMES_WAITING: usize = 2;
+
+/// Who is connected for each site: at most one process.
+pub(super) struct SiteSlots {
+    sites: Vec<Mutex<SiteSlot>>,
+}
+
+struct SiteSlot {
+    sessions: u64,
+    /// Whole frames that wait for the server, over all connections of the site.
+    waiting: Arc<Semaphore>,
+    present: Option<Present>,
+}
+
+impl Default for SiteSlot {
+    fn default() -> Self {
+        Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None }
+    }
+}
+
+struct Present {
+    session: u64,
+    instance: String,
+    serial: String,
+    /// Closes the connection, with the reason.
+    close: Option<oneshot::Sender<&'static str>>,
+}
+
+impl Present {
+    fn close(&mut self, reason: &'static str) {
+        // Its connection may have ended by itself.
+        let _ = self.close.take().map(|close| close.send(reason));
+    }
+}
+
+impl SiteSlots {
+    pub(super) fn new(sites: usize) -> Self {
+        Self { sites: (0..sites).map(|_| Mutex::new(SiteSlot::default())).collect() }
+    }
+
+    fn slot(&self, site: SiteId) -> std::sync::MutexGuard<'_, SiteSlot> {
+        self.sites[site.0 as usize].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a new connection the site's slot, unless another process holds it.
+    pub(super) fn enter(
+        &self,
+        site: SiteId,
+        instance: &str,
+        serial: &str,
+    ) -> Result<(u64, oneshot::Receiver<&'static str>, Arc<Semaphore>), Status> {
+        let mut slot = self.slot(site);
+        if let Some(present) = &mut slot.present {
+            if present.instance != instance {
+                return Err(Status::already_exists("another process with this site's certificate is connected; stop one of the two"));
+            }
+            // The same process has noticed first that the old connection is gone.
+            present.close("it reconnected");
+        }
+        slot.sessions += 1;
+        let (session, (close, closed)) = (slot.sessions, oneshot::channel());
+        slot.present = Some(Present { session, instance: instance.into(), serial: serial.into(), close: Some(close) });
+        Ok((session, closed, Arc::clone(&slot.waiting)))
+    }
+
+    pub(super) fn leave(&self, site: SiteId, session: u64) {
+        let mut slot = self.slot(site);
+        if slot.present.as_ref().is_some_and(|p| p.session == session) {
+            slot.present = None;
+        }
+    }
+
+    pub(super) fn close_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
+        let lock = || tls.lock().unwrap_or_else(PoisonError::into_inner);
+        // Connections that are made meanwhile must not wait for the disk.
+        let path = lock().list_path().to_path_buf();
+        let read = fs::read(path);
+        let mut tls = lock();
+        if let Err(error) = tls.update(read) {
+            notice(&format!(
+                "cannot read the list of revoked certificates: the previous one stays in force, and no site may join until it can be read: {}",
+                with_causes(&error)
+            ));
+        }
+        for slot in &self.sites {
+            let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(present) = slot.present.as_mut().filter(|p| tls.is_revoked(&p.serial)) {
+                present.close("its certificate was revoked");
+            }
+        }
+    }
+}
