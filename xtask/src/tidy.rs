@@ -25,7 +25,15 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("asyndgan-transport", &["asyndgan-files", "asyndgan-protocol"]),
     (
         "asyndgan-training",
-        &["asyndgan-data", "asyndgan-files", "asyndgan-libtorch", "asyndgan-models", "asyndgan-protocol", "asyndgan-task"],
+        &[
+            "asyndgan-data",
+            "asyndgan-files",
+            "asyndgan-libtorch",
+            "asyndgan-models",
+            "asyndgan-privacy",
+            "asyndgan-protocol",
+            "asyndgan-task",
+        ],
     ),
     ("asyndgan-evaluator", &["asyndgan-data", "asyndgan-libtorch", "asyndgan-metrics", "asyndgan-models", "asyndgan-task"]),
     (
@@ -39,6 +47,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
             "asyndgan-metrics",
             "asyndgan-models",
             "asyndgan-paper",
+            "asyndgan-privacy",
             "asyndgan-protocol",
             "asyndgan-task",
             "asyndgan-training",

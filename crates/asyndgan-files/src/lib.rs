@@ -149,8 +149,12 @@ fn publish(partial: &Path, path: &Path, written: io::Result<()>) -> io::Result<(
     done
 }
 
-/// Without this, a power failure can undo a rename.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// Flushes the folder of a file to disk. Without this, a power failure can undo the creation or the renaming of the
+/// file.
+///
+/// # Errors
+/// The operating system's error.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }

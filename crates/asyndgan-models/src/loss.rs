@@ -54,14 +54,35 @@ impl GanLoss {
     /// # Reference
     /// The inner maximum of equation 3 at one site, halved as in the public code.
     pub fn discriminator(self, real: &Tensor, synthetic: &Tensor) -> Tensor {
+        (self.on_real(real) + self.on_synthetic(synthetic)) * 0.5
+    }
+
+    /// The discriminator's loss on real images.
+    ///
+    /// # Shapes
+    /// As for [`GanLoss::discriminator`].
+    pub fn on_real(self, logits: &Tensor) -> Tensor {
         let mean = |x: Tensor| x.mean(Kind::Float);
-        let both = match self {
-            Self::CrossEntropy | Self::Minimax => adversarial(real, true) + adversarial(synthetic, false),
-            Self::Hinge => mean((-real + 1.0_f64).relu()) + mean((synthetic + 1.0).relu()),
-            Self::LeastSquares => mean((real - 1.0).square()) + mean(synthetic.square()),
-            Self::Segmentation => -mean(real.narrow(1, 0, 1)) - mean(synthetic.narrow(1, 1, 1)),
-        };
-        both * 0.5
+        match self {
+            Self::CrossEntropy | Self::Minimax => adversarial(logits, true),
+            Self::Hinge => mean((-logits + 1.0_f64).relu()),
+            Self::LeastSquares => mean((logits - 1.0).square()),
+            Self::Segmentation => -mean(logits.narrow(1, 0, 1)),
+        }
+    }
+
+    /// The discriminator's loss on synthetic images.
+    ///
+    /// # Shapes
+    /// As for [`GanLoss::discriminator`].
+    pub fn on_synthetic(self, logits: &Tensor) -> Tensor {
+        let mean = |x: Tensor| x.mean(Kind::Float);
+        match self {
+            Self::CrossEntropy | Self::Minimax => adversarial(logits, false),
+            Self::Hinge => mean((logits + 1.0_f64).relu()),
+            Self::LeastSquares => mean(logits.square()),
+            Self::Segmentation => -mean(logits.narrow(1, 1, 1)),
+        }
     }
 
     /// The generator's loss at one site: the adversarial loss, plus the weighted L1 distance to the real images.

@@ -17,5 +17,5 @@ pub use render::PER_SLICE;
 pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};
 pub use settings::{
     ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, OptimiserSettings,
-    ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
+    PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };

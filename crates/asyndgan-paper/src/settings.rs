@@ -44,6 +44,9 @@ pub struct Settings {
     pub segmenter: SegmenterSettings,
     /// Precision and threads.
     pub compute: ComputeSettings,
+    /// Differential privacy.
+    #[serde(default)]
+    pub privacy: PrivacySettings,
 }
 
 /// Images and how they are augmented.
@@ -196,6 +199,32 @@ pub struct ComputeSettings {
     /// experiment's segmenters. The threads busy-wait for each other: use more than one only for wide networks on an
     /// otherwise idle machine.
     pub site_threads: u32,
+}
+
+/// Differential privacy for the patients of each site, in the run of `AsynDGAN`. Other arms train without.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct PrivacySettings {
+    /// Epsilon of the whole run for each patient; null for a run without differential privacy.
+    pub epsilon: Option<f64>,
+    /// The probability with which that bound may fail; far below one divided by the number of patients of a site.
+    pub delta: f64,
+    /// Largest norm of the gradient of one patient in a step.
+    pub clipping_norm: f64,
+    /// Expected number of patients in a step; all patients of a site that has fewer.
+    pub patients_per_step: u32,
+    /// Images of each patient in a step.
+    pub images_per_patient: u32,
+    /// Steps of a discriminator in each round.
+    pub discriminator_steps: u32,
+}
+
+impl Default for PrivacySettings {
+    /// Without differential privacy.
+    fn default() -> Self {
+        Self { epsilon: None, delta: 1e-5, clipping_norm: 1.0, patients_per_step: 16, images_per_patient: 1, discriminator_steps: 1 }
+    }
 }
 
 fn yes() -> bool {

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod budget;
+mod composition;
 mod error;
 mod mechanism;
 mod normal;
@@ -9,6 +10,7 @@ mod pld;
 mod rdp;
 
 pub use budget::Budget;
+pub use composition::Composition;
 pub use error::Error;
 pub use mechanism::SubsampledGaussian;
 pub use plan::noise_multiplier;

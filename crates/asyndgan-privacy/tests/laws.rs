@@ -1,7 +1,7 @@
 //! Laws of the accountants, for random mechanisms.
 #![allow(missing_docs, reason = "tests")]
 
-use asyndgan_privacy::{Budget, Error, PldAccountant, RdpAccountant, SubsampledGaussian, noise_multiplier};
+use asyndgan_privacy::{Budget, Composition, Error, PldAccountant, RdpAccountant, SubsampledGaussian, noise_multiplier};
 use proptest::prelude::*;
 
 fn rdp(rate: f64, noise: f64, steps: u64, delta: f64) -> f64 {
@@ -95,4 +95,39 @@ fn values_out_of_range_are_refused_by_name() {
 fn a_loss_that_ranges_too_far_is_an_error() {
     let step = SubsampledGaussian::new(1.0, 0.1).expect("valid");
     assert!(matches!(PldAccountant::new().compose(step, 100_000), Err(Error::TooWide { .. })));
+}
+
+#[test]
+fn a_budget_lasts_for_the_steps_that_its_noise_was_planned_for() {
+    let budget = Budget::new(3.0, 1e-5).expect("a budget");
+    for (rate, steps) in [(0.02, 500), (0.5, 40), (1.0, 7)] {
+        let noise = noise_multiplier(budget, rate, steps).expect("a plan");
+        let step = SubsampledGaussian::new(rate, noise).expect("valid");
+        let mut spent = Composition::new();
+        let left = |spent: &Composition| spent.steps_left(budget, step, 10 * steps).expect("a number");
+        let all = left(&spent);
+        assert!(all >= steps && all <= steps + 1 + steps / 50, "{all} of {steps}");
+        spent.add(step, steps / 2);
+        assert_eq!(left(&spent), all - steps / 2);
+        spent.add(step, all - steps / 2);
+        assert_eq!(left(&spent), 0);
+        spent.add(step, 1);
+        assert_eq!((left(&spent), spent.steps().count()), (0, 1));
+        assert!(spent.epsilon(1e-5).expect("a number") > 3.0);
+    }
+}
+
+#[test]
+fn steps_of_several_runs_add_up() {
+    let [fine, coarse] = [(0.01, 1.0), (0.1, 2.0)].map(|(rate, noise)| SubsampledGaussian::new(rate, noise).expect("valid"));
+    let mut both = Composition::new();
+    assert!(both.epsilon(1e-5).expect("a number").abs() < f64::EPSILON);
+    both.add(fine, 300);
+    let one = both.epsilon(1e-5).expect("a number");
+    both.add(coarse, 100);
+    let epsilon = both.epsilon(1e-5).expect("a number");
+    let mut pld = PldAccountant::new();
+    pld.compose(coarse, 100).expect("composed");
+    pld.compose(fine, 300).expect("composed");
+    assert!(epsilon > one && (epsilon - pld.epsilon(1e-5).expect("a number")).abs() < 1e-4, "{epsilon}");
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use rand::{RngExt, seq::SliceRandom};
 use serde::{Deserialize, Serialize};
 
-use crate::{Role, Stream, stream};
+use crate::{Role, RunDescription, SiteSummary, Stream, stream};
 
 /// Crop and flips of one pair; server and site apply the same ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,11 @@ pub fn draw_real_cases(rng: &mut Stream, batch: u32, patients: &[u32], patients_
 /// Crops and flips of one site's batch. `margin` is the number of rows and columns of the stored pairs beyond the crop.
 pub fn draw_augmentations(seed: u64, site: u32, round: u64, batch: u32, margin: [u32; 2], symmetry: Symmetry) -> Vec<Augmentation> {
     draw_augmentations_from(&mut stream(seed, Role::Augmentation, site, round), batch, margin, symmetry)
+}
+
+/// Crops and flips of `count` images of a site, from a stream of the site.
+pub fn draw_augmentations_of(run: &RunDescription, summary: &SiteSummary, count: u32, rng: &mut Stream) -> Vec<Augmentation> {
+    draw_augmentations_from(rng, count, run.margin(summary), run.symmetry)
 }
 
 /// As [`draw_augmentations`], from a stream.

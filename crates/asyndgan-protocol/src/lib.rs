@@ -15,12 +15,12 @@ mod site;
 mod stream;
 mod work;
 
-pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_cases, draw_real_cases};
+pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_augmentations_of, draw_cases, draw_real_cases};
 pub use error::Error;
 pub use history::{History, synthetic_digest};
 pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, ResumeState, SiteSummary};
 pub use payload::{Dtype, Payload};
-pub use policy::{ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, LossPolicy, RequestedTraining, SitePolicy};
+pub use policy::{ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, LossPolicy, PrivacyBudget, RequestedTraining, SitePolicy};
 pub use randomness::{SiteRandomness, SiteSecret};
 pub use run::{BATCH_BYTES_MAX, CONDITION_BYTES_MAX, Draw, RoundDraw, RunDescription, Waiting, Weighting, hex};
 pub use server::{
@@ -28,7 +28,7 @@ pub use server::{
 };
 pub use site::{Site, SiteAction, SiteEvent, SiteSetup};
 pub use stream::{Role, Stream, stream};
-pub use work::{Contribution, ServerWork, SiteWork};
+pub use work::{Contribution, Readiness, ServerWork, SiteWork};
 
 /// A site's index in the run, from 0. Sums over sites are always computed in this order. Messages for people count from
 /// 1: `SiteId(0)` is printed as "site 1".

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 
 /// Both ends must use the same protocol version.
-pub const PROTOCOL_VERSION: u32 = 6;
+pub const PROTOCOL_VERSION: u32 = 7;
 
 /// What a site reveals about its data when it joins: counts, shapes, and a digest that identifies its masks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,10 +101,18 @@ pub enum Message {
         /// Scalar losses, if the site's policy allows them to leave.
         losses: Option<Losses>,
     },
-    /// Server to site: the run is over.
+    /// Server to site: the run is over, or the site has left it in order.
     Finish,
     /// Either direction: leaves, or refuses.
     Leave {
+        /// A human-readable reason.
+        reason: String,
+    },
+    /// Site to server: takes part in no further round. The run continues with the other sites. The server confirms with
+    /// [`Message::Finish`].
+    Retire {
+        /// The first round without the site.
+        round: u64,
         /// A human-readable reason.
         reason: String,
     },
@@ -149,6 +157,7 @@ pub enum MessageKind {
     Feedback,
     Finish,
     Leave,
+    Retire,
     JournalHead,
     JournalReceipt,
 }
@@ -156,7 +165,8 @@ pub enum MessageKind {
 impl MessageKind {
     /// Whether a site sends it. Both ends can send [`Message::Leave`].
     pub fn leaves_a_site(self) -> bool {
-        matches!(self, MessageKind::Join | MessageKind::Accept | MessageKind::Feedback | MessageKind::Leave | MessageKind::JournalHead)
+        use MessageKind::{Accept, Feedback, Join, JournalHead, Leave, Retire};
+        matches!(self, Join | Accept | Feedback | Leave | Retire | JournalHead)
     }
 }
 
@@ -178,6 +188,7 @@ impl Message {
             Message::Feedback { .. } => MessageKind::Feedback,
             Message::Finish => MessageKind::Finish,
             Message::Leave { .. } => MessageKind::Leave,
+            Message::Retire { .. } => MessageKind::Retire,
             Message::JournalHead(_) => MessageKind::JournalHead,
             Message::JournalReceipt(_) => MessageKind::JournalReceipt,
         }
@@ -186,7 +197,10 @@ impl Message {
     /// The round that the message is about, if it is about one.
     pub fn round(&self) -> Option<u64> {
         match self {
-            Message::Start { round, .. } | Message::Round { round, .. } | Message::Feedback { round, .. } => Some(*round),
+            Message::Start { round, .. }
+            | Message::Round { round, .. }
+            | Message::Feedback { round, .. }
+            | Message::Retire { round, .. } => Some(*round),
             _ => None,
         }
     }

@@ -42,6 +42,8 @@ pub(crate) enum Presence {
     Described { since: Duration },
     /// Takes part.
     Joined,
+    /// Has left the run in order.
+    Retired,
 }
 
 #[derive(Debug)]
@@ -80,6 +82,16 @@ impl Peer {
 
     pub(crate) fn is_connected(&self) -> bool {
         matches!(self.presence, Presence::Described { .. } | Presence::Joined)
+    }
+
+    /// Whether it has left the run in order.
+    pub(crate) fn is_retired(&self) -> bool {
+        self.presence == Presence::Retired
+    }
+
+    /// Whether its connection is gone for good, or until it joins again.
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.presence, Presence::Disconnected { .. } | Presence::Retired)
     }
 
     pub(crate) fn has_joined(&self) -> bool {

@@ -71,6 +71,18 @@ pub struct RequestedTraining {
     pub augmentation: f64,
     /// Approximate memory for weights, optimiser state and the activations of one batch.
     pub memory_bytes: u64,
+    /// The budget of a run with differential privacy; `None` for a run without.
+    pub privacy: Option<PrivacyBudget>,
+}
+
+/// A limit on what an observer can learn about one patient: (epsilon, delta)-differential privacy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PrivacyBudget {
+    /// The logarithm of the largest ratio between the probabilities of an outcome with and without a patient.
+    pub epsilon: f64,
+    /// The probability with which that limit may fail.
+    pub delta: f64,
 }
 
 /// What a site allows. The site's administrator decides, not the server. All limits are checked before anything is
@@ -146,6 +158,13 @@ pub struct SitePolicy {
     /// Maximum Euclidean norm of the feedback for one image. A larger gradient is scaled down to it; infinity disables
     /// scaling.
     pub feedback_norm_max: f32,
+    /// Maximum epsilon of this site's patients, for all runs together. With a limit, the site takes part only in runs
+    /// that train with differential privacy, and leaves a run when the next round would exceed the limit. Infinity
+    /// disables the limit.
+    pub epsilon_max: f64,
+    /// The probability with which the bound `epsilon_max` may fail. The default is 1e-5; choose it far below one
+    /// divided by the number of patients.
+    pub delta: f64,
 }
 
 impl Default for SitePolicy {
@@ -181,6 +200,8 @@ impl Default for SitePolicy {
             conditions: ConditionPolicy::All,
             losses: LossPolicy::None,
             feedback_norm_max: 1.0,
+            epsilon_max: f64::INFINITY,
+            delta: 1e-5,
         }
     }
 }
@@ -244,6 +265,11 @@ impl SitePolicy {
         self
     }
 
+    /// The privacy budget of the site's patients; `None` if it is not limited.
+    pub fn budget(&self) -> Option<PrivacyBudget> {
+        self.epsilon_max.is_finite().then_some(PrivacyBudget { epsilon: self.epsilon_max, delta: self.delta })
+    }
+
     /// Checks that the policy's own values are valid.
     ///
     /// # Errors
@@ -259,6 +285,8 @@ impl SitePolicy {
         let patients = (1..=self.batch_max).contains(&self.patients_per_batch_min);
         ensure(patients, "patients_per_batch_min", "a number from 1 to batch_max")?;
         ensure(self.answers_per_round_max > 0, "answers_per_round_max", "at least 1")?;
+        ensure(self.epsilon_max > 0.0, "epsilon_max", "a number above 0, or inf")?;
+        ensure(self.delta > 0.0 && self.delta < 1.0, "delta", "a number above 0 and below 1")?;
         let rounds = !matches!(self.losses, LossPolicy::Mean { rounds } if rounds < LOSS_ROUNDS_MIN);
         ensure(rounds, "losses.mean.rounds", "at least 50")
     }
@@ -269,8 +297,13 @@ impl SitePolicy {
     /// # Errors
     /// [`Error::Refused`] with the limit and the value that the run asks for.
     pub fn check(&self, run: &RunDescription, training: &RequestedTraining, summary: &SiteSummary, patients: &[u32]) -> Result<(), Error> {
-        let refusals =
-            [self.check_form(run), self.check_draws(run, summary, patients), self.check_training(training), self.check_payloads(run)];
+        let refusals = [
+            self.check_form(run),
+            self.check_draws(run, training, summary, patients),
+            self.check_training(training),
+            self.check_privacy(run, training),
+            self.check_payloads(run),
+        ];
         match refusals.into_iter().find_map(Result::err) {
             Some(fact) => Err(Error::Refused { run: shown(&run.name), fact }),
             None => Ok(()),
@@ -296,7 +329,13 @@ impl SitePolicy {
         }
     }
 
-    fn check_draws(&self, run: &RunDescription, summary: &SiteSummary, patients: &[u32]) -> Result<(), String> {
+    fn check_draws(
+        &self,
+        run: &RunDescription,
+        training: &RequestedTraining,
+        summary: &SiteSummary,
+        patients: &[u32],
+    ) -> Result<(), String> {
         if summary.cases < self.cases_min {
             return Err(format!("cases_min is {}, but this site has {} cases", self.cases_min, summary.cases));
         }
@@ -313,6 +352,10 @@ impl SitePolicy {
         if self.patients_per_batch_min > 1 && cases_of.len() < self.patients_per_batch_min as usize {
             // What is refused, the server reads: how many there are is none of its business.
             return Err(format!("patients_per_batch_min is {}, but this site has fewer patients", self.patients_per_batch_min));
+        }
+        if training.privacy.is_some() {
+            // The budget limits how often a patient is shown.
+            return Ok(());
         }
         // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is
         // counted besides.
@@ -338,7 +381,7 @@ impl SitePolicy {
     }
 
     fn check_training(&self, training: &RequestedTraining) -> Result<(), String> {
-        let RequestedTraining { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes } = *training;
+        let RequestedTraining { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes, .. } = *training;
         if !self.discriminators.contains(&family) {
             return Err(format!("discriminators does not list {family}, which the run uses"));
         }
@@ -358,6 +401,16 @@ impl SitePolicy {
             return Err(format!("augmentation_min is {least}, but the run augments images with strength {augmentation} (maximum 1)"));
         }
         at_most("memory_bytes_max", self.memory_bytes_max, memory_bytes, "bytes of memory (estimated)")
+    }
+
+    fn check_privacy(&self, run: &RunDescription, training: &RequestedTraining) -> Result<(), String> {
+        if training.privacy.is_none() && self.epsilon_max.is_finite() {
+            return Err(format!("epsilon_max is {}, but the run does not train with differential privacy", self.epsilon_max));
+        }
+        if training.privacy.is_some() && run.l1_weight != 0.0 {
+            return Err("the run has an L1 term, whose gradient depends on real images without the noise of differential privacy".into());
+        }
+        Ok(())
     }
 
     fn check_payloads(&self, run: &RunDescription) -> Result<(), String> {

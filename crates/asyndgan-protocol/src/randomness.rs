@@ -1,5 +1,6 @@
 use sha2::{Digest, Sha256};
 
+use rand::Rng as _;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
 use crate::{Role, RunDescription, SiteId, Stream, stream};
@@ -54,5 +55,16 @@ impl SiteRandomness {
             Self::Seed => stream(run.seed, role, site.0, round),
             Self::Secret(secret) => secret.stream(&run.sha256(), role, site, round),
         }
+    }
+
+    /// The stream for one purpose in one round that also depends on `state`: the same state gives the same numbers, and
+    /// another state gives independent ones.
+    ///
+    /// Noise must not be used for two different values, because their difference would not contain it. With the state
+    /// of the network as `state`, a round that is repeated from another state has noise of its own.
+    pub fn stream_of_state(&self, run: &RunDescription, role: Role, site: SiteId, round: u64, state: &[u8; 32]) -> Stream {
+        let mut key = [0; 32];
+        self.stream(run, role, site, round).fill_bytes(&mut key);
+        ChaCha8Rng::from_seed(Sha256::new().chain_update(key).chain_update(state).finalize().into())
     }
 }

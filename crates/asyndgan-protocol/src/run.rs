@@ -133,7 +133,8 @@ pub struct RoundDraw {
     /// The masks from which the synthetic images were generated. Server and site compute the same draw.
     pub conditions: Draw,
     /// The real images of the round. The server does not know this draw, unless the run has an L1 term, which compares
-    /// each synthetic image with the real image of its mask, or the site draws from the run's seed.
+    /// each synthetic image with the real image of its mask, or the site draws from the run's seed. Empty in a run with
+    /// differential privacy, where the worker draws patients.
     pub real: Draw,
 }
 
@@ -249,7 +250,7 @@ impl RunDescription {
     }
 
     /// Rows and columns of a stored image beyond the crop.
-    fn margin(&self, summary: &SiteSummary) -> [u32; 2] {
+    pub(crate) fn margin(&self, summary: &SiteSummary) -> [u32; 2] {
         match summary.image_dims[..] {
             [_, rows, columns] => [rows.saturating_sub(self.crop), columns.saturating_sub(self.crop)],
             _ => [0, 0],

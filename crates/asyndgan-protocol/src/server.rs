@@ -14,7 +14,10 @@ pub use policy::{LostState, ServerPolicy, Timeouts};
 pub use feedback::FEEDBACK_ROUNDS_KEPT;
 use feedback::FeedbackMonitor;
 
-use crate::{Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary, peer::Peer};
+use crate::{
+    Contribution, Draw, Error, Message, Payload, RunDescription, SiteId, SiteSummary,
+    peer::{Peer, Presence},
+};
 
 /// A larger value is not the gradient of a mean loss, but the result of a fault or an attack.
 pub const FEEDBACK_MAGNITUDE_MAX: f32 = 1000.0;
@@ -102,6 +105,16 @@ pub enum ServerAction {
         round: u64,
         /// The checkpoint with which it continues; 0 for a fresh discriminator.
         restored: u64,
+    },
+    /// A site has left the run in order: store it ([`ServerWork::retire`](crate::ServerWork::retire)), close its
+    /// connection, and log the event.
+    Retired {
+        /// The site.
+        site: SiteId,
+        /// The first round without it.
+        round: u64,
+        /// Why, for people.
+        reason: String,
     },
     /// Decompress a site's conditions, check them against its summary, and store them; then
     /// [`ServerEvent::ConditionsStored`].
@@ -205,9 +218,21 @@ pub struct Server {
 
 impl Server {
     /// Creates a server for `sites` sites that holds checkpoints of the given rounds and the conditions of the `known`
-    /// sites.
-    pub fn new(run: RunDescription, sites: u32, policy: ServerPolicy, checkpoints: &[u64], known: Vec<(SiteId, SiteSummary)>) -> Self {
+    /// sites. The server does not wait for the `retired` sites.
+    pub fn new(
+        run: RunDescription,
+        sites: u32,
+        policy: ServerPolicy,
+        checkpoints: &[u64],
+        known: Vec<(SiteId, SiteSummary)>,
+        retired: &[SiteId],
+    ) -> Self {
         let mut peers: Vec<Peer> = (0..sites).map(|_| Peer::new()).collect();
+        for site in retired {
+            if let Some(peer) = peers.get_mut(site.0 as usize) {
+                peer.presence = Presence::Retired;
+            }
+        }
         for (site, summary) in known {
             if let Some(peer) = peers.get_mut(site.0 as usize) {
                 peer.summary = Some(summary);
@@ -253,7 +278,7 @@ impl Server {
 
     /// Whether the end of the run was sent to every site, and all have disconnected.
     pub fn all_notified(&self) -> bool {
-        self.peers.iter().all(|s| s.notified && !s.is_connected())
+        self.peers.iter().all(|s| (s.notified || s.is_retired()) && !s.is_connected())
     }
 
     /// Handles one event. `now` is the time since the run's start.

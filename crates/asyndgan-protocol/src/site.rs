@@ -28,6 +28,8 @@ enum State {
     Beginning,
     Waiting,
     Stepping,
+    /// Waiting for the server's confirmation that it takes part in no further round.
+    Retiring,
     Over,
 }
 
@@ -41,6 +43,7 @@ impl State {
             State::Beginning => "the site restores its networks",
             State::Waiting => "the site waits for another round",
             State::Stepping => "the site computes",
+            State::Retiring => "the site takes part in no further round",
             State::Over => "the site is no longer part of the run",
         }
     }
@@ -62,6 +65,8 @@ struct Part {
     expected: Option<u64>,
     /// Whether the server asked for the conditions when the site joined.
     conditions_wanted: bool,
+    /// Whether the run trains with differential privacy.
+    is_private: bool,
     /// The checkpoints that the site listed on joining, and those that it has written since.
     checkpoints: Vec<u64>,
 }
@@ -89,6 +94,8 @@ pub struct Site {
     part: Option<Part>,
     state: State,
     losses: LossMean,
+    /// Why the site leaves the run in order.
+    retirement: Option<String>,
     /// The round being computed: its real cases.
     showing: (u64, Vec<u32>),
     actions: VecDeque<SiteAction>,
@@ -102,7 +109,7 @@ impl Site {
     pub fn new(setup: SiteSetup) -> Self {
         assert_eq!(setup.history.patients().len(), setup.summary.cases as usize, "a patient for every case");
         let (losses, showing, actions) = (LossMean::default(), (0, Vec::new()), VecDeque::new());
-        Self { setup, part: None, state: State::Joining, losses, showing, actions }
+        Self { setup, part: None, state: State::Joining, losses, retirement: None, showing, actions }
     }
 
     /// The next action, if any.
@@ -140,6 +147,7 @@ impl Site {
                 let SiteSetup { policy, summary, history, .. } = &self.setup;
                 policy.check(run, &training, summary, history.patients())?;
                 let (site, run) = (*site, run.clone());
+                self.part.as_mut().expect("described before inspected").is_private = training.privacy.is_some();
                 self.state = State::Consenting;
                 self.actions.push_back(SiteAction::Consent { site, run });
             }
@@ -162,6 +170,11 @@ impl Site {
                 self.prepare();
             }
             SiteEvent::Stepped { feedback, losses } => self.stepped(feedback, losses),
+            SiteEvent::BudgetSpent { reason } => {
+                self.state = State::Retiring;
+                self.queue(Message::Retire { round: self.rounds_done(), reason: reason.clone() });
+                self.retirement = Some(reason);
+            }
             SiteEvent::Failed { reason } => self.leave(reason),
         }
         Ok(())
@@ -186,8 +199,11 @@ impl Site {
             }
             Message::Finish => {
                 self.state = State::Over;
-                self.actions.push_back(SiteAction::Finished);
+                let retired = self.retirement.take().map(|reason| SiteAction::Retired { reason });
+                self.actions.push_back(retired.unwrap_or(SiteAction::Finished));
             }
+            // Sent before the server knew.
+            Message::Round { .. } | Message::Start { .. } if self.state == State::Retiring => {}
             Message::Describe { site, run, conditions_wanted } if self.state == State::Joining => {
                 // Before anything of it is parsed.
                 self.setup.policy.check_form(&run).map_err(|fact| refused(&run, fact))?;
@@ -215,6 +231,7 @@ impl Site {
                             resends: 0,
                             expected,
                             conditions_wanted,
+                            is_private: false,
                             checkpoints: Vec::new(),
                         });
                     }
@@ -313,8 +330,13 @@ impl Site {
     }
 
     fn round_draw(&self, round: u64) -> RoundDraw {
-        let Part { site, run, .. } = self.part.as_ref().expect("described before rounds");
+        let Part { site, run, is_private, .. } = self.part.as_ref().expect("described before rounds");
         let SiteSetup { policy, summary, randomness, history } = &self.setup;
+        if *is_private {
+            // Each patient takes part at random, and the worker draws them.
+            let real = Draw { site: *site, cases: Vec::new(), augmentations: Vec::new() };
+            return RoundDraw { conditions: run.draw(*site, round, summary), real };
+        }
         run.round_draw(*site, round, summary, randomness, history.patients(), policy.patients_per_batch_min)
     }
 

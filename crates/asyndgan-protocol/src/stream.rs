@@ -39,6 +39,10 @@ pub enum Role {
     Real = 15,
     /// Masks recombined from several patients.
     Recombination = 16,
+    /// Patients of a step with differential privacy.
+    PrivateSample = 17,
+    /// Noise of a step with differential privacy.
+    PrivateNoise = 18,
 }
 
 /// The stream for (seed, role, site, round). The same key always gives the same numbers; different keys give

@@ -20,6 +20,18 @@ pub struct Contribution {
     pub losses: Option<Losses>,
 }
 
+/// Whether a site can take part in a round.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// It can.
+    Ready,
+    /// The privacy budget of the site's patients does not allow another round. The site leaves the run in order.
+    BudgetSpent {
+        /// A human-readable reason, which the server receives.
+        reason: String,
+    },
+}
+
 /// The computations behind a server's actions. The driver of a [`crate::Server`] calls such a worker.
 pub trait ServerWork {
     /// The worker's error type.
@@ -34,6 +46,22 @@ pub trait ServerWork {
     /// # Errors
     /// An error that stops the worker.
     fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Self::Error>;
+    /// Sites that have left the run in order, with the first round without each. By default, none is stored.
+    ///
+    /// # Errors
+    /// An error that stops the worker.
+    fn retired(&mut self) -> Result<Vec<(SiteId, u64)>, Self::Error> {
+        Ok(Vec::new())
+    }
+    /// Stores that a site has left the run in order, so that a restarted server does not wait for it. By default,
+    /// nothing is stored.
+    ///
+    /// # Errors
+    /// An error that stops the worker.
+    fn retire(&mut self, site: SiteId, round: u64) -> Result<(), Self::Error> {
+        let _ = (site, round);
+        Ok(())
+    }
     /// Decompresses a site's conditions, checks them against its summary, and stores them for the whole run. Returns
     /// what is wrong with them, if anything: that is the site's fault and does not stop the worker.
     ///
@@ -100,11 +128,12 @@ pub trait SiteWork {
     /// # Errors
     /// An error that stops the worker.
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Self::Error>;
-    /// Does the work of a round that does not need its synthetic images. Does not change any result.
+    /// Does the work of a round that does not need its synthetic images. Does not change any result. Without a privacy
+    /// budget, a site is always ready.
     ///
     /// # Errors
     /// An error that stops the worker.
-    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Self::Error>;
+    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<Readiness, Self::Error>;
     /// Performs one discriminator step, then computes the feedback of the updated discriminator: the gradient of the
     /// generator's loss with respect to `synthetic`.
     ///

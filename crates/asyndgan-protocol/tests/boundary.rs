@@ -86,6 +86,7 @@ fn descriptions() -> impl Strategy<Value = (RunDescription, RequestedTraining)> 
             betas: pick(wild, 14, betas, b.betas),
             augmentation: pick(wild, 15, augmentation, b.augmentation),
             memory_bytes: pick(wild, 16, memory_bytes, b.memory_bytes),
+            privacy: None,
         };
         (described, learning)
     })

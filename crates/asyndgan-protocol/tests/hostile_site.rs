@@ -53,6 +53,7 @@ fn message() -> impl Strategy<Value = Message> {
             losses: Some(losses),
         }),
         Just(Message::Finish),
+        (0..30_u64).prop_map(|round| Message::Retire { round, reason: "enough".into() }),
         Just(Message::Leave { reason: "why not".into() }),
         Just(Message::Start { attempt: 9, round: 9, restore: None }),
     ]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-use crate::Error;
+use crate::{DpSgd, Error};
 
 /// The networks of a run and their training settings; server and sites need the same configuration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,9 @@ pub struct GanConfig {
     pub site_code: bool,
     /// Precision in which layers compute; weights, losses and transmitted tensors are not affected.
     pub precision: Precision,
+    /// Differential privacy for the patients of each site; `None` for training without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<DpSgd>,
 }
 
 /// Floating-point precision of the layers.
@@ -82,6 +85,7 @@ impl GanConfig {
             average_decay: 0.0,
             site_code: false,
             precision: Precision::Float32,
+            privacy: None,
         }
     }
 
@@ -147,6 +151,9 @@ impl GanConfig {
         if segments != (config.gan_loss == GanLoss::Segmentation) {
             return Err(Error::Networks { fact: "the segmentation loss and the U-Net discriminator require each other".into() });
         }
+        if let Some(fact) = config.privacy.and_then(|privacy| privacy.check().err()) {
+            return Err(Error::Networks { fact });
+        }
         if !(0.0..=1.0).contains(&config.augmentation) {
             return Err(Error::Networks { fact: format!("augmentation strength {}; it must be from 0 to 1", config.augmentation) });
         }
@@ -161,6 +168,9 @@ impl GanConfig {
         let unfit = |fact: String| Err(Error::Networks { fact });
         if let Some(images) = self.images.as_ref().filter(|images| images.task.channels.len() != run.channels as usize) {
             return unfit(format!("the task has {} channels, but the run has {}", images.task.channels.len(), run.channels));
+        }
+        if self.privacy.is_some() && run.l1_weight != 0.0 {
+            return unfit("differential privacy and an L1 term, whose gradient reveals real images, exclude each other".into());
         }
         let planes = i64::from(self.condition_classes) + i64::from(run.channels);
         let of_images = run.size > 0;
@@ -204,8 +214,9 @@ impl GanConfig {
         }
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);
+        let privacy = self.privacy.as_ref().map(DpSgd::budget);
         let memory_bytes = memory_bytes(width, self.condition_classes, run).saturating_add(self.generator_bytes());
-        Ok(RequestedTraining { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes })
+        Ok(RequestedTraining { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes, privacy })
     }
 }
 

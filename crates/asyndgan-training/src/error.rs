@@ -59,6 +59,39 @@ pub enum Error {
         /// The first difference.
         mismatch: String,
     },
+    /// A budget, a sampling rate or a noise multiplier out of range, or a budget that no noise meets.
+    #[error(transparent)]
+    Privacy(#[from] asyndgan_privacy::Error),
+    /// A line of a privacy ledger that is not a step.
+    #[error(
+        "line {line} of {path} is not a step of a privacy ledger: {fact}; restore the file, because its steps count towards the budget"
+    )]
+    PrivacyLedger {
+        /// The ledger.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        fact: String,
+    },
+    /// Another process is using the privacy ledger.
+    #[error("another process is using {path}: wait until it ends, or stop it; runs on the same patients share one budget")]
+    PrivacyLedgerInUse {
+        /// The ledger.
+        path: PathBuf,
+    },
+    /// The data do not name the patient of every case, and so no budget for patients can be kept.
+    #[error("the run protects patients, but the patient of {cases} cases is unknown: prepare the data again with names of patients")]
+    UnknownPatients {
+        /// How many cases.
+        cases: usize,
+    },
+    /// The privacy budget does not allow another step.
+    #[error("{reason}")]
+    BudgetSpent {
+        /// Why.
+        reason: String,
+    },
     /// The loss or gradient is not finite.
     #[error("the loss or gradient of round {round} is not finite; lower the learning rate")]
     Diverged {

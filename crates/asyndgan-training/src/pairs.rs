@@ -26,6 +26,9 @@ pub struct Pairs {
     patients: Vec<u32>,
 }
 
+/// The number of all patients that are not known.
+const UNKNOWN: u32 = u32::MAX;
+
 #[derive(Debug)]
 enum Images {
     Memory(Tensor),
@@ -108,6 +111,11 @@ impl Pairs {
         self.patients.clone()
     }
 
+    /// Number of cases whose patient is not known.
+    pub(crate) fn unknown_patients(&self) -> usize {
+        self.patients.iter().filter(|&&patient| patient == UNKNOWN).count()
+    }
+
     /// One image's channels, rows and columns, or its number of values.
     pub(crate) fn image_dims(&self) -> Vec<u32> {
         match &self.images {
@@ -144,7 +152,7 @@ fn present(cases: &CaseSet) -> Option<Tensor> {
 /// The cases of one patient have the number of its first case; those of unknown patients are treated as one patient's.
 fn numbered(cases: &CaseSet) -> Vec<u32> {
     let mut first = BTreeMap::<&str, u32>::new();
-    let number = |case: u32| cases.patient(case as usize).map_or(u32::MAX, |patient| *first.entry(patient).or_insert(case));
+    let number = |case: u32| cases.patient(case as usize).map_or(UNKNOWN, |patient| *first.entry(patient).or_insert(case));
     (0..cases.len() as u32).map(number).collect()
 }
 

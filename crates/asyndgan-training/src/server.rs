@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use asyndgan_files::{Access, write};
 use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig};
 use asyndgan_protocol::{
     CHECKPOINTS_KEPT, Contribution, Draw, FEEDBACK_ROUNDS_KEPT, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream,
@@ -30,6 +31,8 @@ pub struct ServerTrainer {
     sites: u32,
     device: Device,
     checkpoints: Checkpoints,
+    /// The file of sites that have left in order.
+    retired: PathBuf,
     conditions: Conditions,
     lanes: Lanes,
     generator: Generator,
@@ -64,8 +67,23 @@ impl ServerTrainer {
         let checkpoints = Checkpoints::open(&folder, "server".into(), CHECKPOINTS_KEPT)?;
         let conditions = Conditions::open(&folder, sites)?;
         let answers = Answers::open(&folder.join("answers.f32"), VALUES * sites as usize)?;
-        let (prepared, synthetic) = (None, BTreeMap::new());
-        Ok(Self { config, run, sites, device, checkpoints, conditions, lanes, generator, adam, average, prepared, synthetic, answers })
+        let (retired, prepared, synthetic) = (folder.join("retired.json"), None, BTreeMap::new());
+        Ok(Self {
+            config,
+            run,
+            sites,
+            device,
+            checkpoints,
+            retired,
+            conditions,
+            lanes,
+            generator,
+            adam,
+            average,
+            prepared,
+            synthetic,
+            answers,
+        })
     }
 
     fn first(config: &GanConfig, run: &RunDescription, device: Device) -> (Generator, Adam, Tensor) {
@@ -193,6 +211,23 @@ impl ServerWork for ServerTrainer {
 
     fn stored_conditions(&mut self) -> Result<Vec<(SiteId, SiteSummary)>, Error> {
         Ok(self.conditions.stored_conditions())
+    }
+
+    fn retired(&mut self) -> Result<Vec<(SiteId, u64)>, Error> {
+        let io = |source| Error::Io { path: self.retired.clone(), source };
+        match fs::read(&self.retired) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| io(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(io(error)),
+        }
+    }
+
+    fn retire(&mut self, site: SiteId, round: u64) -> Result<(), Error> {
+        let mut all = self.retired()?;
+        all.push((site, round));
+        let io = |source| Error::Io { path: self.retired.clone(), source };
+        let bytes = serde_json::to_vec(&all).map_err(|error| io(error.into()))?;
+        write(&self.retired, Access::Private, &bytes).map_err(io)
     }
 
     fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Error> {

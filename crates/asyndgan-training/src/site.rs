@@ -1,14 +1,18 @@
+mod private;
+
 use std::path::{Path, PathBuf};
 
 use asyndgan_models::{Adam, Discriminator};
+use asyndgan_privacy::SubsampledGaussian;
 use asyndgan_protocol::{
-    CHECKPOINTS_KEPT, Draw, Losses, Payload, RequestedTraining, Role, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSummary,
-    SiteWork,
+    CHECKPOINTS_KEPT, Draw, Losses, Payload, PrivacyBudget, Readiness, RequestedTraining, Role, RoundDraw, RunDescription, SiteId,
+    SiteRandomness, SiteSummary, SiteWork,
 };
 use tch::{Device, Kind, Tensor};
 
+use self::private::{Private, Synthetic};
 use crate::{
-    Error, GanConfig, Pairs,
+    Error, GanConfig, Pairs, PrivacyLedger, PrivateStep,
     augment::Augment,
     checkpoints::Checkpoints,
     collapse::CollapseCheck,
@@ -31,6 +35,11 @@ pub struct SiteTrainer {
     device: Device,
     folder: PathBuf,
     checkpoints: Option<Checkpoints>,
+    privacy_ledger: Option<PathBuf>,
+    budget: Option<PrivacyBudget>,
+    ledger: Option<PrivacyLedger>,
+    /// The steps of a run with differential privacy, by its identity: computed once.
+    planned: Option<(String, SubsampledGaussian)>,
     begun: Option<Begun>,
 }
 
@@ -42,8 +51,14 @@ pub struct SiteOptions {
     pub shared: Option<Tensor>,
     /// Largest Euclidean norm of the feedback for one image; larger feedback is scaled down.
     pub feedback_norm_max: f32,
-    /// Source of randomness for initial weights, the choice of real cases, and augmentation.
+    /// Source of randomness for initial weights, the choice of real cases, augmentation, and the noise of differential
+    /// privacy. Privacy needs a secret: with the run's seed, everyone knows the noise.
     pub randomness: SiteRandomness,
+    /// The ledger of steps with differential privacy. All runs on the same patients must share one; `None` for one
+    /// beside the checkpoints of each run.
+    pub privacy_ledger: Option<PathBuf>,
+    /// The budget of the site's patients for all runs in the ledger; `None` for no limit.
+    pub budget: Option<PrivacyBudget>,
 }
 
 impl SiteOptions {
@@ -58,7 +73,8 @@ impl SiteOptions {
 impl Default for SiteOptions {
     /// A run in a single process: own masks, feedback of any norm, all randomness from the run's seed.
     fn default() -> Self {
-        Self { shared: None, feedback_norm_max: f32::INFINITY, randomness: SiteRandomness::Seed }
+        let (shared, privacy_ledger, budget) = (None, None, None);
+        Self { shared, feedback_norm_max: f32::INFINITY, randomness: SiteRandomness::Seed, privacy_ledger, budget }
     }
 }
 
@@ -69,16 +85,26 @@ struct Begun {
     collapse: CollapseCheck,
     discriminator: Discriminator,
     adam: Adam,
+    /// In a run with differential privacy.
+    private: Option<Private>,
     prepared: Option<Prepared>,
 }
 
-/// A round's real images, and the discriminator's output for them: computed before the synthetic images arrive.
+/// What the discriminator learns from the real images of a round.
+#[derive(Debug)]
+enum RealPart {
+    /// The images, and the discriminator's output for them.
+    Images { images: Tensor, logits: Tensor },
+    /// The mean of the clipped gradients of the patients, with noise; and the step that the ledger records.
+    Gradient { gradient: Tensor, step: PrivateStep },
+}
+
+/// What is computed in a round before the synthetic images arrive.
 #[derive(Debug)]
 struct Prepared {
     round: u64,
     draw: RoundDraw,
-    real: Tensor,
-    on_real: Tensor,
+    real: RealPart,
     /// The condition of the synthetic images.
     condition: Tensor,
     /// The channels of the synthetic images that the discriminator sees: those of the cases that the conditions belong
@@ -94,6 +120,16 @@ impl Begun {
         let [condition, image] = [condition, image].map(|x| self.config.precision.cast(x));
         self.discriminator.forward(&condition, &image).to_kind(Kind::Float)
     }
+
+    /// A step against a gradient.
+    fn learn(&mut self, gradient: &Tensor) {
+        let steps = self.private.as_ref().map_or(1, |private| private.sgd.discriminator_steps.into());
+        // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its
+        // first weights.
+        let scale = learning_rate_scale((self.adam.steps() / steps).min(self.run.rounds - 1), self.run.rounds);
+        self.adam.step(&self.discriminator.parameters, gradient, scale);
+        self.discriminator.update_spectral_norm();
+    }
 }
 
 impl SiteTrainer {
@@ -102,12 +138,27 @@ impl SiteTrainer {
     /// # Panics
     /// If the shape of the shared label maps differs from that of the pairs.
     pub fn new(pairs: Pairs, options: SiteOptions, folder: &Path, device: Device) -> Self {
-        let SiteOptions { shared, feedback_norm_max, randomness } = options;
+        let SiteOptions { shared, feedback_norm_max, randomness, privacy_ledger, budget } = options;
         let shared = shared.unwrap_or_else(|| pairs.label_maps().shallow_clone());
         assert_eq!(shared.size(), pairs.label_maps().size(), "the shared conditions must have the shape of the own ones");
         let conditions_sha256 = to_payload(&shared.squeeze_dim(1)).sha256();
         let summary = SiteSummary { cases: pairs.count() as u32, image_dims: pairs.image_dims(), conditions_sha256 };
-        Self { pairs, shared, summary, feedback_norm_max, randomness, device, folder: folder.into(), checkpoints: None, begun: None }
+        let (folder, checkpoints, ledger, planned, begun) = (folder.into(), None, None, None, None);
+        Self {
+            pairs,
+            shared,
+            summary,
+            feedback_norm_max,
+            randomness,
+            device,
+            folder,
+            checkpoints,
+            privacy_ledger,
+            budget,
+            ledger,
+            planned,
+            begun,
+        }
     }
 
     /// Counts and shapes of the site's cases.
@@ -148,6 +199,10 @@ impl SiteWork for SiteTrainer {
 
     fn inspect(&mut self, _site: SiteId, run: &RunDescription) -> Result<RequestedTraining, Error> {
         let config = GanConfig::from_description(&run.networks)?;
+        let unknown = self.pairs.unknown_patients();
+        if config.privacy.is_some() && unknown > 0 {
+            return Err(Error::UnknownPatients { cases: unknown });
+        }
         let mismatch = config.images.as_ref().zip(self.pairs.description()).and_then(|(theirs, own)| theirs.mismatch(own));
         if let Some(mismatch) = mismatch {
             return Err(Error::Images { mismatch });
@@ -173,56 +228,76 @@ impl SiteWork for SiteTrainer {
             adam.restore("adam", &tensors)?;
         }
         asyndgan_models::set_threads(run.site_threads);
-        self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, collapse: CollapseCheck::default(), prepared: None });
+        let private = config.privacy.map(|sgd| self.begin_private(site, run, sgd)).transpose()?;
+        let collapse = CollapseCheck::default();
+        self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, collapse, private, prepared: None });
         Ok(())
     }
 
-    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<(), Error> {
-        let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
+    fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<Readiness, Error> {
+        let begun = self.begun.as_ref().ok_or(Error::NotBegun)?;
         let (config, run) = (&begun.config, &begun.run);
-        let (real, own) = self.pairs.choose(&draw.real.cases, &draw.real.augmentations, run.crop)?;
         let Draw { site, cases, augmentations } = &draw.conditions;
         let shared = choose(&self.shared, cases, augmentations, run.crop);
         let planes = |codes: &Tensor| one_hot_condition(&codes.to_device(self.device), config.condition_classes);
-        let (real, own, condition) = (real.to_device(self.device), planes(&own), planes(&shared));
+        let condition = planes(&shared);
         let present = |cases: &[u32]| self.pairs.present(cases).map(|present| present.to_device(self.device));
-        let (present, visible) = (present(&draw.real.cases), present(cases));
-        let real = shown(&real, present.as_ref());
+        let visible = present(cases);
         let mut rng = self.randomness.stream(run, Role::Discriminator, *site, round);
-        let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(real.size()[0], config.augmentation, &mut rng));
-        let (seen, seen_real) = augment.apply(&own, &real);
-        let on_real = begun.logits(&seen, &shown(&seen_real, present.as_ref()));
-        begun.prepared = Some(Prepared { round, draw: draw.clone(), real, on_real, condition, visible, augments: [learning, judging] });
-        Ok(())
+        let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(cases.len() as i64, config.augmentation, &mut rng));
+        let real = if let Some(private) = &begun.private {
+            let (gradient, step) = self.private_gradient(begun, private, *site, round)?;
+            let is_enough = private.steps_left.is_none_or(|left| left >= private.sgd.discriminator_steps.into());
+            if !is_enough && !self.ledger.as_ref().is_some_and(|ledger| ledger.contains(&step)) {
+                let limit = self.budget.map_or(f64::INFINITY, |budget| budget.epsilon);
+                let reason = format!("the privacy budget of the site's patients is spent: another round would exceed epsilon {limit}");
+                return Ok(Readiness::BudgetSpent { reason });
+            }
+            RealPart::Gradient { gradient, step }
+        } else {
+            let (images, own) = self.pairs.choose(&draw.real.cases, &draw.real.augmentations, run.crop)?;
+            let present = present(&draw.real.cases);
+            let images = shown(&images.to_device(self.device), present.as_ref());
+            let (seen, seen_real) = augment.apply(&planes(&own), &images);
+            let logits = begun.logits(&seen, &shown(&seen_real, present.as_ref()));
+            RealPart::Images { images, logits }
+        };
+        let prepared = Prepared { round, draw: draw.clone(), real, condition, visible, augments: [learning, judging] };
+        self.begun.as_mut().ok_or(Error::NotBegun)?.prepared = Some(prepared);
+        Ok(Readiness::Ready)
     }
 
     fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Error> {
         let ready = self.begun.as_ref().and_then(|b| b.prepared.as_ref()).is_some_and(|p| p.round == round && p.draw == *draw);
-        if !ready {
-            self.prepare(round, draw)?;
+        if !ready && let Readiness::BudgetSpent { reason } = self.prepare(round, draw)? {
+            return Err(Error::BudgetSpent { reason });
         }
         let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
-        let Prepared { real, on_real, condition, visible, augments: [learning, judging], .. } =
-            begun.prepared.take().ok_or(Error::NotBegun)?;
+        let Prepared { real, condition, visible, augments: [learning, judging], .. } = begun.prepared.take().ok_or(Error::NotBegun)?;
         let synthetic = to_tensor(synthetic, self.device)?;
 
-        let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
-        let on_synthetic = begun.logits(&seen, &shown(&image, visible.as_ref()));
-        let discriminator_loss = begun.config.gan_loss.discriminator(&on_real, &on_synthetic);
-        let Begun { discriminator, adam, run, .. } = begun;
-        let parameters = &discriminator.parameters;
-        // By what this discriminator has learnt, not by what the server calls the round: else it could be frozen at its
-        // first weights.
-        let scale = learning_rate_scale(adam.steps().min(run.rounds - 1), run.rounds);
-        adam.step(parameters, &parameters.gradient(&discriminator_loss), scale);
-        discriminator.update_spectral_norm();
+        let gan_loss = begun.config.gan_loss;
+        let (real, discriminator_loss) = match real {
+            RealPart::Images { images, logits } => {
+                let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
+                let loss = gan_loss.discriminator(&logits, &begun.logits(&seen, &shown(&image, visible.as_ref())));
+                begun.learn(&begun.discriminator.parameters.gradient(&loss));
+                (Some(images), loss)
+            }
+            RealPart::Gradient { gradient, step } => {
+                let synthetic = Synthetic { condition: &condition, images: &synthetic, visible: visible.as_ref() };
+                (None, self.private_steps_of_round(draw.conditions.site, (gradient, step), learning, &synthetic)?)
+            }
+        };
+        let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
 
         let synthetic = synthetic.set_requires_grad(true);
         let compared = shown(&synthetic, visible.as_ref());
         let (seen, image) = judging.apply(&condition, &compared);
         let logits = begun.logits(&seen, &shown(&image, visible.as_ref()));
-        let Begun { config, run, collapse, .. } = begun;
-        let generator_loss = config.gan_loss.generator(&logits, &compared, &real, run.l1_weight);
+        let Begun { run, collapse, private, .. } = begun;
+        // Without real images there is no L1 term.
+        let generator_loss = gan_loss.generator(&logits, &compared, real.as_ref().unwrap_or(&compared), run.l1_weight);
         // Only the gradient with respect to the images: none is computed for the weights.
         let feedback = Tensor::run_backward(&[&generator_loss], &[&synthetic], false, false).swap_remove(0);
         let losses = Losses { discriminator: scalar(&discriminator_loss), generator: scalar(&generator_loss) };
@@ -232,7 +307,9 @@ impl SiteWork for SiteTrainer {
             return Err(Error::Diverged { round });
         }
         // With an L1 term the generator still learns from a site whose discriminator has won.
-        if let Some(rounds) = collapse.add(losses, config.gan_loss).filter(|_| run.l1_weight == 0.0) {
+        // With differential privacy there is no loss on real images to see it by.
+        let is_judged = run.l1_weight == 0.0 && private.is_none();
+        if let Some(rounds) = collapse.add(losses, gan_loss).filter(|_| is_judged) {
             return Err(Error::Collapsed { round, rounds });
         }
         let limit = self.feedback_norm_max;

@@ -13,8 +13,8 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Draw, Losses, Payload, RequestedTraining, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy, SiteRandomness,
-    SiteSummary, SiteWork, Waiting,
+    Draw, Losses, Payload, Readiness, RequestedTraining, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy,
+    SiteRandomness, SiteSummary, SiteWork, Waiting,
 };
 use asyndgan_transport::{Ledger, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -54,8 +54,8 @@ impl SiteWork for Idle {
     fn begin(&mut self, _: SiteId, _: &RunDescription, _: u64) -> Result<(), Self::Error> {
         Ok(())
     }
-    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<(), Self::Error> {
-        Ok(())
+    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<Readiness, Self::Error> {
+        Ok(Readiness::Ready)
     }
     fn step(&mut self, _: u64, _: &RoundDraw, _: &Payload) -> Result<(Payload, Losses), Self::Error> {
         Ok((self.batch.clone(), Losses { discriminator: 0.5, generator: 0.5 }))

@@ -25,6 +25,15 @@ pub enum ServerRunEvent<'a> {
     Joined(SiteId),
     /// A site was dismissed or has disconnected.
     Dismissed(SiteId, &'a Fault),
+    /// A site has left the run in order; the others continue.
+    Retired {
+        /// The site.
+        site: SiteId,
+        /// The first round without it.
+        round: u64,
+        /// Why, for people.
+        reason: &'a str,
+    },
     /// A site came back without its checkpoint, and resumes with an older or a fresh state.
     StateLost {
         /// The site.
@@ -75,7 +84,8 @@ pub fn run_server<W: ServerWork>(
 ) -> Result<(), Error> {
     let failed = |error: W::Error| Error::Work(Box::new(error));
     let known = work.stored_conditions().map_err(failed)?;
-    let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known);
+    let retired: Vec<SiteId> = work.retired().map_err(failed)?.into_iter().map(|(site, _)| site).collect();
+    let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known, &retired);
     let numbers = (0..sites).map(|_| None).collect();
     let mut driver =
         Driver { server, link, records, run: hex(&run.sha256()), numbers, notices: Vec::new(), lost: BTreeSet::new(), started: now() };
@@ -99,6 +109,14 @@ pub fn run_server<W: ServerWork>(
                 ServerAction::Joined { site } => {
                     tracing::debug!(%site, "site takes part");
                     watch(ServerRunEvent::Joined(site), work, &driver.records.ledger);
+                    continue;
+                }
+                ServerAction::Retired { site, round, reason } => {
+                    tracing::debug!(%site, round, reason, "site has left the run in order");
+                    work.retire(site, round).map_err(failed)?;
+                    driver.link.close(site);
+                    driver.numbers[site.0 as usize] = None;
+                    watch(ServerRunEvent::Retired { site, round, reason: &reason }, work, &driver.records.ledger);
                     continue;
                 }
                 ServerAction::StateLost { site, round, restored } => {

@@ -1,6 +1,6 @@
 use asyndgan_protocol::{
-    History, JournalHead, JournalReceipt, Message, MessageKind, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteSetup,
-    SiteWork, synthetic_digest,
+    History, JournalHead, JournalReceipt, Message, MessageKind, Readiness, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy,
+    SiteSetup, SiteWork, synthetic_digest,
 };
 
 use bytes::Bytes;
@@ -67,9 +67,12 @@ pub enum SiteRunEvent<'a> {
         /// Rounds done.
         rounds_done: u64,
     },
+    /// The site has left the run in order, because its privacy budget is spent. The others continue.
+    Retired(&'a str),
 }
 
-/// Runs a site until the run is finished, and reconnects as often as necessary. `watch` is called for every event.
+/// Runs a site until the run is finished, or its privacy budget is spent, and reconnects as often as necessary. `watch`
+/// is called for every event.
 ///
 /// # Errors
 /// The error that ended the site's part early. The server is informed, if it is connected.
@@ -107,12 +110,7 @@ pub fn run_site<W: SiteWork>(
                     continue;
                 }
                 SiteAction::Inspect { site, run } => {
-                    let event = match work.inspect(site, &run) {
-                        Ok(training) => SiteEvent::Inspected { training },
-                        // It is about the description alone, which the server knows.
-                        Err(error) => SiteEvent::Failed { reason: format!("this site cannot train the run: {error}") },
-                    };
-                    driver.handle(event);
+                    driver.handle(inspected(work, site, &run));
                     continue;
                 }
                 SiteAction::Consent { site, run } => {
@@ -140,7 +138,10 @@ pub fn run_site<W: SiteWork>(
                         Some(SiteEvent::Begun)
                     })
                 }
-                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|()| None),
+                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|readiness| match readiness {
+                    Readiness::Ready => None,
+                    Readiness::BudgetSpent { reason } => Some(SiteEvent::BudgetSpent { reason }),
+                }),
                 SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
                     watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
                     driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
@@ -161,6 +162,10 @@ pub fn run_site<W: SiteWork>(
                     }
                     kept.map(|()| None)
                 }
+                SiteAction::Retired { reason } => {
+                    watch(SiteRunEvent::Retired(&reason), work);
+                    return driver.records.journal.as_mut().map_or(Ok(()), Journal::sync);
+                }
                 SiteAction::Finished => {
                     return driver.records.journal.as_mut().map_or(Ok(()), Journal::sync);
                 }
@@ -178,6 +183,14 @@ pub fn run_site<W: SiteWork>(
             }
         }
         driver.receive(&mut |news| watch(news, work))?;
+    }
+}
+
+fn inspected(work: &mut impl SiteWork, site: SiteId, run: &RunDescription) -> SiteEvent {
+    match work.inspect(site, run) {
+        Ok(training) => SiteEvent::Inspected { training },
+        // It is about the description alone, which the server knows.
+        Err(error) => SiteEvent::Failed { reason: format!("this site cannot train the run: {error}") },
     }
 }
 

@@ -9,7 +9,7 @@ use asyndgan_models::{
 use asyndgan_paper::{Arm, GanLossSetting, Run, Settings};
 use asyndgan_protocol::{RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
-use asyndgan_training::{GanConfig, Precision, toy};
+use asyndgan_training::{DpSgd, GanConfig, Precision, toy};
 
 /// Channels of an image; the toy has one value.
 fn image_channels(run: &Run) -> i64 {
@@ -72,6 +72,14 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         config.augmentation = s.discriminator.augmentation;
         config.average_decay = s.generator.average_decay;
         config.site_code = s.generator.site_code;
+        config.privacy = s.privacy.epsilon.filter(|_| is_distributed(arm)).map(|epsilon| {
+            DpSgd::new(epsilon, s.privacy.delta).with(|sgd| {
+                sgd.clipping_norm = s.privacy.clipping_norm;
+                sgd.patients_per_step = s.privacy.patients_per_step;
+                sgd.images_per_patient = s.privacy.images_per_patient;
+                sgd.discriminator_steps = s.privacy.discriminator_steps;
+            })
+        });
         config.precision = if s.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 };
     })
 }

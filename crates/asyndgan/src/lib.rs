@@ -12,6 +12,7 @@ pub mod in_process;
 mod masks;
 pub mod network_file;
 pub mod plan;
+pub mod privacy;
 pub mod progress;
 mod recombine;
 pub mod run;
@@ -23,8 +24,8 @@ mod tensors;
 
 /// The crates whose types appear in the interface of this crate.
 pub use {
-    asyndgan_data, asyndgan_evaluator, asyndgan_medio, asyndgan_metrics, asyndgan_models, asyndgan_paper, asyndgan_protocol, asyndgan_task,
-    asyndgan_training, asyndgan_transport,
+    asyndgan_data, asyndgan_evaluator, asyndgan_medio, asyndgan_metrics, asyndgan_models, asyndgan_paper, asyndgan_privacy,
+    asyndgan_protocol, asyndgan_task, asyndgan_training, asyndgan_transport,
 };
 /// Devices and arrays in the interface of this crate are of these versions.
 pub use {ndarray, serde_json, tch};

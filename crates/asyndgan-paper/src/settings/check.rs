@@ -20,7 +20,7 @@ impl Settings {
     /// # Errors
     /// [`InvalidSetting`] with the setting and its valid values.
     pub fn check(&self, experiment: Experiment) -> Result<(), InvalidSetting> {
-        let Self { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute } = self;
+        let Self { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute, privacy } = self;
         within("data.sites", data.sites, 1..=64, "from 1 to 64")?;
         within("data.phantoms_per_site", data.phantoms_per_site, 0..=1_000_000, "from 0 to 1000000")?;
         within("data.phantoms_held_out", data.phantoms_held_out, 0..=1_000_000, "from 0 to 1000000")?;
@@ -41,6 +41,14 @@ impl Settings {
         within("synthesis.curve_points", synthesis.curve_points, 0..=1000, "from 0 to 1000")?;
         within("compute.server_threads", compute.server_threads, 1..=1024, "from 1 to 1024")?;
         within("compute.site_threads", compute.site_threads, 1..=1024, "from 1 to 1024")?;
+        must("privacy.epsilon", privacy.epsilon.is_none_or(|epsilon| epsilon > 0.0 && epsilon.is_finite()), "above 0, or null")?;
+        must("privacy.delta", privacy.delta > 0.0 && privacy.delta < 1.0, "above 0 and below 1")?;
+        must("privacy.clipping_norm", privacy.clipping_norm > 0.0 && privacy.clipping_norm.is_finite(), "above 0")?;
+        within("privacy.patients_per_step", privacy.patients_per_step, 1..=65_536, "from 1 to 65536")?;
+        within("privacy.images_per_patient", privacy.images_per_patient, 1..=65_536, "from 1 to 65536")?;
+        within("privacy.discriminator_steps", privacy.discriminator_steps, 1..=65_536, "from 1 to 65536")?;
+        let without_l1 = privacy.epsilon.is_none() || protocol.l1_weight == 0.0;
+        must("protocol.l1_weight", without_l1, "0 with privacy.epsilon: the gradient of an L1 term reveals real images")?;
         if experiment == Experiment::Fig5 {
             let is_for_vectors = protocol.gan_loss != GanLossSetting::Segmentation;
             return must("protocol.gan_loss", is_for_vectors, "a loss other than segmentation: the data are not images");

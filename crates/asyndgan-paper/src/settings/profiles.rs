@@ -3,8 +3,8 @@
 use asyndgan_task::{ImageKind, Task};
 
 use super::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, OptimiserSettings, ProtocolSettings,
-    SegmenterSettings, Settings, SynthesisSettings,
+    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, OptimiserSettings, PrivacySettings,
+    ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };
 use crate::{Experiment, Profile};
 
@@ -146,6 +146,7 @@ impl Settings {
                 stain_jitter: 0.0,
             },
             compute: ComputeSettings { bfloat16: false, server_threads: 2, site_threads: 1 },
+            privacy: PrivacySettings::default(),
         }
     }
 

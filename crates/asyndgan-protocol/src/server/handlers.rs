@@ -28,6 +28,15 @@ impl Server {
                 self.finish(site);
                 Ok(())
             }
+            Message::Retire { round, reason } if self.peer(site).has_joined() => {
+                self.retire(site, round, readable(&reason));
+                Ok(())
+            }
+            // The answer to its message was lost, or it was started again.
+            Message::Join { .. } if self.peer(site).is_retired() => {
+                self.finish(site);
+                Ok(())
+            }
             Message::Leave { reason } => Err(Error::SiteLeft { site, round: self.round, reason: readable(&reason) }),
             // Once a connection: a carrier tells of the loss of the one before.
             Message::Join { protocol_version, summary } if !self.peer(site).is_connected() => {
@@ -45,9 +54,17 @@ impl Server {
                 self.answer(site, attempt, Answer { round, feedback, losses })
             }
             // Of a site that has just been dismissed: on its way already.
-            _ if matches!(self.peer(site).presence, Presence::Disconnected { .. }) => Ok(()),
+            _ if self.peer(site).is_gone() => Ok(()),
             _ => Err(out_of_turn),
         }
+    }
+
+    /// A site takes part in no further round. An answer that was received before counts.
+    fn retire(&mut self, site: SiteId, round: u64, reason: String) {
+        let peer = self.peer_mut(site);
+        (peer.task, peer.presence) = (None, Presence::Retired);
+        self.finish(site);
+        self.actions.push_back(ServerAction::Retired { site, round, reason });
     }
 
     fn join(&mut self, now: Duration, site: SiteId, protocol_version: u32, summary: SiteSummary) -> Result<(), Error> {
@@ -253,9 +270,9 @@ impl Server {
     pub(super) fn dismiss(&mut self, now: Duration, site: SiteId, error: Error) {
         let paper_policy = self.run.waiting == Waiting::All;
         let Some(peer) = self.peers.get_mut(site.0 as usize) else { return };
-        if matches!(peer.presence, Presence::Disconnected { .. }) || self.state == State::Finished && !error.is_fault() {
+        if peer.is_gone() || self.state == State::Finished && !error.is_fault() {
             // After the end sites leave. One that has come back and does not get as far as joining receives the reason.
-            if !matches!(peer.presence, Presence::Disconnected { .. }) {
+            if !peer.is_gone() {
                 peer.presence = Presence::Disconnected { since: now };
             }
             if error.is_fault() {

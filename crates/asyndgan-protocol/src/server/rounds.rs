@@ -65,11 +65,16 @@ impl Server {
     }
 
     pub(super) fn needed(&self) -> usize {
-        self.run.waiting.needed(self.peers.len() as u32) as usize
+        self.run.waiting.needed(self.remaining().count() as u32) as usize
+    }
+
+    /// Sites that have not left the run in order.
+    pub(super) fn remaining(&self) -> impl Iterator<Item = (SiteId, &Peer)> {
+        self.sites().filter(|s| !s.1.is_retired())
     }
 
     fn all_joined(&self) -> bool {
-        self.peers.iter().all(Peer::has_joined)
+        self.remaining().all(|s| s.1.has_joined())
     }
 
     fn deadline(&self) -> Option<Duration> {
@@ -107,7 +112,7 @@ impl Server {
     /// [`ServerPolicy::lost_state`](super::ServerPolicy::lost_state).
     fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
-        let all_hold = |round: &u64| self.peers.iter().all(|s| s.holds(*round));
+        let all_hold = |round: &u64| self.remaining().all(|s| s.1.holds(*round));
         let latest = self.checkpoints.last().copied().unwrap_or(0);
         self.round = match self.policy.lost_state {
             LostState::RollBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
@@ -165,7 +170,7 @@ impl Server {
 
     fn draws_of(&self, round: u64, takes_part: impl Fn(&Peer) -> bool) -> Vec<Draw> {
         let draw = |(site, peer): (SiteId, &Peer)| Some(self.run.draw(site, round, peer.summary.as_ref()?));
-        self.sites().filter(|s| takes_part(s.1)).filter_map(draw).collect()
+        self.remaining().filter(|s| takes_part(s.1)).filter_map(draw).collect()
     }
 
     pub(super) fn synthesized(&mut self, now: Duration, synthetic: Vec<Payload>) {
@@ -173,7 +178,7 @@ impl Server {
         self.since.get_or_insert(now);
         for (draw, synthetic) in std::mem::take(&mut self.draws).into_iter().zip(synthetic) {
             let (site, here) = (draw.site, self.peer(draw.site).has_joined());
-            if !here && self.run.waiting != Waiting::All {
+            if self.peer(site).is_retired() || !here && self.run.waiting != Waiting::All {
                 continue;
             }
             let synthetic = synthetic.compressed();

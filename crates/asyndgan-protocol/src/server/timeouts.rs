@@ -22,26 +22,30 @@ impl Server {
     /// A site whose absence will end the run, and when.
     pub(super) fn absence_due(&self) -> Option<(SiteId, Duration)> {
         let needed = self.needed();
-        let present = self.peers.iter().filter(|s| !matches!(s.presence, Presence::NotConnected | Presence::Disconnected { .. })).count();
+        let present = self.peers.iter().filter(|s| s.is_connected()).count();
         if self.is_over() || present >= needed {
             return None;
         }
         let due = |(site, peer): (SiteId, &Peer)| match peer.presence {
             Presence::NotConnected => Some((site, self.policy.timeouts.absence.max(self.policy.timeouts.answer))),
             Presence::Disconnected { since } => Some((site, since.saturating_add(self.policy.timeouts.absence))),
-            Presence::Described { .. } | Presence::Joined => None,
+            Presence::Described { .. } | Presence::Joined | Presence::Retired => None,
         };
         // If not every site is needed, the one that left last has stopped the run.
-        let dues = self.sites().filter_map(due);
-        if needed == self.peers.len() { dues.min_by_key(|d| d.1) } else { dues.max_by_key(|d| d.1) }
+        let dues = self.remaining().filter_map(due);
+        if needed == self.remaining().count() { dues.min_by_key(|d| d.1) } else { dues.max_by_key(|d| d.1) }
     }
 
     pub(super) fn give_up(&mut self, now: Duration) -> Result<(), Error> {
+        if self.remaining().count() == 0 && !self.is_over() {
+            self.state = State::Failed;
+            return Err(Error::AllRetired { round: self.round });
+        }
         let Some((site, _)) = self.absence_due().filter(|due| due.1 <= now) else { return Ok(()) };
         self.state = State::Failed;
         let waited_ms = self.policy.timeouts.absence.as_millis() as u64;
         let away = |s: &(SiteId, &Peer)| matches!(s.1.presence, Presence::NotConnected | Presence::Disconnected { .. });
-        let sites = self.sites().filter(away).map(|s| s.0).collect();
+        let sites = self.remaining().filter(away).map(|s| s.0).collect();
         let round = self.round;
         let fault = self.peer_mut(site).fault.take().filter(|_| waited_ms == 0);
         Err(fault.unwrap_or(Error::SitesDisconnected { sites, round, waited_ms }))

@@ -30,6 +30,11 @@ pub enum SiteEvent {
         /// Scalar losses.
         losses: Losses,
     },
+    /// [`SiteAction::Prepare`] found that the privacy budget allows no further round.
+    BudgetSpent {
+        /// Why, for people.
+        reason: String,
+    },
     /// The worker failed and cannot continue.
     Failed {
         /// Why, for people.
@@ -74,7 +79,8 @@ pub enum SiteAction {
         /// Rounds already done.
         rounds_done: u64,
     },
-    /// Do the work of a round that does not need its synthetic images.
+    /// Do the work of a round that does not need its synthetic images; then [`SiteEvent::BudgetSpent`] if the privacy
+    /// budget does not allow the round, else no event.
     Prepare {
         /// Which round.
         round: u64,
@@ -97,6 +103,11 @@ pub enum SiteAction {
     },
     /// The run is over.
     Finished,
+    /// The site has left the run in order, the server has confirmed it, and the others continue.
+    Retired {
+        /// Why, for people.
+        reason: String,
+    },
     /// The run ended early.
     Ended {
         /// Why, for people.

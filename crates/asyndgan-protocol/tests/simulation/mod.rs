@@ -99,6 +99,10 @@ pub struct World {
     pub lost: Vec<(SiteId, u64, u64)>,
     /// Sites that never come back.
     pub gone: Vec<bool>,
+    /// The rounds that the privacy budget of each site allows.
+    pub budgets: Vec<Option<u64>>,
+    /// Sites that have left in order, as the server has stored them, with the first round without each.
+    pub retired: Vec<(SiteId, u64)>,
     /// Sites that are lost for good in the midst of the schedule.
     pub doomed: Vec<usize>,
     pub generator: Option<u64>,
@@ -124,6 +128,8 @@ impl World {
             keeps: Vec::new(),
             lost: Vec::new(),
             gone: vec![false; cases.len()],
+            budgets: vec![None; cases.len()],
+            retired: Vec::new(),
             doomed: Vec::new(),
             generator: None,
         };
@@ -138,7 +144,8 @@ impl World {
         let (disk, kept) = self.server_disk.clone();
         let held: Vec<u64> = disk.keys().copied().collect();
         let known = kept.clone().into_iter().collect();
-        let machine = Server::new(self.run.clone(), self.cases.len() as u32, self.policy, &held, known);
+        let retired: Vec<SiteId> = self.retired.iter().map(|r| r.0).collect();
+        let machine = Server::new(self.run.clone(), self.cases.len() as u32, self.policy, &held, known, &retired);
         self.server = Some(SimServer { machine, disk, kept, generator: 0, done: None, waiting: VecDeque::new(), finished: false });
     }
 

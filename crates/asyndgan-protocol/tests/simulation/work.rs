@@ -26,6 +26,7 @@ pub fn learning() -> RequestedTraining {
         betas: [0.5, 0.999],
         augmentation: 0.5,
         memory_bytes: 0,
+        privacy: None,
     }
 }
 
@@ -68,6 +69,7 @@ impl World {
                     self.dismissed.push((site, error));
                 }
                 ServerAction::Joined { .. } | ServerAction::Prepare { .. } => {}
+                ServerAction::Retired { site, round, .. } => self.retired.push((site, round)),
                 ServerAction::StateLost { site, round, restored } => self.lost.push((site, round, restored)),
                 ServerAction::StoreConditions { site, summary, conditions } => {
                     let sound = conditions.decompressed().is_ok_and(|c| c.sha256() == summary.conditions_sha256);
@@ -149,7 +151,11 @@ impl World {
                     site.discriminator = if rounds_done == 0 { i as u64 } else { site.disk[&rounds_done] };
                     site.done = Some(SiteEvent::Begun);
                 }
-                SiteAction::Prepare { .. } => {}
+                SiteAction::Prepare { round, .. } => {
+                    if self.budgets[i].is_some_and(|rounds| round >= rounds) {
+                        site.done = Some(SiteEvent::BudgetSpent { reason: "its budget is spent".into() });
+                    }
+                }
                 SiteAction::Step { round, synthetic, draw } => {
                     site.discriminator = hash(&[site.discriminator, round, read(&synthetic), draw.real.cases[0].into()]);
                     let losses = Losses { discriminator: 0.5, generator: i as f32 };
@@ -167,7 +173,7 @@ impl World {
                     self.cut(i);
                     return;
                 }
-                SiteAction::Ended { reason } => {
+                SiteAction::Retired { reason } | SiteAction::Ended { reason } => {
                     site.ended = Some(reason);
                     self.cut(i);
                     return;

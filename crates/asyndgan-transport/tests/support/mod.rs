@@ -14,7 +14,7 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, DiscriminatorFamily, Draw, Dtype, Losses, Payload, RequestedTraining, RoundDraw, RunDescription, ServerPolicy,
+    Contribution, DiscriminatorFamily, Draw, Dtype, Losses, Payload, Readiness, RequestedTraining, RoundDraw, RunDescription, ServerPolicy,
     ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Timeouts, Waiting,
 };
 use asyndgan_transport::{
@@ -109,7 +109,16 @@ impl ServerWork for StubServer {
 
 pub fn learning() -> RequestedTraining {
     let (family, betas) = (DiscriminatorFamily::Patch, [0.5, 0.999]);
-    RequestedTraining { family, width: 8, spectral_norm: false, learning_rate: 1e-3, betas, augmentation: 0.5, memory_bytes: 0 }
+    RequestedTraining {
+        family,
+        width: 8,
+        spectral_norm: false,
+        learning_rate: 1e-3,
+        betas,
+        augmentation: 0.5,
+        memory_bytes: 0,
+        privacy: None,
+    }
 }
 
 pub struct StubSite {
@@ -151,8 +160,8 @@ impl SiteWork for StubSite {
         self.discriminator = if rounds_done == 0 { site.0.into() } else { self.disk.lock().expect("disk")[&rounds_done] };
         Ok(())
     }
-    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<(), Infallible> {
-        Ok(())
+    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<Readiness, Infallible> {
+        Ok(Readiness::Ready)
     }
     fn step(&mut self, round: u64, _: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Infallible> {
         thread::sleep(self.pause);

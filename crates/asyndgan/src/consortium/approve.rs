@@ -7,13 +7,16 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use asyndgan_privacy::Composition;
 use asyndgan_protocol::{
-    ConditionPolicy, LossPolicy, Message, RequestedTraining, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry, Waiting, hex,
+    ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedTraining, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry,
+    Waiting, hex,
 };
-use asyndgan_training::GanConfig;
+use asyndgan_training::{GanConfig, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{config::SiteConfig, folder::lock, site::trainer};
+use crate::privacy;
 
 /// A run that the server or a file describes, for the hospital to decide on.
 #[derive(Debug)]
@@ -165,7 +168,10 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
             LossPolicy::Exact => "all".to_owned(),
         }
     )?;
-    if let Some((summary, _)) = checked {
+    if let Some((_, training)) = checked {
+        describe_privacy(&mut text, config, run, training)?;
+    }
+    if let Some((summary, _)) = checked.filter(|(_, training)| training.privacy.is_none()) {
         let shown = run.rounds.saturating_mul(run.batch.into()) / u64::from(summary.cases.max(1));
         writeln!(
             text,
@@ -183,6 +189,29 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
     }
     writeln!(text)?;
     Ok(text)
+}
+
+/// What the run's differential privacy guarantees, and what remains of the budget.
+fn describe_privacy(text: &mut String, config: &SiteConfig, run: &RunDescription, training: &RequestedTraining) -> Result<()> {
+    let Some(PrivacyBudget { epsilon, delta }) = training.privacy else {
+        writeln!(text, "  privacy   no differential privacy: what can be learnt about a patient is limited, but not bounded by a proof")?;
+        return Ok(());
+    };
+    writeln!(
+        text,
+        "  privacy   differential privacy for each patient's images: epsilon {epsilon}, delta {delta} for {} rounds;",
+        run.rounds
+    )?;
+    writeln!(text, "            masks are not covered, and leave as described above")?;
+    let spent = match PrivacyLedger::read(&config.privacy_ledger) {
+        Ok(steps) => privacy::composition(&steps)?,
+        Err(asyndgan_training::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Composition::new(),
+        Err(error) => return Err(error.into()),
+    };
+    let (limit, delta) = (config.policy.epsilon_max, config.policy.delta);
+    let total = spent.epsilon(delta)?;
+    writeln!(text, "            spent before: epsilon {total:.2} at delta {delta}; epsilon_max is {limit}")?;
+    Ok(())
 }
 
 /// Lists the differences from the previous run: the run of this folder, or the latest one in a sibling folder.

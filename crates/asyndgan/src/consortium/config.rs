@@ -71,6 +71,9 @@ pub(super) struct SiteConfig {
     key: Option<PathBuf>,
     pub(super) data: PathBuf,
     pub(super) folder: PathBuf,
+    /// The steps with differential privacy of all runs on these patients.
+    #[serde(default = "privacy_ledger")]
+    pub(super) privacy_ledger: PathBuf,
     #[serde(default = "auto")]
     pub(super) device: String,
     #[serde(default = "a_day", alias = "absence_hours")]
@@ -88,6 +91,9 @@ fn listen() -> SocketAddr {
 }
 fn auto() -> String {
     "auto".into()
+}
+fn privacy_ledger() -> PathBuf {
+    "privacy.jsonl".into()
 }
 fn all() -> Waiting {
     Waiting::All
@@ -213,7 +219,7 @@ impl SiteConfig {
 
     pub(super) fn read(path: &Path) -> Result<Self> {
         let (mut config, at): (Self, _) = read(path)?;
-        for place in [&mut config.bundle, &mut config.data, &mut config.folder] {
+        for place in [&mut config.bundle, &mut config.data, &mut config.folder, &mut config.privacy_ledger] {
             *place = at.join(&place);
         }
         config.key = config.key.map(|key| at.join(key));

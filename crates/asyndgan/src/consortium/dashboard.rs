@@ -136,6 +136,10 @@ impl Dashboard {
                 let site = &mut status.sites[site.0 as usize];
                 (site.connected, site.note) = (false, error.to_string());
             }
+            ServerRunEvent::Retired { site, round, reason } => {
+                let site = &mut status.sites[site.0 as usize];
+                (site.connected, site.note) = (false, super::events::retired(*round, reason));
+            }
             ServerRunEvent::StateLost { site, round, restored } => {
                 let site = &mut status.sites[site.0 as usize];
                 (site.note, site.states_lost) = (super::events::lost_state(*round, *restored), site.states_lost + 1);

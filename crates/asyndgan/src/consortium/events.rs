@@ -32,6 +32,8 @@ pub(super) enum Kind {
     Left,
     /// A site came back without its checkpoint.
     StateLost,
+    /// A site has left in order.
+    Retired,
 }
 
 /// The file of events.
@@ -58,7 +60,7 @@ impl Events {
     pub(super) fn that_count(&self) -> Result<Vec<String>> {
         let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        Ok(events.filter(|e| e.kind == Kind::StateLost).map(|e| format!("{} {}", e.site, e.fact)).collect())
+        Ok(events.filter(|e| matches!(e.kind, Kind::StateLost | Kind::Retired)).map(|e| format!("{} {}", e.site, e.fact)).collect())
     }
 }
 
@@ -66,6 +68,11 @@ impl Events {
 pub(super) fn lost_state(round: u64, restored: u64) -> String {
     let with = if restored == 0 { "a fresh discriminator".to_owned() } else { format!("its checkpoint of round {restored}") };
     format!("came back without its checkpoint, and resumes after round {round} with {with}")
+}
+
+/// What happened to a site that left in order.
+pub(super) fn retired(round: u64, reason: &str) -> String {
+    format!("takes no part from round {} on: {reason}", round + 1)
 }
 
 /// How a run begins here: with its first round, or where it was.

@@ -59,6 +59,7 @@ bundle = "north.pem"            # certificates from the server's operator; if th
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
+privacy_ledger = "privacy.jsonl" # privacy budget spent by all runs on these patients: keep it, and use the same file for each run
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
 reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
 approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
@@ -99,6 +100,9 @@ payloads = ["f32", "f16", "bf16", "q8"]
 conditions = "all"              # masks: all (as they are) or recombined (each one composed from masks of several patients)
 losses = "none"                 # or { mean = { rounds = 100 } }: clipped and rounded means over at least 50 rounds
 feedback_norm_max = 1.0         # gradients of one image with a larger norm are scaled down to it; inf disables the limit
+# What anyone can learn about one patient, with a proof (see the guide, "Privacy").
+epsilon_max = inf               # epsilon of all runs together, for example 8; then the site trains only with differential privacy
+delta = 1e-5                    # the probability with which that bound may fail: far below 1 / number of patients
 "#;
 
 /// A commented `run.toml` for the operator of a server. The task is brain, tissue, or a task file, whose profile

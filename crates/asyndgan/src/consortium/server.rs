@@ -71,6 +71,7 @@ pub fn server(config: &Path) -> Result<()> {
         let event = match &news {
             ServerRunEvent::Joined(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
             ServerRunEvent::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
+            ServerRunEvent::Retired { site, round, reason } => Some((Kind::Retired, site, super::events::retired(*round, reason))),
             ServerRunEvent::StateLost { site, round, restored } => {
                 Some((Kind::StateLost, site, super::events::lost_state(*round, *restored)))
             }
@@ -84,6 +85,9 @@ pub fn server(config: &Path) -> Result<()> {
         match news {
             ServerRunEvent::Joined(site) => tracing::info!("{}: joined the run", names[site.0 as usize]),
             ServerRunEvent::Dismissed(site, error) => tracing::warn!("{}: {error}", names[site.0 as usize]),
+            ServerRunEvent::Retired { site, round, reason } => {
+                tracing::info!("{}: {}", names[site.0 as usize], super::events::retired(round, reason));
+            }
             ServerRunEvent::StateLost { site, round, restored } => {
                 tracing::info!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored));
             }

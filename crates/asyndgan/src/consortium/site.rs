@@ -40,6 +40,7 @@ pub fn site(config: &Path) -> Result<()> {
     let mut link = config.grpc_site()?.start()?;
     let mut bar: Option<Progress> = None;
     let mut last_reason = String::new();
+    let mut retired = None;
     let folder = &config.folder;
     let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| match news {
         SiteRunEvent::Connected => {
@@ -65,10 +66,16 @@ pub fn site(config: &Path) -> Result<()> {
                 tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
             }
             tracing::info!("{name}: {}", super::events::starting(rounds_done));
+            if let Some((step, left)) = trainer.private_steps() {
+                let left = left.map_or(String::new(), |left| format!("; the budget allows {left} more steps"));
+                let (rate, noise) = (step.sampling_rate(), step.noise_multiplier());
+                tracing::info!("{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}{left}");
+            }
             if let Some(bar) = &mut bar {
                 bar.set(rounds_done);
             }
         }
+        SiteRunEvent::Retired(reason) => retired = Some(reason.to_owned()),
         SiteRunEvent::Round { rounds_done } => {
             if let Some(bar) = &mut bar {
                 bar.set(rounds_done);
@@ -77,6 +84,9 @@ pub fn site(config: &Path) -> Result<()> {
         _ => {}
     });
     played.with_context(|| name.clone())?;
+    if let Some(reason) = retired {
+        tracing::info!("{name}: left the run in order, and the others continue: {reason}");
+    }
     tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
     Ok(())
 }
@@ -96,6 +106,8 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
         options.shared = shared;
         options.feedback_norm_max = config.policy.feedback_norm_max;
         options.randomness = SiteRandomness::Secret(secret);
+        options.privacy_ledger = Some(config.privacy_ledger.clone());
+        options.budget = config.policy.budget();
     });
     Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
 }

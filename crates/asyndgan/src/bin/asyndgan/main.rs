@@ -6,6 +6,7 @@ mod data;
 mod experiment;
 mod keys;
 mod log;
+mod privacy;
 mod score;
 mod stdout;
 
@@ -29,6 +30,7 @@ use self::{
     experiment::{ExperimentArguments, ReproduceArguments},
     keys::KeysCommand,
     log::LogFormat,
+    privacy::{PrivacyCommand, privacy},
     stdout::{print, print_note},
 };
 
@@ -356,6 +358,9 @@ enum Command {
     /// Verify or show a site's journal of everything that left the site.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Plan the budget of differential privacy, and show what was spent.
+    #[command(subcommand)]
+    Privacy(PrivacyCommand),
     /// Inspect and prepare image folders, and export synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
@@ -434,6 +439,7 @@ fn carry_out(step: Command) -> Result<()> {
         Command::Doctor { config } => doctor(&config, &mut |line| drop(print(&format!("{line}\n")))),
         Command::Ledger { folder, plot } => print(&ledger(&folder, plot.as_deref())?),
         Command::Journal(command) => journal(command),
+        Command::Privacy(command) => privacy(&command),
     }
 }
 

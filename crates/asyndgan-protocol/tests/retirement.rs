@@ -1,0 +1,102 @@
+//! A site whose privacy budget is spent leaves in order, and the others go on.
+#![allow(missing_docs, reason = "tests")]
+
+mod simulation;
+
+use asyndgan_protocol::{Error, ServerEvent, SiteId, Waiting};
+use proptest::prelude::*;
+use simulation::{World, run};
+
+const ROUNDS: u64 = 20;
+
+fn world(waiting: Waiting, budgets: [Option<u64>; 3]) -> World {
+    let mut world = World::new(run(ROUNDS, waiting), &[2, 3, 4]);
+    world.budgets = budgets.to_vec();
+    // Rounds that a site has answered before it left are done again without it.
+    world.strict = false;
+    for i in 0..3 {
+        world.kill_site(i);
+        world.start_site(i);
+    }
+    world
+}
+
+/// The sites of each round's last update.
+fn contributors(world: &World, round: u64) -> Vec<u32> {
+    let last = world.updates.iter().rev().find(|u| u.0 == round).expect("every round is done");
+    last.1.iter().map(|c| c.draw.site.0).collect()
+}
+
+#[test]
+fn a_site_takes_part_as_long_as_its_budget_lasts() {
+    let mut world = world(Waiting::All, [None, Some(12), Some(0)]);
+    world.play(1, 0);
+    for round in 0..ROUNDS {
+        let expected: &[u32] = if round < 12 { &[0, 1] } else { &[0] };
+        assert_eq!(contributors(&world, round), expected, "round {round}");
+    }
+    assert_eq!(world.retired, [(SiteId(2), 0), (SiteId(1), 12)]);
+    // The weights of the others sum to 1.
+    assert!(world.updates.iter().all(|u| (u.1.iter().map(|c| c.weight).sum::<f64>() - 1.0).abs() < 1e-12));
+}
+
+#[test]
+fn a_restarted_server_does_not_wait_for_a_site_that_has_left() {
+    let mut world = world(Waiting::All, [None, Some(5), None]);
+    let reached = (0..20_000).any(|seed| {
+        world.go(seed, 1);
+        world.updates.last().is_some_and(|u| u.0 >= 8)
+    });
+    assert!(reached && world.retired == [(SiteId(1), 5)]);
+    world.kill_server();
+    world.gone[1] = true;
+    world.kill_site(1);
+    world.play(2, 0);
+    assert_eq!(contributors(&world, ROUNDS - 1), [0, 2]);
+}
+
+#[test]
+fn a_run_that_every_site_has_left_ends_with_that_reason() {
+    let mut world = world(Waiting::All, [Some(3), Some(3), None]);
+    let left = (0..20_000).any(|seed| {
+        world.go(seed, 1);
+        world.retired.len() == 2
+    });
+    assert!(left);
+    let machine = &mut world.server.as_mut().expect("a server").machine;
+    let message = asyndgan_protocol::Message::Retire { round: 4, reason: "enough".into() };
+    let error = machine.handle_event(world.now, ServerEvent::Message { site: SiteId(2), message }).expect_err("nobody is left");
+    assert!(matches!(error, Error::AllRetired { .. }) && error.to_string().contains("privacy budget"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1024 }))]
+
+    #[test]
+    fn whatever_fails_the_run_ends_and_no_budget_is_exceeded(
+        seed: u64,
+        faults in 0..20_u32,
+        first in 0..=ROUNDS,
+        second in 0..=ROUNDS,
+        waiting in prop_oneof![
+            Just(Waiting::All),
+            Just(Waiting::Quorum { sites: 2, deadline_ms: 2_000 }),
+            Just(Waiting::Staleness { sites: 1, rounds: 3 }),
+        ],
+    ) {
+        let mut world = world(waiting, [None, Some(first), Some(second)]);
+        world.play(seed, faults);
+        prop_assert!(world.generator.is_some());
+        for &(site, round) in &world.retired {
+            prop_assert!(world.budgets[site.0 as usize].is_some_and(|rounds| round >= rounds));
+        }
+        // Otherwise a server may skip rounds, and the budget of this simulation is the number of a round.
+        let in_order = world.run.waiting == Waiting::All;
+        for (_, contributions) in world.updates.iter().filter(|_| in_order) {
+            for c in contributions {
+                let budget = world.budgets[c.draw.site.0 as usize];
+                prop_assert!(budget.is_none_or(|rounds| c.round < rounds), "{:?}", c.draw.site);
+            }
+        }
+    }
+}
