@@ -203,7 +203,7 @@ fn describe_privacy(text: &mut String, config: &SiteConfig, run: &RunDescription
         run.rounds
     )?;
     writeln!(text, "            masks are not covered, and leave as described above")?;
-    let spent = match PrivacyLedger::read(&config.privacy_ledger) {
+    let spent = match PrivacyLedger::read(&config.privacy_ledger()) {
         Ok(steps) => privacy::composition(&steps)?,
         Err(asyndgan_training::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Composition::new(),
         Err(error) => return Err(error.into()),

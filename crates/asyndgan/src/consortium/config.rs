@@ -71,9 +71,8 @@ pub(super) struct SiteConfig {
     key: Option<PathBuf>,
     pub(super) data: PathBuf,
     pub(super) folder: PathBuf,
-    /// The steps with differential privacy of all runs on these patients.
-    #[serde(default = "privacy_ledger")]
-    pub(super) privacy_ledger: PathBuf,
+    /// The steps with differential privacy of all runs on these patients; `None` for a file beside the data.
+    privacy_ledger: Option<PathBuf>,
     #[serde(default = "auto")]
     pub(super) device: String,
     #[serde(default = "a_day", alias = "absence_hours")]
@@ -91,9 +90,6 @@ fn listen() -> SocketAddr {
 }
 fn auto() -> String {
     "auto".into()
-}
-fn privacy_ledger() -> PathBuf {
-    "privacy.jsonl".into()
 }
 fn all() -> Waiting {
     Waiting::All
@@ -219,13 +215,20 @@ impl SiteConfig {
 
     pub(super) fn read(path: &Path) -> Result<Self> {
         let (mut config, at): (Self, _) = read(path)?;
-        for place in [&mut config.bundle, &mut config.data, &mut config.folder, &mut config.privacy_ledger] {
+        for place in [&mut config.bundle, &mut config.data, &mut config.folder] {
             *place = at.join(&place);
         }
         config.key = config.key.map(|key| at.join(key));
+        config.privacy_ledger = config.privacy_ledger.map(|ledger| at.join(ledger));
         config.policy.validate().with_context(|| path.display().to_string())?;
         config.timeouts()?;
         Ok(config)
+    }
+
+    /// The file of the steps with differential privacy.
+    pub(super) fn privacy_ledger(&self) -> PathBuf {
+        let name = self.data.file_name().unwrap_or_default().to_string_lossy();
+        self.privacy_ledger.clone().unwrap_or_else(|| self.data.with_file_name(format!("{name}.privacy.jsonl")))
     }
 
     /// The connection to the server.

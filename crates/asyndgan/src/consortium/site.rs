@@ -106,7 +106,7 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
         options.shared = shared;
         options.feedback_norm_max = config.policy.feedback_norm_max;
         options.randomness = SiteRandomness::Secret(secret);
-        options.privacy_ledger = Some(config.privacy_ledger.clone());
+        options.privacy_ledger = Some(config.privacy_ledger());
         options.budget = config.policy.budget();
     });
     Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
