@@ -64,6 +64,10 @@ fn a_budget_needs_a_run_with_differential_privacy() {
     let server = group.start("run");
     let mut north = group.start("north");
     assert!(!north.0.wait().expect("ends").success());
-    assert!(group.words("north").contains("epsilon_max is 8, but the run does not train with differential privacy"), "{}", group.all_words());
+    assert!(
+        group.words("north").contains("epsilon_max is 8, but the run does not train with differential privacy"),
+        "{}",
+        group.all_words()
+    );
     server.kill();
 }

@@ -37,3 +37,8 @@ mod tests {
         assert!((cdf(0.5) + sf(0.5) - 1.0).abs() < 1e-15 && ln_half_erfc(-30.0).abs() < 1e-15);
     }
 }
+
+/// The 97.5 % quantile of the standard normal distribution.
+pub(crate) fn quantile_975() -> f64 {
+    1.959_963_984_540_054
+}

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod answers;
+pub mod attack;
 mod augment;
 mod checkpoints;
 mod collapse;

@@ -7,10 +7,14 @@ use asyndgan_models::{
     AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, Upsample, loss::GanLoss,
 };
 use asyndgan_protocol::{
-    Augmentation, DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret,
-    SiteSummary, SiteWork as _, Symmetry,
+    DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary,
+    SiteWork as _, Symmetry,
 };
-use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer, to_payload, to_tensor};
+use asyndgan_training::{
+    GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer,
+    attack::{Reconstruction, Recovery, reconstruct},
+    to_payload,
+};
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use tch::{Device, Kind, Tensor};
 
@@ -83,98 +87,15 @@ fn site(folder: &std::path::Path, cases: i64, secret: u8, norm_max: f32) -> Site
     SiteTrainer::new(Pairs::new(images, masks), options, folder, Device::Cpu)
 }
 
-/// The part of an image that a round shows, as it shows it.
-fn shown(image: &Tensor, a: &Augmentation) -> Tensor {
-    let window = image.narrow(1, a.top.into(), SIDE).narrow(2, a.left.into(), SIDE);
-    let window = if a.transpose { window.transpose(1, 2) } else { window };
-    let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
-    if axes.is_empty() { window } else { window.flip(axes) }
-}
-
-/// A gradient back in its place within the stored image.
-fn in_place(gradient: &Tensor, a: &Augmentation) -> Tensor {
-    let axes: Vec<i64> = [(a.flip_rows, 1), (a.flip_columns, 2)].into_iter().filter(|f| f.0).map(|f| f.1).collect();
-    let window = if axes.is_empty() { gradient.shallow_clone() } else { gradient.flip(axes) };
-    let window = if a.transpose { window.transpose(1, 2) } else { window };
-    let (top, left, rest) = (i64::from(a.top), i64::from(a.left), SIZE - SIDE);
-    window.constant_pad_nd([left, rest - left, top, rest - top])
-}
-
-/// A server that keeps one image per mask, sends it whenever the mask is drawn, and changes it by what comes back; it
-/// begins with the masks, which it knows.
-fn attacked(
-    run: &RunDescription,
-    policy: &SitePolicy,
-    cases: i64,
-    mut change: impl FnMut(&Tensor, usize, &Tensor) -> Tensor,
-) -> Vec<Tensor> {
+/// What a server recovers of a site's images that begins with the masks, which it knows.
+fn recovered(run: &RunDescription, policy: &SitePolicy, cases: i64, attack: Reconstruction) -> Recovery {
     asyndgan_models::set_threads(1);
     let folder = tempfile::tempdir().expect("a folder");
     let mut site = site(folder.path(), cases, 3, policy.feedback_norm_max);
-    let (summary, patients) = (site.summary(), site.patients());
-    let learning = site.inspect(SiteId(0), run).expect("it can be trained");
-    policy.check(run, &learning, &summary, &patients).expect("the policy allows it");
-    site.begin(SiteId(0), run, 0).expect("begins");
-    let masks = images(cases).1;
-    let mut guesses: Vec<Tensor> = (0..cases).map(|k| masks.get(k).to_kind(Kind::Float) * 0.4 - 0.2).collect();
-    for round in 0..run.rounds {
-        let draw = run.round_draw(SiteId(0), round, &summary, &site.randomness(), &patients, policy.patients_per_batch_min);
-        let asked: Vec<(usize, Augmentation)> =
-            draw.conditions.cases.iter().map(|&c| c as usize).zip(draw.conditions.augmentations.iter().copied()).collect();
-        let sent: Vec<Tensor> = asked.iter().map(|(case, a)| shown(&guesses[*case], a)).collect();
-        let (feedback, _) = site.step(round, &draw, &to_payload(&Tensor::stack(&sent, 0))).expect("answers");
-        let feedback = to_tensor(&feedback, Device::Cpu).expect("a tensor");
-        for (k, (case, a)) in (0..).zip(&asked) {
-            guesses[*case] = change(&guesses[*case], *case, &in_place(&feedback.get(k), a));
-        }
-    }
-    guesses
-}
-
-/// What is left of an image once its mean, its mask and the mean of the other images are taken out of it: what a server
-/// cannot know blindly.
-fn residual(image: &Tensor, known: &[Tensor]) -> Tensor {
-    let mut basis: Vec<Tensor> = Vec::new();
-    let without = |x: &Tensor, basis: &[Tensor]| basis.iter().fold(x.reshape([-1]), |rest, b| &rest - b * rest.dot(b));
-    for x in known {
-        let rest = without(x, &basis);
-        basis.push(&rest / rest.norm().double_value(&[]).max(1e-9));
-    }
-    without(image, &basis)
-}
-
-/// The correlation of each guess with its own image, and the largest with another patient's, each of what cannot be
-/// known blindly: means.
-fn recovered(guesses: &[Tensor]) -> (f64, f64) {
-    let cases = guesses.len() as i64;
     let (images, masks) = images(cases);
-    let sum = images.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
-    let (mut own, mut other) = (0.0, 0.0);
-    for k in 0..cases {
-        let known = [images.get(k).ones_like(), masks.get(k).to_kind(Kind::Float), (&sum - images.get(k)) / (cases - 1) as f64];
-        let guess = residual(&guesses[k as usize], &known);
-        let with = |j: i64| {
-            let truth = residual(&images.get(j), &known);
-            guess.dot(&truth).double_value(&[]) / (guess.norm().double_value(&[]) * truth.norm().double_value(&[])).max(1e-12)
-        };
-        own += with(k) / cases as f64;
-        other += (0..cases).filter(|&j| j != k).map(with).sum::<f64>() / ((cases - 1) * cases) as f64;
-    }
-    (own, other)
-}
-
-/// Follows the feedback of each image: smoothed, of one size, with momentum, in steps that become smaller.
-fn follow(run: &RunDescription, policy: &SitePolicy, cases: i64) -> Vec<Tensor> {
-    let mut momentum: Vec<Tensor> = (0..cases).map(|_| Tensor::zeros([1, SIZE, SIZE], (Kind::Float, Device::Cpu))).collect();
-    let (mut steps, all) = (0.0, (run.rounds * u64::from(run.batch)) as f64);
-    attacked(run, policy, cases, |guess, case, gradient| {
-        let smooth = |x: Tensor| x.unsqueeze(0).avg_pool2d([3, 3], [1, 1], [1, 1], false, true, None::<i64>).squeeze_dim(0);
-        let gradient = smooth(smooth(gradient.shallow_clone()));
-        let size = gradient.square().mean(Kind::Float).sqrt().double_value(&[]).max(1e-12);
-        momentum[case] = &momentum[case] * 0.5 + gradient / size;
-        steps += 1.0;
-        (guess - &momentum[case] * (0.01 * (1.0 - steps / all))).clamp(-1.0, 1.0)
-    })
+    let first = masks.to_kind(Kind::Float) * 0.4 - 0.2;
+    let guesses = reconstruct(&mut site, run, policy, &first, attack, |_| ()).expect("the policy allows it");
+    Recovery::of_guesses(&guesses, &images, &masks)
 }
 
 #[test]
@@ -189,19 +110,14 @@ fn an_l1_term_and_a_discriminator_that_memorises_give_images_away() {
         run.l1_weight = 100.0;
         run.rounds = 40;
     });
-    let mut step = [1.0_f64; 8];
     let policy = open.clone().with(|policy| {
         policy.allow_l1 = true;
         policy.patients_per_batch_min = 1;
         policy.feedback_norm_max = f32::INFINITY;
     });
-    let halved = attacked(&l1, &policy, 8, |guess, case, feedback| {
-        step[case] /= 2.0;
-        guess - feedback.sign() * step[case]
-    });
-    let (own, _) = recovered(&halved);
+    let own = recovered(&l1, &policy, 8, Reconstruction::Signs).own;
     assert!(own > 0.5, "an L1 term: {own}");
-    let (own, other) = recovered(&follow(&run(&patch()).with(|run| run.rounds = 1_000), &open, 4));
+    let Recovery { own, other } = recovered(&run(&patch()).with(|run| run.rounds = 1_000), &open, 4, Reconstruction::Follow);
     assert!(own > 0.2 && own > other + 0.15, "four cases, again and again: {own}, with others {other}");
 }
 
@@ -212,14 +128,9 @@ fn under_the_default_policy_a_server_learns_no_image_beyond_a_blind_guess() {
         run.rounds = 590;
         run.batch = 8;
     });
-    let followed = recovered(&follow(&run, &policy, cases));
-    let mut sums: Vec<Tensor> = (0..cases).map(|_| Tensor::zeros([1, SIZE, SIZE], (Kind::Float, Device::Cpu))).collect();
-    let fewer = run.with(|run| run.rounds = 300);
-    attacked(&fewer, &policy, cases, |guess, case, feedback| {
-        sums[case] -= feedback;
-        guess.shallow_clone()
-    });
-    for (attack, (own, other)) in [("followed", followed), ("summed", recovered(&sums))] {
+    let followed = recovered(&run, &policy, cases, Reconstruction::Follow);
+    let summed = recovered(&run.with(|run| run.rounds = 300), &policy, cases, Reconstruction::Sum);
+    for (attack, Recovery { own, other }) in [("followed", followed), ("summed", summed)] {
         assert!(own < 0.1 && own - other < 0.1, "{attack}: {own} with the own image, {other} with others");
     }
 }

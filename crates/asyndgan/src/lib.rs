@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod audit;
 mod configure;
 pub mod consortium;
 mod curves;

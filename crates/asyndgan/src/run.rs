@@ -18,6 +18,8 @@ pub use export::{ExportLayout, export};
 pub use folder::RunFolder;
 pub(crate) use folder::describe;
 pub use prepare::prepare;
+pub(crate) use report::PAGE_STYLE;
 pub use report::report;
+pub(crate) use synthesize::made;
 pub use synthesize::synthesize;
 pub use train::{estimate, train};

@@ -4,6 +4,7 @@ mod claims;
 mod grids;
 mod histogram;
 mod page;
+pub(crate) use page::PAGE_STYLE;
 mod quality;
 
 use std::{

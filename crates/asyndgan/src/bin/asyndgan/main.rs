@@ -14,6 +14,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result};
 use asyndgan::{
+    audit::AuditJob,
     consortium::{doctor, ledger, server, site},
     device::device,
     progress,
@@ -84,6 +85,11 @@ const SITE: &str = "Examples:
   asyndgan site --config site.toml
 
 If the site stops for any reason, start it again: it resumes. While the server is unreachable, the site retries.";
+const AUDIT: &str = "Examples:
+  asyndgan audit --run target/reproduce/table2-desk --out audit.html
+  asyndgan audit --run run --site prepared/site-2 --answers 200 --out audit.html
+
+The page shows images of patients. The record audit.json has the figures alone.";
 const KEYS: &str = "Examples:
   asyndgan keys init --encrypt --server gan.example.org 192.0.2.7
   asyndgan keys request north          at the hospital: the private key stays there
@@ -131,6 +137,38 @@ impl PlanArguments {
              asyndgan experiment --task {task} --data {dir} --sites SITES --out run                 # a file of sites, or their number\n",
             found.cases, found.read
         ))
+    }
+}
+
+#[derive(Args)]
+struct AuditArguments {
+    /// The run folder (contains run.json).
+    #[arg(long)]
+    run: PathBuf,
+    /// The arm whose generator is attacked.
+    #[arg(long, default_value = "AsynDgan")]
+    arm: Arm,
+    /// One of the run's seeds.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Prepared cases of the site whose feedback is attacked [default: those of the run's first site].
+    #[arg(long)]
+    site: Option<PathBuf>,
+    /// Answers about each image in an attack on feedback; 0 leaves these attacks out, which take the longest.
+    #[arg(long, default_value_t = 60)]
+    answers: u64,
+    /// The page to write; a record (.json) and a picture are written beside it.
+    #[arg(long)]
+    out: PathBuf,
+}
+
+impl AuditArguments {
+    fn go(self) -> Result<()> {
+        let mut job = AuditJob::new(self.run, self.out);
+        (job.arm, job.seed, job.site, job.answers) = (self.arm, self.seed, self.site, self.answers);
+        job.audit()?;
+        print_note(&format!("{}", job.out.display()));
+        Ok(())
     }
 }
 
@@ -358,6 +396,12 @@ enum Command {
     /// Verify or show a site's journal of everything that left the site.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Attack a finished run, and write a page about whose images were used, copied or reconstructed.
+    #[command(after_help = AUDIT)]
+    Audit {
+        #[command(flatten)]
+        which: AuditArguments,
+    },
     /// Plan the budget of differential privacy, and show what was spent.
     #[command(subcommand)]
     Privacy(PrivacyCommand),
@@ -439,6 +483,7 @@ fn carry_out(step: Command) -> Result<()> {
         Command::Doctor { config } => doctor(&config, &mut |line| drop(print(&format!("{line}\n")))),
         Command::Ledger { folder, plot } => print(&ledger(&folder, plot.as_deref())?),
         Command::Journal(command) => journal(command),
+        Command::Audit { which } => which.go(),
         Command::Privacy(command) => privacy(&command),
     }
 }

@@ -14,6 +14,9 @@ use crate::{
     run::RunFolder,
 };
 
+/// The style of self-contained pages.
+pub(crate) const PAGE_STYLE: &str = include_str!("page.css");
+
 /// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
 const POINTS_MAX: usize = 200;
 
@@ -26,7 +29,7 @@ pub(super) fn page(sections: Vec<Markup>) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 title { "AsynDGAN report" }
-                style { (PreEscaped(include_str!("page.css"))) }
+                style { (PreEscaped(PAGE_STYLE)) }
             }
             body { main {
                 @for section in &sections { (section) }

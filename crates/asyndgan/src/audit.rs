@@ -1,0 +1,127 @@
+//! Attacks on a finished run, and a page about what they found, for a hospital's security officer.
+
+mod copies;
+mod masks;
+mod membership;
+mod page;
+mod reconstruction;
+mod record;
+mod structure;
+mod subjects;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use asyndgan_data::CaseSet;
+use asyndgan_files::{Access, write};
+use asyndgan_paper::{Arm, Step};
+use ndarray::ArrayView2;
+
+pub use record::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
+
+use self::{
+    membership::{synthetic, with_generator, with_synthetic_set},
+    reconstruction::Attacked,
+    record::MembershipRecord as Tested,
+};
+use crate::{
+    configure,
+    files::write_json,
+    network_file::GeneratorFile,
+    progress::Progress,
+    run::{RunFolder, made},
+};
+
+/// Synthetic images that are searched, at most.
+const SYNTHETIC_MAX: usize = 4_000;
+
+/// An audit of one arm of a run.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AuditJob {
+    /// The run folder, with prepared images.
+    pub run: PathBuf,
+    /// The arm whose generator is attacked.
+    pub arm: Arm,
+    /// The seed of the arm.
+    pub seed: u64,
+    /// Prepared cases of the site whose feedback is attacked; the run's first site by default.
+    pub site: Option<PathBuf>,
+    /// Answers about each image in an attack on feedback. 0 leaves these attacks out, which take the longest.
+    pub answers: u64,
+    /// The page to write. A record (`.json`) and pictures are written beside it.
+    pub out: PathBuf,
+}
+
+impl AuditJob {
+    /// An audit of `AsynDGAN` with the first seed, with 60 answers about each image.
+    pub fn new(run: impl Into<PathBuf>, out: impl Into<PathBuf>) -> Self {
+        Self { run: run.into(), arm: Arm::AsynDgan, seed: 0, site: None, answers: 60, out: out.into() }
+    }
+
+    /// Carries out all attacks, and writes the page and the record.
+    ///
+    /// # Errors
+    /// If the folder is not that of a run with images, the arm has no synthetic images, or a file cannot be read or
+    /// written.
+    pub fn audit(&self) -> Result<AuditRecord> {
+        ensure!(self.out.extension().is_some_and(|e| e == "html"), "{}: the page needs a name that ends in .html", self.out.display());
+        let folder = RunFolder::open_to_read(&self.run)?;
+        let task = configure::task(&folder.run)?;
+        let crop = folder.run.settings.data.crop;
+        let ((members, unknown_patients), others) = (subjects::members(&folder)?, subjects::others(&folder)?);
+        ensure!(
+            members.len() > 1 && others.len() > 1,
+            "{}: an audit needs at least two patients with names at the sites and two that are held out; there are {} and {}",
+            self.run.display(),
+            members.len(),
+            others.len()
+        );
+        let place = Step::folder(&folder.path, self.arm, self.seed);
+        let generator = GeneratorFile::open(&place.join("generator.safetensors"), folder.device)?;
+        let generate = |mask: ArrayView2<u8>, count, seed| generator.images(mask, &[], count, seed);
+        let mut bar = Progress::new("attack: membership from the generator", (members.len() + others.len()) as u64);
+        let (mut membership, mut left_out) = (Vec::new(), Vec::new());
+        let found = with_generator(&members, &others, crop, generator.sites(), &generate, |done| bar.set(done))?;
+        membership.extend(found.map(|test| Tested::new("the generator and the patient's image and mask", test)));
+        let set = CaseSet::open(&[made(&folder, self.arm, self.seed)?])?;
+        let (searched, _) = synthetic(&set, crop, SYNTHETIC_MAX)?;
+        let found = with_synthetic_set(&members, &others, crop, &searched);
+        membership.extend(found.map(|test| Tested::new("the synthetic images alone and the patient's image", test)));
+        let picture = self.out.with_extension("copies.png");
+        let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
+        let masks = masks::masks(task, &members, &others, self.seed)?;
+        let mut reconstruction = Vec::new();
+        if self.answers == 0 {
+            left_out.push("attacks on feedback: the number of answers is 0".to_owned());
+        } else {
+            let data = self.site.clone().unwrap_or_else(|| folder.site(1));
+            let attacked = Attacked::open(&folder.run, &data, self.answers)?;
+            match attacked.membership()? {
+                Some(test) => membership.push(Tested::new("the feedback of every round, and the patient's image and mask", test)),
+                None => left_out.push(format!("membership from feedback: {} has fewer than four patients", data.display())),
+            }
+            reconstruction = attacked.reconstructions(&mut left_out);
+        }
+        let record = AuditRecord {
+            data: folder.run.data.as_ref().map_or_else(|| "phantoms".to_owned(), |path| name_of(path)),
+            seed: self.seed,
+            patients: [members.len(), others.len()],
+            unknown_patients,
+            membership,
+            masks,
+            copies,
+            reconstruction,
+            left_out,
+            versions: folder.provenance(self.arm),
+        };
+        write_json(&self.out.with_extension("json"), &record)?;
+        let page = page::page(&record, &folder.run, &picture)?;
+        write(&self.out, Access::Private, page.as_bytes()).with_context(|| format!("cannot write {}", self.out.display()))?;
+        Ok(record)
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,151 @@
+//! The audit as one self-contained HTML page.
+
+use std::{fs, path::Path};
+
+use anyhow::Result;
+use asyndgan_paper::Run;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::record::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
+use crate::run::PAGE_STYLE;
+
+/// Builds the page.
+pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<String> {
+    let drawn =
+        record.copies.as_ref().map(|found| Ok::<_, anyhow::Error>(copies(found, &STANDARD.encode(fs::read(picture)?)))).transpose()?;
+    let is_phantom = run.data.is_none();
+    Ok(html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "AsynDGAN audit" }
+                style { (PreEscaped(PAGE_STYLE)) }
+            }
+            body { main {
+                h1 { "Audit of " (record.data) }
+                @if is_phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
+                @else { p.warning { "This page shows images of real patients: keep it only where the data may be kept." } }
+                p {
+                    "Attacks on the generator, the synthetic images, the masks and the feedback of a run with "
+                    (record.patients[0]) " patients at the sites and " (record.patients[1]) " patients that were held out."
+                    @if record.unknown_patients > 0 { " " (record.unknown_patients) " cases of unknown patients are left out." }
+                }
+                h2 { "In plain words" } (summary(record))
+                h2 { "Whose images were used?" }
+                p { "Each attack gives every patient a score. AUC is the probability that a patient whose images were used has a "
+                    "higher score than one whose images were not: 0.5 is a guess, 1 finds everyone. TPR is the share of used patients "
+                    "that is found if at most 1 % of the others are accused wrongly." }
+                (tests(&record.membership))
+                h2 { "What do masks give away?" }
+                p { "The attacker looks for a patient's mask in the masks that left the sites, as they would leave under each policy." }
+                (tests(&record.masks))
+                h2 { "Are training images copied?" } @if let Some(copies) = &drawn { (copies) }
+                h2 { "Can images be reconstructed from feedback?" }
+                p { "A malicious server chooses the synthetic images that it sends, and knows the masks. The correlation is of what it "
+                    "can't know blindly: 0 is nothing, 1 is the whole image. A correlation with other images of the site means that "
+                    "the server learns how images of the site look in general." }
+                (reconstructions(&record.reconstruction))
+                h2 { "What this audit does not show" }
+                p { "An attack that fails proves nothing about better attacks. Only differential privacy bounds all attacks; the guide "
+                    "has its limits. With few patients, intervals are wide, and a small leak is not visible." }
+                @for reason in &record.left_out { p { "Left out: " (reason) "." } }
+                h2 { "How it was computed" }
+                p.small { @for (name, fact) in &record.versions { (name) " " (fact) "; " } "seed " (record.seed) }
+            } }
+        }
+    }
+    .into_string())
+}
+
+fn summary(record: &AuditRecord) -> Markup {
+    html! {
+        ul {
+            @for test in &record.membership { li { (sentence(test)) } }
+            @for test in &record.masks { li { (sentence(test)) } }
+            @if let Some(copies) = &record.copies {
+                li { (format!("{:.1} % of the synthetic images are more similar to a training image than 99 % of the images of other patients are \
+                      (1 % is expected by chance).", 100.0 * copies.above_held_out)) }
+            }
+            @for found in &record.reconstruction {
+                li {
+                    (capitalised(&found.setting)) ": a server that " (found.attack)
+                    @if found.succeeds() { strong { " recovers parts of the patients' images." } }
+                    @else { " recovers no more of a patient's image than a blind guess." }
+                }
+            }
+        }
+    }
+}
+
+fn sentence(test: &MembershipRecord) -> Markup {
+    html! {
+        "With " (test.attack) ", an attacker "
+        @if test.is_better_than_guessing() { strong { "can tell" } " whose images were used better than by guessing" }
+        @else { "can't tell whose images were used better than by guessing, as far as these patients show" }
+        (format!(" (AUC {:.2}, {:.2} to {:.2}).", test.auc, test.auc_interval[0], test.auc_interval[1]))
+    }
+}
+
+fn tests(records: &[MembershipRecord]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { th { "the attacker has" } th.number { "used / others" } th.number { "AUC" } th.number { "TPR at 1 % FPR" } } }
+            tbody { @for test in records { tr {
+                th { (test.attack) }
+                td.number { (test.counts[0]) " / " (test.counts[1]) }
+                td.number { (with_interval(test.auc, test.auc_interval)) }
+                td.number { (with_interval(test.true_positive_rate, test.true_positive_rate_interval)) }
+            } } }
+        } }
+    }
+}
+
+fn with_interval(value: f64, [low, high]: [f64; 2]) -> Markup {
+    html! { (format!("{value:.3}")) br; span.small { (format!("{low:.3} to {high:.3}")) } }
+}
+
+fn copies(found: &CopiesRecord, picture: &str) -> Markup {
+    html! {
+        p { "Each image is compared with all training images, shifted and mirrored. The similarity is that of the structure, without "
+            "brightness and contrast: 1 is the same image. Held-out images show how similar images of different patients are." }
+        div.wide { table {
+            thead { tr { th { "images" } th.number { "number" } th.number { "median similarity" } th.number { "95th percentile" } } }
+            tbody {
+                @for (name, count, values) in [("synthetic", found.images[0], found.synthetic), ("held out", found.images[1], found.held_out)] {
+                    tr { th { (name) } td.number { (count) } @for value in values { td.number { (format!("{value:.3}")) } } }
+                }
+            }
+        } }
+        @if let Some(ssim) = found.worst_ssim { p { (format!("The highest SSIM among the most similar pairs is {ssim:.3}.")) } }
+        figure.wide {
+            img src=(format!("data:image/png;base64,{picture}")) alt="most similar pairs";
+            figcaption { "The synthetic images that are most similar to a training image, each beside that image." }
+        }
+    }
+}
+
+fn reconstructions(records: &[ReconstructionRecord]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr {
+                th { "recipe and defence" } th { "the server" } th.number { "images" } th.number { "rounds" }
+                th.number { "correlation, own / other" } th.number { "PSNR, attack / blind" } th.number { "SSIM, attack / blind" }
+            } }
+            tbody { @for found in records { tr.chosen[found.succeeds()] {
+                th { (found.setting) } td { (found.attack) }
+                td.number { (found.images) } td.number { (found.rounds) }
+                td.number { (format!("{:.3} / {:.3}", found.own, found.other)) }
+                td.number { (format!("{:.1} / {:.1} dB", found.psnr[0], found.psnr[1])) }
+                td.number { (format!("{:.3} / {:.3}", found.ssim[0], found.ssim[1])) }
+            } } }
+        } }
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
