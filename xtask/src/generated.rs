@@ -7,12 +7,15 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{Experiment, Profile, Published, Settings, results_table};
+use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, results_table};
 
 use crate::root;
 
 /// Where published runs are.
 pub(crate) const RESULTS: &str = "data/results";
+
+/// Where the records of audits are.
+const AUDITS: &str = "data/results/audits";
 
 /// The run that README shows.
 const EXAMPLE: &str = "table2-phantoms-desk";
@@ -32,6 +35,7 @@ fn all() -> Result<Vec<Generated>> {
     files.push(page("README.md", &[("example", example(&published)?), table("data/results/")])?);
     files.push(page("data/results/README.md", &[table("")])?);
     files.push(page("crates/asyndgan/guide/reproduce.md", &[table("../../../data/results/")])?);
+    files.push(page("crates/asyndgan/guide/privacy.md", &[("audits", audits()?)])?);
     files.push(page("crates/asyndgan/guide/settings.md", &[("settings", settings())])?);
     Ok(files)
 }
@@ -50,6 +54,21 @@ fn published() -> Result<Vec<(String, Published)>> {
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(found)
+}
+
+/// The published audits, each under the name of its record.
+fn audits() -> Result<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(AUDITS)).with_context(|| format!("cannot read {AUDITS}"))? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let audit: AuditRecord = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let [used, others] = audit.patients;
+        found.push((name.clone(), format!("### {name}\n\n{used} patients at the sites, {others} held out.\n\n{}", audit.as_markdown())));
+    }
+    found.sort();
+    Ok(found.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n"))
 }
 
 /// A page with generated text between its markers.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod audit;
 mod experiment;
 mod published;
 mod record;
@@ -7,6 +8,7 @@ mod render;
 mod run;
 mod settings;
 
+pub use audit::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
 pub use published::{Published, results_table};
 pub use record::{
@@ -16,6 +18,6 @@ pub use record::{
 pub use render::PER_SLICE;
 pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};
 pub use settings::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, OptimiserSettings,
-    PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
+    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, MaskSetting,
+    OptimiserSettings, PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };

@@ -218,12 +218,35 @@ pub struct PrivacySettings {
     pub images_per_patient: u32,
     /// Steps of a discriminator in each round.
     pub discriminator_steps: u32,
+    /// Which masks leave a site, with or without differential privacy. In a run across hospitals, the policy of each
+    /// site decides instead.
+    pub masks: MaskSetting,
+}
+
+/// Which masks leave a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum MaskSetting {
+    /// Masks as they are.
+    All,
+    /// Each mask randomly deformed.
+    Deformed,
+    /// Masks composed of several patients' masks, and deformed.
+    Recombined,
 }
 
 impl Default for PrivacySettings {
-    /// Without differential privacy.
+    /// Without differential privacy, and with masks as they are.
     fn default() -> Self {
-        Self { epsilon: None, delta: 1e-5, clipping_norm: 1.0, patients_per_step: 16, images_per_patient: 1, discriminator_steps: 1 }
+        Self {
+            epsilon: None,
+            delta: 1e-5,
+            clipping_norm: 1.0,
+            patients_per_step: 16,
+            images_per_patient: 1,
+            discriminator_steps: 1,
+            masks: MaskSetting::All,
+        }
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) fn ln_half_erfc(x: f64) -> f64 {
     -x * x - (x * PI.sqrt()).ln() + series.ln() - LN_2
 }
 
+/// The 97.5 % quantile of the standard normal distribution.
+pub(crate) fn quantile_975() -> f64 {
+    1.959_963_984_540_054
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,9 +41,4 @@ mod tests {
         assert!((ln_half_erfc(100.0) + 10_005.870_717_8).abs() < 1e-3, "{}", ln_half_erfc(100.0));
         assert!((cdf(0.5) + sf(0.5) - 1.0).abs() < 1e-15 && ln_half_erfc(-30.0).abs() < 1e-15);
     }
-}
-
-/// The 97.5 % quantile of the standard normal distribution.
-pub(crate) fn quantile_975() -> f64 {
-    1.959_963_984_540_054
 }

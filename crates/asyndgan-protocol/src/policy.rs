@@ -8,8 +8,10 @@ use crate::{Dtype, Error, RunDescription, SiteSummary, Symmetry, Waiting, error:
 pub enum ConditionPolicy {
     /// The masks as they are.
     All,
-    /// Only masks combined from several patients, as far as case names distinguish patients. No mask leaves unchanged,
-    /// except for a brain's outline.
+    /// Each mask randomly deformed: rotated, scaled, shifted, bent, and eroded or dilated. Anyone who has the patient's
+    /// mask can recognise it.
+    Deformed,
+    /// Only masks combined from several patients, and then deformed.
     Recombined,
 }
 
@@ -197,7 +199,7 @@ impl Default for SitePolicy {
             memory_bytes_max: 8 << 30,
             allow_l1: false,
             payloads: vec![Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8],
-            conditions: ConditionPolicy::All,
+            conditions: ConditionPolicy::Recombined,
             losses: LossPolicy::None,
             feedback_norm_max: 1.0,
             epsilon_max: f64::INFINITY,
@@ -245,6 +247,7 @@ impl SitePolicy {
             threads_max: u32::MAX,
             memory_bytes_max: u64::MAX,
             allow_l1: true,
+            conditions: ConditionPolicy::All,
             losses: LossPolicy::Exact,
             feedback_norm_max: f32::INFINITY,
             ..Self::default()
@@ -421,8 +424,8 @@ impl SitePolicy {
             let least = self.patients_per_batch_min;
             return Err(format!("patients_per_batch_min is {least}, but with an L1 term the server chooses the real images of a batch"));
         }
-        if run.l1_weight != 0.0 && self.conditions == ConditionPolicy::Recombined {
-            return Err("conditions is recombined, but an L1 term needs a real image for each condition".into());
+        if run.l1_weight != 0.0 && self.conditions != ConditionPolicy::All {
+            return Err("conditions is not \"all\", but an L1 term needs a real image for each condition".into());
         }
         for dtype in [run.synthetic_dtype, run.feedback_dtype] {
             if !self.payloads.contains(&dtype) {

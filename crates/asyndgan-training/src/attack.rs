@@ -1,8 +1,8 @@
 //! Attacks on a site's feedback, which measure the effect of a policy or a defence.
 //!
-//! A malicious server tries to reconstruct images. It knows the masks. It keeps a guess for the image of each mask, sends
-//! it whenever the mask is drawn, and changes it by the feedback. A curious server trains honestly, and asks whose images
-//! the discriminator has learnt from.
+//! A malicious server tries to reconstruct images. It knows the masks. It keeps a guess for the image of each mask,
+//! sends it whenever the mask is drawn, and changes it by the feedback. A curious server trains honestly, and asks
+//! whose images the discriminator has learnt from.
 
 use asyndgan_protocol::{Augmentation, Contribution, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteWork as _};
 use tch::{Device, Kind, Tensor};
@@ -32,7 +32,8 @@ pub enum Reconstruction {
 /// First guesses and results `[cases, channels, rows, columns]`, in [-1, 1].
 ///
 /// # Errors
-/// [`Error::Protocol`] if the policy refuses the run, or an error of the site's trainer, such as a budget that is spent.
+/// [`Error::Protocol`] if the policy refuses the run, or an error of the site's trainer, such as a budget that is
+/// spent.
 pub fn reconstruct(
     site: &mut SiteTrainer,
     run: &RunDescription,

@@ -106,13 +106,13 @@ impl Pairs {
         self.present.as_ref().map(|present| present.index_select(0, &Tensor::from_slice(&chosen)))
     }
 
-    /// The patient of each case, as a number.
-    pub(crate) fn patients(&self) -> Vec<u32> {
+    /// The patient of each case, as a number; all cases of unknown patients have the same.
+    pub fn patients(&self) -> Vec<u32> {
         self.patients.clone()
     }
 
     /// Number of cases whose patient is not known.
-    pub(crate) fn unknown_patients(&self) -> usize {
+    pub fn unknown_patients(&self) -> usize {
         self.patients.iter().filter(|&&patient| patient == UNKNOWN).count()
     }
 

@@ -5,7 +5,6 @@ mod masks;
 mod membership;
 mod page;
 mod reconstruction;
-mod record;
 mod structure;
 mod subjects;
 
@@ -14,15 +13,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_files::{Access, write};
-use asyndgan_paper::{Arm, Step};
+use asyndgan_paper::{Arm, AuditRecord, MembershipRecord, Step};
+use asyndgan_privacy::MembershipTest;
 use ndarray::ArrayView2;
-
-pub use record::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
 
 use self::{
     membership::{synthetic, with_generator, with_synthetic_set},
     reconstruction::Attacked,
-    record::MembershipRecord as Tested,
 };
 use crate::{
     configure,
@@ -45,7 +42,7 @@ pub struct AuditJob {
     pub arm: Arm,
     /// The seed of the arm.
     pub seed: u64,
-    /// Prepared cases of the site whose feedback is attacked; the run's first site by default.
+    /// Prepared cases of the site whose feedback is attacked; the run's site with the most patients by default.
     pub site: Option<PathBuf>,
     /// Answers about each image in an attack on feedback. 0 leaves these attacks out, which take the longest.
     pub answers: u64,
@@ -83,11 +80,11 @@ impl AuditJob {
         let mut bar = Progress::new("attack: membership from the generator", (members.len() + others.len()) as u64);
         let (mut membership, mut left_out) = (Vec::new(), Vec::new());
         let found = with_generator(&members, &others, crop, generator.sites(), &generate, |done| bar.set(done))?;
-        membership.extend(found.map(|test| Tested::new("the generator and the patient's image and mask", test)));
+        membership.extend(found.map(|test| tested("the generator and the patient's image and mask", test)));
         let set = CaseSet::open(&[made(&folder, self.arm, self.seed)?])?;
         let (searched, _) = synthetic(&set, crop, SYNTHETIC_MAX)?;
         let found = with_synthetic_set(&members, &others, crop, &searched);
-        membership.extend(found.map(|test| Tested::new("the synthetic images alone and the patient's image", test)));
+        membership.extend(found.map(|test| tested("the synthetic images alone and the patient's image", test)));
         let picture = self.out.with_extension("copies.png");
         let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
         let masks = masks::masks(task, &members, &others, self.seed)?;
@@ -95,10 +92,13 @@ impl AuditJob {
         if self.answers == 0 {
             left_out.push("attacks on feedback: the number of answers is 0".to_owned());
         } else {
-            let data = self.site.clone().unwrap_or_else(|| folder.site(1));
+            // The site with the most patients tells the most.
+            let sites = folder.prepared()?.sites;
+            let largest = (1..=sites.len() as u32).rev().max_by_key(|&site| sites[site as usize - 1].patients.len()).unwrap_or(1);
+            let data = self.site.clone().unwrap_or_else(|| folder.site(largest));
             let attacked = Attacked::open(&folder.run, &data, self.answers)?;
             match attacked.membership()? {
-                Some(test) => membership.push(Tested::new("the feedback of every round, and the patient's image and mask", test)),
+                Some(test) => membership.push(tested("the feedback of every round, and the patient's image and mask", test)),
                 None => left_out.push(format!("membership from feedback: {} has fewer than four patients", data.display())),
             }
             reconstruction = attacked.reconstructions(&mut left_out);
@@ -120,6 +120,12 @@ impl AuditJob {
         write(&self.out, Access::Private, page.as_bytes()).with_context(|| format!("cannot write {}", self.out.display()))?;
         Ok(record)
     }
+}
+
+/// The record of a membership test.
+fn tested(attack: impl Into<String>, test: MembershipTest) -> MembershipRecord {
+    let MembershipTest { counts, auc, auc_interval, true_positive_rate, true_positive_rate_interval, .. } = test;
+    MembershipRecord { attack: attack.into(), counts, auc, auc_interval, true_positive_rate, true_positive_rate_interval }
 }
 
 fn name_of(path: &Path) -> String {

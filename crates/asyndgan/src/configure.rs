@@ -6,8 +6,8 @@ use asyndgan_evaluator::{SegmenterTraining, segmenter_classes};
 use asyndgan_models::{
     AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample, loss,
 };
-use asyndgan_paper::{Arm, GanLossSetting, Run, Settings};
-use asyndgan_protocol::{RunDescription, Symmetry, Weighting};
+use asyndgan_paper::{Arm, GanLossSetting, MaskSetting, Run, Settings};
+use asyndgan_protocol::{ConditionPolicy, RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
 use asyndgan_training::{DpSgd, GanConfig, Precision, toy};
 
@@ -114,6 +114,16 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
         described.site_threads = s.compute.site_threads;
         described.networks = gan(run, arm).description();
     })
+}
+
+/// Which masks leave the sites of an arm's run.
+pub(crate) fn masks(run: &Run, arm: Arm) -> ConditionPolicy {
+    match run.settings.privacy.masks {
+        _ if !is_distributed(arm) || run.task().is_none() => ConditionPolicy::All,
+        MaskSetting::All => ConditionPolicy::All,
+        MaskSetting::Deformed => ConditionPolicy::Deformed,
+        MaskSetting::Recombined => ConditionPolicy::Recombined,
+    }
 }
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.

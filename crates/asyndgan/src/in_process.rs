@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 use anyhow::{Result, anyhow, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Run};
-use asyndgan_protocol::{RunDescription, ServerPolicy, SiteId, SitePolicy, Timeouts};
+use asyndgan_protocol::{ConditionPolicy, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, Timeouts, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
-use crate::configure;
+use crate::{configure, recombine::shared_masks};
 
 /// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
 /// CPU. A lost site never returns: its thread has ended.
@@ -33,12 +33,14 @@ pub struct InProcess {
     pub device: Device,
     /// Threads over which the server distributes the sites of a round.
     pub server_threads: u32,
+    /// Which masks leave the sites.
+    pub masks: ConditionPolicy,
 }
 
 impl InProcess {
     /// A run on the CPU with one server thread.
     pub fn new(networks: GanConfig, run: RunDescription, checkpoints: impl Into<PathBuf>) -> Self {
-        Self { networks, run, checkpoints: checkpoints.into(), device: Device::Cpu, server_threads: 1 }
+        Self { networks, run, checkpoints: checkpoints.into(), device: Device::Cpu, server_threads: 1, masks: ConditionPolicy::All }
     }
 
     /// The run of a task with its settings: `AsynDGAN`, as an experiment trains it.
@@ -55,7 +57,8 @@ impl InProcess {
         let (networks, description) =
             (configure::gan(run, Arm::AsynDgan), configure::description(run, Arm::AsynDgan, seed, run.settings.data.sites));
         let server_threads = configure::server_threads(run, Arm::AsynDgan);
-        Self { server_threads, ..Self::new(networks, description, checkpoints) }
+        let masks = configure::masks(run, Arm::AsynDgan);
+        Self { server_threads, masks, ..Self::new(networks, description, checkpoints) }
     }
 
     /// Trains to the end of the run with the images and masks of every site. `observe` is called when the run begins or
@@ -75,8 +78,11 @@ impl InProcess {
         let mut server =
             ServerTrainer::new(self.networks.clone(), self.run.clone(), count, self.server_threads, &self.checkpoints, self.device)?;
         thread::scope(|scope| {
-            let threads: Vec<_> =
-                links.into_iter().zip(sites).map(|(link, pairs)| scope.spawn(move || self.run_site(pairs, link))).collect();
+            let threads: Vec<_> = (0..)
+                .zip(links)
+                .zip(sites)
+                .map(|((site, link), pairs)| scope.spawn(move || self.run_site(SiteId(site), pairs, link)))
+                .collect();
             set_threads(self.server_threads);
             let (policy, mut records) = (ServerPolicy::unrestricted(TIMEOUTS), ServerRecords::default());
             let served = run_server(&self.run, count, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
@@ -102,9 +108,17 @@ impl InProcess {
         })
     }
 
-    fn run_site(&self, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
+    fn run_site(&self, site: SiteId, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
         set_threads(self.run.site_threads);
-        let mut site = SiteTrainer::new(pairs, SiteOptions::default(), &self.checkpoints, self.device);
+        let shared = match &self.networks.images {
+            Some(images) => {
+                let mut rng = stream(self.run.seed, Role::Recombination, site.0, 0);
+                shared_masks(self.masks, &images.task, &pairs, &mut rng)?
+            }
+            None => None,
+        };
+        let options = SiteOptions::default().with(|options| options.shared = shared);
+        let mut site = SiteTrainer::new(pairs, options, &self.checkpoints, self.device);
         // In one process all data are in one place already: nothing gives away what is not there.
         Ok(run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
     }

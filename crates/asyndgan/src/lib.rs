@@ -47,6 +47,8 @@ mod guide {
     mod hospital {}
     #[doc = include_str!("../guide/security.md")]
     mod security {}
+    #[doc = include_str!("../guide/privacy.md")]
+    mod privacy {}
     #[doc = include_str!("../guide/score.md")]
     mod score {}
     #[doc = include_str!("../guide/formats.md")]

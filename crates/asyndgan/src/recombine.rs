@@ -1,42 +1,70 @@
-//! Recombines masks of several patients, for sites that never release a patient's own mask.
+//! The masks that may leave a site: as they are, deformed, or recombined from several patients.
 
 use anyhow::{Result, ensure};
-use asyndgan_data::transplant;
-use asyndgan_protocol::Stream;
+use asyndgan_data::{deform_condition, transplant};
+use asyndgan_protocol::{ConditionPolicy, Stream};
 use asyndgan_task::Task;
+use asyndgan_training::Pairs;
 use ndarray::Array2;
 use rand::{RngExt, seq::IndexedRandom as _};
 use tch::Tensor;
 
 use crate::tensors::planes;
 
-/// Returns as many conditions as given, none of which belongs to a single patient. Conditions with an outline keep it
-/// and get the classes of another patient. Others are assembled from quarters of different patients, and one quarter of
-/// every condition is never released. Where patches of one tile overlap, a neighbouring patch may contain the withheld
-/// quarter.
+/// The label maps that leave a site under a policy; `None` for those of the pairs. The stream must be secret.
 ///
-/// The stream must be secret: anyone who can reproduce it knows which part came from which patient.
-///
-/// # Shapes
-/// Codes (bytes) `[cases, 1, rows, columns]` with the patient of each case; the result has the same shape.
-pub(crate) fn recombine(task: &Task, codes: &Tensor, patients: &[&str], rng: &mut Stream) -> Result<Tensor> {
-    let made = recombinations(task, &planes(codes), patients, 1, rng)?;
-    let flat: Vec<u8> = made.iter().flatten().flatten().copied().collect();
-    Ok(Tensor::from_slice(&flat).view(&codes.size()[..]))
+/// # Errors
+/// If masks are to be recombined, and the patient of a case is unknown or there is only one patient.
+pub(crate) fn shared_masks(policy: ConditionPolicy, task: &Task, pairs: &Pairs, rng: &mut Stream) -> Result<Option<Tensor>> {
+    if policy == ConditionPolicy::All {
+        return Ok(None);
+    }
+    ensure!(
+        policy != ConditionPolicy::Recombined || pairs.unknown_patients() == 0,
+        "the data do not name the patient of every case, so its masks cannot be recombined: name patients and run asyndgan data prepare \
+         again, or set conditions = \"deformed\""
+    );
+    let codes = pairs.label_maps();
+    let masks = released(policy, task, &planes(codes), &pairs.patients(), rng)?;
+    let flat: Vec<u8> = masks.into_iter().flatten().collect();
+    Ok(Some(Tensor::from_slice(&flat).view(&codes.size()[..])))
 }
 
-/// As [`recombined`], several times. The quarters that are never released are the same each time.
-pub(crate) fn recombinations(
+/// Masks as they leave a site under a policy. Recombined ones are deformed as well: else the outline, which is that of
+/// one patient, would be enough to recognise the patient.
+pub(crate) fn released<P: PartialEq>(
+    policy: ConditionPolicy,
     task: &Task,
     own: &[Array2<u8>],
-    patients: &[&str],
+    patients: &[P],
+    rng: &mut Stream,
+) -> Result<Vec<Array2<u8>>> {
+    let masks = match policy {
+        ConditionPolicy::All => return Ok(own.to_vec()),
+        ConditionPolicy::Deformed => own.to_vec(),
+        ConditionPolicy::Recombined => recombinations(task, own, patients, 1, rng)?.concat(),
+    };
+    Ok(masks.iter().map(|mask| deform_condition(task, mask.view(), rng)).collect())
+}
+
+/// Returns as many conditions as given, several times, none of which belongs to a single patient. Conditions with an
+/// outline keep it and get the classes of another patient. Others are assembled from quarters of different patients,
+/// and one quarter of every condition is never released. Where patches of one tile overlap, a neighbouring patch may
+/// contain the withheld quarter.
+///
+/// The stream must be secret: anyone who can reproduce it knows which part came from which patient. The quarters that
+/// are never released are the same each time.
+pub(crate) fn recombinations<P: PartialEq>(
+    task: &Task,
+    own: &[Array2<u8>],
+    patients: &[P],
     times: u32,
     rng: &mut Stream,
 ) -> Result<Vec<Vec<Array2<u8>>>> {
     assert_eq!(own.len(), patients.len(), "a patient for every case");
     ensure!(
-        patients.iter().any(|&p| p != patients[0]),
-        "masks of a single patient cannot be recombined: release them unchanged, or do not take part"
+        patients.iter().any(|p| *p != patients[0]),
+        "masks of a single patient cannot be recombined: deform them (conditions = \"deformed\"), or do not take part"
     );
     let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();
     let mut one = |i: usize| {
@@ -107,7 +135,9 @@ mod tests {
 
     #[test]
     fn one_patient_alone_is_refused() {
-        let codes = Tensor::from_slice(&[1_u8; 128]).view([2, 1, 8, 8]);
-        assert!(recombine(&nuclei(), &codes, &["a", "a"], &mut stream(0, Role::Transplant, 0, 0)).is_err());
+        let own = vec![Array2::from_elem((8, 8), 1); 2];
+        let mut rng = stream(0, Role::Transplant, 0, 0);
+        assert!(released(ConditionPolicy::Recombined, &nuclei(), &own, &["a", "a"], &mut rng).is_err());
+        assert_eq!(released(ConditionPolicy::All, &nuclei(), &own, &["a", "a"], &mut rng).expect("as they are"), own);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::RangeBounds;
 
-use super::{GanLossSetting, InvalidSetting, Settings};
+use super::{GanLossSetting, InvalidSetting, MaskSetting, Settings};
 use crate::Experiment;
 
 /// Requires a value to lie in a range, which `valid` describes.
@@ -49,6 +49,8 @@ impl Settings {
         within("privacy.discriminator_steps", privacy.discriminator_steps, 1..=65_536, "from 1 to 65536")?;
         let without_l1 = privacy.epsilon.is_none() || protocol.l1_weight == 0.0;
         must("protocol.l1_weight", without_l1, "0 with privacy.epsilon: the gradient of an L1 term reveals real images")?;
+        let needs_own = privacy.masks == MaskSetting::All || protocol.l1_weight == 0.0;
+        must("privacy.masks", needs_own, "all with an L1 term, which needs a real image for each mask")?;
         if experiment == Experiment::Fig5 {
             let is_for_vectors = protocol.gan_loss != GanLossSetting::Segmentation;
             return must("protocol.gan_loss", is_for_vectors, "a loss other than segmentation: the data are not images");

@@ -5,12 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 use asyndgan_data::CaseSet;
 use asyndgan_metrics::{Window, percentile_of_sorted, ssim};
+use asyndgan_paper::CopiesRecord;
 use asyndgan_task::Task;
 use ndarray::{Array3, ArrayView3};
 
 use super::{
     membership::{synthetic, window_of},
-    record::CopiesRecord,
     structure::{Structures, appearances},
     subjects::Subject,
 };

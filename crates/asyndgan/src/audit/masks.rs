@@ -3,38 +3,45 @@
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use asyndgan_data::deform_condition;
+use asyndgan_paper::MembershipRecord;
 use asyndgan_privacy::MembershipTest;
-use asyndgan_protocol::{Role, stream};
+use asyndgan_protocol::{ConditionPolicy, Role, stream};
 use asyndgan_task::Task;
 use ndarray::Array2;
 
-use super::{record::MembershipRecord, subjects::Subject};
-use crate::recombine::recombinations;
+use super::{subjects::Subject, tested};
+use crate::recombine::released;
+
+/// What is done to masks.
+const WAYS: [(&str, ConditionPolicy); 3] = [
+    ("as they are", ConditionPolicy::All),
+    ("deformed", ConditionPolicy::Deformed),
+    ("recombined and deformed", ConditionPolicy::Recombined),
+];
 
 /// The attacker has all masks that left the sites, and a patient's masks, and looks for the most similar one.
 pub(crate) fn masks(task: &Task, members: &[Subject], others: &[Subject], seed: u64) -> Result<Vec<MembershipRecord>> {
     let sites: BTreeSet<Option<u32>> = members.iter().map(|s| s.site).collect();
-    let (mut given, mut deformed, mut recombined) = (Vec::new(), Vec::new(), Vec::new());
+    let mut shared = [Vec::new(), Vec::new(), Vec::new()];
     for (number, &site) in (0..).zip(&sites) {
         let patients: Vec<(String, &Subject)> =
             members.iter().enumerate().filter(|(_, s)| s.site == site).map(|(k, s)| (k.to_string(), s)).collect();
         let own: Vec<Array2<u8>> = patients.iter().flat_map(|(_, s)| s.cases.iter().map(|case| case.condition.clone())).collect();
         let names: Vec<&str> = patients.iter().flat_map(|(name, s)| s.cases.iter().map(move |_| name.as_str())).collect();
         let mut rng = stream(seed, Role::Recombination, number, 1);
-        deformed.extend(own.iter().map(|mask| deform_condition(task, mask.view(), &mut rng)));
-        // A site with a single patient cannot recombine, and so takes no part.
-        if patients.len() > 1 {
-            recombined.extend(recombinations(task, &own, &names, 1, &mut rng)?.concat());
+        for (way, masks) in WAYS.iter().zip(&mut shared) {
+            // A site with a single patient cannot recombine, and so takes no part.
+            if way.1 != ConditionPolicy::Recombined || patients.len() > 1 {
+                masks.extend(released(way.1, task, &own, &names, &mut rng)?);
+            }
         }
-        given.extend(own);
     }
-    let ways = [("as they are", given), ("deformed", deformed), ("recombined", recombined)];
-    let tested = |(way, shared): (&str, Vec<Array2<u8>>)| {
+    let ways = WAYS.iter().map(|way| way.0).zip(shared);
+    let record = |(way, shared): (&str, Vec<Array2<u8>>)| {
         let test = search(members, others, &shared)?;
-        Some(MembershipRecord::new(format!("masks that leave {way}"), test))
+        Some(tested(format!("masks that leave {way}"), test))
     };
-    Ok(ways.into_iter().filter_map(tested).collect())
+    Ok(ways.filter_map(record).collect())
 }
 
 fn search(members: &[Subject], others: &[Subject], shared: &[Array2<u8>]) -> Option<MembershipTest> {

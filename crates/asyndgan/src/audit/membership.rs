@@ -21,9 +21,9 @@ const OTHER_MASKS: usize = 12;
 /// Makes images of a mask: mask, number of images, seed.
 pub(crate) type Generate<'a> = dyn Fn(ArrayView2<u8>, u32, u64) -> Result<Vec<Array3<f32>>> + 'a;
 
-/// The attacker has the generator and a patient's image and mask, makes images of the mask, and looks at how similar the
-/// most similar one is. From that, the similarity to images of other masks is subtracted: some images are similar to
-/// everything. `sites` is the number of sites whose appearance the generator can draw; each is tried.
+/// The attacker has the generator and a patient's image and mask, makes images of the mask, and looks at how similar
+/// the most similar one is. From that, the similarity to images of other masks is subtracted: some images are similar
+/// to everything. `sites` is the number of sites whose appearance the generator can draw; each is tried.
 pub(crate) fn with_generator(
     members: &[Subject],
     others: &[Subject],
@@ -132,7 +132,8 @@ pub(crate) mod tests {
         (first..first + count).map(one).collect()
     }
 
-    /// A generator that has learnt training images by heart, up to a share of noise; without, one that knows masks alone.
+    /// A generator that has learnt training images by heart, up to a share of noise; without, one that knows masks
+    /// alone.
     fn generator(training: Vec<(Array2<u8>, Array3<f32>)>) -> impl Fn(ArrayView2<u8>, u32, u64) -> Result<Vec<Array3<f32>>> {
         move |mask, count, seed| {
             let known = training.iter().find(|(other, _)| other == mask).map(|(_, image)| image);

@@ -3,11 +3,10 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use asyndgan_paper::Run;
+use asyndgan_paper::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord, Run};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::record::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
 use crate::run::PAGE_STYLE;
 
 /// Builds the page.

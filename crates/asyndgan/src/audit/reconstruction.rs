@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use asyndgan_data::{Case, CaseSet};
 use asyndgan_metrics::psnr;
 use asyndgan_models::{DiscriminatorConfig, Norm, loss::GanLoss};
-use asyndgan_paper::{Arm, Run};
+use asyndgan_paper::{Arm, ReconstructionRecord, Run};
 use asyndgan_privacy::MembershipTest;
 use asyndgan_protocol::{RunDescription, SitePolicy, SiteRandomness, SiteSecret};
 use asyndgan_training::{
@@ -16,7 +16,7 @@ use asyndgan_training::{
 use ndarray::Array3;
 use tch::{Device, Kind, Tensor};
 
-use super::{copies::mean_ssim, record::ReconstructionRecord};
+use super::copies::mean_ssim;
 use crate::{configure, progress::Progress, tensors::image};
 
 /// Cases of the attacked site.

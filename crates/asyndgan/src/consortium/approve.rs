@@ -150,7 +150,8 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
         "  masks     {}",
         match policy.conditions {
             ConditionPolicy::All => "all of them, as they are, once",
-            ConditionPolicy::Recombined => "recombined from masks of several patients, once",
+            ConditionPolicy::Deformed => "randomly deformed, once; anyone who has a patient's mask can recognise it",
+            ConditionPolicy::Recombined => "recombined from masks of several patients and deformed, once",
         }
     )?;
     let distinct = policy.patients_per_batch_min;

@@ -10,7 +10,7 @@ use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords
 use tch::Tensor;
 
 use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
-use crate::{device::device, progress::Progress, recombine::recombine};
+use crate::{device::device, progress::Progress, recombine::shared_masks};
 
 /// Takes part in a run with the configuration of a `site.toml`, until the run is finished.
 ///
@@ -98,10 +98,7 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
     set_threads(1);
     let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&config.data))?).with_context(|| config.data.display().to_string())?;
     let secret = secret(folder)?;
-    let shared = match config.policy.conditions {
-        ConditionPolicy::All => None,
-        ConditionPolicy::Recombined => Some(shared(config, &pairs, &secret)?),
-    };
+    let shared = shared(config, &pairs, &secret)?;
     let options = SiteOptions::default().with(|options| {
         options.shared = shared;
         options.feedback_norm_max = config.policy.feedback_norm_max;
@@ -112,15 +109,15 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
     Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
 }
 
-/// Masks recombined from those of several patients. A local secret makes them the same after every restart.
-fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Tensor> {
-    let cases = CaseSet::open(std::slice::from_ref(&config.data))?;
+/// The masks that the policy allows to leave. A local secret makes them the same after every restart.
+fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Option<Tensor>> {
+    let policy = config.policy.conditions;
+    if policy == ConditionPolicy::All {
+        return Ok(None);
+    }
     let data = config.data.display();
-    let images = cases.images().with_context(|| format!("{data} does not name its task: run asyndgan data prepare again"))?;
-    let patients: Option<Vec<&str>> = (0..cases.len()).map(|case| cases.patient(case)).collect();
-    let patients = patients.with_context(|| {
-        format!("{data} does not name the patient of every case, so its masks cannot be recombined: run asyndgan data prepare again")
-    })?;
+    let images = pairs.description().with_context(|| format!("{data} does not name its task: run asyndgan data prepare again"))?;
     // The same for every run: another combination for each run would reveal the parts.
-    recombine(&images.task, pairs.label_maps(), &patients, &mut secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0))
+    let mut rng = secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0);
+    shared_masks(policy, &images.task, pairs, &mut rng).with_context(|| data.to_string())
 }

@@ -151,7 +151,7 @@ struct AuditArguments {
     /// One of the run's seeds.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Prepared cases of the site whose feedback is attacked [default: those of the run's first site].
+    /// Prepared cases of the site whose feedback is attacked [default: those of the site with the most patients].
     #[arg(long)]
     site: Option<PathBuf>,
     /// Answers about each image in an attack on feedback; 0 leaves these attacks out, which take the longest.

@@ -1,9 +1,11 @@
-use asyndgan_privacy::MembershipTest;
+//! What an audit of a run found.
+
+use std::{collections::BTreeMap, fmt::Write as _};
+
 use serde::{Deserialize, Serialize};
 
 /// The results of an audit, as written beside its page.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct AuditRecord {
     /// The name of the data set or task.
     pub data: String,
@@ -24,12 +26,54 @@ pub struct AuditRecord {
     /// Attacks that were left out, with the reason.
     pub left_out: Vec<String>,
     /// The software that computed the audit.
-    pub versions: std::collections::BTreeMap<String, String>,
+    pub versions: BTreeMap<String, String>,
+}
+
+impl AuditRecord {
+    /// The tables of the page, for the guide: without pictures, which show patients.
+    pub fn as_markdown(&self) -> String {
+        let mut out = String::from("|attacker has|used / others|AUC (95 % interval)|TPR at 1 % FPR (95 % interval)|\n|---|---|---|---|\n");
+        let interval = |value: f64, [low, high]: [f64; 2]| format!("{value:.2} ({low:.2} to {high:.2})");
+        for test in self.membership.iter().chain(&self.masks) {
+            let [used, others] = test.counts;
+            let auc = interval(test.auc, test.auc_interval);
+            let rate = interval(test.true_positive_rate, test.true_positive_rate_interval);
+            let _ = writeln!(out, "|{}|{used} / {others}|{auc}|{rate}|", test.attack);
+        }
+        if let Some(found) = &self.copies {
+            let _ = writeln!(
+                out,
+                "\nSimilarity to the nearest training image, median and 95th percentile: synthetic {:.3} and {:.3}, held out {:.3} and {:.3}; \
+                 {:.1} % of {} synthetic images are above the 99th percentile of held-out ones.",
+                found.synthetic[0],
+                found.synthetic[1],
+                found.held_out[0],
+                found.held_out[1],
+                100.0 * found.above_held_out,
+                found.images[0],
+            );
+        }
+        if !self.reconstruction.is_empty() {
+            out.push_str("\n|recipe and defence|the server|images|rounds|correlation, own / other|PSNR in dB, attack / blind|SSIM, attack / blind|\n");
+            out.push_str("|---|---|---|---|---|---|---|\n");
+        }
+        for found in &self.reconstruction {
+            let ReconstructionRecord { setting, attack, rounds, images, own, other, psnr, ssim } = found;
+            let _ = writeln!(
+                out,
+                "|{setting}|{attack}|{images}|{rounds}|{own:.2} / {other:.2}|{:.1} / {:.1}|{:.2} / {:.2}|",
+                psnr[0], psnr[1], ssim[0], ssim[1]
+            );
+        }
+        for reason in &self.left_out {
+            let _ = writeln!(out, "\nLeft out: {reason}.");
+        }
+        out
+    }
 }
 
 /// The result of one membership attack.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct MembershipRecord {
     /// What the attacker has and does.
     pub attack: String,
@@ -46,12 +90,6 @@ pub struct MembershipRecord {
 }
 
 impl MembershipRecord {
-    /// The record of a test.
-    pub(crate) fn new(attack: impl Into<String>, test: MembershipTest) -> Self {
-        let MembershipTest { counts, auc, auc_interval, true_positive_rate, true_positive_rate_interval, .. } = test;
-        Self { attack: attack.into(), counts, auc, auc_interval, true_positive_rate, true_positive_rate_interval }
-    }
-
     /// Whether the attack is better than a guess, as far as the number of patients shows.
     pub fn is_better_than_guessing(&self) -> bool {
         self.auc_interval[0] > 0.5
@@ -60,7 +98,6 @@ impl MembershipRecord {
 
 /// How close synthetic images come to training images, compared with held-out images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct CopiesRecord {
     /// Synthetic and held-out images.
     pub images: [usize; 2],
@@ -76,7 +113,6 @@ pub struct CopiesRecord {
 
 /// The result of one attempt to reconstruct images.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[non_exhaustive]
 pub struct ReconstructionRecord {
     /// The recipe and its defences.
     pub setting: String,
