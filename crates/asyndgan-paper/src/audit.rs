@@ -41,16 +41,16 @@ impl AuditRecord {
             let _ = writeln!(out, "|{}|{used} / {others}|{auc}|{rate}|", test.attack);
         }
         if let Some(found) = &self.copies {
+            out.push_str("\n|images|number|median similarity to the nearest training image|95th percentile|\n|---|---|---|---|\n");
+            for (name, count, [median, high]) in
+                [("synthetic", found.images[0], found.synthetic), ("held out", found.images[1], found.held_out)]
+            {
+                let _ = writeln!(out, "|{name}|{count}|{median:.3}|{high:.3}|");
+            }
             let _ = writeln!(
                 out,
-                "\nSimilarity to the nearest training image, median and 95th percentile: synthetic {:.3} and {:.3}, held out {:.3} and {:.3}; \
-                 {:.1} % of {} synthetic images are above the 99th percentile of held-out ones.",
-                found.synthetic[0],
-                found.synthetic[1],
-                found.held_out[0],
-                found.held_out[1],
-                100.0 * found.above_held_out,
-                found.images[0],
+                "\n{:.1} % of the synthetic images are above the 99th percentile of held-out ones.",
+                100.0 * found.above_held_out
             );
         }
         if !self.reconstruction.is_empty() {
@@ -66,7 +66,7 @@ impl AuditRecord {
             );
         }
         for reason in &self.left_out {
-            let _ = writeln!(out, "\nLeft out: {reason}.");
+            let _ = writeln!(out, "\n|left out|\n|---|\n|{reason}|");
         }
         out
     }

@@ -99,7 +99,7 @@ impl AuditJob {
             let attacked = Attacked::open(&folder.run, &data, self.answers)?;
             match attacked.membership()? {
                 Some(test) => membership.push(tested("the feedback of every round, and the patient's image and mask", test)),
-                None => left_out.push(format!("membership from feedback: {} has fewer than four patients", data.display())),
+                None => left_out.push("membership from feedback: the attacked site has fewer than four patients".to_owned()),
             }
             reconstruction = attacked.reconstructions(&mut left_out);
         }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use asyndgan_paper::{Experiment, Profile, Run};
 
 use self::schedule::Runner;
-use crate::files::read_text;
+use crate::{audit::AuditJob, files::read_text};
 
 /// A run, and the folder in which it is computed.
 ///
@@ -29,6 +29,8 @@ pub struct ExperimentJob {
     pub jobs: usize,
     /// Further arguments of every step, such as -v.
     pub arguments: Vec<String>,
+    /// Whether `AsynDGAN`'s generator is attacked at the end; the page is `audit.html` in the folder.
+    pub audit: bool,
 }
 
 impl ExperimentJob {
@@ -38,21 +40,26 @@ impl ExperimentJob {
             Profile::Smoke | Profile::Desk => thread::available_parallelism().map_or(1, |cores| cores.get().min(4)),
             Profile::Paper => 1,
         };
-        Self { run, folder: folder.into(), program: program.into(), jobs, arguments: Vec::new() }
+        Self { run, folder: folder.into(), program: program.into(), jobs, arguments: Vec::new(), audit: false }
     }
 
     /// Runs all steps that are not done yet, and returns the table as Markdown.
     ///
     /// # Errors
-    /// If another process computes in the folder, the folder has another run, or a step fails.
+    /// If another process computes in the folder, the folder has another run, a step fails, or the audit fails: a run
+    /// without images or without `AsynDGAN` cannot be audited.
     pub fn run(&self) -> Result<String> {
         self.carry_out()?;
+        if self.audit {
+            tracing::info!("next: audit");
+            AuditJob { seed: self.run.seeds[0], ..AuditJob::new(&self.folder, self.folder.join("audit.html")) }.audit()?;
+        }
         read_text(&self.folder.join(format!("{}.md", self.run.experiment.name()))).context("the report step wrote no table")
     }
 
     /// Runs all steps that are not done yet.
     fn carry_out(&self) -> Result<()> {
-        let Self { run, folder, program, jobs, arguments } = self;
+        let Self { run, folder, program, jobs, arguments, .. } = self;
         if run.data.is_none() && run.experiment != Experiment::Fig5 {
             tracing::warn!("PHANTOM DATA: no real data given or found. Images are artificial, and so are the results.");
         }

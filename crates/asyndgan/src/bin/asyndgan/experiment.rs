@@ -39,6 +39,9 @@ struct RunOptions {
     /// per core, at most 4, and 1 for the paper profile.
     #[arg(long)]
     jobs: Option<NonZeroUsize>,
+    /// Attack AsynDgan's generator and feedback at the end, and write what was found to audit.html.
+    #[arg(long)]
+    audit: bool,
 }
 
 /// Which experiment of the paper, and how.
@@ -100,6 +103,7 @@ impl RunOptions {
         let mut job = ExperimentJob::new(run, folder, program);
         job.jobs = self.jobs.map_or(job.jobs, NonZeroUsize::get);
         job.arguments = log::arguments();
+        job.audit = self.audit;
         Ok(job)
     }
 
@@ -111,6 +115,8 @@ impl RunOptions {
             DeviceName::Cuda => "cuda",
         };
         ensure!(self.seeds > 0, "--seeds 0 computes nothing: use at least 1");
+        let is_audited = self.arms.as_ref().is_none_or(|arms| arms.contains(&Arm::AsynDgan)) && run.task().is_some();
+        ensure!(is_audited || !self.audit, "--audit attacks the images of AsynDgan, which this run does not make");
         let (seeds, device, arms) = ((0..self.seeds).collect(), device.into(), self.arms.clone());
         Ok(Run { seeds, device, validate: self.validate, arms, ..run })
     }
@@ -183,6 +189,7 @@ pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<()> {
 
 /// Removes each choice of a table's recipe, one at a time.
 pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
+    ensure!(!arguments.options.audit, "an ablation has no audit: leave --audit out");
     let run = arguments.run()?;
     let folder = arguments.folder(&format!("ablate/{}-{}", run.experiment.name(), run.profile.name()))?;
     print(&(arguments.options.job(run, folder)?.ablate()? + "\n"))
@@ -192,5 +199,8 @@ pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
 fn complete(job: &ExperimentJob) -> Result<()> {
     let table = job.run()?;
     print_note(&format!("results: {}, to look at: {}", job.folder.display(), job.folder.join("report.html").display()));
+    if job.audit {
+        print_note(&format!("audit: {}", job.folder.join("audit.html").display()));
+    }
     print(&(table + "\n"))
 }
