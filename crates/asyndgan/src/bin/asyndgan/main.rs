@@ -1,29 +1,30 @@
 //! The program `asyndgan`: one subcommand for each step of an experiment (`cargo xtask reproduce` calls them in order),
 //! and the server and site programs of a run across several hospitals.
 
+mod audit;
 mod consortium;
 mod data;
 mod experiment;
 mod keys;
 mod log;
+mod plan;
 mod privacy;
 mod score;
 mod stdout;
+mod synthesize;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use asyndgan::{
-    audit::AuditJob,
     consortium::{doctor, ledger, server, site},
     device::device,
     progress,
     run::{self, RunFolder},
     segmenter::{SegmenterJob, segment, train_segmenter},
-    synthesis::{self, Synthesis},
 };
 use asyndgan_paper::{Arm, Profile, Settings};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 
 use self::{
     consortium::{InitCommand, JournalCommand, approve, init, journal},
@@ -43,9 +44,6 @@ const EXAMPLES: &str = "Examples:
 
 If training is interrupted, start it again: it resumes from its last checkpoint. Every step writes its results to the run folder.";
 
-const PLAN: &str = "Examples:
-  asyndgan plan /data/Dataset042_Prostate --out task.toml
-  asyndgan plan data/monuseg --out nuclei.toml --name nuclei";
 const EXPERIMENT: &str = "Examples:
   asyndgan plan /data/Dataset042_Prostate --out task.toml
   asyndgan experiment --task task.toml --data /data/Dataset042_Prostate --sites sites.toml --out run
@@ -61,12 +59,6 @@ A file of sites names the cases of each site, and what a site does not have:
 const REPRODUCE: &str = "Examples:
   asyndgan reproduce table1 --data data/brats2018 --seeds 3
   asyndgan reproduce fig5 --profile smoke --out /tmp/fig5";
-const SYNTHESIZE: &str = "Examples:
-  asyndgan synthesize --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
-  asyndgan synthesize --generator generator.safetensors --conditions masks --count 5 --out synthetic
-  asyndgan synthesize --generator generator.safetensors --conditions masks --vary deformed --count 5 --out synthetic
-
-The last two commands write images and masks for other programs, and synthetic/cases as input for train-segmenter.";
 const SEGMENTER: &str = "Examples:
   asyndgan train-segmenter --cases synthetic/cases --out segmenter.safetensors
   asyndgan train-segmenter --cases prepared/site-1 prepared/site-2 --task task.toml --out segmenter.safetensors
@@ -85,11 +77,6 @@ const SITE: &str = "Examples:
   asyndgan site --config site.toml
 
 If the site stops for any reason, start it again: it resumes. While the server is unreachable, the site retries.";
-const AUDIT: &str = "Examples:
-  asyndgan audit --run target/reproduce/table2-desk --out audit.html
-  asyndgan audit --run run --site prepared/site-2 --answers 200 --out audit.html
-
-The page shows images of patients. The record audit.json has the figures alone.";
 const KEYS: &str = "Examples:
   asyndgan keys init --encrypt --server gan.example.org 192.0.2.7
   asyndgan keys request north          at the hospital: the private key stays there
@@ -109,81 +96,6 @@ struct Cli {
     /// Format of the messages on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
-}
-
-#[derive(Args)]
-struct PlanArguments {
-    /// A folder in the layout of BraTS, MoNuSeg, nnU-Net or with a pairs.toml.
-    dir: PathBuf,
-    /// The task file to write; it must not exist yet.
-    #[arg(long)]
-    out: PathBuf,
-    /// Name of the task [default: that of the folder].
-    #[arg(long)]
-    name: Option<String>,
-}
-
-impl PlanArguments {
-    fn go(&self) -> Result<()> {
-        let found = asyndgan::plan::plan(&self.dir, &self.out, self.name.as_deref())?;
-        let (task, dir) = (self.out.display(), self.dir.display());
-        let incomplete = match found.incomplete {
-            0 => String::new(),
-            n => format!("; {n} more lack a file or labels (see asyndgan data inspect {dir})"),
-        };
-        print(&format!(
-            "{task}: a task for {} cases of {dir}, of which {} were read{incomplete}. Read it, and change what you know better. Next:\n\
-             asyndgan experiment --task {task} --data {dir} --sites 4 --profile smoke --out trial   # every step once, in minutes\n\
-             asyndgan experiment --task {task} --data {dir} --sites SITES --out run                 # a file of sites, or their number\n",
-            found.cases, found.read
-        ))
-    }
-}
-
-#[derive(Args)]
-struct AuditArguments {
-    /// The run folder (contains run.json).
-    #[arg(long)]
-    run: PathBuf,
-    /// The arm whose generator is attacked.
-    #[arg(long, default_value = "AsynDgan")]
-    arm: Arm,
-    /// One of the run's seeds.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Prepared cases of the site whose feedback is attacked [default: those of the site with the most patients].
-    #[arg(long)]
-    site: Option<PathBuf>,
-    /// Answers about each image in an attack on feedback; 0 leaves these attacks out, which take the longest.
-    #[arg(long, default_value_t = 60)]
-    answers: u64,
-    /// The page to write; a record (.json) and a picture are written beside it.
-    #[arg(long)]
-    out: PathBuf,
-}
-
-impl AuditArguments {
-    fn go(self) -> Result<()> {
-        let mut job = AuditJob::new(self.run, self.out);
-        (job.arm, job.seed, job.site, job.answers) = (self.arm, self.seed, self.site, self.answers);
-        job.audit()?;
-        print_note(&format!("{}", job.out.display()));
-        Ok(())
-    }
-}
-
-/// How conditions are made from masks.
-#[derive(Clone, Copy, ValueEnum)]
-enum Vary {
-    /// The masks are used unchanged: each image shows the anatomy of a patient.
-    Given,
-    /// Each image gets a randomly deformed mask: rotated, scaled, shifted, bent, and eroded or dilated. It is similar
-    /// to the patient's mask, and anyone who has that mask can recognise it.
-    Deformed,
-    /// Each image gets a mask that is combined from several: the classes of one mask inside the outline of another, or
-    /// quarters of several masks if the task has no outline. It contains parts of patients' masks, but no complete
-    /// mask.
-    Recombined,
 }
 
 #[derive(Args)]
@@ -211,71 +123,11 @@ impl Which {
     }
 }
 
-#[derive(Args)]
-struct SynthesizeArguments {
-    /// The run folder (contains run.json).
-    #[arg(long, requires = "arm", required_unless_present = "generator")]
-    run: Option<PathBuf>,
-    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan or AsynDgan-Overlap.
-    #[arg(long, requires = "run")]
-    arm: Option<Arm>,
-    /// A standalone generator.safetensors, for masks that are not part of its run.
-    #[arg(long, conflicts_with = "run", requires_all = ["conditions", "out"])]
-    generator: Option<PathBuf>,
-    /// Folder of masks: PNG or TIFF for pictures; NIfTI, NRRD or MetaImage for volumes, with the outline, if the task
-    /// has one, as the label above the highest.
-    #[arg(long, requires = "generator")]
-    conditions: Option<PathBuf>,
-    /// How the conditions are made from the masks.
-    #[arg(long, value_enum, default_value_t = Vary::Given, requires = "generator")]
-    vary: Vary,
-    /// Number of images per mask. With --run, the setting `synthesis.per_condition` applies instead.
-    #[arg(long, default_value_t = 1, requires = "generator")]
-    count: u32,
-    /// Output folder; it must not exist yet.
-    #[arg(long, requires = "generator")]
-    out: Option<PathBuf>,
-    /// One of the run's seeds; with --generator, the seed of the noise.
-    #[arg(long, default_value_t = 0)]
-    seed: u64,
-    /// Device for --generator: auto, cpu or cuda.
-    #[arg(long, default_value = "auto", requires = "generator")]
-    device: String,
-}
-
-impl SynthesizeArguments {
-    fn go(self) -> Result<()> {
-        if let (Some(run), Some(arm)) = (&self.run, self.arm) {
-            return run::synthesize(&RunFolder::open_arm(run, arm, self.seed)?, arm, self.seed);
-        }
-        let needed = "either --run and --arm are required, or --generator, --conditions and --out";
-        let (generator, conditions) = (self.generator.context(needed)?, self.conditions.context(needed)?);
-        let mut job = Synthesis::new(generator, conditions, self.out.context(needed)?);
-        job.vary = match self.vary {
-            Vary::Given => synthesis::Vary::Given,
-            Vary::Deformed => synthesis::Vary::Deformed,
-            Vary::Recombined => synthesis::Vary::Recombined,
-        };
-        job.count = self.count;
-        job.seed = self.seed;
-        job.device = device(&self.device)?;
-        let made = job.run()?;
-        print_note(&format!(
-            "{}: {} synthetic images from {} conditions; use {} as --cases for train-segmenter",
-            job.out.display(),
-            made.images,
-            made.conditions,
-            job.out.join("cases").display()
-        ));
-        Ok(())
-    }
-}
-
 #[derive(Subcommand)]
 enum Command {
     /// Inspect a data set, and propose a task for it, with the reason for every line.
-    #[command(after_help = PLAN)]
-    Plan(PlanArguments),
+    #[command(after_help = plan::EXAMPLES)]
+    Plan(plan::PlanArguments),
     /// Compute the table of all arms for a task of your own; resumes if started again.
     #[command(after_help = EXPERIMENT)]
     Experiment(ExperimentArguments),
@@ -292,8 +144,8 @@ enum Command {
     /// Train an arm's generator through the protocol.
     Train(Which),
     /// Make synthetic images for an arm of a run, or from your own masks with a standalone generator.
-    #[command(after_help = SYNTHESIZE)]
-    Synthesize(SynthesizeArguments),
+    #[command(after_help = synthesize::EXAMPLES)]
+    Synthesize(synthesize::SynthesizeArguments),
     /// Train a segmenter on synthetic images, or on a hospital's own images.
     #[command(after_help = SEGMENTER)]
     TrainSegmenter {
@@ -397,11 +249,8 @@ enum Command {
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Attack a finished run, and write a page about whose images were used, copied or reconstructed.
-    #[command(after_help = AUDIT)]
-    Audit {
-        #[command(flatten)]
-        which: AuditArguments,
-    },
+    #[command(after_help = audit::EXAMPLES)]
+    Audit(audit::AuditArguments),
     /// Plan the budget of differential privacy, and show what was spent.
     #[command(subcommand)]
     Privacy(PrivacyCommand),
@@ -483,7 +332,7 @@ fn carry_out(step: Command) -> Result<()> {
         Command::Doctor { config } => doctor(&config, &mut |line| drop(print(&format!("{line}\n")))),
         Command::Ledger { folder, plot } => print(&ledger(&folder, plot.as_deref())?),
         Command::Journal(command) => journal(command),
-        Command::Audit { which } => which.go(),
+        Command::Audit(arguments) => arguments.go(),
         Command::Privacy(command) => privacy(&command),
     }
 }
