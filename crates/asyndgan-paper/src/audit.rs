@@ -58,11 +58,11 @@ impl AuditRecord {
             out.push_str("|---|---|---|---|---|---|---|\n");
         }
         for found in &self.reconstruction {
-            let ReconstructionRecord { setting, attack, rounds, images, own, other, psnr, ssim } = found;
+            let ReconstructionRecord { setting, attack, rounds, images, own, other, interval, psnr, ssim } = found;
             let _ = writeln!(
                 out,
-                "|{setting}|{attack}|{images}|{rounds}|{own:.2} / {other:.2}|{:.1} / {:.1}|{:.2} / {:.2}|",
-                psnr[0], psnr[1], ssim[0], ssim[1]
+                "|{setting}|{attack}|{images}|{rounds}|{own:.2} / {other:.2} (difference {:.2} to {:.2})|{:.1} / {:.1}|{:.2} / {:.2}|",
+                interval[0], interval[1], psnr[0], psnr[1], ssim[0], ssim[1]
             );
         }
         for reason in &self.left_out {
@@ -126,6 +126,8 @@ pub struct ReconstructionRecord {
     pub own: f64,
     /// The same with other images of the site.
     pub other: f64,
+    /// The 95 % interval of the difference of both, over images.
+    pub interval: [f64; 2],
     /// Mean PSNR in dB of the reconstruction, and of the best blind guess: the mean of the other images.
     pub psnr: [f64; 2],
     /// Mean SSIM of both.
@@ -133,8 +135,13 @@ pub struct ReconstructionRecord {
 }
 
 impl ReconstructionRecord {
-    /// Whether the attack recovers more of the own images than a blind guess.
-    pub fn succeeds(&self) -> bool {
-        self.own > 0.1 && self.own > self.other + 0.1
+    /// Whether the attack recovers more of the own images than of others, as far as the number of images shows.
+    pub fn finds_traces(&self) -> bool {
+        self.interval[0] > 0.0
+    }
+
+    /// Whether most of what is recovered is the own image.
+    pub fn recovers(&self) -> bool {
+        self.own > 0.5
     }
 }

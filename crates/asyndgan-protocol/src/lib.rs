@@ -20,7 +20,9 @@ pub use error::Error;
 pub use history::{History, synthetic_digest};
 pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, ResumeState, SiteSummary};
 pub use payload::{Dtype, Payload};
-pub use policy::{ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, LossPolicy, PrivacyBudget, RequestedTraining, SitePolicy};
+pub use policy::{
+    ConditionPolicy, DiscriminatorFamily, LOSS_ROUNDS_MIN, LossPolicy, PrivacyBudget, RequestedPrivacy, RequestedTraining, SitePolicy,
+};
 pub use randomness::{SiteRandomness, SiteSecret};
 pub use run::{BATCH_BYTES_MAX, CONDITION_BYTES_MAX, Draw, RoundDraw, RunDescription, Waiting, Weighting, hex};
 pub use server::{

@@ -73,8 +73,21 @@ pub struct RequestedTraining {
     pub augmentation: f64,
     /// Approximate memory for weights, optimiser state and the activations of one batch.
     pub memory_bytes: u64,
-    /// The budget of a run with differential privacy; `None` for a run without.
-    pub privacy: Option<PrivacyBudget>,
+    /// The differential privacy of the run; `None` for a run without.
+    pub privacy: Option<RequestedPrivacy>,
+}
+
+/// The differential privacy that a run requests from a site, as far as a policy limits it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RequestedPrivacy {
+    /// The budget of the run.
+    pub budget: PrivacyBudget,
+    /// Expected number of patients in a step of the discriminator.
+    pub patients_per_step: u32,
+    /// Images of each patient in a step.
+    pub images_per_patient: u32,
+    /// Steps of the discriminator in a round.
+    pub discriminator_steps: u32,
 }
 
 /// A limit on what an observer can learn about one patient: (epsilon, delta)-differential privacy.
@@ -250,6 +263,7 @@ impl SitePolicy {
             conditions: ConditionPolicy::All,
             losses: LossPolicy::Exact,
             feedback_norm_max: f32::INFINITY,
+            delta: 1.0 - f64::EPSILON,
             ..Self::default()
         }
     }
@@ -356,23 +370,28 @@ impl SitePolicy {
             // What is refused, the server reads: how many there are is none of its business.
             return Err(format!("patients_per_batch_min is {}, but this site has fewer patients", self.patients_per_batch_min));
         }
-        if training.privacy.is_some() {
-            // The budget limits how often a patient is shown.
-            return Ok(());
+        let mut images = u64::from(run.batch);
+        if let Some(privacy) = &training.privacy {
+            if self.epsilon_max.is_finite() {
+                // The budget limits what is learnt about a patient, however often the patient is shown.
+                return Ok(());
+            }
+            let patients = u64::from(privacy.patients_per_step).min(cases_of.len() as u64);
+            images = [privacy.images_per_patient, privacy.discriminator_steps].iter().fold(patients, |n, &m| n.saturating_mul(m.into()));
         }
         // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is
         // counted besides.
         let shown = |cases: u64| {
-            let mean = run.rounds.saturating_mul(run.batch.into()).saturating_mul(cases) / u64::from(summary.cases.max(1));
+            let mean = run.rounds.saturating_mul(images).saturating_mul(cases) / u64::from(summary.cases.max(1));
             mean.saturating_add(6 * mean.isqrt())
         };
         if shown(1) > self.case_rounds_max {
             // Where the mean and six standard deviations reach the bound.
             let mean = ((self.case_rounds_max as f64 + 9.0).sqrt() - 3.0).powi(2);
-            let rounds = (mean * f64::from(summary.cases) / f64::from(run.batch.max(1))) as u64;
-            let (limit, batch, cases, asked) = (self.case_rounds_max, run.batch, summary.cases, shown(1));
+            let rounds = (mean * f64::from(summary.cases) / images.max(1) as f64) as u64;
+            let (limit, cases, asked) = (self.case_rounds_max, summary.cases, shown(1));
             return Err(format!(
-                "case_rounds_max is {limit}, but the run may show a case in {asked} rounds; with {batch} images per round and {cases} \
+                "case_rounds_max is {limit}, but the run may show a case in {asked} rounds; with {images} images per round and {cases} \
                  cases at this site, at most about {rounds} rounds are allowed"
             ));
         }
@@ -410,7 +429,12 @@ impl SitePolicy {
         if training.privacy.is_none() && self.epsilon_max.is_finite() {
             return Err(format!("epsilon_max is {}, but the run does not train with differential privacy", self.epsilon_max));
         }
-        if training.privacy.is_some() && run.l1_weight != 0.0 {
+        let Some(privacy) = training.privacy else { return Ok(()) };
+        if privacy.budget.delta > self.delta {
+            return Err(format!("delta is {}, but the noise of the run is planned for a delta of {}", self.delta, privacy.budget.delta));
+        }
+        at_most("batch_max", self.batch_max.into(), privacy.images_per_patient.into(), "images of one patient in a step")?;
+        if run.l1_weight != 0.0 {
             return Err("the run has an L1 term, whose gradient depends on real images without the noise of differential privacy".into());
         }
         Ok(())

@@ -106,8 +106,8 @@ pub enum ServerAction {
         /// The checkpoint with which it continues; 0 for a fresh discriminator.
         restored: u64,
     },
-    /// A site has left the run in order: store it ([`ServerWork::retire`](crate::ServerWork::retire)), close its
-    /// connection, and log the event.
+    /// A site has left the run in order: store it ([`ServerWork::retire`](crate::ServerWork::retire)), and log the
+    /// event.
     Retired {
         /// The site.
         site: SiteId,
@@ -267,6 +267,10 @@ impl Server {
 
     /// When to send [`ServerEvent::Tick`], if a timeout is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
+        if self.is_abandoned() {
+            // Nobody will send anything.
+            return Some(Duration::ZERO);
+        }
         let answers = self.peers.iter().filter_map(|peer| self.answer_due(peer));
         answers.chain(self.absence_due().map(|due| due.1)).chain(self.deadline_due()).min()
     }

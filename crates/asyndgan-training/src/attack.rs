@@ -102,6 +102,9 @@ pub struct Recovery {
     pub own: f64,
     /// The same with the images of other cases: what a guess says about the site in general.
     pub other: f64,
+    /// The 95 % interval of the difference of both, over cases. Slices of one patient are similar, so it is rather too
+    /// narrow.
+    pub interval: [f64; 2],
 }
 
 impl Recovery {
@@ -112,7 +115,7 @@ impl Recovery {
     pub fn of_guesses(guesses: &Tensor, images: &Tensor, masks: &Tensor) -> Self {
         let cases = images.size()[0];
         let sum = images.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
-        let (mut own, mut other) = (0.0, 0.0);
+        let (mut own, mut other, mut differences) = (0.0, 0.0, Vec::new());
         for k in 0..cases {
             let mask = masks.get(k).gt(0).to_kind(Kind::Float).expand_as(&images.get(k));
             let known = [images.get(k).ones_like(), mask, (&sum - images.get(k)) / (cases - 1) as f64];
@@ -121,10 +124,15 @@ impl Recovery {
                 let truth = residual(&images.get(j), &known);
                 guess.dot(&truth).double_value(&[]) / (guess.norm().double_value(&[]) * truth.norm().double_value(&[])).max(1e-12)
             };
-            own += with(k) / cases as f64;
-            other += (0..cases).filter(|&j| j != k).map(with).sum::<f64>() / ((cases - 1) * cases) as f64;
+            let (same, others) = (with(k), (0..cases).filter(|&j| j != k).map(with).sum::<f64>() / (cases - 1) as f64);
+            own += same / cases as f64;
+            other += others / cases as f64;
+            differences.push(same - others);
         }
-        Self { own, other }
+        let mean = own - other;
+        let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (cases - 1).max(1) as f64;
+        let half = 1.96 * (variance / cases as f64).sqrt();
+        Self { own, other, interval: [mean - half, mean + half] }
     }
 }
 

@@ -214,8 +214,9 @@ impl GanConfig {
         }
         let AdamConfig { learning_rate, beta_1, beta_2 } = self.discriminator_adam;
         let (width, augmentation) = (width as u64, self.augmentation);
-        let privacy = self.privacy.as_ref().map(DpSgd::budget);
-        let memory_bytes = memory_bytes(width, self.condition_classes, run).saturating_add(self.generator_bytes());
+        let privacy = self.privacy.as_ref().map(DpSgd::requested);
+        let images = self.privacy.map_or(run.batch, |privacy| run.batch.max(privacy.images_per_patient));
+        let memory_bytes = memory_bytes(width, self.condition_classes, run, images).saturating_add(self.generator_bytes());
         Ok(RequestedTraining { family, width, spectral_norm, learning_rate, betas: [beta_1, beta_2], augmentation, memory_bytes, privacy })
     }
 }
@@ -234,9 +235,9 @@ impl GanConfig {
 
 /// Memory of a discriminator's weights (32 widths squared of 16 taps each, three times over for Adam and the gradient)
 /// and of the activations of three passes of a batch at full size; no more than a rough upper bound.
-fn memory_bytes(width: u64, condition_classes: u8, run: &RunDescription) -> u64 {
+fn memory_bytes(width: u64, condition_classes: u8, run: &RunDescription, images: u32) -> u64 {
     let weights = 4_u64.saturating_mul(4 * 32 * 16).saturating_mul(width.saturating_mul(width));
-    let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(run.batch.into());
+    let pixels = u64::from(run.crop.max(1)).pow(2).saturating_mul(images.into());
     let activations = pixels.saturating_mul(width + u64::from(run.channels)).saturating_mul(4 * 3 * 8);
     // Planes of the condition, and classes that a U-Net discriminator tells apart.
     let planes = pixels.saturating_mul(64 * u64::from(condition_classes));

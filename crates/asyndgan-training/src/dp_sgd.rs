@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use asyndgan_models::Parameters;
 use asyndgan_privacy::{Budget, SubsampledGaussian};
-use asyndgan_protocol::{Payload, PrivacyBudget, Stream, hex};
+use asyndgan_protocol::{Payload, PrivacyBudget, RequestedPrivacy, Stream, hex};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 use serde::{Deserialize, Serialize};
@@ -67,16 +67,22 @@ impl DpSgd {
         PrivacyBudget { epsilon: self.epsilon, delta: self.delta }
     }
 
+    /// What a policy limits of it.
+    pub(crate) fn requested(&self) -> RequestedPrivacy {
+        let Self { patients_per_step, images_per_patient, discriminator_steps, .. } = *self;
+        RequestedPrivacy { budget: self.budget(), patients_per_step, images_per_patient, discriminator_steps }
+    }
+
     /// Checks the values; returns what is wrong.
     pub(crate) fn check(&self) -> Result<(), String> {
         Budget::new(self.epsilon, self.delta).map_err(|error| format!("privacy: {error}"))?;
-        if !(self.clipping_norm > 0.0 && self.clipping_norm.is_finite()) {
-            return Err(format!("a clipping norm of {}; it must be above 0", self.clipping_norm));
+        if !(1e-6..=1e6).contains(&self.clipping_norm) {
+            return Err(format!("a clipping norm of {}; it must be from 1e-6 to 1e6", self.clipping_norm));
         }
         let counts = [self.patients_per_step, self.images_per_patient, self.discriminator_steps];
-        if counts.iter().any(|count| !(1..=65_536).contains(count)) {
+        if counts.iter().any(|count| !(1..=COUNT_MAX).contains(count)) {
             let [patients, images, steps] = counts;
-            return Err(format!("{steps} steps of {patients} patients with {images} images each; use 1 to 65536"));
+            return Err(format!("{steps} steps of {patients} patients with {images} images each; use 1 to {COUNT_MAX}"));
         }
         Ok(())
     }
@@ -100,6 +106,9 @@ impl DpSgd {
         Ok(SubsampledGaussian::new(rate, asyndgan_privacy::noise_multiplier(budget, rate, self.steps(rounds))?)?)
     }
 }
+
+/// The largest number of patients or images in a step, or of steps in a round.
+const COUNT_MAX: u32 = 4096;
 
 /// The cases of each patient.
 #[derive(Debug)]
@@ -148,10 +157,15 @@ pub(crate) fn state_of(parameters: &Parameters) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// Identifies a step: the state before it, and the sum of the clipped gradients.
-pub(crate) fn key_of(state: &[u8; 32], sum: &Tensor) -> [u8; 32] {
+/// Identifies a step: the state before it, the sum of the clipped gradients, and the noise that is added to it. With
+/// another noise multiplier, the noise must not be the same with another scale.
+pub(crate) fn key_of(state: &[u8; 32], sum: &Tensor, step: SubsampledGaussian, clipping_norm: f64) -> [u8; 32] {
     let sum: Payload = to_payload(sum);
-    Sha256::new().chain_update(state).chain_update(sum.sha256()).finalize().into()
+    let mut hash = Sha256::new().chain_update(state).chain_update(sum.sha256());
+    for value in [step.sampling_rate(), step.noise_multiplier(), clipping_norm] {
+        hash.update(value.to_le_bytes());
+    }
+    hash.finalize().into()
 }
 
 /// The key, as the ledger stores it.

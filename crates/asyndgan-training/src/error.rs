@@ -86,6 +86,23 @@ pub enum Error {
         /// How many cases.
         cases: usize,
     },
+    /// A step with differential privacy that is repeated has another result than before.
+    #[error(
+        "the gradient of round {round} differs from the one that was recorded for the same discriminator: the machine, its libraries or the \
+         data have changed. Continue on the machine and with the data of before, or take part in a new run"
+    )]
+    NotReproducible {
+        /// The round.
+        round: u64,
+    },
+    /// The ledger lacks the steps of a run that the site has checkpoints of.
+    #[error(
+        "{path} lacks the steps of this run, of which there are checkpoints: restore the ledger, because its steps count towards the budget"
+    )]
+    LedgerLost {
+        /// The ledger.
+        path: PathBuf,
+    },
     /// The privacy budget does not allow another step.
     #[error("{reason}")]
     BudgetSpent {

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs::{File, TryLockError},
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -20,8 +20,10 @@ pub struct PrivateStep {
     pub run: String,
     /// The round, from 0.
     pub round: u64,
-    /// SHA-256, in hexadecimal, of the discriminator before the step and of the clipped sum of gradients. A repeated
-    /// step with the same key has the same result, and costs nothing.
+    /// SHA-256, in hexadecimal, of the discriminator before the step, from which the patients of the step follow.
+    pub state: String,
+    /// SHA-256, in hexadecimal, of that state, the clipped sum of gradients and the noise. A repeated step with the
+    /// same key has the same result, and costs nothing.
     pub key: String,
     /// The probability with which each patient takes part.
     pub sampling_rate: f64,
@@ -45,7 +47,10 @@ pub struct PrivacyLedger {
     file: File,
     /// Bytes of whole lines.
     length: u64,
-    keys: BTreeSet<(String, u64, String)>,
+    /// The key of each step, by run, round and state.
+    keys: BTreeMap<(String, u64, String), String>,
+    /// The number of steps of each run.
+    runs: BTreeMap<String, u64>,
     spent: Composition,
 }
 
@@ -67,8 +72,8 @@ impl PrivacyLedger {
         file.read_to_string(&mut text).map_err(io)?;
         let length = text.rfind('\n').map_or(0, |end| end + 1);
         file.set_len(length as u64).map_err(io)?;
-        let (keys, spent) = (BTreeSet::new(), Composition::new());
-        let mut ledger = Self { path: path.into(), file, length: length as u64, keys, spent };
+        let (keys, runs, spent) = (BTreeMap::new(), BTreeMap::new(), Composition::new());
+        let mut ledger = Self { path: path.into(), file, length: length as u64, keys, runs, spent };
         for (step, mechanism) in steps(path, &text[..length])? {
             ledger.add(step, mechanism);
         }
@@ -90,9 +95,14 @@ impl PrivacyLedger {
         &self.spent
     }
 
+    /// The number of steps of a run.
+    pub fn steps_of(&self, run: &str) -> u64 {
+        self.runs.get(run).copied().unwrap_or(0)
+    }
+
     /// Whether a step with this run, round and key was taken before.
     pub fn contains(&self, step: &PrivateStep) -> bool {
-        self.keys.contains(&(step.run.clone(), step.round, step.key.clone()))
+        self.keys.get(&(step.run.clone(), step.round, step.state.clone())) == Some(&step.key)
     }
 
     /// Records a step before it is taken. A step that was taken before is not recorded again. Returns whether the step
@@ -100,9 +110,14 @@ impl PrivacyLedger {
     ///
     /// # Errors
     /// [`Error::Io`]: the step must not be taken. [`Error::Privacy`] if it is not a valid step.
+    /// [`Error::NotReproducible`] if a step from the same state was taken with another result: both would show the same
+    /// patients, and cost more than two steps that draw patients anew.
     pub fn record(&mut self, step: PrivateStep) -> Result<bool, Error> {
         if self.contains(&step) {
             return Ok(false);
+        }
+        if self.keys.contains_key(&(step.run.clone(), step.round, step.state.clone())) {
+            return Err(Error::NotReproducible { round: step.round });
         }
         let mechanism = step.mechanism()?;
         let line = serde_json::to_string(&step).map_err(|e| self.io(e.into()))? + "\n";
@@ -119,7 +134,8 @@ impl PrivacyLedger {
     fn add(&mut self, step: PrivateStep, mechanism: SubsampledGaussian) {
         // A key that is listed twice was counted twice when it was written.
         self.spent.add(mechanism, 1);
-        self.keys.insert((step.run, step.round, step.key));
+        *self.runs.entry(step.run.clone()).or_default() += 1;
+        self.keys.insert((step.run, step.round, step.state), step.key);
     }
 
     fn io(&self, source: io::Error) -> Error {

@@ -228,7 +228,7 @@ impl SiteWork for SiteTrainer {
             adam.restore("adam", &tensors)?;
         }
         asyndgan_models::set_threads(run.site_threads);
-        let private = config.privacy.map(|sgd| self.begin_private(site, run, sgd)).transpose()?;
+        let private = config.privacy.map(|sgd| self.begin_private(site, run, rounds_done, sgd)).transpose()?;
         let collapse = CollapseCheck::default();
         self.begun = Some(Begun { config, run: run.clone(), discriminator, adam, collapse, private, prepared: None });
         Ok(())
@@ -247,10 +247,10 @@ impl SiteWork for SiteTrainer {
         let [augment, learning, judging] = [(); 3].map(|()| Augment::draw(cases.len() as i64, config.augmentation, &mut rng));
         let real = if let Some(private) = &begun.private {
             let (gradient, step) = self.private_gradient(begun, private, *site, round)?;
-            let is_enough = private.steps_left.is_none_or(|left| left >= private.sgd.discriminator_steps.into());
+            let is_enough = private.steps_left >= private.sgd.discriminator_steps.into();
             if !is_enough && !self.ledger.as_ref().is_some_and(|ledger| ledger.contains(&step)) {
-                let limit = self.budget.map_or(f64::INFINITY, |budget| budget.epsilon);
-                let reason = format!("the privacy budget of the site's patients is spent: another round would exceed epsilon {limit}");
+                let reason = "the privacy budget of the site's patients is spent: another round would exceed the epsilon of the run or the site's limit";
+                let reason = reason.to_owned();
                 return Ok(Readiness::BudgetSpent { reason });
             }
             RealPart::Gradient { gradient, step }

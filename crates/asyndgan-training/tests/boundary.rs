@@ -7,8 +7,8 @@ use asyndgan_models::{
     AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, Upsample, loss::GanLoss,
 };
 use asyndgan_protocol::{
-    DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary,
-    SiteWork as _, Symmetry,
+    ConditionPolicy, DiscriminatorFamily, Dtype, Payload, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteRandomness, SiteSecret,
+    SiteSummary, SiteWork as _, Symmetry,
 };
 use asyndgan_training::{
     GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer,
@@ -105,6 +105,7 @@ fn an_l1_term_and_a_discriminator_that_memorises_give_images_away() {
         policy.cases_min = 0;
         policy.discriminators = vec![DiscriminatorFamily::Patch];
         policy.case_rounds_max = 10_000;
+        policy.conditions = ConditionPolicy::All;
     });
     let l1 = run(&patch()).with(|run| {
         run.l1_weight = 100.0;
@@ -117,7 +118,7 @@ fn an_l1_term_and_a_discriminator_that_memorises_give_images_away() {
     });
     let own = recovered(&l1, &policy, 8, Reconstruction::Signs).own;
     assert!(own > 0.5, "an L1 term: {own}");
-    let Recovery { own, other } = recovered(&run(&patch()).with(|run| run.rounds = 1_000), &open, 4, Reconstruction::Follow);
+    let Recovery { own, other, .. } = recovered(&run(&patch()).with(|run| run.rounds = 1_000), &open, 4, Reconstruction::Follow);
     assert!(own > 0.2 && own > other + 0.15, "four cases, again and again: {own}, with others {other}");
 }
 
@@ -130,7 +131,7 @@ fn under_the_default_policy_a_server_learns_no_image_beyond_a_blind_guess() {
     });
     let followed = recovered(&run, &policy, cases, Reconstruction::Follow);
     let summed = recovered(&run.with(|run| run.rounds = 300), &policy, cases, Reconstruction::Sum);
-    for (attack, Recovery { own, other }) in [("followed", followed), ("summed", summed)] {
+    for (attack, Recovery { own, other, .. }) in [("followed", followed), ("summed", summed)] {
         assert!(own < 0.1 && own - other < 0.1, "{attack}: {own} with the own image, {other} with others");
     }
 }

@@ -162,6 +162,47 @@ fn a_server_that_sends_other_images_pays_for_new_noise() {
 }
 
 #[test]
+fn repeated_rounds_with_other_images_do_not_exceed_the_epsilon_of_the_run() {
+    asyndgan_models::set_threads(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = run(DpSgd::new(2.0, 1e-5), 6);
+    let mut site = site(&[1.0, -1.0, 2.0], folder.path(), None);
+    let mut answers = 0;
+    for attempt in 0..5 {
+        site.begin(SITE, &run, 0).expect("begun");
+        answers += (0..6).take_while(|&round| step(&mut site, &run, round, 0.1 * attempt as f32).is_some()).count();
+    }
+    // The first step of each attempt is the same; all others are new, until the epsilon of the run is spent.
+    assert_eq!(entries(folder.path()), 6);
+    assert_eq!(answers, 6 + 4);
+    let ledger = PrivacyLedger::read(&folder.path().join("privacy.jsonl")).expect("a ledger");
+    assert!(ledger.iter().all(|step| step.round < 6));
+}
+
+#[test]
+fn a_repeated_step_with_another_result_is_refused_and_a_lost_ledger_noticed() {
+    asyndgan_models::set_threads(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = run(DpSgd::new(4.0, 1e-5), 20);
+    let mut first = site(&[1.0, -1.0, 2.0], folder.path(), None);
+    first.begin(SITE, &run, 0).expect("begun");
+    step(&mut first, &run, 0, 0.1).expect("no limit");
+    first.checkpoint(1).expect("kept");
+    drop(first);
+    // Other images of the same patients.
+    let mut other = site(&[1.0, -1.0, 2.5], folder.path(), None);
+    other.begin(SITE, &run, 0).expect("begun");
+    let draw = draw(&other, &run, 0);
+    other.prepare(0, &draw).expect("prepared");
+    assert!(matches!(other.step(0, &draw, &synthetic(0.1)), Err(Error::NotReproducible { round: 0 })));
+    drop(other);
+    std::fs::remove_file(folder.path().join("privacy.jsonl")).expect("removed");
+    let mut again = site(&[1.0, -1.0, 2.0], folder.path(), None);
+    again.checkpoints(SITE, &run).expect("listed");
+    assert!(matches!(again.begin(SITE, &run, 1), Err(Error::LedgerLost { .. })));
+}
+
+#[test]
 fn the_budget_ends_the_run_and_holds_for_the_next_one() {
     asyndgan_models::set_threads(1);
     let folder = tempfile::tempdir().expect("a folder");
@@ -188,7 +229,7 @@ fn a_damaged_ledger_and_one_in_use_are_refused() {
     let open = PrivacyLedger::open(&path).expect("opened");
     assert!(matches!(PrivacyLedger::open(&path), Err(Error::PrivacyLedgerInUse { .. })));
     drop(open);
-    let line = r#"{"run":"r","round":0,"key":"k","sampling_rate":0.1,"noise_multiplier":1.0}"#;
+    let line = r#"{"run":"r","round":0,"state":"s","key":"k","sampling_rate":0.1,"noise_multiplier":1.0}"#;
     for (text, at) in [("{}\n", 1), (&*format!("{line}\n{}\n", line.replace("1.0", "-1.0")), 2), (&*format!("x{line}\n{line}\n"), 1)] {
         std::fs::write(&path, text).expect("written");
         let error = PrivacyLedger::open(&path).expect_err("damaged");
@@ -206,7 +247,7 @@ fn patients_without_a_name_have_no_budget() {
     let cases = DpSgd::new(1.0, 1e-5);
     let folder = tempfile::tempdir().expect("a folder");
     let mut site = site(&[1.0], folder.path(), None);
-    assert_eq!(site.inspect(SITE, &run(cases, 5)).expect("trained").privacy, Some(cases.budget()));
+    assert_eq!(site.inspect(SITE, &run(cases, 5)).expect("trained").privacy.map(|privacy| privacy.budget), Some(cases.budget()));
     for wrong in
         [DpSgd::new(0.0, 1e-5), DpSgd::new(1.0, 1.0), cases.with(|c| c.clipping_norm = f64::NAN), cases.with(|c| c.patients_per_step = 0)]
     {

@@ -114,8 +114,6 @@ pub fn run_server<W: ServerWork>(
                 ServerAction::Retired { site, round, reason } => {
                     tracing::debug!(%site, round, reason, "site has left the run in order");
                     work.retire(site, round).map_err(failed)?;
-                    driver.link.close(site);
-                    driver.numbers[site.0 as usize] = None;
                     watch(ServerRunEvent::Retired { site, round, reason: &reason }, work, &driver.records.ledger);
                     continue;
                 }

@@ -97,9 +97,10 @@ impl AuditJob {
             let largest = (1..=sites.len() as u32).rev().max_by_key(|&site| sites[site as usize - 1].patients.len()).unwrap_or(1);
             let data = self.site.clone().unwrap_or_else(|| folder.site(largest));
             let attacked = Attacked::open(&folder.run, &data, self.answers)?;
-            match attacked.membership()? {
+            let is_private = folder.run.settings.privacy.epsilon.is_some();
+            match if is_private { None } else { attacked.membership()? } {
                 Some(test) => membership.push(tested("the feedback of every round, and the patient's image and mask", test)),
-                None => left_out.push("membership from feedback: the attacked site has fewer than four patients".to_owned()),
+                None => left_out.push("membership from feedback: the attacked site has fewer than eight patients, or the run trains with differential privacy".to_owned()),
             }
             reconstruction = attacked.reconstructions(&mut left_out);
         }

@@ -22,5 +22,6 @@ pub use doctor::doctor;
 pub use init::{server_template, site_template};
 pub use journal::{show_journal, verify_journal};
 pub use ledger::ledger;
+pub(crate) use secret::secret;
 pub use server::server;
 pub use site::site;

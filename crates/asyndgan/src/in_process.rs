@@ -6,12 +6,12 @@ use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 use anyhow::{Result, anyhow, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Run};
-use asyndgan_protocol::{ConditionPolicy, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, Timeouts, stream};
+use asyndgan_protocol::{ConditionPolicy, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, SiteRandomness, Timeouts, stream};
 use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
-use crate::{configure, recombine::shared_masks};
+use crate::{configure, consortium::secret, recombine::shared_masks};
 
 /// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
 /// CPU. A lost site never returns: its thread has ended.
@@ -19,7 +19,8 @@ const TIMEOUTS: Timeouts = Timeouts { answer: Duration::from_hours(1), absence: 
 
 /// Training with all sites in one process.
 ///
-/// The result has the same bytes as that of the same run across machines.
+/// The result has the same bytes as that of the same run across machines. With differential privacy it does not: the
+/// noise comes from secrets in the folder of the checkpoints.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InProcess {
@@ -33,7 +34,7 @@ pub struct InProcess {
     pub device: Device,
     /// Threads over which the server distributes the sites of a round.
     pub server_threads: u32,
-    /// Which masks leave the sites.
+    /// Which masks leave the sites. Deformations and combinations follow from the run's seed.
     pub masks: ConditionPolicy,
 }
 
@@ -117,7 +118,12 @@ impl InProcess {
             }
             None => None,
         };
-        let options = SiteOptions::default().with(|options| options.shared = shared);
+        let randomness = match self.networks.privacy {
+            // The noise must not follow from the seed, which the record of the run has.
+            Some(_) => SiteRandomness::Secret(secret(&self.checkpoints.join(format!("secret-of-site-{}", site.0 + 1)))?),
+            None => SiteRandomness::Seed,
+        };
+        let options = SiteOptions::default().with(|options| (options.shared, options.randomness) = (shared, randomness));
         let mut site = SiteTrainer::new(pairs, options, &self.checkpoints, self.device);
         // In one process all data are in one place already: nothing gives away what is not there.
         Ok(run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)

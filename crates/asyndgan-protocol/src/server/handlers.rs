@@ -63,8 +63,10 @@ impl Server {
     fn retire(&mut self, site: SiteId, round: u64, reason: String) {
         let peer = self.peer_mut(site);
         (peer.task, peer.presence) = (None, Presence::Retired);
-        self.finish(site);
+        // Stored before the site learns that it may end; and no round lies beyond the run.
+        let round = round.min(self.run.rounds);
         self.actions.push_back(ServerAction::Retired { site, round, reason });
+        self.finish(site);
     }
 
     fn join(&mut self, now: Duration, site: SiteId, protocol_version: u32, summary: SiteSummary) -> Result<(), Error> {

@@ -36,8 +36,13 @@ impl Server {
         if needed == self.remaining().count() { dues.min_by_key(|d| d.1) } else { dues.max_by_key(|d| d.1) }
     }
 
+    /// Whether every site has left before the end.
+    pub(super) fn is_abandoned(&self) -> bool {
+        !self.is_over() && self.remaining().count() == 0
+    }
+
     pub(super) fn give_up(&mut self, now: Duration) -> Result<(), Error> {
-        if self.remaining().count() == 0 && !self.is_over() {
+        if self.is_abandoned() {
             self.state = State::Failed;
             return Err(Error::AllRetired { round: self.round });
         }

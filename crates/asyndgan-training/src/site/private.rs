@@ -1,7 +1,7 @@
 //! Rounds with differential privacy.
 
 use asyndgan_privacy::{Budget, SubsampledGaussian};
-use asyndgan_protocol::{PrivacyBudget, Role, RunDescription, SiteId, draw_augmentations_of};
+use asyndgan_protocol::{Role, RunDescription, SiteId, draw_augmentations_of};
 use tch::{Kind, Tensor};
 
 use super::{Begun, SiteTrainer, shown};
@@ -18,8 +18,8 @@ pub(super) struct Private {
     pub(super) sgd: DpSgd,
     patients: Patients,
     mechanism: SubsampledGaussian,
-    /// New steps that the budget allows, if it is limited.
-    pub(super) steps_left: Option<u64>,
+    /// New steps that the epsilon of the run and the budget of the site allow.
+    pub(super) steps_left: u64,
 }
 
 /// The synthetic images of a round.
@@ -46,26 +46,36 @@ impl Begun {
 }
 
 impl SiteTrainer {
-    /// The steps of a run with differential privacy that has begun, and how many of them the budget still allows
-    /// (`None` without a limit).
-    pub fn private_steps(&self) -> Option<(SubsampledGaussian, Option<u64>)> {
+    /// The steps of a run with differential privacy that has begun, and how many of them the epsilon of the run and the
+    /// budget of the site still allow.
+    pub fn private_steps(&self) -> Option<(SubsampledGaussian, u64)> {
         self.begun.as_ref()?.private.as_ref().map(|private| (private.mechanism, private.steps_left))
     }
 
-    pub(super) fn begin_private(&mut self, site: SiteId, run: &RunDescription, sgd: DpSgd) -> Result<Private, Error> {
+    pub(super) fn begin_private(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64, sgd: DpSgd) -> Result<Private, Error> {
         let patients = Patients::new(&self.pairs.patients());
         let mechanism = match &self.planned {
             Some((id, mechanism)) if *id == run.id() => *mechanism,
             _ => sgd.step(patients.count(), run.rounds)?,
         };
         self.planned = Some((run.id(), mechanism));
+        let beside_checkpoints = || self.folder.join(run.id()).join(format!("privacy-site-{}.jsonl", site.0 + 1));
+        let path = self.privacy_ledger.clone().unwrap_or_else(beside_checkpoints);
         if self.ledger.is_none() {
-            let beside_checkpoints = || self.folder.join(run.id()).join(format!("privacy-site-{}.jsonl", site.0 + 1));
-            self.ledger = Some(PrivacyLedger::open(&self.privacy_ledger.clone().unwrap_or_else(beside_checkpoints))?);
+            self.ledger = Some(PrivacyLedger::open(&path)?);
         }
-        let spent = self.ledger.as_ref().ok_or(Error::NotBegun)?.spent();
-        let left = |budget: PrivacyBudget| spent.steps_left(Budget::new(budget.epsilon, budget.delta)?, mechanism, sgd.steps(run.rounds));
-        Ok(Private { sgd, patients, mechanism, steps_left: self.budget.map(left).transpose()? })
+        let ledger = self.ledger.as_ref().ok_or(Error::NotBegun)?;
+        let taken = ledger.steps_of(&run.id());
+        if rounds_done > 0 && taken == 0 {
+            return Err(Error::LedgerLost { path });
+        }
+        // Rounds that are repeated with other images are new steps, and count towards the epsilon of the run, too.
+        let mut steps_left = sgd.steps(run.rounds).saturating_sub(taken);
+        if let Some(budget) = self.budget {
+            let budget = Budget::new(budget.epsilon, budget.delta)?;
+            steps_left = steps_left.min(ledger.spent().steps_left(budget, mechanism, sgd.steps(run.rounds))?);
+        }
+        Ok(Private { sgd, patients, mechanism, steps_left })
     }
 
     /// The gradient of the real images of one round with differential privacy.
@@ -91,13 +101,13 @@ impl SiteTrainer {
             let loss = config.gan_loss.on_real(&begun.logits(&seen, &shown(&images, present.as_ref())));
             sum += clipped(&parameters.gradient(&loss), sgd.clipping_norm);
         }
-        let key = key_of(&state, &sum);
+        let key = key_of(&state, &sum, *mechanism, sgd.clipping_norm);
         // Keyed by the sum itself, no two sums have the same noise.
         let mut rng = self.randomness.stream_of_state(run, Role::PrivateNoise, site, round, &key);
         let (rate, noise_multiplier) = (mechanism.sampling_rate(), mechanism.noise_multiplier());
         sum += noise_like(&sum, noise_multiplier * sgd.clipping_norm, &mut rng);
         let expected = rate * patients.count() as f64;
-        let step = PrivateStep { run: run.id(), round, key: named(&key), sampling_rate: rate, noise_multiplier };
+        let step = PrivateStep { run: run.id(), round, state: named(&state), key: named(&key), sampling_rate: rate, noise_multiplier };
         Ok((sum / expected, step))
     }
 
@@ -117,8 +127,9 @@ impl SiteTrainer {
             let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;
             let ledger = self.ledger.as_mut().ok_or(Error::NotBegun)?;
             let Some(private) = &mut begun.private else { return Err(Error::NotBegun) };
-            if let Some(left) = private.steps_left.as_mut().filter(|_| !ledger.contains(&step)) {
-                *left = left.checked_sub(1).ok_or_else(|| Error::BudgetSpent { reason: "the privacy budget is spent".into() })?;
+            if !ledger.contains(&step) {
+                private.steps_left =
+                    private.steps_left.checked_sub(1).ok_or_else(|| Error::BudgetSpent { reason: "the privacy budget is spent".into() })?;
             }
             let limit = private.sgd.clipping_norm;
             // Before anything depends on it.

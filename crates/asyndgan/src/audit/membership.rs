@@ -48,7 +48,7 @@ pub(crate) fn with_generator(
             };
             let mut elsewhere = 0.0;
             for step in 1..=OTHER_MASKS {
-                let other = &masks[(number + step * all.len() / (OTHER_MASKS + 1)) % all.len()];
+                let other = &masks[(number + 1 + step * (all.len() - 1) / OTHER_MASKS % (all.len() - 1)) % all.len()];
                 elsewhere += similarity(&other[k % other.len()], 1)? / OTHER_MASKS as f64;
             }
             score += (similarity(&masks[number][k], count)? - elsewhere) / subject.cases.len() as f64;

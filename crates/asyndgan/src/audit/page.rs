@@ -65,13 +65,13 @@ fn summary(record: &AuditRecord) -> Markup {
             @for test in &record.membership { li { (sentence(test)) } }
             @for test in &record.masks { li { (sentence(test)) } }
             @if let Some(copies) = &record.copies {
-                li { (format!("{:.1} % of the synthetic images are more similar to a training image than 99 % of the images of other patients are \
-                      (1 % is expected by chance).", 100.0 * copies.above_held_out)) }
+                li { (format!("{:.1} % of the synthetic images are more similar to a training image than 99 % of the images of other patients are.", 100.0 * copies.above_held_out)) }
             }
             @for found in &record.reconstruction {
                 li {
                     (capitalised(&found.setting)) ": a server that " (found.attack)
-                    @if found.succeeds() { strong { " recovers parts of the patients' images." } }
+                    @if found.recovers() { strong { " recovers the patients' images." } }
+                    @else if found.finds_traces() { strong { " recovers traces of the patients' images" } ", far from a picture." }
                     @else { " recovers no more of a patient's image than a blind guess." }
                 }
             }
@@ -108,7 +108,7 @@ fn with_interval(value: f64, [low, high]: [f64; 2]) -> Markup {
 
 fn copies(found: &CopiesRecord, picture: &str) -> Markup {
     html! {
-        p { "Each image is compared with all training images, shifted and mirrored. The similarity is that of the structure, without "
+        p { "Each image is compared with up to six images of each training patient, shifted and mirrored. The similarity is that of the structure, without "
             "brightness and contrast: 1 is the same image. Held-out images show how similar images of different patients are." }
         div.wide { table {
             thead { tr { th { "images" } th.number { "number" } th.number { "median similarity" } th.number { "95th percentile" } } }
@@ -133,10 +133,10 @@ fn reconstructions(records: &[ReconstructionRecord]) -> Markup {
                 th { "recipe and defence" } th { "the server" } th.number { "images" } th.number { "rounds" }
                 th.number { "correlation, own / other" } th.number { "PSNR, attack / blind" } th.number { "SSIM, attack / blind" }
             } }
-            tbody { @for found in records { tr.chosen[found.succeeds()] {
+            tbody { @for found in records { tr.chosen[found.finds_traces()] {
                 th { (found.setting) } td { (found.attack) }
                 td.number { (found.images) } td.number { (found.rounds) }
-                td.number { (format!("{:.3} / {:.3}", found.own, found.other)) }
+                td.number { (format!("{:.3} / {:.3}", found.own, found.other)) br; span.small { (format!("difference {:.3} to {:.3}", found.interval[0], found.interval[1])) } }
                 td.number { (format!("{:.1} / {:.1} dB", found.psnr[0], found.psnr[1])) }
                 td.number { (format!("{:.3} / {:.3}", found.ssim[0], found.ssim[1])) }
             } } }

@@ -124,7 +124,15 @@ impl<'a> Attacked<'a> {
         ];
         if guarded.gan_loss == GanLoss::Segmentation {
             let batch = 8.min(all as u32);
-            all_settings.push(setting("this run's networks under the default policy", &guarded, &policy, all, batch, 0.0, &[follow, sum]));
+            all_settings.push(setting(
+                "this run's networks with the default policy's augmentation, batch and norm limits",
+                &guarded,
+                &policy,
+                all,
+                batch,
+                0.0,
+                &[follow, sum],
+            ));
             let private = guarded.with(|config| config.privacy = Some(DpSgd::new(8.0, 1e-5)));
             let name = "this run's networks with differential privacy (epsilon 8)";
             all_settings.push(setting(name, &private, &policy, all, batch, 0.0, &[follow]));
@@ -171,7 +179,7 @@ impl<'a> Attacked<'a> {
         let mut bar = Progress::new(&format!("attack: {}", setting.name), rounds);
         let guesses = reconstruct(&mut site, &run, &setting.policy, &first, way, |done| bar.set(done))
             .with_context(|| format!("attack on {}", setting.name))?;
-        let Recovery { own, other } = Recovery::of_guesses(&guesses, &images, &masks);
+        let Recovery { own, other, interval } = Recovery::of_guesses(&guesses, &images, &masks);
         let scaled = if way == Reconstruction::Sum { scaled(&guesses) } else { guesses };
         let (mut psnrs, mut ssims) = ([0.0; 2], [0.0; 2]);
         let sum = images.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
@@ -185,11 +193,11 @@ impl<'a> Attacked<'a> {
             }
         }
         let (setting, attack) = (setting.name.to_owned(), attack.to_owned());
-        Ok(ReconstructionRecord { setting, attack, rounds, images: cases as usize, own, other, psnr: psnrs, ssim: ssims })
+        Ok(ReconstructionRecord { setting, attack, rounds, images: cases as usize, own, other, interval, psnr: psnrs, ssim: ssims })
     }
 
     /// A curious server that trains honestly asks, by the pull of the feedback, whose images the discriminator has
-    /// learnt from: half of the patients, and the masks of all. `None` with fewer than four patients.
+    /// learnt from: half of the patients, and the masks of all. `None` with fewer than eight patients.
     pub(crate) fn membership(&self) -> Result<Option<MembershipTest>> {
         let count = self.patients.iter().max().map_or(0, |most| most + 1);
         let of = |is_member: bool| -> Vec<i64> {
@@ -197,7 +205,7 @@ impl<'a> Attacked<'a> {
         };
         let (members, others) = (of(true), of(false));
         let half = members.len().min(others.len());
-        if count < 4 || half < 2 {
+        if count < 8 || half < 4 {
             return Ok(None);
         }
         let chosen = |all: &Tensor, cases: &[i64]| all.index_select(0, &Tensor::from_slice(&cases[..half]));

@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 use asyndgan_privacy::Composition;
 use asyndgan_protocol::{
-    ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedTraining, RunDescription, SiteId, SiteSummary, SiteWork as _, Symmetry,
-    Waiting, hex,
+    ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedPrivacy, RequestedTraining, RunDescription, SiteId, SiteSummary,
+    SiteWork as _, Symmetry, Waiting, hex,
 };
 use asyndgan_training::{GanConfig, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
@@ -194,7 +194,7 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
 
 /// What the run's differential privacy guarantees, and what remains of the budget.
 fn describe_privacy(text: &mut String, config: &SiteConfig, run: &RunDescription, training: &RequestedTraining) -> Result<()> {
-    let Some(PrivacyBudget { epsilon, delta }) = training.privacy else {
+    let Some(RequestedPrivacy { budget: PrivacyBudget { epsilon, delta }, .. }) = training.privacy else {
         writeln!(text, "  privacy   no differential privacy: what can be learnt about a patient is limited, but not bounded by a proof")?;
         return Ok(());
     };
@@ -212,6 +212,9 @@ fn describe_privacy(text: &mut String, config: &SiteConfig, run: &RunDescription
     let (limit, delta) = (config.policy.epsilon_max, config.policy.delta);
     let total = spent.epsilon(delta)?;
     writeln!(text, "            spent before: epsilon {total:.2} at delta {delta}; epsilon_max is {limit}")?;
+    if total + epsilon > limit {
+        writeln!(text, "            WARNING: together, this may exceed epsilon_max; the site then leaves the run before its end")?;
+    }
     Ok(())
 }
 

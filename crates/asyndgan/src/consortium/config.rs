@@ -227,8 +227,13 @@ impl SiteConfig {
 
     /// The file of the steps with differential privacy.
     pub(super) fn privacy_ledger(&self) -> PathBuf {
+        self.privacy_ledger.clone().unwrap_or_else(|| self.beside_data("privacy.jsonl"))
+    }
+
+    /// A file or folder beside the data, for all runs on them.
+    pub(super) fn beside_data(&self, extension: &str) -> PathBuf {
         let name = self.data.file_name().unwrap_or_default().to_string_lossy();
-        self.privacy_ledger.clone().unwrap_or_else(|| self.data.with_file_name(format!("{name}.privacy.jsonl")))
+        self.data.with_file_name(format!("{name}.{extension}"))
     }
 
     /// The connection to the server.

@@ -8,7 +8,7 @@ use asyndgan_protocol::SiteSecret;
 use rand::RngExt as _;
 
 /// Reads the secret in a site's folder, or creates one if the folder has no checkpoints yet.
-pub(super) fn secret(folder: &Path) -> Result<SiteSecret> {
+pub(crate) fn secret(folder: &Path) -> Result<SiteSecret> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     if let Some(secret) = read_secret(folder)? {
         return Ok(secret);

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_files::{Access, write};
 use asyndgan_models::set_threads;
-use asyndgan_protocol::{ConditionPolicy, Role, SiteId, SiteRandomness, SiteSecret, SiteWork as _};
+use asyndgan_protocol::{ConditionPolicy, Role, SiteId, SiteRandomness, SiteWork as _};
 use asyndgan_training::{Pairs, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords, SiteRunEvent, run_site};
 use tch::Tensor;
@@ -67,9 +67,10 @@ pub fn site(config: &Path) -> Result<()> {
             }
             tracing::info!("{name}: {}", super::events::starting(rounds_done));
             if let Some((step, left)) = trainer.private_steps() {
-                let left = left.map_or(String::new(), |left| format!("; the budget allows {left} more steps"));
                 let (rate, noise) = (step.sampling_rate(), step.noise_multiplier());
-                tracing::info!("{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}{left}");
+                tracing::info!(
+                    "{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}; at most {left} more steps"
+                );
             }
             if let Some(bar) = &mut bar {
                 bar.set(rounds_done);
@@ -98,7 +99,7 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
     set_threads(1);
     let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&config.data))?).with_context(|| config.data.display().to_string())?;
     let secret = secret(folder)?;
-    let shared = shared(config, &pairs, &secret)?;
+    let shared = shared(config, &pairs)?;
     let options = SiteOptions::default().with(|options| {
         options.shared = shared;
         options.feedback_norm_max = config.policy.feedback_norm_max;
@@ -109,15 +110,15 @@ pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer>
     Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
 }
 
-/// The masks that the policy allows to leave. A local secret makes them the same after every restart.
-fn shared(config: &SiteConfig, pairs: &Pairs, secret: &SiteSecret) -> Result<Option<Tensor>> {
+/// The masks that the policy allows to leave. They are the same in every run on these data: other combinations in every
+/// run would reveal the parts. So their secret is beside the data, and not in the folder of a run.
+fn shared(config: &SiteConfig, pairs: &Pairs) -> Result<Option<Tensor>> {
     let policy = config.policy.conditions;
     if policy == ConditionPolicy::All {
         return Ok(None);
     }
     let data = config.data.display();
     let images = pairs.description().with_context(|| format!("{data} does not name its task: run asyndgan data prepare again"))?;
-    // The same for every run: another combination for each run would reveal the parts.
-    let mut rng = secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0);
+    let mut rng = secret(&config.beside_data("masks"))?.stream(&[0; 32], Role::Recombination, SiteId(0), 0);
     shared_masks(policy, &images.task, pairs, &mut rng).with_context(|| data.to_string())
 }
