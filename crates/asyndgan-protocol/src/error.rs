@@ -230,15 +230,9 @@ pub enum Error {
         /// How long the server waited.
         waited_ms: u64,
     },
-    /// Every site has left the run in order.
-    #[error(
-        "every site has left the run by round {}, because its privacy budget is spent; the generator of the latest checkpoint can be used",
-        round + 1
-    )]
-    AllRetired {
-        /// The round that was under way.
-        round: u64,
-    },
+    /// Every site has left the run in order before anything was learnt.
+    #[error("every site has left the run before its first round, because its privacy budget is spent")]
+    AllRetired,
     /// An invalid value in a policy.
     #[error("the policy's {field} must be {takes}")]
     Policy {
@@ -286,7 +280,7 @@ impl Error {
             Error::Malformed { .. }
             | Error::PayloadSize { .. }
             | Error::RunLimits { .. }
-            | Error::AllRetired { .. }
+            | Error::AllRetired
             | Error::ServerOutOfTurn { .. }
             | Error::Policy { .. }
             | Error::Refused { .. } => &[],

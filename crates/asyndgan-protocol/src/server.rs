@@ -267,7 +267,7 @@ impl Server {
 
     /// When to send [`ServerEvent::Tick`], if a timeout is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.is_abandoned() {
+        if self.is_abandoned() && self.state == State::Gathering {
             // Nobody will send anything.
             return Some(Duration::ZERO);
         }

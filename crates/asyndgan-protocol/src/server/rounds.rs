@@ -12,6 +12,16 @@ impl Server {
     /// Moves to the next state if its conditions are met.
     pub(super) fn advance(&mut self, now: Duration) {
         match self.state {
+            // Nobody is left: what was learnt is the result.
+            State::Gathering if self.is_abandoned() => {
+                self.round = self.latest_checkpoint_of_all();
+                if self.round > 0 {
+                    self.state = State::Beginning;
+                    self.actions.push_back(ServerAction::Begin { rounds_done: self.round });
+                }
+            }
+            State::Paused if self.is_abandoned() && self.round > 0 => self.next_round(),
+            State::Collecting if self.is_abandoned() && self.round > 0 && !self.any_answer() => self.next_round(),
             State::Gathering => {
                 let enough = self.has_quorum();
                 self.since = self.since.filter(|_| enough).or_else(|| enough.then_some(now));
@@ -52,6 +62,14 @@ impl Server {
             Waiting::Quorum { .. } => task.round == self.round,
             Waiting::Staleness { rounds, .. } => task.round.saturating_add(rounds) < self.round + 1,
         })
+    }
+
+    fn any_answer(&self) -> bool {
+        self.peers.iter().any(|peer| peer.answer.is_some())
+    }
+
+    fn latest_checkpoint_of_all(&self) -> u64 {
+        self.checkpoints.last().copied().unwrap_or(0)
     }
 
     fn any_idle(&self) -> bool {
@@ -98,7 +116,7 @@ impl Server {
             (State::Gathering, _) => count(Peer::has_joined) >= needed,
             (State::Paused, Waiting::Quorum { .. }) => count(Peer::is_idle) >= needed,
             (State::Paused, _) => count(Peer::has_joined) >= needed && count(Peer::is_idle) > 0,
-            (State::Collecting, _) => count(|s| s.answer.is_some()) >= needed,
+            (State::Collecting, _) => count(|s| s.answer.is_some()) >= needed.max(1),
             _ => false,
         }
     }
@@ -113,7 +131,7 @@ impl Server {
     fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
         let all_hold = |round: &u64| self.remaining().all(|s| s.1.holds(*round));
-        let latest = self.checkpoints.last().copied().unwrap_or(0);
+        let latest = self.latest_checkpoint_of_all();
         self.round = match self.policy.lost_state {
             LostState::RollBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
             _ => latest,
@@ -143,7 +161,11 @@ impl Server {
     }
 
     pub(super) fn next_round(&mut self) {
-        if self.round >= self.run.rounds {
+        let is_abandoned = self.is_abandoned() && self.round > 0;
+        if self.round >= self.run.rounds || is_abandoned {
+            if self.checkpoints.insert(self.round) {
+                self.actions.push_back(ServerAction::Checkpoint { rounds_done: self.round });
+            }
             self.state = State::Finished;
             for site in self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect::<Vec<_>>() {
                 self.finish(site);

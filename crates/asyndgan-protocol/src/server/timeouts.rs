@@ -42,9 +42,9 @@ impl Server {
     }
 
     pub(super) fn give_up(&mut self, now: Duration) -> Result<(), Error> {
-        if self.is_abandoned() {
+        if self.is_abandoned() && self.round == 0 && matches!(self.state, State::Gathering | State::Paused | State::Collecting) {
             self.state = State::Failed;
-            return Err(Error::AllRetired { round: self.round });
+            return Err(Error::AllRetired);
         }
         let Some((site, _)) = self.absence_due().filter(|due| due.1 <= now) else { return Ok(()) };
         self.state = State::Failed;
