@@ -1,6 +1,9 @@
+mod check;
+
 use serde::{Deserialize, Serialize};
 
-use crate::{Dtype, Error, RunDescription, SiteSummary, Symmetry, Waiting, error::readable};
+pub(crate) use self::check::refused;
+use crate::Dtype;
 
 /// Which masks may leave a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,75 +110,79 @@ pub struct PrivacyBudget {
 #[non_exhaustive]
 pub struct SitePolicy {
     /// Maximum number of rounds of a run, and of answers without repeated rounds. Every answer reveals something about
-    /// the site's images.
+    /// the site's images. Default: 100,000.
     pub rounds_max: u64,
-    /// Maximum total number of answers to rounds that were answered before, for different synthetic images.
+    /// Maximum total number of answers to rounds that were answered before, for different synthetic images. Default:
+    /// 1,000.
     pub repeated_rounds_max: u64,
     /// Maximum number of answers to the same round for different synthetic images. The real images are the same each
-    /// time.
+    /// time. Default: 5.
     pub answers_per_round_max: u32,
     /// Maximum total number of starts from a checkpoint or from initial weights. After each, the server meets a
-    /// discriminator state that it has seen before.
+    /// discriminator state that it has seen before. Default: 200.
     pub restores_max: u64,
     /// Maximum number of rounds that a server may skip without a lost connection. A server that skips rounds can choose
-    /// which cases it learns about.
+    /// which cases it learns about. Default: 1,000.
     pub skipped_rounds_max: u64,
-    /// Maximum total number of rounds that the site missed, including while it was disconnected.
+    /// Maximum total number of rounds that the site missed, including while it was disconnected. Default: 20,000.
     pub missed_rounds_max: u64,
-    /// Maximum number of rounds that show the same case.
+    /// Maximum number of rounds that show the same case. Default: 200.
     pub case_rounds_max: u64,
     /// Maximum number of rounds that show the same patient. A patient that appears twice in a batch counts twice.
+    /// Default: 20,000.
     pub patient_rounds_max: u64,
-    /// Minimum number of cases at this site. A discriminator that sees few cases memorises each of them.
+    /// Minimum number of cases at this site. A discriminator that sees few cases memorises each of them. Default: 32.
     pub cases_min: u32,
-    /// Minimum number of images in a batch. Feedback mixes the information of all of them.
+    /// Minimum number of images in a batch. Feedback mixes the information of all of them. Default: 2.
     pub batch_min: u32,
-    /// Maximum number of images in a batch, to limit memory use at the site.
+    /// Maximum number of images in a batch, to limit memory use at the site. Default: 64.
     pub batch_max: u32,
-    /// Minimum number of different patients in a batch, so that no answer depends on a single patient.
+    /// Minimum number of different patients in a batch, so that no answer depends on a single patient. Default: 2.
     pub patients_per_batch_min: u32,
-    /// Minimum rows and columns of a crop. A small crop reveals where in the image an answer comes from.
+    /// Minimum rows and columns of a crop. A small crop reveals where in the image an answer comes from. Default: 64.
     pub crop_min: u32,
     /// Minimum rows and columns by which crops can move within the stored images, so that answers are not about one
-    /// fixed position.
+    /// fixed position. Default: 8.
     pub crop_margin_min: u32,
-    /// Whether images must be flipped at random, which hides where in the image an answer comes from.
+    /// Whether images must be flipped at random, which hides where in the image an answer comes from. Default: true.
     pub require_symmetry: bool,
     /// Minimum strength of the augmentation before the discriminator sees an image, from 0 to 1. Augmentation reduces
-    /// the memorisation of single images.
+    /// the memorisation of single images. Default: 0.25.
     pub augmentation_min: f64,
     /// Allowed kinds of discriminator. A patch discriminator sees the mask and can learn which patient it belongs to; a
-    /// U-Net discriminator does not.
+    /// U-Net discriminator does not. Default: U-Net alone.
     pub discriminators: Vec<DiscriminatorFamily>,
-    /// Maximum width of the discriminator. A wider one memorises more.
+    /// Maximum width of the discriminator. A wider one memorises more. Default: 128.
     pub width_max: u64,
-    /// Whether the discriminator must use spectral normalization, which bounds its gain.
+    /// Whether the discriminator must use spectral normalization, which bounds its gain. Default: false.
     pub require_spectral_norm: bool,
     /// Minimum learning rate of the discriminator. A discriminator that does not learn is a fixed, known function of
-    /// the images.
+    /// the images. Default: 1e-5.
     pub learning_rate_min: f64,
-    /// Maximum learning rate of the discriminator. A very large step writes single images into the weights.
+    /// Maximum learning rate of the discriminator. A very large step writes single images into the weights. Default:
+    /// 1e-2.
     pub learning_rate_max: f64,
-    /// Maximum number of rounds between two checkpoints, so that few rounds are repeated after a restart.
+    /// Maximum number of rounds between two checkpoints, so that few rounds are repeated after a restart. Default:
+    /// 1,000.
     pub checkpoint_every_max: u64,
-    /// Maximum number of threads per operation.
+    /// Maximum number of threads per operation. Default: 64.
     pub threads_max: u32,
-    /// Maximum memory for the discriminator and its batches.
+    /// Maximum memory for the discriminator and its batches. Default: 8 GiB.
     pub memory_bytes_max: u64,
-    /// Whether feedback may contain the gradient of an L1 term, which reveals real images.
+    /// Whether feedback may contain the gradient of an L1 term, which reveals real images. Default: false.
     pub allow_l1: bool,
-    /// Allowed element types for tensors in transit.
+    /// Allowed element types for tensors in transit. Default: all except `u8`.
     pub payloads: Vec<Dtype>,
-    /// Which masks may leave.
+    /// Which masks may leave. Default: recombined.
     pub conditions: ConditionPolicy,
-    /// Which scalar losses may leave.
+    /// Which scalar losses may leave. Default: none.
     pub losses: LossPolicy,
     /// Maximum Euclidean norm of the feedback for one image. A larger gradient is scaled down to it; infinity disables
-    /// scaling.
+    /// scaling. Default: 1.0.
     pub feedback_norm_max: f32,
     /// Maximum epsilon of this site's patients, for all runs together. With a limit, the site takes part only in runs
     /// that train with differential privacy, and leaves a run when the next round would exceed the limit. Infinity
-    /// disables the limit.
+    /// disables the limit. Default: infinity.
     pub epsilon_max: f64,
     /// The probability with which the bound `epsilon_max` may fail. The default is 1e-5; choose it far below one
     /// divided by the number of patients.
@@ -220,16 +227,6 @@ impl Default for SitePolicy {
         }
     }
 }
-
-/// A run's name is printed in logs and journals.
-const NAME_CHARS_MAX: usize = 100;
-/// No description of networks is longer.
-const NETWORKS_BYTES_MAX: usize = 1 << 16;
-/// A week: nobody waits longer for one round.
-const DEADLINE_MS_MAX: u64 = 7 * 24 * 3_600_000;
-const STALENESS_MAX: u64 = 1_000;
-/// With a slower decay, one huge gradient stops Adam from learning.
-const BETA_MAX: f64 = 0.9999;
 
 impl SitePolicy {
     /// Allows everything. For runs in one process, where all data are already in one place.
@@ -286,206 +283,4 @@ impl SitePolicy {
     pub fn budget(&self) -> Option<PrivacyBudget> {
         self.epsilon_max.is_finite().then_some(PrivacyBudget { epsilon: self.epsilon_max, delta: self.delta })
     }
-
-    /// Checks that the policy's own values are valid.
-    ///
-    /// # Errors
-    /// [`Error::Policy`] with the field and its valid values.
-    pub fn validate(&self) -> Result<(), Error> {
-        let ensure =
-            |holds: bool, field: &'static str, takes: &'static str| if holds { Ok(()) } else { Err(Error::Policy { field, takes }) };
-        ensure(self.feedback_norm_max > 0.0, "feedback_norm_max", "a number above 0, or inf")?;
-        ensure((0.0..=1.0).contains(&self.augmentation_min), "augmentation_min", "a number from 0 to 1")?;
-        ensure(self.learning_rate_min >= 0.0, "learning_rate_min", "a number of at least 0")?;
-        ensure(self.learning_rate_max > self.learning_rate_min, "learning_rate_max", "a number above learning_rate_min")?;
-        ensure(self.batch_max >= self.batch_min.max(1), "batch_max", "at least batch_min, and at least 1")?;
-        let patients = (1..=self.batch_max).contains(&self.patients_per_batch_min);
-        ensure(patients, "patients_per_batch_min", "a number from 1 to batch_max")?;
-        ensure(self.answers_per_round_max > 0, "answers_per_round_max", "at least 1")?;
-        ensure(self.epsilon_max > 0.0, "epsilon_max", "a number above 0, or inf")?;
-        ensure(self.delta > 0.0 && self.delta < 1.0, "delta", "a number above 0 and below 1")?;
-        let rounds = !matches!(self.losses, LossPolicy::Mean { rounds } if rounds < LOSS_ROUNDS_MIN);
-        ensure(rounds, "losses.mean.rounds", "at least 50")
-    }
-
-    /// Checks, before anything is computed, that a run may use this site's data. `patients` holds the patient of each
-    /// case.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] with the limit and the value that the run asks for.
-    pub fn check(&self, run: &RunDescription, training: &RequestedTraining, summary: &SiteSummary, patients: &[u32]) -> Result<(), Error> {
-        let refusals = [
-            self.check_form(run),
-            self.check_draws(run, training, summary, patients),
-            self.check_training(training),
-            self.check_privacy(run, training),
-            self.check_payloads(run),
-        ];
-        match refusals.into_iter().find_map(Result::err) {
-            Some(fact) => Err(Error::Refused { run: shown(&run.name), fact }),
-            None => Ok(()),
-        }
-    }
-
-    /// Checks the requirements for every run.
-    pub(crate) fn check_form(&self, run: &RunDescription) -> Result<(), String> {
-        if run.name.chars().count() > NAME_CHARS_MAX || run.name.chars().any(char::is_control) {
-            return Err(format!("the run's name has more than {NAME_CHARS_MAX} characters, or contains control characters"));
-        }
-        if run.networks.len() > NETWORKS_BYTES_MAX {
-            return Err(format!("its description of the networks has {} bytes; the limit is {NETWORKS_BYTES_MAX}", run.networks.len()));
-        }
-        at_most("rounds_max", self.rounds_max, run.rounds, "rounds")?;
-        at_least("checkpoint_every", 1, run.checkpoint_every, "rounds between checkpoints")?;
-        at_most("checkpoint_every_max", self.checkpoint_every_max, run.checkpoint_every, "rounds between checkpoints")?;
-        at_most("threads_max", self.threads_max.into(), run.site_threads.into(), "threads")?;
-        match run.waiting {
-            Waiting::All => Ok(()),
-            Waiting::Quorum { deadline_ms, .. } => at_most("the deadline of a quorum in ms", DEADLINE_MS_MAX, deadline_ms, "ms"),
-            Waiting::Staleness { rounds, .. } => at_most("staleness in rounds", STALENESS_MAX, rounds, "rounds"),
-        }
-    }
-
-    fn check_draws(
-        &self,
-        run: &RunDescription,
-        training: &RequestedTraining,
-        summary: &SiteSummary,
-        patients: &[u32],
-    ) -> Result<(), String> {
-        if summary.cases < self.cases_min {
-            return Err(format!("cases_min is {}, but this site has {} cases", self.cases_min, summary.cases));
-        }
-        at_least("batch_min", self.batch_min.into(), run.batch.into(), "images in a batch")?;
-        at_most("batch_max", self.batch_max.into(), run.batch.into(), "images in a batch")?;
-        at_least("patients_per_batch_min", self.patients_per_batch_min.into(), run.batch.into(), "images in a batch")?;
-        at_least("crop_min", self.crop_min.into(), run.crop.into(), "rows and columns in a crop")?;
-        let margin = run.size.saturating_sub(run.crop);
-        at_least("crop_margin_min", self.crop_margin_min.into(), margin.into(), "rows and columns by which crops move")?;
-        if self.require_symmetry && run.symmetry == Symmetry::None {
-            return Err("require_symmetry is true, but the run never flips its images".into());
-        }
-        let cases_of = cases_of_patients(patients);
-        if self.patients_per_batch_min > 1 && cases_of.len() < self.patients_per_batch_min as usize {
-            // What is refused, the server reads: how many there are is none of its business.
-            return Err(format!("patients_per_batch_min is {}, but this site has fewer patients", self.patients_per_batch_min));
-        }
-        let mut images = u64::from(run.batch);
-        if let Some(privacy) = &training.privacy {
-            if self.epsilon_max.is_finite() {
-                // The budget limits what is learnt about a patient, however often the patient is shown.
-                return Ok(());
-            }
-            let patients = u64::from(privacy.patients_per_step).min(cases_of.len() as u64);
-            images = [privacy.images_per_patient, privacy.discriminator_steps].iter().fold(patients, |n, &m| n.saturating_mul(m.into()));
-        }
-        // What is shown on average, and six standard deviations: no run is to end early by chance. Each showing is
-        // counted besides.
-        let shown = |cases: u64| {
-            let mean = run.rounds.saturating_mul(images).saturating_mul(cases) / u64::from(summary.cases.max(1));
-            mean.saturating_add(6 * mean.isqrt())
-        };
-        if shown(1) > self.case_rounds_max {
-            // Where the mean and six standard deviations reach the bound.
-            let mean = ((self.case_rounds_max as f64 + 9.0).sqrt() - 3.0).powi(2);
-            let rounds = (mean * f64::from(summary.cases) / images.max(1) as f64) as u64;
-            let (limit, cases, asked) = (self.case_rounds_max, summary.cases, shown(1));
-            return Err(format!(
-                "case_rounds_max is {limit}, but the run may show a case in {asked} rounds; with {images} images per round and {cases} \
-                 cases at this site, at most about {rounds} rounds are allowed"
-            ));
-        }
-        let most = cases_of.into_iter().max().unwrap_or(0);
-        if shown(most) > self.patient_rounds_max {
-            return Err(format!("patient_rounds_max is {}, but the run may show a patient more often", self.patient_rounds_max));
-        }
-        Ok(())
-    }
-
-    fn check_training(&self, training: &RequestedTraining) -> Result<(), String> {
-        let RequestedTraining { family, width, spectral_norm, learning_rate, betas, augmentation, memory_bytes, .. } = *training;
-        if !self.discriminators.contains(&family) {
-            return Err(format!("discriminators does not list {family}, which the run uses"));
-        }
-        at_most("width_max", self.width_max, width, "channels in the discriminator's first layer")?;
-        if self.require_spectral_norm && !spectral_norm {
-            return Err("require_spectral_norm is true, but the run's discriminator does not use it".into());
-        }
-        if !(self.learning_rate_min..=self.learning_rate_max).contains(&learning_rate) {
-            let (least, most) = (self.learning_rate_min, self.learning_rate_max);
-            return Err(format!("learning rates from {least} to {most} are allowed, but the run's discriminator uses {learning_rate}"));
-        }
-        if !betas.iter().all(|beta| (0.0..=BETA_MAX).contains(beta)) {
-            return Err(format!("Adam's betas are {betas:?}; they must be from 0 to {BETA_MAX}"));
-        }
-        if !(self.augmentation_min..=1.0).contains(&augmentation) {
-            let least = self.augmentation_min;
-            return Err(format!("augmentation_min is {least}, but the run augments images with strength {augmentation} (maximum 1)"));
-        }
-        at_most("memory_bytes_max", self.memory_bytes_max, memory_bytes, "bytes of memory (estimated)")
-    }
-
-    fn check_privacy(&self, run: &RunDescription, training: &RequestedTraining) -> Result<(), String> {
-        if training.privacy.is_none() && self.epsilon_max.is_finite() {
-            return Err(format!("epsilon_max is {}, but the run does not train with differential privacy", self.epsilon_max));
-        }
-        let Some(privacy) = training.privacy else { return Ok(()) };
-        if privacy.budget.delta > self.delta {
-            return Err(format!("delta is {}, but the noise of the run is planned for a delta of {}", self.delta, privacy.budget.delta));
-        }
-        at_most("batch_max", self.batch_max.into(), privacy.images_per_patient.into(), "images of one patient in a step")?;
-        if run.l1_weight != 0.0 {
-            return Err("the run has an L1 term, whose gradient depends on real images without the noise of differential privacy".into());
-        }
-        Ok(())
-    }
-
-    fn check_payloads(&self, run: &RunDescription) -> Result<(), String> {
-        if run.l1_weight != 0.0 && !self.allow_l1 {
-            return Err(format!("allow_l1 is false, but the run has an L1 term of weight {}, which reveals real images", run.l1_weight));
-        }
-        if run.l1_weight != 0.0 && self.patients_per_batch_min > 1 {
-            let least = self.patients_per_batch_min;
-            return Err(format!("patients_per_batch_min is {least}, but with an L1 term the server chooses the real images of a batch"));
-        }
-        if run.l1_weight != 0.0 && self.conditions != ConditionPolicy::All {
-            return Err("conditions is not \"all\", but an L1 term needs a real image for each condition".into());
-        }
-        for dtype in [run.synthetic_dtype, run.feedback_dtype] {
-            if !self.payloads.contains(&dtype) {
-                return Err(format!("payloads does not list {dtype}, which the run uses for its tensors"));
-            }
-        }
-        if run.feedback_dtype == Dtype::Q8 || [run.synthetic_dtype, run.feedback_dtype].contains(&Dtype::U8) {
-            return Err("q8 is only for synthetic images, and u8 only for masks".into());
-        }
-        Ok(())
-    }
-}
-
-fn at_most(bound: &str, limit: u64, found: u64, what: &str) -> Result<(), String> {
-    if found <= limit { Ok(()) } else { Err(format!("{bound} is {limit}, but the run asks for {found} {what}")) }
-}
-
-fn at_least(bound: &str, limit: u64, found: u64, what: &str) -> Result<(), String> {
-    if found >= limit { Ok(()) } else { Err(format!("{bound} is {limit}, but the run has {found} {what}")) }
-}
-
-/// How many cases each patient has.
-fn cases_of_patients(patients: &[u32]) -> Vec<u64> {
-    let mut counts = std::collections::BTreeMap::<u32, u64>::new();
-    for &patient in patients {
-        *counts.entry(patient).or_default() += 1;
-    }
-    counts.into_values().collect()
-}
-
-/// A run's name from the other end, safe to print.
-fn shown(name: &str) -> String {
-    readable(name).chars().take(NAME_CHARS_MAX).collect()
-}
-
-/// A refusal by the site for a reason other than its policy.
-pub(crate) fn refused(run: &RunDescription, fact: impl Into<String>) -> Error {
-    Error::Refused { run: shown(&run.name), fact: fact.into() }
 }

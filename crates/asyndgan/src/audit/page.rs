@@ -45,7 +45,7 @@ pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<St
                 h2 { "Can images be reconstructed from feedback?" }
                 p { "A malicious server chooses the synthetic images that it sends, and knows the masks. The correlation is of what it "
                     "can't know blindly: 0 is nothing, 1 is the whole image. A correlation with other images of the site means that "
-                    "the server learns how images of the site look in general." }
+                    "the server learns how images of the site look in general. What the control finds can be learnt from masks alone." }
                 (reconstructions(&record.reconstruction))
                 h2 { "What this audit does not show" }
                 p { "An attack that fails proves nothing about better attacks. Only differential privacy bounds all attacks; the guide "

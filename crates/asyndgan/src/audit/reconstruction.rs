@@ -42,6 +42,8 @@ struct Setting {
     batch: u32,
     l1_weight: f64,
     attacks: Vec<(&'static str, Reconstruction)>,
+    /// The site has the images of other patients than those of the masks: what the attack then finds comes from masks.
+    is_control: bool,
 }
 
 impl<'a> Attacked<'a> {
@@ -108,6 +110,7 @@ impl<'a> Attacked<'a> {
             batch,
             l1_weight,
             attacks: attacks.to_vec(),
+            is_control: false,
         };
         let mut all_settings = vec![
             setting("the paper's loss (L1 weight 100), which the default policy refuses", &published, &open, all, 1, 100.0, &[signs]),
@@ -133,6 +136,8 @@ impl<'a> Attacked<'a> {
                 0.0,
                 &[follow, sum],
             ));
+            let name = "control: the same, but the site has images of other patients";
+            all_settings.push(Setting { is_control: true, ..setting(name, &guarded, &policy, all, batch, 0.0, &[follow]) });
             let private = guarded.with(|config| config.privacy = Some(DpSgd::new(8.0, 1e-5)));
             let name = "this run's networks with differential privacy (epsilon 8)";
             all_settings.push(setting(name, &private, &policy, all, batch, 0.0, &[follow]));
@@ -143,6 +148,9 @@ impl<'a> Attacked<'a> {
     /// Tries all attacks.
     /// An attack on a recipe that the images do not fit is added to `left_out`.
     pub(crate) fn reconstructions(&self, left_out: &mut Vec<String>) -> Vec<ReconstructionRecord> {
+        if configure::gan(self.run, Arm::AsynDgan).gan_loss != GanLoss::Segmentation {
+            left_out.push("attacks under the default policy, which requires a U-Net discriminator".to_owned());
+        }
         let mut records = Vec::new();
         for setting in self.settings() {
             for &(attack, way) in &setting.attacks {
@@ -171,7 +179,8 @@ impl<'a> Attacked<'a> {
         // As many answers about each case in every setting.
         let rounds = (self.rounds * cases as u64 / u64::from(setting.batch)).max(1);
         let run = self.description(&setting.networks, rounds, setting.batch).with(|run| run.l1_weight = setting.l1_weight);
-        let mut site = site(Pairs::new(images.copy(), masks.copy()), None, folder.path(), setting.policy.feedback_norm_max);
+        let held = if setting.is_control { images.roll([cases / 2], [0]) } else { images.copy() };
+        let mut site = site(Pairs::new(held, masks.copy()), None, folder.path(), setting.policy.feedback_norm_max);
         // The server begins with what it knows: the mean of images is public enough, and so are masks.
         let mean = self.images.mean(Kind::Float).double_value(&[]);
         let marked = masks.gt(0).to_kind(Kind::Float).expand_as(&images);
