@@ -31,6 +31,9 @@ fn ledger(group: &Consortium, site: &str) -> (usize, f64) {
 fn a_site_leaves_when_its_budget_is_spent_and_the_other_goes_on_whatever_is_killed() {
     let group = consortium([f64::INFINITY, 2.5]);
     let mut server = group.start("run");
+    group.wait_for_words("run", "listening");
+    let said = group.succeed(&["site", "approve", "--config", "south.toml", "--yes"]);
+    assert!(said.contains("differential privacy") && said.contains("WARNING: together, this may exceed epsilon_max"), "{said}");
     let [mut north, south] = SITES.map(|site| group.start(site));
     group.wait_for_round(10);
     north.kill();

@@ -279,9 +279,13 @@ fn frames_that_are_no_messages() {
 #[test]
 fn looking_shows_the_run_and_the_clock() {
     let keys = keys();
-    let (_link, address, _notices) = listening(&keys);
+    // As long as a description may be, and so longer than what a chunk leaves of a message.
+    let described = run(4, Waiting::All).with(|run| run.networks = "x".repeat(60_000));
+    let (notice, _notices) = notice_channel();
+    let link = keys.server(&["north"], &described, 0).start(notice).expect("listens");
+    let address = link.address();
     let look = keys.site("north", address).preflight().expect("looks");
-    assert!(matches!(look.describe, Message::Describe { run, .. } if run == support::run(4, Waiting::All)));
+    assert!(matches!(look.describe, Message::Describe { run, .. } if run == described));
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_millis() as u64;
     assert!(now.abs_diff(look.unix_ms) < 10_000 && look.bytes_per_second > 0.0);
     assert!(matches!(keys.site("south", address).preflight(), Err(Error::Rejected { .. })));

@@ -346,8 +346,14 @@ impl Carrier for Service {
 
     async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightReply>, Status> {
         let (site, _) = self.site(&request)?;
-        let describe = Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode();
-        Ok(Response::new(PreflightReply { unix_ms: unix_ms(), describe, probe: Bytes::from(vec![0; request.get_ref().probe.len()]) }))
+        let probe = Bytes::from(vec![0; request.get_ref().probe.len()]);
+        // A message has no space for a whole probe and a description.
+        let describe = if probe.is_empty() {
+            Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode()
+        } else {
+            Bytes::new()
+        };
+        Ok(Response::new(PreflightReply { unix_ms: unix_ms(), describe, probe }))
     }
 }
 

@@ -70,8 +70,9 @@ fn summary(record: &AuditRecord) -> Markup {
             @for found in &record.reconstruction {
                 li {
                     (capitalised(&found.setting)) ": a server that " (found.attack)
-                    @if found.recovers() { strong { " recovers the patients' images." } }
-                    @else if found.finds_traces() { strong { " recovers traces of the patients' images" } ", far from a picture." }
+                    @if found.setting.starts_with("control") { (format!(" reaches {:.2} without the patients' images.", found.own)) }
+                    @else if found.recovers() { strong { " recovers the patients' images." } }
+                    @else if found.finds_traces() { strong { " recovers traces of the patients' images" } (format!(" (correlation {:.2}).", found.own)) }
                     @else { " recovers no more of a patient's image than a blind guess." }
                 }
             }
@@ -83,6 +84,7 @@ fn sentence(test: &MembershipRecord) -> Markup {
     html! {
         "With " (test.attack) ", an attacker "
         @if test.is_better_than_guessing() { strong { "can tell" } " whose images were used better than by guessing" }
+        @else if test.counts.iter().any(|&count| count < 10) { "is not shown to do better than guessing: these patients are too few to tell" }
         @else { "can't tell whose images were used better than by guessing, as far as these patients show" }
         (format!(" (AUC {:.2}, {:.2} to {:.2}).", test.auc, test.auc_interval[0], test.auc_interval[1]))
     }

@@ -59,7 +59,8 @@ bundle = "north.pem"            # certificates from the server's operator; if th
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
-# privacy_ledger = "privacy.jsonl" # steps of all runs on these patients that spend the privacy budget; the default is beside the data
+# privacy_ledger = "site-1.privacy.jsonl"   # steps that spend the privacy budget; the default is beside the data. Never use
+                                # another file for other runs on the same patients: it would start the budget again
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
 reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
 approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
@@ -101,7 +102,8 @@ conditions = "recombined"       # masks: recombined (from several patients, and 
 losses = "none"                 # or { mean = { rounds = 100 } }: clipped and rounded means over at least 50 rounds
 feedback_norm_max = 1.0         # gradients of one image with a larger norm are scaled down to it; inf disables the limit
 # What anyone can learn about one patient, with a proof (see the guide, "Privacy").
-epsilon_max = inf               # epsilon of all runs together, for example 8; then the site trains only with differential privacy
+epsilon_max = inf               # epsilon of all runs together: 1 is strong, 8 is weak (factor exp(8) = 3000); inf: no proof.
+                                # With a limit, the site trains only with differential privacy
 delta = 1e-5                    # the probability with which that bound may fail: far below 1 / number of patients
 "#;
 

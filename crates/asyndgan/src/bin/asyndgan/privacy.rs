@@ -9,7 +9,7 @@ use asyndgan::{
 };
 use clap::{Args, Subcommand};
 
-use crate::stdout::print;
+use crate::stdout::{print, print_note};
 
 const PLAN: &str = "Examples:
   asyndgan privacy plan --epsilon 8 --patients 200 --rounds 2000
@@ -52,10 +52,10 @@ pub(crate) struct PlanArguments {
     #[arg(long)]
     rounds: u64,
     /// Expected number of patients in a step.
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..))]
     patients_per_step: u32,
     /// Steps of the discriminator in each round.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     discriminator_steps: u32,
 }
 
@@ -83,6 +83,9 @@ fn plan(arguments: &PlanArguments) -> Result<()> {
         None => plan.compute()?,
     };
     let rate = planned.step.sampling_rate();
+    if delta * f64::from(patients) >= 1.0 {
+        print_note(&format!("warning: a delta of {delta} allows the data of one of {patients} patients to be published; use far less"));
+    }
     print(&format!(
         "sampling rate      {rate:.5} (each step has {:.1} of {patients} patients on average)\n\
          noise multiplier   {:.4}\n\
