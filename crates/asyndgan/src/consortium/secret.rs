@@ -1,9 +1,9 @@
 //! The secret seed of a site's own random numbers.
 
-use std::{fs, io, path::Path};
+use std::{fs, io, io::Write as _, path::Path};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use asyndgan_files::{Access, create_private_folder, is_private, write};
+use asyndgan_files::{create_private_folder, is_private, sync_folder};
 use asyndgan_protocol::SiteSecret;
 use rand::RngExt as _;
 
@@ -13,9 +13,16 @@ pub(crate) fn secret(folder: &Path) -> Result<SiteSecret> {
     if let Some(secret) = read_secret(folder)? {
         return Ok(secret);
     }
-    let (path, bytes) = (folder.join("site.secret"), rand::rng().random::<[u8; 32]>());
-    write(&path, Access::Private, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
-    Ok(SiteSecret::new(bytes))
+    let path = folder.join("site.secret");
+    let cannot_write = || format!("cannot write {}", path.display());
+    // Another process may create it at the same time: the first one counts, for both.
+    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(cannot_write)?;
+    file.write_all(&rand::rng().random::<[u8; 32]>()).and_then(|()| file.as_file().sync_all()).with_context(cannot_write)?;
+    match file.persist_noclobber(&path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => return Err(error.error).with_context(cannot_write),
+        _ => sync_folder(&path).with_context(cannot_write)?,
+    }
+    read_secret(folder)?.with_context(|| format!("{} was removed", path.display()))
 }
 
 /// Reads the secret in a site's folder; none if the folder has neither a secret nor checkpoints.
@@ -38,4 +45,24 @@ pub(super) fn read_secret(folder: &Path) -> Result<Option<SiteSecret>> {
     ensure!(is_private(&path)?, "{} can be read by other users of this machine: run chmod 600 on it", path.display());
     let bytes = bytes.try_into().map_err(|_| anyhow!("{} is damaged: restore it, or use a new folder", path.display()))?;
     Ok(Some(SiteSecret::new(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn processes_that_create_a_secret_at_once_have_the_same() {
+        for _ in 0..20 {
+            let folder = tempfile::tempdir().expect("a folder");
+            let made: Vec<SiteSecret> = thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| secret(folder.path()).expect("a secret"))).collect();
+                threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+            });
+            assert!(made.iter().all(|one| *one == made[0]));
+            assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        }
+    }
 }
