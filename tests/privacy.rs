@@ -32,7 +32,9 @@ fn a_site_leaves_when_its_budget_is_spent_and_the_other_goes_on_whatever_is_kill
     let group = consortium([f64::INFINITY, 2.5]);
     let mut server = group.start("run");
     group.wait_for_words("run", "listening");
-    let said = group.succeed(&["site", "approve", "--config", "south.toml", "--yes"]);
+    let output = group.command(&["site", "approve", "--config", "south.toml", "--yes"]).output().expect("starts");
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
     assert!(said.contains("differential privacy") && said.contains("WARNING: together, this may exceed epsilon_max"), "{said}");
     let [mut north, south] = SITES.map(|site| group.start(site));
     group.wait_for_round(10);
