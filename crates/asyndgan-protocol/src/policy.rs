@@ -59,7 +59,7 @@ impl std::fmt::Display for DiscriminatorFamily {
 }
 
 /// The training that a run requests from a site, as far as a policy limits it. The worker reads it from
-/// [`RunDescription::networks`].
+/// [`RunDescription::networks`](crate::RunDescription::networks).
 #[derive(Debug, Clone, PartialEq)]
 pub struct RequestedTraining {
     /// The kind of discriminator.
