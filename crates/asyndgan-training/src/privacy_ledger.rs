@@ -110,8 +110,8 @@ impl PrivacyLedger {
     ///
     /// # Errors
     /// [`Error::Io`]: the step must not be taken. [`Error::Privacy`] if it is not a valid step.
-    /// [`Error::NotReproducible`] if a step from the same state was taken with another result: both would show the same
-    /// patients, and cost more than two steps that draw patients anew.
+    /// [`Error::NotReproducible`] if a step from the same state was taken with another result: both would use the same
+    /// sample of patients, which costs more than two independent samples.
     pub fn record(&mut self, step: PrivateStep) -> Result<bool, Error> {
         if self.contains(&step) {
             return Ok(false);
