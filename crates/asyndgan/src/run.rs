@@ -18,7 +18,7 @@ pub use export::{ExportLayout, export};
 pub use folder::RunFolder;
 pub(crate) use folder::describe;
 pub use prepare::prepare;
-pub(crate) use report::PAGE_STYLE;
+pub(crate) use report::html_page;
 pub use report::report;
 pub(crate) use synthesize::made;
 pub use synthesize::synthesize;

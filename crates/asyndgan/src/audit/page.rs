@@ -5,25 +5,16 @@ use std::{fs, path::Path};
 use anyhow::Result;
 use asyndgan_paper::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord, Run};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use crate::run::PAGE_STYLE;
+use crate::run::html_page;
 
 /// Builds the page.
 pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<String> {
     let drawn =
         record.copies.as_ref().map(|found| Ok::<_, anyhow::Error>(copies(found, &STANDARD.encode(fs::read(picture)?)))).transpose()?;
     let is_phantom = run.data.is_none();
-    Ok(html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "AsynDGAN audit" }
-                style { (PreEscaped(PAGE_STYLE)) }
-            }
-            body { main {
+    let content = html! {
                 h1 { "Audit of " (record.data) }
                 @if is_phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
                 @else { p.warning { "This page shows images of real patients: keep it only where the data may be kept." } }
@@ -53,10 +44,8 @@ pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<St
                 @for reason in &record.left_out { p { "Left out: " (reason) "." } }
                 h2 { "How it was computed" }
                 p.small { @for (name, fact) in &record.versions { (name) " " (fact) "; " } "seed " (record.seed) }
-            } }
-        }
-    }
-    .into_string())
+    };
+    Ok(html_page("AsynDGAN audit", &content))
 }
 
 fn summary(record: &AuditRecord) -> Markup {

@@ -4,7 +4,7 @@ mod claims;
 mod grids;
 mod histogram;
 mod page;
-pub(crate) use page::PAGE_STYLE;
+pub(crate) use page::html_page;
 mod quality;
 
 use std::{
@@ -52,7 +52,7 @@ pub fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
         // The record is written last: its existence means that the step is done.
         write_json(&folder.proof(Step::Report), &table)?;
     }
-    write_text(&out, &page::page(sections)).with_context(|| format!("cannot write the report {}", out.display()))
+    write_text(&out, &page::page(&sections)).with_context(|| format!("cannot write the report {}", out.display()))
 }
 
 fn one(folder: &RunFolder) -> Result<Table> {

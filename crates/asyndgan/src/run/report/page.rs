@@ -14,27 +14,32 @@ use crate::{
     run::RunFolder,
 };
 
-/// The style of self-contained pages.
-pub(crate) const PAGE_STYLE: &str = include_str!("page.css");
-
 /// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
 const POINTS_MAX: usize = 200;
 
 /// Builds the page from the sections of the runs.
-pub(super) fn page(sections: Vec<Markup>) -> String {
+pub(super) fn page(sections: &[Markup]) -> String {
+    html_page(
+        "AsynDGAN report",
+        &html! {
+            @for section in sections { (section) }
+            (how_to_read())
+        },
+    )
+}
+
+/// A self-contained page.
+pub(crate) fn html_page(title: &str, content: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                title { "AsynDGAN report" }
-                style { (PreEscaped(PAGE_STYLE)) }
+                title { (title) }
+                style { (PreEscaped(include_str!("page.css"))) }
             }
-            body { main {
-                @for section in &sections { (section) }
-                (how_to_read())
-            } }
+            body { main { (content) } }
         }
     }
     .into_string()
