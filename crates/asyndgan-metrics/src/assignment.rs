@@ -56,10 +56,6 @@ fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
         names
     };
     let (lefts, rights) = (side(|p| p.0), side(|p| p.1));
-    if lefts.len() == 1 || rights.len() == 1 {
-        // Of equal ones the first.
-        return group.iter().copied().reduce(|best, i| if pairs[i].2 > pairs[best].2 { i } else { best }).into_iter().collect();
-    }
     // The shorter side is placed one by one, and each may stay alone: as many columns of weight 0 stand by.
     let turned = rights.len() < lefts.len();
     let (lefts, rights) = if turned { (rights, lefts) } else { (lefts, rights) };

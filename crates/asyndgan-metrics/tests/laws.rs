@@ -5,7 +5,7 @@ use asyndgan_metrics::{
     Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, connected_components, hd95, holm,
     nearest_distances, precision_recall, psnr, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
 };
-use ndarray::{Array2, Array3, Axis};
+use ndarray::{Array1, Array2, Array3, Axis, arr1};
 use proptest::prelude::*;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
 
@@ -294,6 +294,24 @@ fn long_rows_and_columns_are_measured_exactly() {
             assert_eq!(found.hausdorff(), (n - 1) as f64 / 2.0, "{n}");
             assert_eq!(found.average(), ((n - 1) + 2 * (n - 1 - n / 2)) as f64 / 6.0, "{n}");
         }
+    }
+}
+
+#[test]
+fn the_surface_of_a_line_is_its_ends() {
+    let line = |from: usize, to: usize| Array1::from_shape_fn(12, |i| (from..to).contains(&i));
+    let found = SurfaceDistances::new(line(1, 6).view(), line(1, 9).view(), &[2.0]).expect("both mark something");
+    // Ends 1 and 5 against ends 1 and 8, 2 mm apart each: distances 0, 6, 0 and 6.
+    assert_eq!((found.hausdorff(), found.average()), (6.0, 3.0));
+}
+
+#[test]
+fn of_equal_overlaps_one_is_matched() {
+    // One truth of 2 elements under two predictions of one element each, and the reverse.
+    let (one, two) = (arr1(&[1_u32, 1]), arr1(&[1_u32, 2]));
+    for (truth, prediction) in [(&one, &two), (&two, &one)] {
+        let matching = Overlaps::new(truth.view(), prediction.view()).matching(0.25);
+        assert_eq!((matching.true_positive, matching.iou), (1, 0.5));
     }
 }
 

@@ -128,8 +128,9 @@ pub trait SiteWork {
     /// # Errors
     /// An error that stops the worker.
     fn begin(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64) -> Result<(), Self::Error>;
-    /// Does the work of a round that does not need its synthetic images. Does not change any result. Without a privacy
-    /// budget, a site is always ready.
+    /// Does the work of a round that does not need its synthetic images. Does not change any result, and may be called
+    /// more than once for a round: in advance, and again before [`SiteWork::step`]. Without a privacy budget, a site is
+    /// always ready.
     ///
     /// # Errors
     /// An error that stops the worker.

@@ -236,6 +236,9 @@ impl SiteWork for SiteTrainer {
 
     fn prepare(&mut self, round: u64, draw: &RoundDraw) -> Result<Readiness, Error> {
         let begun = self.begun.as_ref().ok_or(Error::NotBegun)?;
+        if begun.prepared.as_ref().is_some_and(|p| p.round == round && p.draw == *draw) {
+            return Ok(Readiness::Ready);
+        }
         let (config, run) = (&begun.config, &begun.run);
         let Draw { site, cases, augmentations } = &draw.conditions;
         let shared = choose(&self.shared, cases, augmentations, run.crop);
@@ -268,8 +271,7 @@ impl SiteWork for SiteTrainer {
     }
 
     fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Error> {
-        let ready = self.begun.as_ref().and_then(|b| b.prepared.as_ref()).is_some_and(|p| p.round == round && p.draw == *draw);
-        if !ready && let Readiness::BudgetSpent { reason } = self.prepare(round, draw)? {
+        if let Readiness::BudgetSpent { reason } = self.prepare(round, draw)? {
             return Err(Error::BudgetSpent { reason });
         }
         let begun = self.begun.as_mut().ok_or(Error::NotBegun)?;

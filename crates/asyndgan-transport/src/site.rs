@@ -138,15 +138,16 @@ pub fn run_site<W: SiteWork>(
                         Some(SiteEvent::Begun)
                     })
                 }
-                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(|readiness| match readiness {
-                    Readiness::Ready => None,
-                    Readiness::BudgetSpent { reason } => Some(SiteEvent::BudgetSpent { reason }),
-                }),
-                SiteAction::Step { round, draw, synthetic } => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
-                    watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
-                    driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
-                    Some(SiteEvent::Stepped { feedback, losses })
-                }),
+                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
+                // The server may have skipped the round that was prepared.
+                SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
+                    Ok(None) => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
+                        watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
+                        driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                        Some(SiteEvent::Stepped { feedback, losses })
+                    }),
+                    other => other,
+                },
                 SiteAction::Checkpoint { rounds_done } => {
                     tracing::debug!(rounds_done, "checkpoint");
                     let kept = retried(
@@ -183,6 +184,13 @@ pub fn run_site<W: SiteWork>(
             }
         }
         driver.receive(&mut |news| watch(news, work))?;
+    }
+}
+
+fn spent(readiness: Readiness) -> Option<SiteEvent> {
+    match readiness {
+        Readiness::Ready => None,
+        Readiness::BudgetSpent { reason } => Some(SiteEvent::BudgetSpent { reason }),
     }
 }
 

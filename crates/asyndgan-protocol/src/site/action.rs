@@ -30,7 +30,7 @@ pub enum SiteEvent {
         /// Scalar losses.
         losses: Losses,
     },
-    /// [`SiteAction::Prepare`] found that the privacy budget allows no further round.
+    /// [`SiteAction::Prepare`] or [`SiteAction::Step`] found that the privacy budget allows no further round.
     BudgetSpent {
         /// Why, for people.
         reason: String,
@@ -87,7 +87,8 @@ pub enum SiteAction {
         /// The site's cases in this round.
         draw: RoundDraw,
     },
-    /// Train on a synthetic batch; then [`SiteEvent::Stepped`].
+    /// Train on a synthetic batch; then [`SiteEvent::Stepped`], or [`SiteEvent::BudgetSpent`] if the privacy budget does
+    /// not allow the round, which need not be the one that was prepared.
     Step {
         /// Which round.
         round: u64,

@@ -151,11 +151,12 @@ impl World {
                     site.discriminator = if rounds_done == 0 { i as u64 } else { site.disk[&rounds_done] };
                     site.done = Some(SiteEvent::Begun);
                 }
-                SiteAction::Prepare { round, .. } => {
-                    if self.budgets[i].is_some_and(|rounds| round >= rounds) {
-                        site.done = Some(SiteEvent::BudgetSpent { reason: "its budget is spent".into() });
-                    }
+                SiteAction::Prepare { round, .. } | SiteAction::Step { round, .. }
+                    if self.budgets[i].is_some_and(|rounds| round >= rounds) =>
+                {
+                    site.done = Some(SiteEvent::BudgetSpent { reason: "its budget is spent".into() });
                 }
+                SiteAction::Prepare { .. } => {}
                 SiteAction::Step { round, synthetic, draw } => {
                     site.discriminator = hash(&[site.discriminator, round, read(&synthetic), draw.real.cases[0].into()]);
                     let losses = Losses { discriminator: 0.5, generator: i as f32 };
