@@ -1,4 +1,4 @@
-use crate::Undefined;
+use crate::{Undefined, ranks::Ranks};
 
 /// Largest number of pairs for the exact distribution.
 const EXACT_MAX: usize = 50;
@@ -38,20 +38,10 @@ pub fn wilcoxon(a: &[f64], b: &[f64]) -> Result<f64, Undefined> {
     if differences.is_empty() {
         return Err(Undefined::Identical);
     }
-    differences.sort_by(|x, y| x.abs().total_cmp(&y.abs()));
-    // Ties share the mean of their ranks.
-    let (mut twice_positive, mut before, mut ties) = (0, 0, 0.0);
-    let mut twice_ranks = Vec::with_capacity(differences.len());
-    for tied in differences.chunk_by(|x, y| x.abs().total_cmp(&y.abs()).is_eq()) {
-        let n = tied.len();
-        let twice_rank = 2 * before + n + 1;
-        twice_positive += twice_rank * tied.iter().filter(|d| **d > 0.0).count();
-        twice_ranks.resize(before + n, twice_rank);
-        ties += (n * n * n - n) as f64;
-        before += n;
-    }
+    let Ranks { doubled, ties } = Ranks::of(&differences.iter().map(|d| d.abs()).collect::<Vec<_>>());
+    let twice_positive = doubled.iter().zip(&differences).filter(|(_, d)| **d > 0.0).map(|(rank, _)| rank).sum();
     let n = differences.len();
-    Ok(if n <= EXACT_MAX { counted(&twice_ranks, twice_positive) } else { normal(n as f64, twice_positive as f64 / 2.0, ties) })
+    Ok(if n <= EXACT_MAX { counted(&doubled, twice_positive) } else { normal(n as f64, twice_positive as f64 / 2.0, ties) })
 }
 
 /// From the number of ways in which signs make each sum of ranks; a tie's ranks end in a half, so all are doubled.

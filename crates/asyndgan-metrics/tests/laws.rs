@@ -3,7 +3,7 @@
 
 use asyndgan_metrics::{
     Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, connected_components, hd95, holm,
-    nearest_distances, precision_recall, psnr, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
+    nearest_distances, precision_recall, psnr, spearman, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array1, Array2, Array3, Axis, arr1};
 use proptest::prelude::*;
@@ -295,6 +295,19 @@ fn long_rows_and_columns_are_measured_exactly() {
             assert_eq!(found.average(), ((n - 1) + 2 * (n - 1 - n / 2)) as f64 / 6.0, "{n}");
         }
     }
+}
+
+#[test]
+fn rank_correlation_is_that_of_scipy() {
+    // scipy 1.17.1: spearmanr([1, 2, 2, 4, 5, 6.5], [3, 1, 4, 4, 8, 8]).
+    let found = spearman(&[1.0, 2.0, 2.0, 4.0, 5.0, 6.5], &[3.0, 1.0, 4.0, 4.0, 8.0, 8.0]).expect("defined");
+    assert!((found.value - 0.850_841_043_487_808_2).abs() < 1e-12, "{found:?}");
+    assert!(found.interval.low < found.value && found.value < found.interval.high);
+    let rising = spearman(&[1.0, 2.0, 3.0, 4.0], &[0.1, 10.0, 11.0, 1e9]).expect("defined");
+    assert!((rising.value - 1.0).abs() < 1e-12);
+    assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), Err(Undefined::Identical));
+    assert_eq!(spearman(&[1.0], &[1.0]), Err(Undefined::NoSamples));
+    assert_eq!(spearman(&[1.0, f64::NAN], &[1.0, 2.0]), Err(Undefined::NotFinite));
 }
 
 #[test]

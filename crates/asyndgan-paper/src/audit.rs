@@ -19,6 +19,10 @@ pub struct AuditRecord {
     pub membership: Vec<MembershipRecord>,
     /// Attacks on the masks that leave a site, by what is done to them.
     pub masks: Vec<MembershipRecord>,
+    /// Attacks that guess an attribute of a patient from the masks that leave a site; empty in records that predate
+    /// this field.
+    #[serde(default)]
+    pub attributes: Vec<AttributeRecord>,
     /// How close synthetic images come to training images.
     pub copies: Option<CopiesRecord>,
     /// Attempts to reconstruct images from feedback.
@@ -39,6 +43,15 @@ impl AuditRecord {
             let auc = interval(test.auc, test.auc_interval);
             let rate = interval(test.true_positive_rate, test.true_positive_rate_interval);
             let _ = writeln!(out, "|{}|{used} / {others}|{auc}|{rate}|", test.attack);
+        }
+        if !self.attributes.is_empty() {
+            out.push_str("\n|attacker has|guesses|used / others|rank correlation, used (95 % interval)|others (95 % interval)|\n");
+            out.push_str("|---|---|---|---|---|\n");
+        }
+        for found in &self.attributes {
+            let [used, others] = found.counts;
+            let (own, other) = (interval(found.correlation, found.interval), interval(found.of_others, found.of_others_interval));
+            let _ = writeln!(out, "|{}|{}|{used} / {others}|{own}|{other}|", found.attack, found.attribute);
         }
         if let Some(found) = &self.copies {
             out.push_str("\n|images|number|median similarity to the nearest training image|95th percentile|\n|---|---|---|---|\n");
@@ -93,6 +106,32 @@ impl MembershipRecord {
     /// Whether the attack is better than a guess, as far as the number of patients shows.
     pub fn is_better_than_guessing(&self) -> bool {
         self.auc_interval[0] > 0.5
+    }
+}
+
+/// The result of guessing an attribute of patients from the masks that leave a site.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttributeRecord {
+    /// What the attacker has.
+    pub attack: String,
+    /// What is guessed.
+    pub attribute: String,
+    /// Number of patients whose masks left, and of others.
+    pub counts: [usize; 2],
+    /// Spearman's correlation of guesses and truth, over patients whose masks left.
+    pub correlation: f64,
+    /// Its 95 % interval.
+    pub interval: [f64; 2],
+    /// The same for other patients: what the masks give away in general.
+    pub of_others: f64,
+    /// Its 95 % interval.
+    pub of_others_interval: [f64; 2],
+}
+
+impl AttributeRecord {
+    /// Whether more is known about patients whose masks left than about others, as far as the number of patients shows.
+    pub fn is_better_than_for_others(&self) -> bool {
+        self.interval[0] > self.of_others_interval[1]
     }
 }
 

@@ -7,8 +7,9 @@ mod record;
 mod render;
 mod run;
 mod settings;
+mod trade_off;
 
-pub use audit::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
+pub use audit::{AttributeRecord, AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
 pub use published::{Published, results_table};
 pub use record::{
@@ -21,3 +22,4 @@ pub use settings::{
     ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, MaskSetting,
     OptimiserSettings, PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };
+pub use trade_off::{TradeOffPoint, TradeOffRecord};

@@ -162,10 +162,16 @@ impl Run {
 
     /// The command that reproduces this run, with `DIR` for the folder of real data.
     pub fn command(&self) -> String {
-        let mut command = match self.experiment {
+        let command = match self.experiment {
             Experiment::Custom => "asyndgan experiment --task task.toml".to_owned(),
             paper => format!("cargo xtask reproduce {}", paper.name()),
         };
+        command + &self.options()
+    }
+
+    /// The options of the command that reproduces this run, after its experiment.
+    pub fn options(&self) -> String {
+        let mut command = String::new();
         // The task file may name another profile.
         if self.profile != Profile::Desk || self.experiment == Experiment::Custom {
             let _ = write!(command, " --profile {}", self.profile.name());

@@ -1,4 +1,4 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, ResNetConfig, loss::GanLoss};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, loss::GanLoss};
 use asyndgan_protocol::{DiscriminatorFamily, RequestedTraining, RunDescription};
 use asyndgan_task::ImageDescription;
 use serde::{Deserialize, Serialize};
@@ -153,6 +153,10 @@ impl GanConfig {
         }
         if let Some(fact) = config.privacy.and_then(|privacy| privacy.check().err()) {
             return Err(Error::Networks { fact });
+        }
+        if config.privacy.is_some() && matches!(config.discriminator, DiscriminatorConfig::Patch { norm: Norm::Batch, .. }) {
+            let fact = "batch norm keeps statistics of real images without noise: differential privacy needs instance norm";
+            return Err(Error::Networks { fact: fact.into() });
         }
         if !(0.0..=1.0).contains(&config.augmentation) {
             return Err(Error::Networks { fact: format!("augmentation strength {}; it must be from 0 to 1", config.augmentation) });

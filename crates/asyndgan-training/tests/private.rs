@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeSet, path::Path};
 
-use asyndgan_models::{DiscriminatorConfig, GeneratorConfig, read_tensors};
+use asyndgan_models::{DiscriminatorConfig, GeneratorConfig, Norm, read_tensors};
 use asyndgan_privacy::SubsampledGaussian;
 use asyndgan_protocol::{Payload, PrivacyBudget, Readiness, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSecret, SiteWork};
 use asyndgan_training::{DpSgd, Error, GanConfig, Pairs, PrivacyLedger, SiteOptions, SiteTrainer, to_payload};
@@ -253,6 +253,15 @@ fn patients_without_a_name_have_no_budget() {
     {
         assert!(matches!(site.inspect(SITE, &run(wrong, 5)), Err(Error::Networks { .. })), "{wrong:?}");
     }
+}
+
+#[test]
+fn statistics_of_real_images_are_not_kept() {
+    let patch = |norm| DiscriminatorConfig::Patch { channels: 2, width: 4, norm, spectral: false };
+    let read = |norm| GanConfig::from_description(&config(DpSgd::new(1.0, 1e-5)).with(|c| c.discriminator = patch(norm)).description());
+    assert!(read(Norm::Instance).is_ok());
+    let refused = read(Norm::Batch).expect_err("batch norm").to_string();
+    assert!(refused.contains("batch norm"), "{refused}");
 }
 
 proptest! {

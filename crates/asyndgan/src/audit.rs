@@ -8,7 +8,10 @@ mod reconstruction;
 mod structure;
 mod subjects;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
@@ -18,8 +21,10 @@ use asyndgan_privacy::MembershipTest;
 use ndarray::ArrayView2;
 
 use self::{
+    masks::Released,
     membership::{synthetic, with_generator, with_synthetic_set},
     reconstruction::Attacked,
+    subjects::Subject,
 };
 use crate::{
     configure,
@@ -31,6 +36,9 @@ use crate::{
 
 /// Synthetic images that are searched, at most.
 const SYNTHETIC_MAX: usize = 4_000;
+
+/// Patients whose membership is tested, at most.
+const MEMBERS_MAX: usize = 200;
 
 /// An audit of one arm of a run.
 #[derive(Debug, Clone)]
@@ -74,6 +82,7 @@ impl AuditJob {
             members.len(),
             others.len()
         );
+        let members = evenly(members, MEMBERS_MAX);
         let place = Step::folder(&folder.path, self.arm, self.seed);
         let generator = GeneratorFile::open(&place.join("generator.safetensors"), folder.device)?;
         let generate = |mask: ArrayView2<u8>, count, seed| generator.images(mask, &[], count, seed);
@@ -87,7 +96,8 @@ impl AuditJob {
         membership.extend(found.map(|test| tested("the synthetic images alone and the patient's image", test)));
         let picture = self.out.with_extension("copies.png");
         let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
-        let masks = masks::masks(task, &members, &others, self.seed)?;
+        let released = Released::new(task, &members, self.seed)?;
+        let (masks, attributes) = (released.membership(&members, &others), released.attributes(task, &members, &others));
         let mut reconstruction = Vec::new();
         if self.answers == 0 {
             left_out.push("attacks on feedback: the number of answers is 0".to_owned());
@@ -111,6 +121,7 @@ impl AuditJob {
             unknown_patients,
             membership,
             masks,
+            attributes,
             copies,
             reconstruction,
             left_out,
@@ -121,6 +132,13 @@ impl AuditJob {
         write(&self.out, Access::Private, page.as_bytes()).with_context(|| format!("cannot write {}", self.out.display()))?;
         Ok(record)
     }
+}
+
+/// At most `limit` of the patients, evenly spread.
+fn evenly(patients: Vec<Subject>, limit: usize) -> Vec<Subject> {
+    let (count, kept) = (patients.len(), patients.len().min(limit));
+    let chosen: BTreeSet<usize> = (0..kept).map(|k| k * count / kept).collect();
+    patients.into_iter().enumerate().filter(|(k, _)| chosen.contains(k)).map(|(_, subject)| subject).collect()
 }
 
 /// The record of a membership test.

@@ -4,6 +4,7 @@
 mod ablate;
 mod claim;
 mod schedule;
+mod trade_off;
 
 use std::{path::PathBuf, thread};
 

@@ -1,13 +1,15 @@
-//! What masks give away that leave a site: as they are, deformed, or recombined.
+//! What masks give away that leave a site, as they are, deformed, or recombined: that a patient is among them, and an
+//! attribute of the patient.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
-use asyndgan_paper::MembershipRecord;
+use asyndgan_metrics::{Correlation, Undefined, spearman};
+use asyndgan_paper::{AttributeRecord, MembershipRecord};
 use asyndgan_privacy::MembershipTest;
 use asyndgan_protocol::{ConditionPolicy, Role, stream};
 use asyndgan_task::Task;
-use ndarray::Array2;
+use ndarray::{Array2, Axis};
 
 use super::{subjects::Subject, tested};
 use crate::recombine::released;
@@ -19,29 +21,89 @@ const WAYS: [(&str, ConditionPolicy); 3] = [
     ("recombined and deformed", ConditionPolicy::Recombined),
 ];
 
-/// The attacker has all masks that left the sites, and a patient's masks, and looks for the most similar one.
-pub(crate) fn masks(task: &Task, members: &[Subject], others: &[Subject], seed: u64) -> Result<Vec<MembershipRecord>> {
-    let sites: BTreeSet<Option<u32>> = members.iter().map(|s| s.site).collect();
-    let mut shared = [Vec::new(), Vec::new(), Vec::new()];
-    for (number, &site) in (0..).zip(&sites) {
-        let patients: Vec<(String, &Subject)> =
-            members.iter().enumerate().filter(|(_, s)| s.site == site).map(|(k, s)| (k.to_string(), s)).collect();
-        let own: Vec<Array2<u8>> = patients.iter().flat_map(|(_, s)| s.cases.iter().map(|case| case.condition.clone())).collect();
-        let names: Vec<&str> = patients.iter().flat_map(|(name, s)| s.cases.iter().map(move |_| name.as_str())).collect();
-        let mut rng = stream(seed, Role::Recombination, number, 1);
-        for (way, masks) in WAYS.iter().zip(&mut shared) {
-            // A site with a single patient cannot recombine, and so takes no part.
-            if way.1 != ConditionPolicy::Recombined || patients.len() > 1 {
-                masks.extend(released(way.1, task, &own, &names, &mut rng)?);
+/// The masks that leave all sites together, under each policy.
+pub(crate) struct Released(Vec<(&'static str, Vec<Array2<u8>>)>);
+
+impl Released {
+    /// Releases the masks of the members. A site with a single patient cannot recombine, and so takes no part in that.
+    pub(crate) fn new(task: &Task, members: &[Subject], seed: u64) -> Result<Self> {
+        let sites: BTreeSet<Option<u32>> = members.iter().map(|s| s.site).collect();
+        let mut shared = WAYS.map(|(name, _)| (name, Vec::new())).to_vec();
+        for (number, &site) in (0..).zip(&sites) {
+            let patients: Vec<(String, &Subject)> =
+                members.iter().enumerate().filter(|(_, s)| s.site == site).map(|(k, s)| (k.to_string(), s)).collect();
+            let own: Vec<Array2<u8>> = patients.iter().flat_map(|(_, s)| s.cases.iter().map(|case| case.condition.clone())).collect();
+            let names: Vec<&str> = patients.iter().flat_map(|(name, s)| s.cases.iter().map(move |_| name.as_str())).collect();
+            let mut rng = stream(seed, Role::Recombination, number, 1);
+            for ((_, policy), (_, masks)) in WAYS.iter().zip(&mut shared) {
+                if *policy != ConditionPolicy::Recombined || patients.len() > 1 {
+                    masks.extend(released(*policy, task, &own, &names, &mut rng)?);
+                }
             }
         }
+        shared.retain(|(_, masks)| !masks.is_empty());
+        Ok(Self(shared))
     }
-    let ways = WAYS.iter().map(|way| way.0).zip(shared);
-    let record = |(way, shared): (&str, Vec<Array2<u8>>)| {
-        let test = search(members, others, &shared)?;
-        Some(tested(format!("masks that leave {way}"), test))
+
+    /// The attacker has all masks that left the sites, and a patient's masks, and looks for the most similar one.
+    pub(crate) fn membership(&self, members: &[Subject], others: &[Subject]) -> Vec<MembershipRecord> {
+        let record =
+            |(way, shared): &(&str, Vec<Array2<u8>>)| Some(tested(format!("masks that leave {way}"), search(members, others, shared)?));
+        self.0.iter().filter_map(record).collect()
+    }
+
+    /// The attacker has all masks that left the sites, and knows a part of a patient's mask: the outline, or one half
+    /// if masks have no outline. How much is marked in the rest is guessed from the mask whose known part is most
+    /// similar.
+    pub(crate) fn attributes(&self, task: &Task, members: &[Subject], others: &[Subject]) -> Vec<AttributeRecord> {
+        let attribute = if task.outline { "the marked share of the outline" } else { "the marked share of the right half" };
+        let known = if task.outline { "the patient's outline" } else { "the left half of the patient's mask" };
+        let record = |(way, shared): &(&str, Vec<Array2<u8>>)| {
+            let found = [members, others].map(|subjects| guessed(task, subjects, shared));
+            let [of_members, of_others] = [found[0].ok()?, found[1].ok()?];
+            let interval = |of: Correlation| [of.interval.low, of.interval.high];
+            Some(AttributeRecord {
+                attack: format!("masks that leave {way}, and {known}"),
+                attribute: attribute.to_owned(),
+                counts: [members.len(), others.len()],
+                correlation: of_members.value,
+                interval: interval(of_members),
+                of_others: of_others.value,
+                of_others_interval: interval(of_others),
+            })
+        };
+        self.0.iter().filter_map(record).collect()
+    }
+}
+
+/// How far guesses of the attribute agree with the truth, over patients.
+fn guessed(task: &Task, subjects: &[Subject], shared: &[Array2<u8>]) -> Result<Correlation, Undefined> {
+    let visible: Vec<(Array2<u8>, f64)> = shared.iter().map(|mask| split(task, mask)).collect();
+    let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
+    let of = |subject: &Subject| {
+        let cases: Vec<(Array2<u8>, f64)> = subject.cases.iter().map(|case| split(task, &case.condition)).collect();
+        let guess = |known: &Array2<u8>| {
+            let similar = visible.iter().map(|(other, share)| (overlap(known, other), *share));
+            similar.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, share)| share)
+        };
+        (mean(cases.iter().map(|(known, _)| guess(known)).collect()), mean(cases.iter().map(|case| case.1).collect()))
     };
-    Ok(ways.filter_map(record).collect())
+    let (guesses, truths): (Vec<f64>, Vec<f64>) = subjects.iter().map(of).unzip();
+    spearman(&guesses, &truths)
+}
+
+/// The part of a mask that the attacker knows, and the share of the rest that is marked.
+fn split(task: &Task, mask: &Array2<u8>) -> (Array2<u8>, f64) {
+    let count = |mask: &Array2<u8>, is: &dyn Fn(u8) -> bool| mask.iter().filter(|&&code| is(code)).count() as f64;
+    if task.outline {
+        let known = mask.mapv(|code| u8::from(code > 0));
+        let share = count(mask, &|code| task.is_class(code)) / count(mask, &|code| code > 0).max(1.0);
+        return (known, share);
+    }
+    let (left, right) = mask.view().split_at(Axis(1), mask.ncols() / 2);
+    let (left, right) = (left.to_owned(), right.to_owned());
+    let share = count(&right, &|code| task.is_class(code)) / right.len().max(1) as f64;
+    (left, share)
 }
 
 fn search(members: &[Subject], others: &[Subject], shared: &[Array2<u8>]) -> Option<MembershipTest> {
@@ -72,11 +134,31 @@ mod tests {
     fn masks_as_they_are_name_their_patient_and_those_of_others_do_not() {
         let task = asyndgan_paper::Experiment::Table2.task().expect("a task").clone();
         let (members, others) = (patients(20, 0, Some(0)), patients(20, 100, None));
-        let found = masks(&task, &members, &others, 1).expect("masks");
+        let found = Released::new(&task, &members, 1).expect("masks").membership(&members, &others);
         assert!(found[0].auc > 0.99 && found[0].attack.contains("as they are"), "{found:?}");
         assert!(found.iter().all(|record| record.auc <= found[0].auc));
         let strangers: Vec<_> = patients(20, 300, None).into_iter().map(|s| s.cases[0].condition.clone()).collect();
         let test = search(&members, &others, &strangers).expect("scores");
         assert!(test.auc_interval[0] < 0.5 && test.auc_interval[1] > 0.5, "{test:?}");
+    }
+
+    #[test]
+    fn masks_as_they_are_give_an_attribute_away_and_those_of_others_do_not() {
+        let task = asyndgan_paper::Experiment::Table2.task().expect("a task").clone();
+        let (members, others) = (patients(40, 0, Some(0)), patients(40, 100, None));
+        let found = Released::new(&task, &members, 1).expect("masks").attributes(&task, &members, &others);
+        assert!(found[0].is_better_than_for_others() && found[0].attack.contains("as they are"), "{found:?}");
+        assert!(!found[2].is_better_than_for_others() && found[2].attack.contains("recombined"), "{found:?}");
+    }
+
+    #[test]
+    fn the_known_part_does_not_show_the_attribute() {
+        let tissue = asyndgan_paper::Experiment::Table2.task().expect("a task").clone();
+        let (known, share) = split(&tissue, &ndarray::arr2(&[[1, 0, 1, 0], [1, 0, 1, 1]]));
+        assert_eq!((known, share), (ndarray::arr2(&[[1, 0], [1, 0]]), 0.75));
+        let brain = asyndgan_paper::Experiment::Table1.task().expect("a task").clone();
+        let outline = brain.outline_code().expect("an outline");
+        let (known, share) = split(&brain, &ndarray::arr2(&[[0, 1, outline], [0, outline, outline]]));
+        assert_eq!((known, share), (ndarray::arr2(&[[0, 1, 1], [0, 1, 1]]), 0.25));
     }
 }

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use anyhow::Result;
-use asyndgan_paper::{AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord, Run};
+use asyndgan_paper::{AttributeRecord, AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord, Run};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
 
@@ -32,6 +32,10 @@ pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<St
                 h2 { "What do masks give away?" }
                 p { "The attacker looks for a patient's mask in the masks that left the sites, as they would leave under each policy." }
                 (tests(&record.masks))
+                p { "An attribute of a patient: the attacker knows a part of the patient's mask, and guesses how much is marked in the "
+                    "rest from the mask that left whose known part is most similar. 0 is a guess, 1 is the right order of all patients. "
+                    "What is known about patients whose masks did not leave is no leak." }
+                (attributes(&record.attributes))
                 h2 { "Are training images copied?" } @if let Some(copies) = &drawn { (copies) }
                 h2 { "Can images be reconstructed from feedback?" }
                 p { "A malicious server chooses the synthetic images that it sends, and knows the masks. The correlation is of what it "
@@ -53,6 +57,12 @@ fn summary(record: &AuditRecord) -> Markup {
         ul {
             @for test in &record.membership { li { (sentence(test)) } }
             @for test in &record.masks { li { (sentence(test)) } }
+            @for found in &record.attributes { li {
+                "With " (found.attack) ", an attacker who guesses " (found.attribute) " "
+                @if found.is_better_than_for_others() { strong { "knows more" } " about patients whose masks left than about others" }
+                @else { "is not shown to know more about patients whose masks left than about others" }
+                (format!(" (correlation {:.2} and {:.2}).", found.correlation, found.of_others))
+            } }
             @if let Some(copies) = &record.copies {
                 li { (format!("{:.1} % of the synthetic images are more similar to a training image than 99 % of the images of other patients are.", 100.0 * copies.above_held_out)) }
             }
@@ -88,6 +98,20 @@ fn tests(records: &[MembershipRecord]) -> Markup {
                 td.number { (test.counts[0]) " / " (test.counts[1]) }
                 td.number { (with_interval(test.auc, test.auc_interval)) }
                 td.number { (with_interval(test.true_positive_rate, test.true_positive_rate_interval)) }
+            } } }
+        } }
+    }
+}
+
+fn attributes(records: &[AttributeRecord]) -> Markup {
+    html! {
+        div.wide { table {
+            thead { tr { th { "the attacker has" } th { "guesses" } th.number { "used / others" } th.number { "correlation, used" } th.number { "others" } } }
+            tbody { @for found in records { tr.chosen[found.is_better_than_for_others()] {
+                th { (found.attack) } td { (found.attribute) }
+                td.number { (found.counts[0]) " / " (found.counts[1]) }
+                td.number { (with_interval(found.correlation, found.interval)) }
+                td.number { (with_interval(found.of_others, found.of_others_interval)) }
             } } }
         } }
     }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, ArmScores, Experiment, Run, Settings, Step};
 
-use super::ExperimentJob;
+use super::{ExperimentJob, trade_off::share_prepared};
 use crate::files::write_text;
 
 /// Each choice, and the setting that removes it.
@@ -62,12 +62,7 @@ fn ablate(job: &ExperimentJob) -> Result<String> {
         tracing::info!("--- without {choice}");
         let (run, place) = (Run { settings, ..base.clone() }, folder.join(&name));
         // No choice changes how data are prepared: all share what was made for the first.
-        let prepared = place.join("prepared");
-        if !prepared.exists() {
-            fs::create_dir_all(&place)
-                .and_then(|()| std::os::unix::fs::symlink(all.join("prepared"), &prepared))
-                .with_context(|| format!("cannot link {}", prepared.display()))?;
-        }
+        share_prepared(&all, &place)?;
         ExperimentJob { run: run.clone(), folder: place.clone(), ..job.clone() }.carry_out()?;
         let _ = write!(table, "|{choice}|");
         for (without, with) in values(&run, &place)?.iter().zip(&everything) {

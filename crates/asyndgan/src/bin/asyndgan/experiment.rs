@@ -195,6 +195,31 @@ pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
     print(&(arguments.options.job(run, folder)?.ablate()? + "\n"))
 }
 
+/// A trade-off between privacy and a metric.
+#[derive(Args)]
+pub(crate) struct TradeOffArguments {
+    #[command(flatten)]
+    run: ReproduceArguments,
+    /// Epsilons of each patient, in addition to a run without differential privacy.
+    #[arg(long, value_delimiter = ',', default_value = "16,8,4,2,1")]
+    epsilons: Vec<f64>,
+    /// Numbers of phantom patients per site [default: that of the settings; real images have the patients that they
+    /// have].
+    #[arg(long, value_delimiter = ',')]
+    patients: Vec<usize>,
+}
+
+/// Runs an experiment with several epsilons and numbers of patients.
+pub(crate) fn trade_off(arguments: &TradeOffArguments) -> Result<()> {
+    ensure!(!arguments.run.options.audit, "a trade-off attacks every generator: leave --audit out");
+    let run = arguments.run.run()?;
+    let folder = arguments.run.folder(&format!("trade-off/{}-{}", run.experiment.name(), run.profile.name()))?;
+    let job = arguments.run.options.job(run, folder)?;
+    let record = job.trade_off(&arguments.epsilons, &arguments.patients)?;
+    print_note(&format!("results: {}, plot: {}", job.folder.join("trade-off.json").display(), job.folder.join("trade-off.svg").display()));
+    print(&record.as_markdown())
+}
+
 /// Runs all steps, and prints the table.
 fn complete(job: &ExperimentJob) -> Result<()> {
     let table = job.run()?;

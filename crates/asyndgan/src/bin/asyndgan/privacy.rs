@@ -9,12 +9,18 @@ use asyndgan::{
 };
 use clap::{Args, Subcommand};
 
-use crate::stdout::{print, print_note};
+use crate::{
+    experiment::{self, TradeOffArguments},
+    stdout::{print, print_note},
+};
 
 const PLAN: &str = "Examples:
   asyndgan privacy plan --epsilon 8 --patients 200 --rounds 2000
   asyndgan privacy plan --epsilon 8 --patients 200 --rounds 2000 --patients-per-step 64
   asyndgan privacy plan --noise-multiplier 1.5 --patients 200 --rounds 2000";
+const TRADE_OFF: &str = "Examples:
+  asyndgan privacy trade-off table1 --patients 20,200,2000 --out run
+  asyndgan privacy trade-off table2 --data DIR --epsilons 8,1 --out run";
 const SPENT: &str = "Example:
   asyndgan privacy spent privacy.jsonl";
 
@@ -23,6 +29,10 @@ pub(crate) enum PrivacyCommand {
     /// Compute the noise that a budget requires, or the epsilon of a given noise, without any data.
     #[command(after_help = PLAN)]
     Plan(PlanArguments),
+    /// Measure what differential privacy costs: runs an experiment with several epsilons and numbers of patients, and
+    /// attacks every generator. Resumes if started again.
+    #[command(after_help = TRADE_OFF)]
+    TradeOff(Box<TradeOffArguments>),
     /// Show the epsilon that all runs on a site's patients have spent, from the site's ledger.
     #[command(after_help = SPENT)]
     Spent {
@@ -62,6 +72,7 @@ pub(crate) struct PlanArguments {
 pub(crate) fn privacy(command: &PrivacyCommand) -> Result<()> {
     match command {
         PrivacyCommand::Plan(arguments) => plan(arguments),
+        PrivacyCommand::TradeOff(arguments) => experiment::trade_off(arguments),
         PrivacyCommand::Spent { ledger, delta } => {
             let (epsilon, runs) = spent(ledger, *delta)?;
             for (run, steps) in runs {

@@ -1,0 +1,111 @@
+//! What differential privacy costs: Dice and attacks by epsilon and number of patients.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{DataKind, MembershipRecord, MetricSummary};
+
+/// The results of `AsynDgan` by epsilon and number of patients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TradeOffRecord {
+    /// The command that computes it.
+    pub command: String,
+    /// Where the images come from.
+    pub data: DataKind,
+    /// Seeds of each run.
+    pub seeds: Vec<u64>,
+    /// The metric.
+    pub metric: String,
+    /// The runs, by number of patients, without differential privacy first.
+    pub points: Vec<TradeOffPoint>,
+    /// The software that computed the last run.
+    pub versions: BTreeMap<String, String>,
+}
+
+/// One run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TradeOffPoint {
+    /// Patients at all sites.
+    pub patients: usize,
+    /// Number of sites.
+    pub sites: usize,
+    /// Epsilon for each patient; `None` without differential privacy.
+    pub epsilon: Option<f64>,
+    /// The metric of a segmenter that learnt from all real images; only in the run without differential privacy.
+    pub real: Option<MetricSummary>,
+    /// The metric of a segmenter that learnt from the synthetic images.
+    pub synthetic: MetricSummary,
+    /// Attacks on the generator and on the synthetic images.
+    pub membership: Vec<MembershipRecord>,
+}
+
+impl TradeOffPoint {
+    /// Patients at each site, on average.
+    pub fn patients_per_site(&self) -> usize {
+        self.patients / self.sites.max(1)
+    }
+}
+
+impl TradeOffRecord {
+    /// The numbers of patients per site, ascending.
+    pub fn patients(&self) -> BTreeSet<usize> {
+        self.points.iter().map(TradeOffPoint::patients_per_site).collect()
+    }
+
+    /// The epsilons, descending.
+    pub fn epsilons(&self) -> Vec<f64> {
+        let mut found: Vec<f64> = self.points.iter().filter_map(|point| point.epsilon).collect();
+        found.sort_by(|a, b| b.total_cmp(a));
+        found.dedup();
+        found
+    }
+
+    /// The run with a number of patients per site and an epsilon.
+    pub fn point(&self, patients: usize, epsilon: Option<f64>) -> Option<&TradeOffPoint> {
+        self.points.iter().find(|point| point.patients_per_site() == patients && point.epsilon == epsilon)
+    }
+
+    /// A table of the metric and one of every attack, a row for each number of patients.
+    pub fn as_markdown(&self) -> String {
+        let epsilons: Vec<Option<f64>> = std::iter::once(None).chain(self.epsilons().into_iter().map(Some)).collect();
+        let mut out = String::new();
+        let head = |out: &mut String, first: &str| {
+            let names = epsilons.iter().map(|epsilon| epsilon.map_or_else(|| "no DP".to_owned(), |epsilon| format!("epsilon {epsilon}")));
+            let _ = writeln!(out, "|patients per site|{first}{}|", names.collect::<Vec<_>>().join("|"));
+        };
+        let interval = |value: Option<f64>, interval: Option<[f64; 2]>| {
+            let value = value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
+            interval.map_or_else(|| value.clone(), |[low, high]| format!("{value} ({low:.2} to {high:.2})"))
+        };
+        let _ = writeln!(out, "{} (95 % interval over held-out cases):\n", self.metric);
+        head(&mut out, "real images|");
+        let _ = writeln!(out, "|---|---|{}", "---|".repeat(epsilons.len()));
+        for patients in self.patients() {
+            let points = epsilons.iter().map(|epsilon| self.point(patients, *epsilon));
+            let real = points.clone().flatten().find_map(|point| point.real.as_ref());
+            let cell = |of: Option<&MetricSummary>| of.map_or_else(String::new, |of| interval(of.mean, of.interval));
+            let cells: Vec<String> = points.map(|point| cell(point.map(|point| &point.synthetic))).collect();
+            let _ = writeln!(out, "|{patients}|{}|{}|", cell(real), cells.join("|"));
+        }
+        let attacks: BTreeSet<&str> = self.points.iter().flat_map(|point| &point.membership).map(|test| test.attack.as_str()).collect();
+        for attack in attacks {
+            let _ = writeln!(out, "\nMembership, AUC (95 % interval); the attacker has {attack}:\n");
+            head(&mut out, "");
+            let _ = writeln!(out, "|---|{}", "---|".repeat(epsilons.len()));
+            for patients in self.patients() {
+                let cell = |epsilon: &Option<f64>| {
+                    let test = self.point(patients, *epsilon)?.membership.iter().find(|test| test.attack == attack)?;
+                    Some(interval(Some(test.auc), Some(test.auc_interval)))
+                };
+                let cells: Vec<String> = epsilons.iter().map(|epsilon| cell(epsilon).unwrap_or_default()).collect();
+                let _ = writeln!(out, "|{patients}|{}|", cells.join("|"));
+            }
+        }
+        let _ = writeln!(out, "\nData: {}; seeds {:?}.\n\n```sh\n{}\n```", self.data.label(), self.seeds, self.command);
+        out
+    }
+}
