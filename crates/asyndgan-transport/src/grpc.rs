@@ -6,6 +6,7 @@ mod listener;
 mod server;
 mod site;
 mod slots;
+mod tls_error_tap;
 mod wire;
 
 pub use chunks::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};

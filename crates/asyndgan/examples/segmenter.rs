@@ -1,11 +1,12 @@
-//! Trains a segmenter on prepared images, saves it, and segments a held-out image: `cargo run -p asyndgan --example
-//! segmenter`.
+//! Trains a segmenter on prepared images, saves it, segments images, and scores the held-out ones: `cargo run -p
+//! asyndgan --example segmenter`.
 #![allow(clippy::print_stdout, reason = "an example prints")]
 
 mod support;
 
 use asyndgan::{
     Result,
+    asyndgan_evaluator::score,
     network_file::SegmenterFile,
     segmenter::{SegmenterJob, segment, train_segmenter},
 };
@@ -24,10 +25,14 @@ fn main() -> Result<()> {
 
     // A file: its mask is written on the grid of the image.
     segment(&[at("data/images/test_1.png")], &at("segmenter.safetensors"), &at("masks"), Device::Cpu)?;
-    // An image in memory.
+    // Images in memory, with their ground truth.
     let segmenter = SegmenterFile::open(&at("segmenter.safetensors"), Device::Cpu)?;
-    let case = TestSet::open(&at("prepared/test"))?.read(0)?;
-    let mask = segmenter.predict(case)?;
-    println!("{}: a mask of {:?} with {} nuclei", segmenter.task().name, mask.dim(), mask.iter().max().unwrap_or(&0));
+    let held_out = TestSet::open(&at("prepared/test"))?;
+    for i in 0..held_out.len() {
+        let case = held_out.read(i)?;
+        let mask = segmenter.predict(case.clone())?;
+        let scores = score(segmenter.task(), &case, &mask);
+        println!("{}: {} nuclei, {scores:?}", case.id, mask.iter().max().unwrap_or(&0));
+    }
     Ok(())
 }

@@ -1,9 +1,7 @@
 use std::{
     error::Error as StdError,
     io,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError, mpsc as blocking},
-    task::{Context, Poll},
     thread,
     time::{Duration, Instant},
 };
@@ -12,11 +10,7 @@ use asyndgan_protocol::Message;
 use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::mpsc,
-};
+use tokio::{net::TcpStream, sync::mpsc};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -36,6 +30,7 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    tls_error_tap::{LastTlsError, TlsErrorTap},
     wire::{Chunk, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
 };
 use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
@@ -242,51 +237,10 @@ struct Dialler {
     host: String,
     config: Arc<ClientConfig>,
     instance: String,
-    /// What TLS said last: the layers above keep it to themselves.
-    heard: Heard,
+    /// The layers above do not report it.
+    last_error: LastTlsError,
     /// The certificate of the latest connection's server.
     certificate: Mutex<Option<Vec<u8>>>,
-}
-
-type Heard = Arc<Mutex<Option<rustls::Error>>>;
-
-/// A connection whose TLS errors are noted as they pass.
-struct TlsErrorTap {
-    stream: TlsStream<TcpStream>,
-    heard: Heard,
-}
-
-impl TlsErrorTap {
-    fn note<T>(&self, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let Poll::Ready(Err(error)) = &polled
-            && let Some(tls) = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>())
-        {
-            *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(tls.clone());
-        }
-        polled
-    }
-}
-
-impl AsyncRead for TlsErrorTap {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.note(polled)
-    }
-}
-
-impl AsyncWrite for TlsErrorTap {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(polled)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }
 
 impl Dialler {
@@ -296,7 +250,7 @@ impl Dialler {
         let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
         let config = client_config(&site.identity, clock)?;
         let instance = format!("{:032x}", rand::rng().random::<u128>());
-        Ok(Self { site, host, config, instance, heard: Heard::default(), certificate: Mutex::default() })
+        Ok(Self { site, host, config, instance, last_error: LastTlsError::default(), certificate: Mutex::default() })
     }
 
     /// Connects repeatedly, and finally returns the reason for giving up.
@@ -372,7 +326,7 @@ impl Dialler {
 
     /// A channel over one TLS connection that is made first, so that errors can be reported.
     async fn channel(&self) -> Result<Channel, Failure> {
-        let stream = TlsErrorTap { stream: self.connect().await?, heard: Arc::clone(&self.heard) };
+        let stream = TlsErrorTap { stream: self.connect().await?, last_error: Arc::clone(&self.last_error) };
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_| {
             let taken = stream.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -428,9 +382,9 @@ impl Dialler {
 
     /// What TLS says is final; all else may pass.
     fn classified(&self, own: Option<&io::Error>, words: &str) -> Failure {
-        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         let inner = own.and_then(io::Error::get_ref).and_then(|e| e.downcast_ref::<rustls::Error>());
-        let (server, tls) = (self.site.server.clone(), heard.as_ref().or(inner));
+        let (server, tls) = (self.site.server.clone(), last.as_ref().or(inner));
         let fact = tls.map_or_else(|| words.to_owned(), rustls::Error::to_string);
         match tls {
             Some(rustls::Error::AlertReceived(_)) => Failure::Final(Error::Rejected { server, fact }),
