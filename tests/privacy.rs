@@ -36,6 +36,9 @@ fn a_site_leaves_when_its_budget_is_spent_and_the_other_goes_on_whatever_is_kill
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     assert!(said.contains("differential privacy") && said.contains("WARNING: together, this may exceed epsilon_max"), "{said}");
+    // A check takes steps, but nothing leaves the site.
+    let checked = group.succeed(&["doctor", "--config", "south.toml"]);
+    assert!(!group.path("south.jsonl").exists(), "{checked}");
     let [mut north, south] = SITES.map(|site| group.start(site));
     group.wait_for_round(10);
     north.kill();

@@ -7,7 +7,8 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, results_table};
+use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, TradeOffRecord, results_table};
+use serde::de::DeserializeOwned;
 
 use crate::root;
 
@@ -16,6 +17,9 @@ pub(crate) const RESULTS: &str = "data/results";
 
 /// Where the records of audits are.
 const AUDITS: &str = "data/results/audits";
+
+/// Where the records of trade-offs between privacy and Dice are.
+pub(crate) const TRADE_OFFS: &str = "data/results/trade-offs";
 
 /// The run that README shows.
 const EXAMPLE: &str = "table2-phantoms-desk";
@@ -35,40 +39,52 @@ fn all() -> Result<Vec<Generated>> {
     files.push(page("README.md", &[("example", example(&published)?), table("data/results/")])?);
     files.push(page("data/results/README.md", &[table("")])?);
     files.push(page("crates/asyndgan/guide/reproduce.md", &[table("../../../data/results/")])?);
-    files.push(page("crates/asyndgan/guide/privacy.md", &[("audits", audits()?)])?);
+    files.push(page("crates/asyndgan/guide/privacy.md", &[("trade-offs", trade_offs()?), ("audits", audits()?)])?);
     files.push(page("crates/asyndgan/guide/settings.md", &[("settings", settings())])?);
     Ok(files)
 }
 
 /// The published runs, by name.
 fn published() -> Result<Vec<(String, Published)>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(RESULTS)).with_context(|| format!("cannot read {RESULTS}"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|e| e == "json") {
-            let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let run = serde_json::from_str(&text)
-                .with_context(|| format!("{} was written by a different version: publish the run again", path.display()))?;
-            found.push((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), run));
-        }
-    }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    Ok(found)
+    records(RESULTS)
 }
 
 /// The published audits, each under the name of its record.
 fn audits() -> Result<String> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(AUDITS)).with_context(|| format!("cannot read {AUDITS}"))? {
-        let path = entry?.path();
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let audit: AuditRecord = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let found = records::<AuditRecord>(AUDITS)?.into_iter().map(|(name, audit)| {
         let [used, others] = audit.patients;
-        found.push((name.clone(), format!("### {name}\n\n{used} patients at the sites, {others} held out.\n\n{}", audit.as_markdown())));
+        format!("### {name}\n\n{used} patients at the sites, {others} held out.\n\n{}", audit.as_markdown())
+    });
+    Ok(found.collect::<Vec<_>>().join("\n"))
+}
+
+/// The published trade-offs, each with its plot under the name of its record.
+fn trade_offs() -> Result<String> {
+    let found = records::<TradeOffRecord>(TRADE_OFFS)?.into_iter().map(|(name, record)| {
+        format!(
+            "### {name}\n\n<img src=\"../../../{TRADE_OFFS}/{name}.svg\" alt=\"{} by epsilon\">\n\n{}",
+            record.metric,
+            record.as_markdown()
+        )
+    });
+    Ok(found.collect::<Vec<_>>().join("\n"))
+}
+
+/// The records of a folder, by name.
+fn records<T: DeserializeOwned>(folder: &str) -> Result<Vec<(String, T)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(root().join(folder)).with_context(|| format!("cannot read {folder}"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|extension| extension != "json") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let record = serde_json::from_str(&text)
+            .with_context(|| format!("{} was written by a different version: publish it again", path.display()))?;
+        found.push((path.file_stem().unwrap_or_default().to_string_lossy().into_owned(), record));
     }
-    found.sort();
-    Ok(found.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("\n"))
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(found)
 }
 
 /// A page with generated text between its markers.

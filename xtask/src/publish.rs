@@ -7,17 +7,20 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{DataKind, Experiment, Published, Step, Table};
+use asyndgan_paper::{DataKind, Experiment, Published, Step, Table, TradeOffRecord};
 use clap::Args;
 use image::imageops::FilterType;
 
 use crate::{
-    generated::{self, RESULTS, write_whole},
+    generated::{self, RESULTS, TRADE_OFFS, write_whole},
     root,
 };
 
 /// Maximum width of a published picture, in pixels.
 const WIDTH_MAX: u32 = 960;
+
+/// The record of a trade-off in its folder.
+const TRADE_OFF: &str = "trade-off.json";
 
 /// The pictures of a run's folder that are published.
 const PICTURES: [(&str, &str); 3] = [
@@ -48,6 +51,9 @@ pub(crate) fn publish(arguments: &Arguments) -> Result<()> {
 }
 
 fn one(run: &Path, arguments: &Arguments) -> Result<()> {
+    if run.join(TRADE_OFF).is_file() {
+        return trade_off(run, arguments);
+    }
     let table = record(run)?;
     let name = arguments.name.clone().unwrap_or_else(|| name(&table));
     ensure!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "--name {name:?} may contain only letters, digits and hyphens");
@@ -65,6 +71,18 @@ fn one(run: &Path, arguments: &Arguments) -> Result<()> {
     }
     let published = Published::new(table, pictures);
     let text = serde_json::to_string_pretty(&published)? + "\n";
+    write_whole(&results.join(format!("{name}.json")), text.as_bytes())
+}
+
+/// Publishes a trade-off between privacy and Dice: its record and its plot.
+fn trade_off(run: &Path, arguments: &Arguments) -> Result<()> {
+    let name = arguments.name.as_deref().context("a trade-off needs a name: --name NAME")?;
+    let text = fs::read_to_string(run.join(TRADE_OFF)).with_context(|| format!("cannot read {}", run.display()))?;
+    serde_json::from_str::<TradeOffRecord>(&text).with_context(|| format!("{} was written by a different version", run.display()))?;
+    let plot = fs::read(run.join("trade-off.svg")).with_context(|| format!("{} has no plot", run.display()))?;
+    let results = root().join(TRADE_OFFS);
+    fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
+    write_whole(&results.join(format!("{name}.svg")), &plot)?;
     write_whole(&results.join(format!("{name}.json")), text.as_bytes())
 }
 

@@ -19,7 +19,7 @@ const MAY_IMPORT: [(&str, &[&str]); 16] = [
     ("asyndgan-privacy", &[]),
     ("asyndgan-protocol", &[]),
     ("asyndgan-task", &[]),
-    ("asyndgan-data", &["asyndgan-files", "asyndgan-medio", "asyndgan-task"]),
+    ("asyndgan-data", &["asyndgan-files", "asyndgan-medio", "asyndgan-metrics", "asyndgan-task"]),
     ("asyndgan-paper", &["asyndgan-task"]),
     ("asyndgan-models", &["asyndgan-files", "asyndgan-libtorch"]),
     ("asyndgan-transport", &["asyndgan-files", "asyndgan-protocol"]),

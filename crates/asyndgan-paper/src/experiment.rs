@@ -55,11 +55,18 @@ pub enum Arm {
     AsynDganOverlap,
 }
 
-/// An unknown name of an arm, experiment or profile.
+/// An unknown name of an arm, experiment, profile or choice of masks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnknownName {
     name: String,
     known: &'static str,
+}
+
+impl UnknownName {
+    /// A name, and those that are known.
+    pub(crate) fn new(name: impl Into<String>, known: &'static str) -> Self {
+        Self { name: name.into(), known }
+    }
 }
 
 impl fmt::Display for UnknownName {
@@ -155,7 +162,7 @@ impl FromStr for Arm {
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
         const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, AsynDgan-Overlap";
-        let unknown = || UnknownName { name: s.into(), known: KNOWN };
+        let unknown = || UnknownName::new(s, KNOWN);
         let number = |n: &str| n.parse().map_err(|_| unknown());
         match s.split_once('-') {
             None if s == "RealAll" => Ok(Arm::RealAll),
@@ -174,7 +181,7 @@ impl FromStr for Experiment {
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
         let all = [Self::Fig5, Self::Table1, Self::Table2];
-        all.into_iter().find(|e| e.name() == s).ok_or_else(|| UnknownName { name: s.into(), known: "fig5, table1, table2" })
+        all.into_iter().find(|e| e.name() == s).ok_or_else(|| UnknownName::new(s, "fig5, table1, table2"))
     }
 }
 
@@ -183,7 +190,7 @@ impl FromStr for Profile {
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
         let all = [Self::Smoke, Self::Desk, Self::Paper];
-        all.into_iter().find(|p| p.name() == s).ok_or_else(|| UnknownName { name: s.into(), known: "smoke, desk, paper" })
+        all.into_iter().find(|p| p.name() == s).ok_or_else(|| UnknownName::new(s, "smoke, desk, paper"))
     }
 }
 

@@ -7,6 +7,8 @@ mod profiles;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::UnknownName;
+
 /// The adversarial loss of the generator and the discriminators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -221,10 +223,17 @@ pub struct PrivacySettings {
     /// Which masks leave a site, with or without differential privacy. In a run across hospitals, the policy of each
     /// site decides instead.
     pub masks: MaskSetting,
+    /// Epsilon of the masks for each patient, if they are sampled; in addition to `privacy.epsilon`.
+    #[serde(default = "two")]
+    pub masks_epsilon: f64,
+}
+
+fn two() -> f64 {
+    2.0
 }
 
 /// Which masks leave a site.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskSetting {
     /// Masks as they are.
@@ -233,6 +242,29 @@ pub enum MaskSetting {
     Deformed,
     /// Masks composed of several patients' masks, and deformed.
     Recombined,
+    /// Masks drawn from a model of the shapes of the site's masks, with differential privacy.
+    Sampled,
+}
+
+impl MaskSetting {
+    /// Its name in a settings file.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Deformed => "deformed",
+            Self::Recombined => "recombined",
+            Self::Sampled => "sampled",
+        }
+    }
+}
+
+impl std::str::FromStr for MaskSetting {
+    type Err = UnknownName;
+
+    fn from_str(name: &str) -> Result<Self, UnknownName> {
+        let all = [Self::All, Self::Deformed, Self::Recombined, Self::Sampled];
+        all.into_iter().find(|masks| masks.name() == name).ok_or_else(|| UnknownName::new(name, "all, deformed, recombined, sampled"))
+    }
 }
 
 impl Default for PrivacySettings {
@@ -246,6 +278,7 @@ impl Default for PrivacySettings {
             images_per_patient: 1,
             discriminator_steps: 1,
             masks: MaskSetting::All,
+            masks_epsilon: two(),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{DataKind, MembershipRecord, MetricSummary};
+use crate::{DataKind, MaskSetting, MembershipRecord, MetricSummary};
 
 /// The results of `AsynDgan` by epsilon and number of patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub struct TradeOffPoint {
     pub patients: usize,
     /// Number of sites.
     pub sites: usize,
+    /// Which masks leave the sites.
+    pub masks: MaskSetting,
     /// Epsilon for each patient; `None` without differential privacy.
     pub epsilon: Option<f64>,
     /// The metric of a segmenter that learnt from all real images; only in the run without differential privacy.
@@ -51,9 +53,15 @@ impl TradeOffPoint {
 }
 
 impl TradeOffRecord {
-    /// The numbers of patients per site, ascending.
-    pub fn patients(&self) -> BTreeSet<usize> {
-        self.points.iter().map(TradeOffPoint::patients_per_site).collect()
+    /// The numbers of patients per site, ascending, with each choice of masks.
+    pub fn rows(&self) -> BTreeSet<(usize, MaskSetting)> {
+        self.points.iter().map(|point| (point.patients_per_site(), point.masks)).collect()
+    }
+
+    /// The name of a row.
+    pub fn name(&self, (patients, masks): (usize, MaskSetting)) -> String {
+        let one = self.points.iter().all(|point| point.masks == masks);
+        if one { patients.to_string() } else { format!("{patients}, masks {}", masks.name()) }
     }
 
     /// The epsilons, descending.
@@ -64,12 +72,12 @@ impl TradeOffRecord {
         found
     }
 
-    /// The run with a number of patients per site and an epsilon.
-    pub fn point(&self, patients: usize, epsilon: Option<f64>) -> Option<&TradeOffPoint> {
-        self.points.iter().find(|point| point.patients_per_site() == patients && point.epsilon == epsilon)
+    /// The run of a row with an epsilon.
+    pub fn point(&self, row: (usize, MaskSetting), epsilon: Option<f64>) -> Option<&TradeOffPoint> {
+        self.points.iter().find(|point| (point.patients_per_site(), point.masks) == row && point.epsilon == epsilon)
     }
 
-    /// A table of the metric and one of every attack, a row for each number of patients.
+    /// A table of the metric and one of every attack.
     pub fn as_markdown(&self) -> String {
         let epsilons: Vec<Option<f64>> = std::iter::once(None).chain(self.epsilons().into_iter().map(Some)).collect();
         let mut out = String::new();
@@ -84,25 +92,25 @@ impl TradeOffRecord {
         let _ = writeln!(out, "{} (95 % interval over held-out cases):\n", self.metric);
         head(&mut out, "real images|");
         let _ = writeln!(out, "|---|---|{}", "---|".repeat(epsilons.len()));
-        for patients in self.patients() {
-            let points = epsilons.iter().map(|epsilon| self.point(patients, *epsilon));
+        for row in self.rows() {
+            let points = epsilons.iter().map(|epsilon| self.point(row, *epsilon));
             let real = points.clone().flatten().find_map(|point| point.real.as_ref());
             let cell = |of: Option<&MetricSummary>| of.map_or_else(String::new, |of| interval(of.mean, of.interval));
             let cells: Vec<String> = points.map(|point| cell(point.map(|point| &point.synthetic))).collect();
-            let _ = writeln!(out, "|{patients}|{}|{}|", cell(real), cells.join("|"));
+            let _ = writeln!(out, "|{}|{}|{}|", self.name(row), cell(real), cells.join("|"));
         }
         let attacks: BTreeSet<&str> = self.points.iter().flat_map(|point| &point.membership).map(|test| test.attack.as_str()).collect();
         for attack in attacks {
             let _ = writeln!(out, "\nMembership, AUC (95 % interval); the attacker has {attack}:\n");
             head(&mut out, "");
             let _ = writeln!(out, "|---|{}", "---|".repeat(epsilons.len()));
-            for patients in self.patients() {
+            for row in self.rows() {
                 let cell = |epsilon: &Option<f64>| {
-                    let test = self.point(patients, *epsilon)?.membership.iter().find(|test| test.attack == attack)?;
+                    let test = self.point(row, *epsilon)?.membership.iter().find(|test| test.attack == attack)?;
                     Some(interval(Some(test.auc), Some(test.auc_interval)))
                 };
                 let cells: Vec<String> = epsilons.iter().map(|epsilon| cell(epsilon).unwrap_or_default()).collect();
-                let _ = writeln!(out, "|{patients}|{}|", cells.join("|"));
+                let _ = writeln!(out, "|{}|{}|", self.name(row), cells.join("|"));
             }
         }
         let _ = writeln!(out, "\nData: {}; seeds {:?}.\n\n```sh\n{}\n```", self.data.label(), self.seeds, self.command);

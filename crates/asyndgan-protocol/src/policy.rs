@@ -16,6 +16,8 @@ pub enum ConditionPolicy {
     Deformed,
     /// Only masks combined from several patients, and then deformed.
     Recombined,
+    /// Only masks drawn from a model of the shapes of the site's masks, with differential privacy.
+    Sampled,
 }
 
 /// Which scalar losses may leave a site.
@@ -175,6 +177,9 @@ pub struct SitePolicy {
     pub payloads: Vec<Dtype>,
     /// Which masks may leave. Default: recombined.
     pub conditions: ConditionPolicy,
+    /// Epsilon of the masks for each patient, if they are sampled. It counts towards `epsilon_max`, once for the same
+    /// data. Default: 2.
+    pub conditions_epsilon: f64,
     /// Which scalar losses may leave. Default: none.
     pub losses: LossPolicy,
     /// Maximum Euclidean norm of the feedback for one image. A larger gradient is scaled down to it; infinity disables
@@ -220,6 +225,7 @@ impl Default for SitePolicy {
             allow_l1: false,
             payloads: vec![Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Q8],
             conditions: ConditionPolicy::Recombined,
+            conditions_epsilon: 2.0,
             losses: LossPolicy::None,
             feedback_norm_max: 1.0,
             epsilon_max: f64::INFINITY,

@@ -103,6 +103,12 @@ pub enum Error {
         /// The ledger.
         path: PathBuf,
     },
+    /// No masks can be drawn from a model of shapes.
+    #[error("no masks can be sampled: {fact}")]
+    Masks {
+        /// Why, and what to do.
+        fact: String,
+    },
     /// The privacy budget does not allow another step.
     #[error("{reason}")]
     BudgetSpent {

@@ -7,7 +7,7 @@ use asyndgan_models::{
     AdamConfig, Conditioning, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, SegmenterConfig, Upsample, loss,
 };
 use asyndgan_paper::{Arm, GanLossSetting, MaskSetting, Run, Settings};
-use asyndgan_protocol::{ConditionPolicy, RunDescription, Symmetry, Weighting};
+use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
 use asyndgan_training::{DpSgd, GanConfig, Precision, toy};
 
@@ -123,7 +123,13 @@ pub(crate) fn masks(run: &Run, arm: Arm) -> ConditionPolicy {
         MaskSetting::All => ConditionPolicy::All,
         MaskSetting::Deformed => ConditionPolicy::Deformed,
         MaskSetting::Recombined => ConditionPolicy::Recombined,
+        MaskSetting::Sampled => ConditionPolicy::Sampled,
     }
+}
+
+/// What sampled masks may cost each patient.
+pub(crate) fn masks_budget(run: &Run) -> PrivacyBudget {
+    PrivacyBudget { epsilon: run.settings.privacy.masks_epsilon, delta: run.settings.privacy.delta }
 }
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use asyndgan_paper::{Experiment, Profile, Run};
 
 use self::schedule::Runner;
+pub use self::trade_off::TradeOffAxes;
 use crate::{audit::AuditJob, files::read_text};
 
 /// A run, and the folder in which it is computed.

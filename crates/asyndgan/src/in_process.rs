@@ -6,8 +6,10 @@ use std::{collections::BTreeMap, path::PathBuf, thread, time::Duration};
 use anyhow::{Result, anyhow, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Run};
-use asyndgan_protocol::{ConditionPolicy, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, SiteRandomness, Timeouts, stream};
-use asyndgan_training::{GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
+use asyndgan_protocol::{
+    ConditionPolicy, PrivacyBudget, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, SiteRandomness, SiteSecret, Timeouts, stream,
+};
+use asyndgan_training::{GanConfig, Pairs, SampledMasks, ServerTrainer, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
 use tch::Device;
 
@@ -36,12 +38,15 @@ pub struct InProcess {
     pub server_threads: u32,
     /// Which masks leave the sites. Deformations and combinations follow from the run's seed.
     pub masks: ConditionPolicy,
+    /// The budget of the masks for each patient, if they are sampled.
+    pub masks_budget: PrivacyBudget,
 }
 
 impl InProcess {
     /// A run on the CPU with one server thread.
     pub fn new(networks: GanConfig, run: RunDescription, checkpoints: impl Into<PathBuf>) -> Self {
-        Self { networks, run, checkpoints: checkpoints.into(), device: Device::Cpu, server_threads: 1, masks: ConditionPolicy::All }
+        let (device, masks, masks_budget) = (Device::Cpu, ConditionPolicy::All, PrivacyBudget { epsilon: 2.0, delta: 1e-5 });
+        Self { networks, run, checkpoints: checkpoints.into(), device, server_threads: 1, masks, masks_budget }
     }
 
     /// The run of a task with its settings: `AsynDGAN`, as an experiment trains it.
@@ -59,7 +64,8 @@ impl InProcess {
             (configure::gan(run, Arm::AsynDgan), configure::description(run, Arm::AsynDgan, seed, run.settings.data.sites));
         let server_threads = configure::server_threads(run, Arm::AsynDgan);
         let masks = configure::masks(run, Arm::AsynDgan);
-        Self { server_threads, masks, ..Self::new(networks, description, checkpoints) }
+        let masks_budget = configure::masks_budget(run);
+        Self { server_threads, masks, masks_budget, ..Self::new(networks, description, checkpoints) }
     }
 
     /// Trains to the end of the run with the images and masks of every site. `observe` is called when the run begins or
@@ -109,18 +115,24 @@ impl InProcess {
         })
     }
 
+    fn secret_of(&self, site: SiteId) -> Result<SiteSecret> {
+        secret(&self.checkpoints.join(format!("secret-of-site-{}", site.0 + 1)))
+    }
+
     fn run_site(&self, site: SiteId, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
         set_threads(self.run.site_threads);
         let shared = match &self.networks.images {
             Some(images) => {
                 let mut rng = stream(self.run.seed, Role::Recombination, site.0, 0);
-                shared_masks(self.masks, &images.task, &pairs, &mut rng)?
+                let needs_secret = self.masks == ConditionPolicy::Sampled;
+                let noise = if needs_secret { self.secret_of(site)? } else { SiteSecret::new([0; 32]) };
+                shared_masks(self.masks, &images.task, &pairs, &SampledMasks::new(self.masks_budget, noise), &mut rng)?
             }
             None => None,
         };
         let randomness = match self.networks.privacy {
             // The noise must not follow from the seed, which the record of the run has.
-            Some(_) => SiteRandomness::Secret(secret(&self.checkpoints.join(format!("secret-of-site-{}", site.0 + 1)))?),
+            Some(_) => SiteRandomness::Secret(self.secret_of(site)?),
             None => SiteRandomness::Seed,
         };
         let options = SiteOptions::default().with(|options| (options.shared, options.randomness) = (shared, randomness));

@@ -47,6 +47,8 @@ impl Settings {
         within("privacy.patients_per_step", privacy.patients_per_step, 1..=65_536, "from 1 to 65536")?;
         within("privacy.images_per_patient", privacy.images_per_patient, 1..=65_536, "from 1 to 65536")?;
         within("privacy.discriminator_steps", privacy.discriminator_steps, 1..=65_536, "from 1 to 65536")?;
+        let masks_epsilon = privacy.masks_epsilon;
+        must("privacy.masks_epsilon", masks_epsilon > 0.0 && masks_epsilon.is_finite(), "above 0")?;
         let without_l1 = privacy.epsilon.is_none() || protocol.l1_weight == 0.0;
         must("protocol.l1_weight", without_l1, "0 with privacy.epsilon: the gradient of an L1 term reveals real images")?;
         let needs_own = privacy.masks == MaskSetting::All || protocol.l1_weight == 0.0;

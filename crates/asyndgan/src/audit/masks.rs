@@ -1,25 +1,31 @@
-//! What masks give away that leave a site, as they are, deformed, or recombined: that a patient is among them, and an
+//! What masks give away that leave a site, as they are, deformed, recombined, or sampled: that a patient is among them, and an
 //! attribute of the patient.
 
 use std::collections::BTreeSet;
 
 use anyhow::Result;
+use asyndgan_data::mask::fill_holes;
 use asyndgan_metrics::{Correlation, Undefined, spearman};
 use asyndgan_paper::{AttributeRecord, MembershipRecord};
 use asyndgan_privacy::MembershipTest;
-use asyndgan_protocol::{ConditionPolicy, Role, stream};
-use asyndgan_task::Task;
+use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, Role, SiteSecret, stream};
+use asyndgan_task::{LabelKind, Task};
+use asyndgan_training::SampledMasks;
 use ndarray::{Array2, Axis};
+use rand::Rng as _;
 
 use super::{subjects::Subject, tested};
 use crate::recombine::released;
 
 /// What is done to masks.
-const WAYS: [(&str, ConditionPolicy); 3] = [
+const WAYS: [(&str, ConditionPolicy); 4] = [
     ("as they are", ConditionPolicy::All),
     ("deformed", ConditionPolicy::Deformed),
     ("recombined and deformed", ConditionPolicy::Recombined),
+    ("sampled from a model of their shapes (epsilon 2)", ConditionPolicy::Sampled),
 ];
+/// The budget of sampled masks: the default of a site's policy.
+const SAMPLED: PrivacyBudget = PrivacyBudget { epsilon: 2.0, delta: 1e-5 };
 
 /// The masks that leave all sites together, under each policy.
 pub(crate) struct Released(Vec<(&'static str, Vec<Array2<u8>>)>);
@@ -30,14 +36,21 @@ impl Released {
         let sites: BTreeSet<Option<u32>> = members.iter().map(|s| s.site).collect();
         let mut shared = WAYS.map(|(name, _)| (name, Vec::new())).to_vec();
         for (number, &site) in (0..).zip(&sites) {
-            let patients: Vec<(String, &Subject)> =
-                members.iter().enumerate().filter(|(_, s)| s.site == site).map(|(k, s)| (k.to_string(), s)).collect();
-            let own: Vec<Array2<u8>> = patients.iter().flat_map(|(_, s)| s.cases.iter().map(|case| case.condition.clone())).collect();
-            let names: Vec<&str> = patients.iter().flat_map(|(name, s)| s.cases.iter().map(move |_| name.as_str())).collect();
+            let of_site: Vec<(u32, &Subject)> = (0..).zip(members).filter(|(_, s)| s.site == site).collect();
+            let own: Vec<Array2<u8>> = of_site.iter().flat_map(|(_, s)| s.cases.iter().map(|case| case.condition.clone())).collect();
+            let patients: Vec<u32> = of_site.iter().flat_map(|(patient, s)| s.cases.iter().map(move |_| *patient)).collect();
             let mut rng = stream(seed, Role::Recombination, number, 1);
+            let mut secret = [0; 32];
+            rng.fill_bytes(&mut secret);
+            let sampled = SampledMasks::new(SAMPLED, SiteSecret::new(secret));
             for ((_, policy), (_, masks)) in WAYS.iter().zip(&mut shared) {
-                if *policy != ConditionPolicy::Recombined || patients.len() > 1 {
-                    masks.extend(released(*policy, task, &own, &names, &mut rng)?);
+                let is_possible = match policy {
+                    ConditionPolicy::Recombined => of_site.len() > 1,
+                    ConditionPolicy::Sampled => task.labels != LabelKind::Instances,
+                    _ => true,
+                };
+                if is_possible {
+                    masks.extend(released(*policy, task, &own, &patients, &sampled, &mut rng)?);
                 }
             }
         }
@@ -96,8 +109,8 @@ fn guessed(task: &Task, subjects: &[Subject], shared: &[Array2<u8>]) -> Result<C
 fn split(task: &Task, mask: &Array2<u8>) -> (Array2<u8>, f64) {
     let count = |mask: &Array2<u8>, is: &dyn Fn(u8) -> bool| mask.iter().filter(|&&code| is(code)).count() as f64;
     if task.outline {
-        let known = mask.mapv(|code| u8::from(code > 0));
-        let share = count(mask, &|code| task.is_class(code)) / count(mask, &|code| code > 0).max(1.0);
+        let known = fill_holes(mask.mapv(|code| code > 0).view()).mapv(u8::from);
+        let share = count(mask, &|code| task.is_class(code)) / count(&known, &|code| code > 0).max(1.0);
         return (known, share);
     }
     let (left, right) = mask.view().split_at(Axis(1), mask.ncols() / 2);
@@ -158,7 +171,15 @@ mod tests {
         assert_eq!((known, share), (ndarray::arr2(&[[1, 0], [1, 0]]), 0.75));
         let brain = asyndgan_paper::Experiment::Table1.task().expect("a task").clone();
         let outline = brain.outline_code().expect("an outline");
-        let (known, share) = split(&brain, &ndarray::arr2(&[[0, 1, outline], [0, outline, outline]]));
-        assert_eq!((known, share), (ndarray::arr2(&[[0, 1, 1], [0, 1, 1]]), 0.25));
+        // A lesion inside of the outline, which is a line, and background in both.
+        let ring = ndarray::Array2::from_shape_fn((5, 5), |(r, c)| match r.abs_diff(2).max(c.abs_diff(2)) {
+            2 => 0,
+            1 => outline,
+            _ => 1,
+        });
+        let filled = ring.mapv(|code| u8::from(code > 0));
+        assert_eq!(split(&brain, &ring), (filled.clone(), 1.0 / 9.0));
+        // Whether there is a lesion does not change what is known.
+        assert_eq!(split(&brain, &ring.mapv(|code| if code == 1 { 0 } else { code })), (filled, 0.0));
     }
 }

@@ -15,7 +15,11 @@ use asyndgan_protocol::{
 use asyndgan_training::{GanConfig, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
 
-use super::{config::SiteConfig, folder::lock, site::trainer};
+use super::{
+    config::SiteConfig,
+    folder::lock,
+    site::{Purpose, trainer},
+};
 use crate::privacy;
 
 /// A run that the server or a file describes, for the hospital to decide on.
@@ -92,7 +96,7 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
 
 /// Whether the policy allows the run on this site's data.
 fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
-    let mut trainer = trainer(config, &config.folder)?;
+    let mut trainer = trainer(config, &config.folder, Purpose::Check)?;
     let (summary, patients) = (trainer.data().clone(), trainer.patients());
     // The place in the run is not known yet; errors name the first.
     run.check(SiteId(0), &summary)?;
@@ -149,9 +153,12 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
         text,
         "  masks     {}",
         match policy.conditions {
-            ConditionPolicy::All => "all of them, as they are, once",
-            ConditionPolicy::Deformed => "randomly deformed, once; anyone who has a patient's mask can recognise it",
-            ConditionPolicy::Recombined => "recombined from masks of several patients and deformed, once",
+            ConditionPolicy::All => "all of them, as they are, once".to_owned(),
+            ConditionPolicy::Deformed => "randomly deformed, once; anyone who has a patient's mask can recognise it".to_owned(),
+            ConditionPolicy::Recombined => "recombined from masks of several patients and deformed, once".to_owned(),
+            ConditionPolicy::Sampled => {
+                format!("drawn from a model of their shapes, with epsilon {} for each patient, once", policy.conditions_epsilon)
+            }
         }
     )?;
     let distinct = policy.patients_per_batch_min;

@@ -5,7 +5,13 @@ use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, S
 use asyndgan_training::SiteTrainer;
 use asyndgan_transport::Preflight;
 
-use super::{config::SiteConfig, dates::date, folder::lock, secret::read_secret, site::trainer};
+use super::{
+    config::SiteConfig,
+    dates::date,
+    folder::lock,
+    secret::read_secret,
+    site::{Purpose, trainer},
+};
 use crate::progress::now;
 
 /// If clocks differ by more than this, certificates soon look not yet valid or expired.
@@ -103,7 +109,7 @@ fn certificate(config: &SiteConfig) -> Result<(String, ())> {
 }
 
 fn data(config: &SiteConfig, scratch: &Path) -> Result<(String, SiteTrainer)> {
-    let trainer = trainer(config, scratch)?;
+    let trainer = trainer(config, scratch, Purpose::Check)?;
     let SiteSummary { cases, image_dims, .. } = trainer.data();
     Ok((format!("{cases} cases of shape {image_dims:?} in {}", config.data.display()), trainer))
 }

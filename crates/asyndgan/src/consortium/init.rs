@@ -98,7 +98,9 @@ memory_bytes_max = 8589934592
 # What leaves this site.
 allow_l1 = false                # true reveals real images to the server
 payloads = ["f32", "f16", "bf16", "q8"]
-conditions = "recombined"       # masks: recombined (from several patients, and deformed), deformed, or all (as they are)
+conditions = "recombined"       # masks: recombined (from several patients, and deformed), deformed, all (as they are), or
+                                # sampled (from a model of their shapes, with a proof; organs and lesions only)
+conditions_epsilon = 2.0        # epsilon of sampled masks; it counts towards epsilon_max
 losses = "none"                 # or { mean = { rounds = 100 } }: clipped and rounded means over at least 50 rounds
 feedback_norm_max = 1.0         # gradients of one image with a larger norm are scaled down to it; inf disables the limit
 # What anyone can learn about one patient, with a proof (see the guide, "Privacy").

@@ -1,11 +1,11 @@
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_files::{Access, write};
 use asyndgan_models::set_threads;
-use asyndgan_protocol::{ConditionPolicy, Role, SiteId, SiteRandomness, SiteWork as _};
-use asyndgan_training::{Pairs, SiteOptions, SiteTrainer};
+use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, Role, SiteId, SiteRandomness, SiteWork as _};
+use asyndgan_training::{Pairs, SampledMasks, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords, SiteRunEvent, run_site};
 use tch::Tensor;
 
@@ -20,7 +20,7 @@ pub fn site(config: &Path) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
     let name = config.identity()?.facts().name.clone();
-    let mut trainer = trainer(&config, &config.folder)?;
+    let mut trainer = trainer(&config, &config.folder, Purpose::Run)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
     let consent = Consent::in_folder(&config.folder, config.approval);
@@ -92,33 +92,46 @@ pub fn site(config: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What a trainer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A run. What leaves the site is recorded in the ledger of the patients.
+    Run,
+    /// A check. Nothing leaves the site, so nothing is recorded.
+    Check,
+}
+
 /// The site's data and networks, with the masks that its policy allows it to share. The secret and the checkpoints are
 /// in `folder`.
-pub(super) fn trainer(config: &SiteConfig, folder: &Path) -> Result<SiteTrainer> {
+pub(super) fn trainer(config: &SiteConfig, folder: &Path, purpose: Purpose) -> Result<SiteTrainer> {
     let device = device(&config.device)?;
     set_threads(1);
     let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&config.data))?).with_context(|| config.data.display().to_string())?;
     let secret = secret(folder)?;
-    let shared = shared(config, &pairs)?;
+    let ledger = (purpose == Purpose::Run).then(|| config.privacy_ledger());
+    let shared = shared(config, &pairs, ledger.clone())?;
     let options = SiteOptions::default().with(|options| {
         options.shared = shared;
         options.feedback_norm_max = config.policy.feedback_norm_max;
         options.randomness = SiteRandomness::Secret(secret);
-        options.privacy_ledger = Some(config.privacy_ledger());
-        options.budget = config.policy.budget();
+        options.budget = config.policy.budget().filter(|_| ledger.is_some());
+        options.privacy_ledger = ledger;
     });
     Ok(SiteTrainer::new(pairs, options, &folder.join("checkpoints"), device))
 }
 
 /// The masks that the policy allows to leave. They are the same in every run on these data: other combinations in every
 /// run would reveal the parts. So their secret is beside the data, and not in the folder of a run.
-fn shared(config: &SiteConfig, pairs: &Pairs) -> Result<Option<Tensor>> {
+fn shared(config: &SiteConfig, pairs: &Pairs, ledger: Option<PathBuf>) -> Result<Option<Tensor>> {
     let policy = config.policy.conditions;
     if policy == ConditionPolicy::All {
         return Ok(None);
     }
     let data = config.data.display();
     let images = pairs.description().with_context(|| format!("{data} does not name its task: run asyndgan data prepare again"))?;
-    let mut rng = secret(&config.beside_data("masks"))?.stream(&[0; 32], Role::Recombination, SiteId(0), 0);
-    shared_masks(policy, &images.task, pairs, &mut rng).with_context(|| data.to_string())
+    let secret = secret(&config.beside_data("masks"))?;
+    let mut rng = secret.stream(&[0; 32], Role::Recombination, SiteId(0), 0);
+    let budget = PrivacyBudget { epsilon: config.policy.conditions_epsilon, delta: config.policy.delta };
+    let sampled = SampledMasks::new(budget, secret).with(|sampled| (sampled.ledger, sampled.total) = (ledger, config.policy.budget()));
+    shared_masks(policy, &images.task, pairs, &sampled, &mut rng).with_context(|| data.to_string())
 }

@@ -1,10 +1,10 @@
 //! What differential privacy costs: the same experiment with several epsilons and numbers of patients.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
-use asyndgan_paper::{Arm, Experiment, Run, Table, TradeOffPoint, TradeOffRecord};
+use asyndgan_paper::{Arm, Experiment, MaskSetting, Run, Table, TradeOffPoint, TradeOffRecord};
 
 use super::ExperimentJob;
 use crate::{
@@ -16,51 +16,86 @@ use crate::{
 /// The metric: Dice, or the first one of the experiment.
 const METRIC: usize = 0;
 
+/// What is varied in a trade-off.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct TradeOffAxes {
+    /// Epsilons of each patient, in addition to a run without differential privacy.
+    pub epsilons: Vec<f64>,
+    /// Numbers of phantom patients per site; the data as they are by default.
+    pub patients: Vec<usize>,
+    /// Which masks leave the sites; those of the settings by default.
+    pub masks: Vec<MaskSetting>,
+}
+
+impl TradeOffAxes {
+    /// The options of the command, apart from those of the run.
+    fn options(&self) -> String {
+        let mut text = String::new();
+        let mut add = |name: &str, values: Vec<String>| {
+            if !values.is_empty() {
+                let _ = write!(text, " --{name} {}", values.join(","));
+            }
+        };
+        add("epsilons", self.epsilons.iter().map(f64::to_string).collect());
+        add("patients", self.patients.iter().map(usize::to_string).collect());
+        add("masks", self.masks.iter().map(|masks| masks.name().to_owned()).collect());
+        text
+    }
+
+    /// Each choice of patients and masks; `None` for that of the run.
+    fn rows(&self) -> Vec<(Option<usize>, Option<MaskSetting>)> {
+        fn given<T: Copy>(values: &[T]) -> Vec<Option<T>> {
+            if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
+        }
+        let masks = given(&self.masks);
+        given(&self.patients).into_iter().flat_map(|count| masks.iter().map(move |&masks| (count, masks))).collect()
+    }
+}
+
 impl ExperimentJob {
-    /// Runs the experiment without differential privacy and with each epsilon, for each number of patients per site,
-    /// and attacks every generator. Without numbers of patients, it uses the data as they are. Writes the record and a
-    /// plot to the folder.
+    /// Runs the experiment without differential privacy and with each epsilon, for each number of patients per site and
+    /// each choice of masks, and attacks every generator. Writes the record and a plot to the folder.
     ///
     /// # Errors
     /// As [`ExperimentJob::run`]; also if the number of patients of real images is to be changed.
-    pub fn trade_off(&self, epsilons: &[f64], patients: &[usize]) -> Result<TradeOffRecord> {
+    pub fn trade_off(&self, axes: &TradeOffAxes) -> Result<TradeOffRecord> {
         let base = &self.run;
         ensure!(base.experiment != Experiment::Fig5, "fig5 has no patients: use table1 or table2");
         ensure!(
             base.arms.is_none() && !base.validate,
             "a trade-off has arms of its own and held-out patients: remove --arms and --validate"
         );
-        ensure!(base.data.is_none() || patients.is_empty(), "real images have the patients that they have: remove --patients");
+        ensure!(base.data.is_none() || axes.patients.is_empty(), "real images have the patients that they have: remove --patients");
         let mut points = Vec::new();
         let mut newest = None;
-        let counts: Vec<Option<usize>> = if patients.is_empty() { vec![None] } else { patients.iter().copied().map(Some).collect() };
-        for count in counts {
-            let place = self.folder.join(count.map_or_else(|| "patients".to_owned(), |count| format!("patients-{count}")));
-            let without = place.join("without");
-            for epsilon in std::iter::once(None).chain(epsilons.iter().copied().map(Some)) {
-                let folder = epsilon.map_or_else(|| without.clone(), |epsilon| place.join(format!("epsilon-{epsilon}")));
+        // The first run of each number of patients, which prepares the images.
+        let mut prepared = BTreeMap::new();
+        for (count, masks) in axes.rows() {
+            let mut place = self.folder.join(count.map_or_else(|| "patients".to_owned(), |count| format!("patients-{count}")));
+            place.extend(masks.map(|masks| format!("masks-{}", masks.name())));
+            for epsilon in std::iter::once(None).chain(axes.epsilons.iter().copied().map(Some)) {
+                let folder = place.join(epsilon.map_or_else(|| "without".to_owned(), |epsilon| format!("epsilon-{epsilon}")));
                 let mut changes = vec![("privacy.epsilon", epsilon.into())];
                 changes.extend(count.map(|count| ("data.phantoms_per_site", count.into())));
+                changes.extend(masks.map(|masks| ("privacy.masks", masks.name().into())));
                 let settings = base.settings.with(base.experiment, changes)?;
-                let arms = if epsilon.is_none() { vec![Arm::RealAll, Arm::AsynDgan] } else { vec![Arm::AsynDgan] };
+                let is_first = !prepared.contains_key(&count);
+                let arms = if is_first { vec![Arm::RealAll, Arm::AsynDgan] } else { vec![Arm::AsynDgan] };
                 tracing::info!("--- {}", folder.display());
-                if epsilon.is_some() {
-                    share_prepared(&without, &folder)?;
+                let first = prepared.entry(count).or_insert_with(|| folder.clone());
+                if !is_first {
+                    share_prepared(first, &folder)?;
                 }
-                let run = Run { settings, arms: Some(arms), ..base.clone() };
-                let job = Self { run, folder, ..self.clone() };
-                let (table, point) = job.point(epsilon)?;
+                let job = Self { run: Run { settings, arms: Some(arms), ..base.clone() }, folder, ..self.clone() };
+                let (table, point) = job.point()?;
                 points.push(point);
                 newest = Some(table);
             }
         }
         let table = newest.context("no run")?;
-        let list = |values: Vec<String>| values.join(",");
-        let mut command = format!("asyndgan privacy trade-off {}{}", base.experiment.name(), base.without_identities().options());
-        let _ = write!(command, " --epsilons {}", list(epsilons.iter().map(f64::to_string).collect()));
-        if !patients.is_empty() {
-            let _ = write!(command, " --patients {}", list(patients.iter().map(usize::to_string).collect()));
-        }
+        let options = base.without_identities().options() + &axes.options();
+        let command = format!("asyndgan privacy trade-off {}{options}", base.experiment.name());
         let metric = base.columns()[METRIC].heading.trim_end_matches([' ', '↑']).to_owned();
         let record = TradeOffRecord { command, data: table.data.kind, seeds: base.seeds.clone(), metric, points, versions: table.versions };
         write_json(&self.folder.join("trade-off.json"), &record)?;
@@ -70,7 +105,7 @@ impl ExperimentJob {
     }
 
     /// Runs one experiment, and attacks its generator and its synthetic images.
-    fn point(&self, epsilon: Option<f64>) -> Result<(Table, TradeOffPoint)> {
+    fn point(&self) -> Result<(Table, TradeOffPoint)> {
         self.carry_out()?;
         let page = self.folder.join("audit.html");
         let record = page.with_extension("json");
@@ -86,7 +121,8 @@ impl ExperimentJob {
         let point = TradeOffPoint {
             patients: table.data.train_cases,
             sites: table.data.sites.len(),
-            epsilon,
+            masks: self.run.settings.privacy.masks,
+            epsilon: self.run.settings.privacy.epsilon,
             real: of(Arm::RealAll),
             synthetic: of(Arm::AsynDgan).context("the run has no row of AsynDgan")?,
             membership: audit.membership,
@@ -106,21 +142,21 @@ pub(super) fn share_prepared(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The metric by epsilon, a line for each number of patients; a run without differential privacy is at the right.
+/// The metric by epsilon, a line for each row; a run without differential privacy is at the right.
 fn picture(record: &TradeOffRecord) -> Result<String> {
     let epsilons = record.epsilons();
     let doublings = |epsilon: f64| epsilon.log2();
     let right = epsilons.first().map_or(0.0, |&largest| doublings(largest) + 1.0);
-    let of = |patients: usize| Line {
-        name: format!("{patients} patients per site"),
+    let of = |row| Line {
+        name: format!("{} patients per site", record.name(row)),
         points: record
             .points
             .iter()
-            .filter(|point| point.patients_per_site() == patients)
+            .filter(|point| (point.patients_per_site(), point.masks) == row)
             .filter_map(|point| Some((point.epsilon.map_or(right, doublings), point.synthetic.mean?)))
             .collect(),
     };
-    let found: Vec<Line> = record.patients().into_iter().map(of).collect();
+    let found: Vec<Line> = record.rows().into_iter().map(of).collect();
     let across = "epsilon of each patient, as a power of 2; the last point has no differential privacy";
     lines(&format!("{} against epsilon ({})", record.metric, record.data.label()), across, &found)
 }

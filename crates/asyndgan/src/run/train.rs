@@ -67,8 +67,8 @@ fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
 fn in_process(folder: &RunFolder, arm: Arm, seed: u64, sites: u32, checkpoints: PathBuf) -> InProcess {
     let (networks, run) = (configure::gan(&folder.run, arm), configure::description(&folder.run, arm, seed, sites));
     let server_threads = configure::server_threads(&folder.run, arm);
-    let masks = configure::masks(&folder.run, arm);
-    InProcess { device: folder.device, server_threads, masks, ..InProcess::new(networks, run, checkpoints) }
+    let (masks, masks_budget) = (configure::masks(&folder.run, arm), configure::masks_budget(&folder.run));
+    InProcess { device: folder.device, server_threads, masks, masks_budget, ..InProcess::new(networks, run, checkpoints) }
 }
 
 /// The data of every site.

@@ -7,10 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use asyndgan::{
-    experiment::ExperimentJob,
+    experiment::{ExperimentJob, TradeOffAxes},
     task_file::{TaskFile, read_site_lists},
 };
-use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings};
+use asyndgan_paper::{Arm, Experiment, MaskSetting, Profile, Run, Settings};
 use clap::{Args, ValueEnum};
 
 use crate::log;
@@ -201,12 +201,15 @@ pub(crate) struct TradeOffArguments {
     #[command(flatten)]
     run: ReproduceArguments,
     /// Epsilons of each patient, in addition to a run without differential privacy.
-    #[arg(long, value_delimiter = ',', default_value = "16,8,4,2,1")]
+    #[arg(long, value_delimiter = ',')]
     epsilons: Vec<f64>,
     /// Numbers of phantom patients per site [default: that of the settings; real images have the patients that they
     /// have].
     #[arg(long, value_delimiter = ',')]
     patients: Vec<usize>,
+    /// Which masks leave the sites: all, deformed, recombined, sampled [default: that of the settings].
+    #[arg(long, value_delimiter = ',')]
+    masks: Vec<MaskSetting>,
 }
 
 /// Runs an experiment with several epsilons and numbers of patients.
@@ -215,7 +218,11 @@ pub(crate) fn trade_off(arguments: &TradeOffArguments) -> Result<()> {
     let run = arguments.run.run()?;
     let folder = arguments.run.folder(&format!("trade-off/{}-{}", run.experiment.name(), run.profile.name()))?;
     let job = arguments.run.options.job(run, folder)?;
-    let record = job.trade_off(&arguments.epsilons, &arguments.patients)?;
+    let mut axes = TradeOffAxes::default();
+    axes.epsilons.clone_from(&arguments.epsilons);
+    axes.patients.clone_from(&arguments.patients);
+    axes.masks.clone_from(&arguments.masks);
+    let record = job.trade_off(&axes)?;
     print_note(&format!("results: {}, plot: {}", job.folder.join("trade-off.json").display(), job.folder.join("trade-off.svg").display()));
     print(&record.as_markdown())
 }

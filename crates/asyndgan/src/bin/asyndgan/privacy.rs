@@ -19,7 +19,8 @@ const PLAN: &str = "Examples:
   asyndgan privacy plan --epsilon 8 --patients 200 --rounds 2000 --patients-per-step 64
   asyndgan privacy plan --noise-multiplier 1.5 --patients 200 --rounds 2000";
 const TRADE_OFF: &str = "Examples:
-  asyndgan privacy trade-off table1 --patients 20,200,2000 --out run
+  asyndgan privacy trade-off table1 --patients 20,200,2000 --epsilons 16,8,4,2,1 --out run
+  asyndgan privacy trade-off table1 --masks all,deformed,recombined,sampled --out run
   asyndgan privacy trade-off table2 --data DIR --epsilons 8,1 --out run";
 const SPENT: &str = "Example:
   asyndgan privacy spent privacy.jsonl";
@@ -29,8 +30,8 @@ pub(crate) enum PrivacyCommand {
     /// Compute the noise that a budget requires, or the epsilon of a given noise, without any data.
     #[command(after_help = PLAN)]
     Plan(PlanArguments),
-    /// Measure what differential privacy costs: runs an experiment with several epsilons and numbers of patients, and
-    /// attacks every generator. Resumes if started again.
+    /// Measure what differential privacy costs: runs an experiment with several epsilons, numbers of
+    /// patients and choices of masks, and attacks every generator. Resumes if started again.
     #[command(after_help = TRADE_OFF)]
     TradeOff(Box<TradeOffArguments>),
     /// Show the epsilon that all runs on a site's patients have spent, from the site's ledger.
