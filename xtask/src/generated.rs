@@ -2,7 +2,7 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -53,7 +53,8 @@ fn published() -> Result<Vec<(String, Published)>> {
 fn audits() -> Result<String> {
     let found = records::<AuditRecord>(AUDITS)?.into_iter().map(|(name, audit)| {
         let [used, others] = audit.patients;
-        format!("### {name}\n\n{used} patients at the sites, {others} held out.\n\n{}", audit.as_markdown())
+        let tested = if (1..used).contains(&audit.tested) { format!(" ({} tested)", audit.tested) } else { String::new() };
+        format!("### {name}\n\n{used} patients at the sites{tested}, {others} held out.\n\n{}", audit.as_markdown())
     });
     Ok(found.collect::<Vec<_>>().join("\n"))
 }
@@ -73,7 +74,12 @@ fn trade_offs() -> Result<String> {
 /// The records of a folder, by name.
 fn records<T: DeserializeOwned>(folder: &str) -> Result<Vec<(String, T)>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(root().join(folder)).with_context(|| format!("cannot read {folder}"))? {
+    let entries = match fs::read_dir(root().join(folder)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(error) => return Err(error).with_context(|| format!("cannot read {folder}")),
+    };
+    for entry in entries {
         let path = entry?.path();
         if path.extension().is_none_or(|extension| extension != "json") {
             continue;

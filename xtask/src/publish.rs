@@ -44,6 +44,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn publish(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.name.is_none() || arguments.runs.len() == 1, "--name requires a single run");
+    let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    ensure!(arguments.name.as_ref().is_none_or(is_plain), "--name may contain only letters, digits and hyphens");
     for run in &arguments.runs {
         one(run, arguments)?;
     }
@@ -56,7 +58,6 @@ fn one(run: &Path, arguments: &Arguments) -> Result<()> {
     }
     let table = record(run)?;
     let name = arguments.name.clone().unwrap_or_else(|| name(&table));
-    ensure!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "--name {name:?} may contain only letters, digits and hyphens");
     let results = root().join(RESULTS);
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     let mut pictures = Vec::new();

@@ -70,11 +70,23 @@ impl Discriminator {
     /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a U-Net
     /// discriminator to `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
+        self.forward_in(&self.parameters, condition, image)
+    }
+
+    /// The output with other weights, through which gradients flow: `[count]`, in the order of [`Parameters::flat`].
+    ///
+    /// # Shapes
+    /// As for [`Discriminator::forward`].
+    pub fn forward_with(&self, weights: &Tensor, condition: &Tensor, image: &Tensor) -> Tensor {
+        self.forward_in(&self.parameters.with_values(weights), condition, image)
+    }
+
+    fn forward_in(&self, parameters: &Parameters, condition: &Tensor, image: &Tensor) -> Tensor {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
         match &self.layers {
-            Layers::Row(row) => row.forward(&Tensor::cat(&[condition, image], 1), &self.parameters, &mut pass),
+            Layers::Row(row) => row.forward(&Tensor::cat(&[condition, image], 1), parameters, &mut pass),
             Layers::UNetDiscriminator(network) => {
-                let classes = network.forward(image, &self.parameters, &mut pass).log_softmax(1, Kind::Float);
+                let classes = network.forward(image, parameters, &mut pass).log_softmax(1, Kind::Float);
                 likelihoods(&classes, condition)
             }
         }

@@ -95,6 +95,18 @@ impl Parameters {
         Self { flat: self.flat.shallow_clone(), views: all(&self.views), buffers: all(&self.buffers) }
     }
 
+    /// The same network with the values of another flat tensor. Gradients flow to that tensor.
+    pub(crate) fn with_values(&self, flat: &Tensor) -> Self {
+        let mut start = 0;
+        let views = self.views.iter().map(|(name, view)| {
+            let (size, n) = (view.size(), view.numel() as i64);
+            start += n;
+            (name.clone(), flat.narrow(0, start - n, n).view(&size[..]))
+        });
+        let views = views.collect();
+        Self { flat: flat.shallow_clone(), views, buffers: self.buffers.iter().map(|(n, t)| (n.clone(), t.shallow_clone())).collect() }
+    }
+
     pub(crate) fn get(&self, weight: Weight) -> &Tensor {
         &self.views[weight.0].1
     }

@@ -13,6 +13,9 @@ pub struct AuditRecord {
     pub seed: u64,
     /// Patients whose images were used, and held-out ones.
     pub patients: [usize; 2],
+    /// Patients whose images were used and who are tested; 0 in records that predate this field, in which all are.
+    #[serde(default)]
+    pub tested: usize,
     /// Cases that are left out, because their patient is not known.
     pub unknown_patients: usize,
     /// Attacks that tell patients whose images were used from others.

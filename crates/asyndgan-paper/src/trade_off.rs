@@ -29,15 +29,17 @@ pub struct TradeOffRecord {
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TradeOffPoint {
-    /// Patients at all sites.
+    /// Patients (volumes or tiles) at all sites.
     pub patients: usize,
     /// Number of sites.
     pub sites: usize,
     /// Which masks leave the sites.
     pub masks: MaskSetting,
-    /// Epsilon for each patient; `None` without differential privacy.
+    /// Epsilon of the masks, if they are sampled; in addition to that of training.
+    pub masks_epsilon: f64,
+    /// Epsilon of training for each patient; `None` without differential privacy.
     pub epsilon: Option<f64>,
-    /// The metric of a segmenter that learnt from all real images; only in the run without differential privacy.
+    /// The metric of a segmenter that learnt from all real images; only in the first run of each number of patients.
     pub real: Option<MetricSummary>,
     /// The metric of a segmenter that learnt from the synthetic images.
     pub synthetic: MetricSummary,
@@ -61,7 +63,12 @@ impl TradeOffRecord {
     /// The name of a row.
     pub fn name(&self, (patients, masks): (usize, MaskSetting)) -> String {
         let one = self.points.iter().all(|point| point.masks == masks);
-        if one { patients.to_string() } else { format!("{patients}, masks {}", masks.name()) }
+        let epsilon = self.points.iter().find(|point| point.masks == masks).map_or(0.0, |point| point.masks_epsilon);
+        match masks {
+            _ if one => format!("{patients} patients"),
+            MaskSetting::Sampled => format!("{patients} patients, masks sampled (epsilon {epsilon})"),
+            _ => format!("{patients} patients, masks {}", masks.name()),
+        }
     }
 
     /// The epsilons, descending.
@@ -83,13 +90,13 @@ impl TradeOffRecord {
         let mut out = String::new();
         let head = |out: &mut String, first: &str| {
             let names = epsilons.iter().map(|epsilon| epsilon.map_or_else(|| "no DP".to_owned(), |epsilon| format!("epsilon {epsilon}")));
-            let _ = writeln!(out, "|patients per site|{first}{}|", names.collect::<Vec<_>>().join("|"));
+            let _ = writeln!(out, "|per site|{first}{}|", names.collect::<Vec<_>>().join("|"));
         };
         let interval = |value: Option<f64>, interval: Option<[f64; 2]>| {
             let value = value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2}"));
             interval.map_or_else(|| value.clone(), |[low, high]| format!("{value} ({low:.2} to {high:.2})"))
         };
-        let _ = writeln!(out, "{} (95 % interval over held-out cases):\n", self.metric);
+        let _ = writeln!(out, "{} (95 % interval over held-out cases), by epsilon of training for each patient:\n", self.metric);
         head(&mut out, "real images|");
         let _ = writeln!(out, "|---|---|{}", "---|".repeat(epsilons.len()));
         for row in self.rows() {
@@ -101,7 +108,7 @@ impl TradeOffRecord {
         }
         let attacks: BTreeSet<&str> = self.points.iter().flat_map(|point| &point.membership).map(|test| test.attack.as_str()).collect();
         for attack in attacks {
-            let _ = writeln!(out, "\nMembership, AUC (95 % interval); the attacker has {attack}:\n");
+            let _ = writeln!(out, "\nMembership, AUC (95 % interval), for the first seed; the attacker has {attack}:\n");
             head(&mut out, "");
             let _ = writeln!(out, "|---|{}", "---|".repeat(epsilons.len()));
             for row in self.rows() {

@@ -4,6 +4,10 @@
 //! sends it whenever the mask is drawn, and changes it by the feedback. A curious server trains honestly, and asks
 //! whose images the discriminator has learnt from.
 
+mod inversion;
+
+pub use inversion::invert_update;
+
 use asyndgan_protocol::{Augmentation, Contribution, RunDescription, ServerWork as _, SiteId, SitePolicy, SiteWork as _};
 use tch::{Device, Kind, Tensor};
 

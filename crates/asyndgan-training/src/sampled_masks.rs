@@ -10,7 +10,7 @@ use asyndgan_privacy::{Budget, SubsampledGaussian};
 use asyndgan_protocol::{PrivacyBudget, Role, SiteId, SiteSecret, hex};
 use asyndgan_task::{LabelKind, Task};
 use ndarray::{Array2, ArrayView2};
-use rand::{Rng, seq::IndexedRandom as _};
+use rand::Rng;
 use rand_distr::{Distribution, StandardNormal};
 use sha2::{Digest, Sha256};
 
@@ -49,14 +49,15 @@ impl SampledMasks {
     }
 
     /// As many masks as given, from a model of one mask of each patient. The ledger has what they cost before they
-    /// exist.
+    /// exist. `rng` draws from the model; the model does not depend on it.
     ///
     /// # Shapes
     /// Masks `[rows, columns]` with the codes of the task, and the patient of each.
     ///
     /// # Errors
-    /// [`Error::Masks`] if a model of shapes cannot draw the masks of the task, or the total budget does not allow
-    /// them; [`Error::Privacy`] if no noise meets the budget; the errors of [`PrivacyLedger`].
+    /// [`Error::Masks`] if a model of shapes cannot draw the masks of the task, if there are too few patients, or if
+    /// the total budget does not allow them; [`Error::Privacy`] if no noise meets the budget; the errors of
+    /// [`PrivacyLedger`].
     ///
     /// # Panics
     /// If there is no mask, or not one patient for each.
@@ -65,18 +66,18 @@ impl SampledMasks {
             let fact = "a model of shapes cannot draw many small objects: use recombined or deformed masks".to_owned();
             return Err(Error::Masks { fact });
         }
-        let chosen = one_of_each(masks, patients, rng);
+        let chosen = self.one_of_each(masks, patients);
         let noise_multiplier = asyndgan_privacy::noise_multiplier(Budget::new(self.budget.epsilon, self.budget.delta)?, 1.0, SUMS)?;
         let mechanism = SubsampledGaussian::new(1.0, noise_multiplier)?;
         let mut ledger = self.ledger.as_deref().map(PrivacyLedger::open).transpose()?;
         let mut number = 0;
         let model = ShapeModel::fit(task, &chosen, noise_multiplier, |sum, norm| {
-            let key = key_of(&sum, number, mechanism);
+            let key = self.key_of(&sum, number, mechanism);
             if let Some((ledger, path)) = ledger.as_mut().zip(self.ledger.as_deref()) {
-                self.record(ledger, path, number, &key, mechanism)?;
+                self.record(ledger, path, number, &hex(&Sha256::digest(key)), mechanism)?;
             }
             // Keyed by the sum itself, no two sums have the same noise.
-            let mut noise = self.secret.stream(&key, Role::PrivateNoise, SiteId(0), number);
+            let mut noise = self.secret.stream(&key, Role::PrivateNoise, SiteId(0), number + 1);
             number += 1;
             let add = |value: f64| {
                 let drawn: f64 = StandardNormal.sample(&mut noise);
@@ -85,23 +86,53 @@ impl SampledMasks {
             Ok::<_, Error>(sum.into_iter().map(add).collect())
         })?;
         tracing::info!(patients = chosen.len(), modes = model.modes(), noise_multiplier, "masks from a model of their shapes");
-        Ok(masks.iter().map(|_| model.sample(rng)).collect())
+        if model.modes() == 0 {
+            tracing::warn!("the noise hides how shapes differ: all masks that leave have the mean shape");
+        }
+        let made: Vec<Array2<u8>> = masks.iter().map(|_| model.sample(rng)).collect();
+        let is_marked = |mask: &Array2<u8>| mask.iter().any(|&code| task.is_class(code));
+        if made.iter().filter(|mask| is_marked(mask)).count() * 2 < made.len() {
+            let fact = format!("a model of {} patients draws masks without a class: use recombined masks", chosen.len());
+            return Err(Error::Masks { fact });
+        }
+        Ok(made)
     }
 
-    fn record(
-        &self,
-        ledger: &mut PrivacyLedger,
-        path: &Path,
-        number: u64,
-        key: &[u8; 32],
-        mechanism: SubsampledGaussian,
-    ) -> Result<(), Error> {
+    /// One mask of each patient. It depends on the masks of that patient and the secret alone, so that one patient
+    /// changes one term of each sum.
+    fn one_of_each<'a>(&self, masks: &'a [Array2<u8>], patients: &[u32]) -> Vec<ArrayView2<'a, u8>> {
+        assert_eq!(masks.len(), patients.len(), "a patient for every mask");
+        let mut first = BTreeMap::<u32, ([u8; 32], usize)>::new();
+        for (number, (mask, &patient)) in masks.iter().zip(patients).enumerate() {
+            let bytes: Vec<u8> = mask.iter().copied().collect();
+            let drawn = (self.secret_of(b"choice", &bytes), number);
+            first.entry(patient).and_modify(|least| *least = drawn.min(*least)).or_insert(drawn);
+        }
+        first.into_values().map(|(_, number)| masks[number].view()).collect()
+    }
+
+    /// The seed of the noise of a sum, which nobody can compute without the secret.
+    fn key_of(&self, sum: &[f64], number: u64, mechanism: SubsampledGaussian) -> [u8; 32] {
+        let mut bytes = number.to_le_bytes().to_vec();
+        bytes.extend(sum.iter().chain(&[mechanism.noise_multiplier()]).flat_map(|value| value.to_le_bytes()));
+        self.secret_of(b"noise", &bytes)
+    }
+
+    /// 32 bytes that follow from the secret and a value.
+    fn secret_of(&self, purpose: &[u8], value: &[u8]) -> [u8; 32] {
+        let digest: [u8; 32] = Sha256::new().chain_update(b"asyndgan masks v1").chain_update(purpose).chain_update(value).finalize().into();
+        let mut bytes = [0; 32];
+        self.secret.stream(&digest, Role::PrivateNoise, SiteId(0), 0).fill_bytes(&mut bytes);
+        bytes
+    }
+
+    fn record(&self, ledger: &mut PrivacyLedger, path: &Path, number: u64, name: &str, mechanism: SubsampledGaussian) -> Result<(), Error> {
         let step = PrivateStep {
             run: MASKS.to_owned(),
             round: number,
             // Other masks are another release, not the same one with another result.
-            state: hex(key),
-            key: hex(key),
+            state: name.to_owned(),
+            key: name.to_owned(),
             sampling_rate: mechanism.sampling_rate(),
             noise_multiplier: mechanism.noise_multiplier(),
         };
@@ -115,23 +146,4 @@ impl SampledMasks {
         }
         ledger.record(step).map(|_| ())
     }
-}
-
-/// One mask of each patient, drawn at random.
-fn one_of_each<'a>(masks: &'a [Array2<u8>], patients: &[u32], rng: &mut impl Rng) -> Vec<ArrayView2<'a, u8>> {
-    assert_eq!(masks.len(), patients.len(), "a patient for every mask");
-    let mut of_patients = BTreeMap::<u32, Vec<usize>>::new();
-    for (mask, &patient) in patients.iter().enumerate() {
-        of_patients.entry(patient).or_default().push(mask);
-    }
-    of_patients.values().filter_map(|own| own.choose(rng)).map(|&mask| masks[mask].view()).collect()
-}
-
-/// Identifies a sum and the noise that is added to it.
-fn key_of(sum: &[f64], number: u64, mechanism: SubsampledGaussian) -> [u8; 32] {
-    let mut hash = Sha256::new().chain_update(b"asyndgan masks v1").chain_update(number.to_le_bytes());
-    for value in sum.iter().chain(&[mechanism.noise_multiplier()]) {
-        hash.update(value.to_le_bytes());
-    }
-    hash.finalize().into()
 }

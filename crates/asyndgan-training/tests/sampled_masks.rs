@@ -59,9 +59,12 @@ fn the_cost_is_that_of_the_budget_and_is_recorded_once() {
     // A restarted site draws the same, for nothing.
     assert_eq!(sample(&from, &own).expect("sampled"), made);
     assert_eq!(PrivacyLedger::read(&path).expect("a ledger").len(), 2);
+    // Another secret has other noise, which is another release.
+    sample(&from.clone().with(|sampled| sampled.secret = SiteSecret::new([4; 32])), &own).expect("sampled");
+    assert_eq!(PrivacyLedger::read(&path).expect("a ledger").len(), 4);
     // Other data are another release.
     sample(&from, &masks(61)).expect("sampled");
-    assert_eq!(PrivacyLedger::read(&path).expect("a ledger").len(), 4);
+    assert_eq!(PrivacyLedger::read(&path).expect("a ledger").len(), 6);
     assert!(
         PrivacyLedger::open(&path)
             .expect("not in use")
@@ -86,6 +89,16 @@ fn a_budget_that_is_too_small_leaves_the_ledger_as_it_was() {
     sample(&enough, &masks(60)).expect("sampled");
     assert!(matches!(sample(&enough, &masks(61)), Err(Error::Masks { .. })));
     assert_eq!(PrivacyLedger::read(&path).expect("a ledger").len(), 2);
+}
+
+#[test]
+fn the_choice_of_a_mask_depends_on_its_patient_alone() {
+    // With one patient less, the sums of the others are the same: so is all that follows from them.
+    let own = masks(12);
+    let without: (Vec<Array2<u8>>, Vec<u32>) =
+        own.0.iter().cloned().zip(own.1.iter().copied()).filter(|(_, patient)| *patient != 3).unzip();
+    let with_another_number = (without.0.clone(), without.1.iter().map(|patient| 100 - patient).collect());
+    assert_eq!(sample(&sampled(None), &without).expect("sampled"), sample(&sampled(None), &with_another_number).expect("sampled"));
 }
 
 #[test]

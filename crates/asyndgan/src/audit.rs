@@ -8,10 +8,7 @@ mod reconstruction;
 mod structure;
 mod subjects;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
@@ -24,7 +21,7 @@ use self::{
     masks::Released,
     membership::{synthetic, with_generator, with_synthetic_set},
     reconstruction::Attacked,
-    subjects::Subject,
+    subjects::Members,
 };
 use crate::{
     configure,
@@ -74,7 +71,8 @@ impl AuditJob {
         let folder = RunFolder::open_to_read(&self.run)?;
         let task = configure::task(&folder.run)?;
         let crop = folder.run.settings.data.crop;
-        let ((members, unknown_patients), others) = (subjects::members(&folder)?, subjects::others(&folder)?);
+        let (Members { subjects: members, patients: at_sites, unknown_patients }, others) =
+            (subjects::members(&folder, MEMBERS_MAX)?, subjects::others(&folder)?);
         ensure!(
             members.len() > 1 && others.len() > 1,
             "{}: an audit needs at least two patients with names at the sites and two that are held out; there are {} and {}",
@@ -82,7 +80,6 @@ impl AuditJob {
             members.len(),
             others.len()
         );
-        let members = evenly(members, MEMBERS_MAX);
         let place = Step::folder(&folder.path, self.arm, self.seed);
         let generator = GeneratorFile::open(&place.join("generator.safetensors"), folder.device)?;
         let generate = |mask: ArrayView2<u8>, count, seed| generator.images(mask, &[], count, seed);
@@ -97,7 +94,8 @@ impl AuditJob {
         let picture = self.out.with_extension("copies.png");
         let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
         let released = Released::new(task, &members, self.seed)?;
-        let (masks, attributes) = (released.membership(&members, &others), released.attributes(task, &members, &others));
+        let masks = released.membership(&members, &others);
+        let attributes = released.attributes(task, &members, &others, &mut left_out);
         let mut reconstruction = Vec::new();
         if self.answers == 0 {
             left_out.push("attacks on feedback: the number of answers is 0".to_owned());
@@ -117,7 +115,8 @@ impl AuditJob {
         let record = AuditRecord {
             data: folder.run.data.as_ref().map_or_else(|| "phantoms".to_owned(), |path| name_of(path)),
             seed: self.seed,
-            patients: [members.len(), others.len()],
+            patients: [at_sites, others.len()],
+            tested: members.len(),
             unknown_patients,
             membership,
             masks,
@@ -132,13 +131,6 @@ impl AuditJob {
         write(&self.out, Access::Private, page.as_bytes()).with_context(|| format!("cannot write {}", self.out.display()))?;
         Ok(record)
     }
-}
-
-/// At most `limit` of the patients, evenly spread.
-fn evenly(patients: Vec<Subject>, limit: usize) -> Vec<Subject> {
-    let (count, kept) = (patients.len(), patients.len().min(limit));
-    let chosen: BTreeSet<usize> = (0..kept).map(|k| k * count / kept).collect();
-    patients.into_iter().enumerate().filter(|(k, _)| chosen.contains(k)).map(|(_, subject)| subject).collect()
 }
 
 /// The record of a membership test.

@@ -31,6 +31,10 @@ impl SitePolicy {
         ensure(self.answers_per_round_max > 0, "answers_per_round_max", "at least 1")?;
         ensure(self.epsilon_max > 0.0, "epsilon_max", "a number above 0, or inf")?;
         ensure(self.delta > 0.0 && self.delta < 1.0, "delta", "a number above 0 and below 1")?;
+        let masks = self.conditions_epsilon;
+        ensure(masks > 0.0 && masks.is_finite(), "conditions_epsilon", "a number above 0")?;
+        let fits = self.conditions != ConditionPolicy::Sampled || masks <= self.epsilon_max;
+        ensure(fits, "conditions_epsilon", "at most epsilon_max")?;
         let rounds = !matches!(self.losses, LossPolicy::Mean { rounds } if rounds < LOSS_ROUNDS_MIN);
         ensure(rounds, "losses.mean.rounds", "at least 50")
     }

@@ -87,8 +87,8 @@ pub enum SiteAction {
         /// The site's cases in this round.
         draw: RoundDraw,
     },
-    /// Train on a synthetic batch; then [`SiteEvent::Stepped`], or [`SiteEvent::BudgetSpent`] if the privacy budget does
-    /// not allow the round, which need not be the one that was prepared.
+    /// Train on a synthetic batch; then [`SiteEvent::Stepped`], or [`SiteEvent::BudgetSpent`] if the privacy budget
+    /// does not allow the round, which need not be the one that was prepared.
     Step {
         /// Which round.
         round: u64,

@@ -1,5 +1,5 @@
-//! What masks give away that leave a site, as they are, deformed, recombined, or sampled: that a patient is among them, and an
-//! attribute of the patient.
+//! What masks give away that leave a site, as they are, deformed, recombined, or sampled: that a patient is among them,
+//! and an attribute of the patient.
 
 use std::collections::BTreeSet;
 
@@ -68,12 +68,23 @@ impl Released {
     /// The attacker has all masks that left the sites, and knows a part of a patient's mask: the outline, or one half
     /// if masks have no outline. How much is marked in the rest is guessed from the mask whose known part is most
     /// similar.
-    pub(crate) fn attributes(&self, task: &Task, members: &[Subject], others: &[Subject]) -> Vec<AttributeRecord> {
+    pub(crate) fn attributes(
+        &self,
+        task: &Task,
+        members: &[Subject],
+        others: &[Subject],
+        left_out: &mut Vec<String>,
+    ) -> Vec<AttributeRecord> {
         let attribute = if task.outline { "the marked share of the outline" } else { "the marked share of the right half" };
         let known = if task.outline { "the patient's outline" } else { "the left half of the patient's mask" };
-        let record = |(way, shared): &(&str, Vec<Array2<u8>>)| {
-            let found = [members, others].map(|subjects| guessed(task, subjects, shared));
-            let [of_members, of_others] = [found[0].ok()?, found[1].ok()?];
+        let mut record = |(way, shared): &(&str, Vec<Array2<u8>>)| {
+            let [of_members, of_others] = match [members, others].map(|subjects| guessed(task, subjects, shared)) {
+                [Ok(of_members), Ok(of_others)] => [of_members, of_others],
+                [Err(why), _] | [_, Err(why)] => {
+                    left_out.push(format!("guessing an attribute from masks that leave {way}: {why}"));
+                    return None;
+                }
+            };
             let interval = |of: Correlation| [of.interval.low, of.interval.high];
             Some(AttributeRecord {
                 attack: format!("masks that leave {way}, and {known}"),
@@ -85,38 +96,43 @@ impl Released {
                 of_others_interval: interval(of_others),
             })
         };
-        self.0.iter().filter_map(record).collect()
+        self.0.iter().filter_map(&mut record).collect()
     }
 }
 
 /// How far guesses of the attribute agree with the truth, over patients.
 fn guessed(task: &Task, subjects: &[Subject], shared: &[Array2<u8>]) -> Result<Correlation, Undefined> {
-    let visible: Vec<(Array2<u8>, f64)> = shared.iter().map(|mask| split(task, mask)).collect();
+    let visible: Vec<(Array2<u8>, f64)> = shared.iter().filter_map(|mask| split(task, mask)).collect();
     let mean = |values: Vec<f64>| values.iter().sum::<f64>() / values.len() as f64;
     let of = |subject: &Subject| {
-        let cases: Vec<(Array2<u8>, f64)> = subject.cases.iter().map(|case| split(task, &case.condition)).collect();
+        let cases: Vec<(Array2<u8>, f64)> = subject.cases.iter().filter_map(|case| split(task, &case.condition)).collect();
+        if cases.is_empty() {
+            return None;
+        }
         let guess = |known: &Array2<u8>| {
             let similar = visible.iter().map(|(other, share)| (overlap(known, other), *share));
             similar.max_by(|a, b| a.0.total_cmp(&b.0)).map_or(0.0, |(_, share)| share)
         };
-        (mean(cases.iter().map(|(known, _)| guess(known)).collect()), mean(cases.iter().map(|case| case.1).collect()))
+        Some((mean(cases.iter().map(|(known, _)| guess(known)).collect()), mean(cases.iter().map(|case| case.1).collect())))
     };
-    let (guesses, truths): (Vec<f64>, Vec<f64>) = subjects.iter().map(of).unzip();
+    let (guesses, truths): (Vec<f64>, Vec<f64>) = subjects.iter().filter_map(of).unzip();
     spearman(&guesses, &truths)
 }
 
-/// The part of a mask that the attacker knows, and the share of the rest that is marked.
-fn split(task: &Task, mask: &Array2<u8>) -> (Array2<u8>, f64) {
+/// The part of a mask that the attacker knows, and the share of the rest that is marked. `None` if the outline is open,
+/// because it leaves the image: then the known part would show the classes inside.
+fn split(task: &Task, mask: &Array2<u8>) -> Option<(Array2<u8>, f64)> {
     let count = |mask: &Array2<u8>, is: &dyn Fn(u8) -> bool| mask.iter().filter(|&&code| is(code)).count() as f64;
     if task.outline {
         let known = fill_holes(mask.mapv(|code| code > 0).view()).mapv(u8::from);
         let share = count(mask, &|code| task.is_class(code)) / count(&known, &|code| code > 0).max(1.0);
-        return (known, share);
+        let marked = count(mask, &|code| code > 0);
+        return (count(&known, &|code| code > 0) > marked || marked == 0.0).then_some((known, share));
     }
     let (left, right) = mask.view().split_at(Axis(1), mask.ncols() / 2);
     let (left, right) = (left.to_owned(), right.to_owned());
     let share = count(&right, &|code| task.is_class(code)) / right.len().max(1) as f64;
-    (left, share)
+    Some((left, share))
 }
 
 fn search(members: &[Subject], others: &[Subject], shared: &[Array2<u8>]) -> Option<MembershipTest> {
@@ -159,7 +175,7 @@ mod tests {
     fn masks_as_they_are_give_an_attribute_away_and_those_of_others_do_not() {
         let task = asyndgan_paper::Experiment::Table2.task().expect("a task").clone();
         let (members, others) = (patients(40, 0, Some(0)), patients(40, 100, None));
-        let found = Released::new(&task, &members, 1).expect("masks").attributes(&task, &members, &others);
+        let found = Released::new(&task, &members, 1).expect("masks").attributes(&task, &members, &others, &mut Vec::new());
         assert!(found[0].is_better_than_for_others() && found[0].attack.contains("as they are"), "{found:?}");
         assert!(!found[2].is_better_than_for_others() && found[2].attack.contains("recombined"), "{found:?}");
     }
@@ -167,19 +183,23 @@ mod tests {
     #[test]
     fn the_known_part_does_not_show_the_attribute() {
         let tissue = asyndgan_paper::Experiment::Table2.task().expect("a task").clone();
-        let (known, share) = split(&tissue, &ndarray::arr2(&[[1, 0, 1, 0], [1, 0, 1, 1]]));
+        let (known, share) = split(&tissue, &ndarray::arr2(&[[1, 0, 1, 0], [1, 0, 1, 1]])).expect("two halves");
         assert_eq!((known, share), (ndarray::arr2(&[[1, 0], [1, 0]]), 0.75));
         let brain = asyndgan_paper::Experiment::Table1.task().expect("a task").clone();
         let outline = brain.outline_code().expect("an outline");
         // A lesion inside of the outline, which is a line, and background in both.
-        let ring = ndarray::Array2::from_shape_fn((5, 5), |(r, c)| match r.abs_diff(2).max(c.abs_diff(2)) {
-            2 => 0,
-            1 => outline,
-            _ => 1,
+        let ring = Array2::from_shape_fn((7, 7), |(r, c)| match (r.abs_diff(3).max(c.abs_diff(3)), r, c) {
+            (3, ..) => 0,
+            (2, ..) => outline,
+            (_, 3, 3) => 1,
+            _ => 0,
         });
-        let filled = ring.mapv(|code| u8::from(code > 0));
-        assert_eq!(split(&brain, &ring), (filled.clone(), 1.0 / 9.0));
+        let filled = Array2::from_shape_fn((7, 7), |(r, c)| u8::from(r.abs_diff(3).max(c.abs_diff(3)) < 3));
+        assert_eq!(split(&brain, &ring), Some((filled.clone(), 1.0 / 25.0)));
         // Whether there is a lesion does not change what is known.
-        assert_eq!(split(&brain, &ring.mapv(|code| if code == 1 { 0 } else { code })), (filled, 0.0));
+        assert_eq!(split(&brain, &ring.mapv(|code| if code == 1 { 0 } else { code })), Some((filled, 0.0)));
+        // An outline that leaves the image is open.
+        let (_, open) = ring.view().split_at(Axis(0), 3);
+        assert_eq!(split(&brain, &open.to_owned()), None);
     }
 }

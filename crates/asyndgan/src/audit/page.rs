@@ -21,6 +21,7 @@ pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<St
                 p {
                     "Attacks on the generator, the synthetic images, the masks and the feedback of a run with "
                     (record.patients[0]) " patients at the sites and " (record.patients[1]) " patients that were held out."
+                    @if record.tested < record.patients[0] { " " (record.tested) " of those at the sites are tested, and masks are those of these." }
                     @if record.unknown_patients > 0 { " " (record.unknown_patients) " cases of unknown patients are left out." }
                 }
                 h2 { "In plain words" } (summary(record))

@@ -11,7 +11,7 @@ use asyndgan_privacy::MembershipTest;
 use asyndgan_protocol::{RunDescription, SitePolicy, SiteRandomness, SiteSecret};
 use asyndgan_training::{
     DpSgd, GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer,
-    attack::{Reconstruction, Recovery, pull_of_feedback, reconstruct},
+    attack::{Reconstruction, Recovery, invert_update, pull_of_feedback, reconstruct},
 };
 use ndarray::Array3;
 use tch::{Device, Kind, Tensor};
@@ -32,6 +32,18 @@ pub(crate) struct Attacked<'a> {
     rounds: u64,
 }
 
+/// What a malicious server does.
+#[derive(Clone, Copy, PartialEq)]
+enum Attack {
+    /// Plays the run, and changes its guesses by the feedback.
+    Play(Reconstruction),
+    /// Restores the first weights before each answer, and looks for the image that explains the feedback.
+    Invert {
+        /// Whether the site's weights and draws follow from the run's seed, which the server knows.
+        is_known: bool,
+    },
+}
+
 /// A recipe with the defences of a policy.
 struct Setting {
     name: &'static str,
@@ -41,7 +53,7 @@ struct Setting {
     cases: i64,
     batch: u32,
     l1_weight: f64,
-    attacks: Vec<(&'static str, Reconstruction)>,
+    attacks: Vec<(&'static str, Attack)>,
     /// The site has the images of other patients than those of the masks: what the attack then finds comes from masks.
     is_control: bool,
 }
@@ -98,10 +110,12 @@ impl<'a> Attacked<'a> {
             config.gan_loss = GanLoss::CrossEntropy;
             config.augmentation = 0.0;
         });
+        let plain = own.clone().with(|config| config.augmentation = 0.0);
         let open = SitePolicy::unrestricted();
-        let follow = ("follows the feedback", Reconstruction::Follow);
-        let sum = ("adds up the feedback for one image", Reconstruction::Sum);
-        let signs = ("reads the signs of the L1 term", Reconstruction::Signs);
+        let follow = ("follows the feedback", Attack::Play(Reconstruction::Follow));
+        let sum = ("adds up the feedback for one image", Attack::Play(Reconstruction::Sum));
+        let signs = ("reads the signs of the L1 term", Attack::Play(Reconstruction::Signs));
+        let invert = |is_known| ("inverts the discriminator's first update", Attack::Invert { is_known });
         let setting = |name, networks: &GanConfig, policy: &SitePolicy, cases, batch, l1_weight, attacks: &[_]| Setting {
             name,
             networks: networks.clone(),
@@ -124,6 +138,8 @@ impl<'a> Attacked<'a> {
                 &[follow],
             ),
             setting("this run's networks, one image per round, 4 cases, no policy", &own, &open, 4, 1, 0.0, &[follow]),
+            setting("a site with one image whose first weights the server knows", &plain, &open, 3, 1, 0.0, &[invert(true)]),
+            setting("the same with first weights from the site's secret", &plain, &open, 3, 1, 0.0, &[invert(false)]),
         ];
         if guarded.gan_loss == GanLoss::Segmentation {
             let batch = 8.min(all as u32);
@@ -172,24 +188,44 @@ impl<'a> Attacked<'a> {
         })
     }
 
-    fn reconstruction(&self, setting: &Setting, attack: &str, way: Reconstruction) -> Result<ReconstructionRecord> {
+    fn reconstruction(&self, setting: &Setting, attack: &str, way: Attack) -> Result<ReconstructionRecord> {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let cases = setting.cases.min(self.images.size()[0]);
         let (images, masks) = (self.images.narrow(0, 0, cases), self.masks.narrow(0, 0, cases));
         // As many answers about each case in every setting.
         let rounds = (self.rounds * cases as u64 / u64::from(setting.batch)).max(1);
         let run = self.description(&setting.networks, rounds, setting.batch).with(|run| run.l1_weight = setting.l1_weight);
-        let held = if setting.is_control { images.roll([cases / 2], [0]) } else { images.copy() };
-        let mut site = site(Pairs::new(held, masks.copy()), None, folder.path(), setting.policy.feedback_norm_max);
         // The server begins with what it knows: the mean of images is public enough, and so are masks.
         let mean = self.images.mean(Kind::Float).double_value(&[]);
         let marked = masks.gt(0).to_kind(Kind::Float).expand_as(&images);
         let first = marked * 0.2 + (mean - 0.1);
-        let mut bar = Progress::new(&format!("attack: {}", setting.name), rounds);
-        let guesses = reconstruct(&mut site, &run, &setting.policy, &first, way, |done| bar.set(done))
-            .with_context(|| format!("attack on {}", setting.name))?;
+        let guesses = match way {
+            Attack::Play(way) => {
+                let held = if setting.is_control { images.roll([cases / 2], [0]) } else { images.copy() };
+                let mut site = site(Pairs::new(held, masks.copy()), None, folder.path(), setting.policy.feedback_norm_max);
+                let mut bar = Progress::new(&format!("attack: {}", setting.name), rounds);
+                reconstruct(&mut site, &run, &setting.policy, &first, way, |done| bar.set(done))?
+            }
+            Attack::Invert { is_known } => {
+                let mut bar = Progress::new(&format!("attack: {}", setting.name), cases as u64);
+                let one = |case: i64| {
+                    let [image, mask, first] = [&images, &masks, &first].map(|all| all.narrow(0, case, 1));
+                    let options = SiteOptions::default().with(|options| {
+                        if !is_known {
+                            options.randomness = SiteRandomness::Secret(SiteSecret::new([1; 32]));
+                        }
+                    });
+                    let place = folder.path().join(case.to_string());
+                    let mut site = SiteTrainer::new(Pairs::new(image.copy(), mask.copy()), options, &place, Device::Cpu);
+                    let guess = invert_update(&mut site, &run, &mask, &first, self.rounds, |_| ());
+                    bar.set(case as u64 + 1);
+                    guess
+                };
+                Tensor::cat(&(0..cases).map(one).collect::<Result<Vec<_>, _>>()?, 0)
+            }
+        };
         let Recovery { own, other, interval } = Recovery::of_guesses(&guesses, &images, &masks);
-        let scaled = if way == Reconstruction::Sum { scaled(&guesses) } else { guesses };
+        let scaled = if way == Attack::Play(Reconstruction::Sum) { scaled(&guesses) } else { guesses };
         let (mut psnrs, mut ssims) = ([0.0; 2], [0.0; 2]);
         let sum = images.sum_dim_intlist([0_i64].as_slice(), false, Kind::Float);
         for k in 0..cases {

@@ -1,6 +1,9 @@
 //! The patients of an audit: those whose images were used, and those that were held out.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::{Case, CaseSet};
@@ -23,24 +26,39 @@ pub(crate) struct Subject {
     pub(crate) cases: Vec<Case>,
 }
 
-/// The patients whose images were used, and how many cases are of unknown patients and so left out.
-pub(crate) fn members(folder: &RunFolder) -> Result<(Vec<Subject>, usize)> {
-    let (mut subjects, mut unknown) = (Vec::new(), 0);
-    for site in 0..folder.prepared()?.sites.len() as u32 {
+/// The patients whose images were used.
+pub(crate) struct Members {
+    /// Those that are tested, evenly spread.
+    pub(crate) subjects: Vec<Subject>,
+    /// How many there are.
+    pub(crate) patients: usize,
+    /// Cases of unknown patients, which are left out.
+    pub(crate) unknown_patients: usize,
+}
+
+/// The patients whose images were used, of whom at most `limit` are read.
+pub(crate) fn members(folder: &RunFolder, limit: usize) -> Result<Members> {
+    let (mut subjects, mut count, mut unknown_patients) = (Vec::new(), 0, 0);
+    let sites = folder.prepared()?.sites.len() as u32;
+    for site in 0..sites {
         let set = CaseSet::open(&[folder.site(site + 1)])?;
         let mut patients = BTreeMap::<&str, Vec<usize>>::new();
         for case in 0..set.len() {
             match set.patient(case) {
                 Some(patient) => patients.entry(patient).or_default().push(case),
-                None => unknown += 1,
+                None => unknown_patients += 1,
             }
         }
-        for numbers in patients.values() {
+        count += patients.len();
+        // As many of each site.
+        let kept = patients.len().min(limit.div_ceil(sites as usize));
+        let chosen: BTreeSet<usize> = (0..kept).map(|k| k * patients.len() / kept).collect();
+        for (_, numbers) in patients.values().enumerate().filter(|(k, _)| chosen.contains(k)) {
             let cases = spread(numbers.len()).map(|k| set.read(numbers[k])).collect::<Result<_, _>>()?;
             subjects.push(Subject { site: Some(site), cases });
         }
     }
-    Ok((subjects, unknown))
+    Ok(Members { subjects, patients: count, unknown_patients })
 }
 
 /// The patients that were held out, prepared as those that were used.

@@ -7,12 +7,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use asyndgan_privacy::Composition;
 use asyndgan_protocol::{
     ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedPrivacy, RequestedTraining, RunDescription, SiteId, SiteSummary,
     SiteWork as _, Symmetry, Waiting, hex,
 };
-use asyndgan_training::{GanConfig, PrivacyLedger};
+use asyndgan_training::{GanConfig, MASKS, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{
@@ -210,16 +209,22 @@ fn describe_privacy(text: &mut String, config: &SiteConfig, run: &RunDescription
         "  privacy   differential privacy for each patient's images: epsilon {epsilon}, delta {delta} for {} rounds;",
         run.rounds
     )?;
-    writeln!(text, "            masks are not covered, and leave as described above")?;
-    let spent = match PrivacyLedger::read(&config.privacy_ledger()) {
-        Ok(steps) => privacy::composition(&steps)?,
-        Err(asyndgan_training::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Composition::new(),
+    let is_sampled = config.policy.conditions == ConditionPolicy::Sampled;
+    let masks = if is_sampled { "masks have an epsilon of their own" } else { "masks are not covered, and leave as described above" };
+    writeln!(text, "            {masks}")?;
+    let steps = match PrivacyLedger::read(&config.privacy_ledger()) {
+        Ok(steps) => steps,
+        Err(asyndgan_training::Error::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         Err(error) => return Err(error.into()),
     };
+    let spent = privacy::composition(&steps)?;
+    // They are drawn when the site takes part for the first time.
+    let is_drawn = !is_sampled || steps.iter().any(|step| step.run == MASKS);
+    let of_masks = if is_drawn { 0.0 } else { config.policy.conditions_epsilon };
     let (limit, delta) = (config.policy.epsilon_max, config.policy.delta);
     let total = spent.epsilon(delta)?;
     writeln!(text, "            spent before: epsilon {total:.2} at delta {delta}; epsilon_max is {limit}")?;
-    if total + epsilon > limit {
+    if total + of_masks + epsilon > limit {
         writeln!(text, "            WARNING: together, this may exceed epsilon_max; the site then leaves the run before its end")?;
     }
     Ok(())

@@ -1,14 +1,22 @@
 //! What differential privacy costs: the same experiment with several epsilons and numbers of patients.
 
-use std::{collections::BTreeMap, fmt::Write as _, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
 use asyndgan_paper::{Arm, Experiment, MaskSetting, Run, Table, TradeOffPoint, TradeOffRecord};
+use asyndgan_task::LabelKind;
+use asyndgan_training::GanConfig;
 
 use super::ExperimentJob;
 use crate::{
     audit::AuditJob,
+    configure,
     figures::{Line, lines},
     files::{read_json, write_json},
 };
@@ -43,6 +51,18 @@ impl TradeOffAxes {
         text
     }
 
+    /// The same axes in one order, so that a run that is started again finds its folders.
+    fn sorted(&self) -> Self {
+        let mut axes = self.clone();
+        axes.epsilons.sort_by(|a, b| b.total_cmp(a));
+        axes.epsilons.dedup();
+        axes.patients.sort_unstable();
+        axes.patients.dedup();
+        axes.masks.sort_unstable();
+        axes.masks.dedup();
+        axes
+    }
+
     /// Each choice of patients and masks; `None` for that of the run.
     fn rows(&self) -> Vec<(Option<usize>, Option<MaskSetting>)> {
         fn given<T: Copy>(values: &[T]) -> Vec<Option<T>> {
@@ -67,31 +87,12 @@ impl ExperimentJob {
             "a trade-off has arms of its own and held-out patients: remove --arms and --validate"
         );
         ensure!(base.data.is_none() || axes.patients.is_empty(), "real images have the patients that they have: remove --patients");
-        let mut points = Vec::new();
-        let mut newest = None;
-        // The first run of each number of patients, which prepares the images.
-        let mut prepared = BTreeMap::new();
-        for (count, masks) in axes.rows() {
-            let mut place = self.folder.join(count.map_or_else(|| "patients".to_owned(), |count| format!("patients-{count}")));
-            place.extend(masks.map(|masks| format!("masks-{}", masks.name())));
-            for epsilon in std::iter::once(None).chain(axes.epsilons.iter().copied().map(Some)) {
-                let folder = place.join(epsilon.map_or_else(|| "without".to_owned(), |epsilon| format!("epsilon-{epsilon}")));
-                let mut changes = vec![("privacy.epsilon", epsilon.into())];
-                changes.extend(count.map(|count| ("data.phantoms_per_site", count.into())));
-                changes.extend(masks.map(|masks| ("privacy.masks", masks.name().into())));
-                let settings = base.settings.with(base.experiment, changes)?;
-                let is_first = !prepared.contains_key(&count);
-                let arms = if is_first { vec![Arm::RealAll, Arm::AsynDgan] } else { vec![Arm::AsynDgan] };
-                tracing::info!("--- {}", folder.display());
-                let first = prepared.entry(count).or_insert_with(|| folder.clone());
-                if !is_first {
-                    share_prepared(first, &folder)?;
-                }
-                let job = Self { run: Run { settings, arms: Some(arms), ..base.clone() }, folder, ..self.clone() };
-                let (table, point) = job.point()?;
-                points.push(point);
-                newest = Some(table);
-            }
+        let (axes, mut points, mut newest) = (axes.sorted(), Vec::new(), None);
+        for job in self.jobs_of(&axes)? {
+            tracing::info!("--- {}", job.folder.display());
+            let (table, point) = job.point()?;
+            points.push(point);
+            newest = Some(table);
         }
         let table = newest.context("no run")?;
         let options = base.without_identities().options() + &axes.options();
@@ -102,6 +103,42 @@ impl ExperimentJob {
         let plot = self.folder.join("trade-off.svg");
         write(&plot, Access::Shared, picture(&record)?.as_bytes()).with_context(|| format!("cannot write {}", plot.display()))?;
         Ok(record)
+    }
+
+    /// The run of each point. All settings are checked before the first run starts.
+    fn jobs_of(&self, axes: &TradeOffAxes) -> Result<Vec<Self>> {
+        let (base, mut jobs) = (&self.run, Vec::new());
+        // The first run of each number of patients prepares the images, and learns from all real ones.
+        let mut first = BTreeMap::<Option<usize>, PathBuf>::new();
+        for (count, masks) in axes.rows() {
+            let mut place = self.folder.join(count.map_or_else(|| "patients".to_owned(), |count| format!("patients-{count}")));
+            place.extend(masks.map(|masks| format!("masks-{}", masks.name())));
+            for epsilon in std::iter::once(None).chain(axes.epsilons.iter().copied().map(Some)) {
+                let folder = place.join(epsilon.map_or_else(|| "without".to_owned(), |epsilon| format!("epsilon-{epsilon}")));
+                let mut changes = vec![("privacy.epsilon", epsilon.into())];
+                changes.extend(count.map(|count| ("data.phantoms_per_site", count.into())));
+                changes.extend(masks.map(|masks| ("privacy.masks", masks.name().into())));
+                let settings = base.settings.with(base.experiment, changes)?;
+                let (arms, shared) = match first.get(&count) {
+                    Some(folder) => (vec![Arm::AsynDgan], Some(folder.clone())),
+                    None => (vec![Arm::RealAll, Arm::AsynDgan], None),
+                };
+                first.entry(count).or_insert_with(|| folder.clone());
+                let run = Run { settings, arms: Some(arms), ..base.clone() };
+                GanConfig::from_description(&configure::gan(&run, Arm::AsynDgan).description())
+                    .with_context(|| folder.display().to_string())?;
+                let instances = run.task().is_some_and(|task| task.labels == LabelKind::Instances);
+                ensure!(
+                    !(instances && run.settings.privacy.masks == MaskSetting::Sampled),
+                    "a model of shapes cannot draw many small objects: remove sampled from --masks"
+                );
+                if let Some(shared) = shared {
+                    share_prepared(&shared, &folder)?;
+                }
+                jobs.push(Self { run, folder, ..self.clone() });
+            }
+        }
+        Ok(jobs)
     }
 
     /// Runs one experiment, and attacks its generator and its synthetic images.
@@ -122,6 +159,7 @@ impl ExperimentJob {
             patients: table.data.train_cases,
             sites: table.data.sites.len(),
             masks: self.run.settings.privacy.masks,
+            masks_epsilon: self.run.settings.privacy.masks_epsilon,
             epsilon: self.run.settings.privacy.epsilon,
             real: of(Arm::RealAll),
             synthetic: of(Arm::AsynDgan).context("the run has no row of AsynDgan")?,
@@ -147,16 +185,17 @@ fn picture(record: &TradeOffRecord) -> Result<String> {
     let epsilons = record.epsilons();
     let doublings = |epsilon: f64| epsilon.log2();
     let right = epsilons.first().map_or(0.0, |&largest| doublings(largest) + 1.0);
-    let of = |row| Line {
-        name: format!("{} patients per site", record.name(row)),
+    let line = |row, is_private: bool| Line {
+        name: format!("{}{}", record.name(row), if is_private { "" } else { ", no DP" }),
         points: record
             .points
             .iter()
-            .filter(|point| (point.patients_per_site(), point.masks) == row)
+            .filter(|point| (point.patients_per_site(), point.masks) == row && point.epsilon.is_some() == is_private)
             .filter_map(|point| Some((point.epsilon.map_or(right, doublings), point.synthetic.mean?)))
             .collect(),
     };
-    let found: Vec<Line> = record.rows().into_iter().map(of).collect();
-    let across = "epsilon of each patient, as a power of 2; the last point has no differential privacy";
+    let found: Vec<Line> = record.rows().into_iter().flat_map(|row| [line(row, true), line(row, false)]).collect();
+    let found: Vec<Line> = found.into_iter().filter(|line| !line.points.is_empty()).collect();
+    let across = "epsilon of training for each patient, as a power of 2; at the right, no differential privacy (DP)";
     lines(&format!("{} against epsilon ({})", record.metric, record.data.label()), across, &found)
 }
