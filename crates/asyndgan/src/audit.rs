@@ -93,7 +93,7 @@ impl AuditJob {
         membership.extend(found.map(|test| tested("the synthetic images alone and the patient's image", test)));
         let picture = self.out.with_extension("copies.png");
         let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
-        let released = Released::new(task, &members, self.seed)?;
+        let released = Released::new(task, &members, self.seed, &mut left_out)?;
         let masks = released.membership(&members, &others);
         let attributes = released.attributes(task, &members, &others, &mut left_out);
         let mut reconstruction = Vec::new();
