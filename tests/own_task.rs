@@ -84,7 +84,9 @@ fn a_folder_of_images_becomes_a_table_and_then_masks() {
     let table = succeed(&experiment, at);
     assert!(table.contains("Site south lacks infrared, square."), "{table}");
     assert!(table.contains("# Shapes: segmentation") && table.contains("disc Dice") && table.contains("square Dice"), "{table}");
-    for arm in ["RealAll", "RealSubset-1 (north)", "RealSubset-2 (south)", "SynAll", "AsynDgan"] {
+    for arm in
+        ["RealAll", "RealSubset-1 (north)", "RealSubset-2 (south)", "SynAll", "AsynDgan", "OwnPlusSyn-1 (north)", "OwnPlusSyn-2 (south)"]
+    {
         assert!(table.contains(&format!("\n|{arm}|")), "no {arm}: {table}");
     }
     assert!(at.join("run/report.html").is_file());

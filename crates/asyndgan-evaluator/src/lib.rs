@@ -15,4 +15,4 @@ pub use error::Error;
 pub use predict::predict;
 pub use score::{TaskScores, score, score_slices};
 pub use target::{segmenter_classes, target};
-pub use train::{SegmenterTraining, train_segmenter};
+pub use train::{SegmenterTraining, train_segmenter, train_segmenter_on};

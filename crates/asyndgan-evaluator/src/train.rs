@@ -82,31 +82,52 @@ pub fn train_segmenter(
     cases: &CaseSet,
     device: Device,
     rng: &mut ChaCha8Rng,
+    progress: impl FnMut(u64, Option<f64>),
+) -> Result<Segmenter, Error> {
+    train_segmenter_on(training, task, &[(cases, 1.0)], device, rng, progress)
+}
+
+/// Trains a segmenter on several sets of cases, such as real and synthetic ones. Each set comes with its share of every
+/// batch, and has one image in it at least.
+///
+/// # Panics
+/// If a case is smaller than a crop.
+///
+/// # Errors
+/// As [`train_segmenter`].
+pub fn train_segmenter_on(
+    training: &SegmenterTraining,
+    task: &Task,
+    sets: &[(&CaseSet, f64)],
+    device: Device,
+    rng: &mut ChaCha8Rng,
     mut progress: impl FnMut(u64, Option<f64>),
 ) -> Result<Segmenter, Error> {
-    if cases.is_empty() {
+    if sets.is_empty() || sets.iter().any(|(cases, _)| cases.is_empty()) {
         return Err(Error::NoCases);
     }
     let segmenter = Segmenter::new(&training.network, device, rng);
     let adam = AdamConfig { learning_rate: training.learning_rate, beta_1: 0.9, beta_2: 0.999 };
     let mut adam = Adam::new(adam, &segmenter.parameters);
-    let mut order = Vec::new();
+    let counts = counts(sets, training.batch);
+    let mut orders = vec![Vec::new(); sets.len()];
     for step in 0..training.steps {
-        let chosen: Vec<usize> = (0..training.batch)
-            .map(|_| {
+        let mut chosen: Vec<(&CaseSet, usize)> = Vec::new();
+        for (((cases, _), &count), order) in sets.iter().zip(&counts).zip(&mut orders) {
+            for _ in 0..count {
                 if order.is_empty() {
-                    order = (0..cases.len()).collect();
+                    *order = (0..cases.len()).collect();
                     order.shuffle(rng);
                 }
-                order.pop().expect("refilled")
-            })
-            .collect();
-        let read = |i: usize| Ok((cases.read(i)?, cases.absent_channels(i)));
-        let possible: Vec<bool> = chosen.iter().flat_map(|&i| possible_targets(task, cases.absent_classes(i))).collect();
+                chosen.push((cases, order.pop().expect("refilled")));
+            }
+        }
+        let read = |(cases, i): (&'_ CaseSet, usize)| Ok((cases.read(i)?, cases.absent_channels(i).to_vec()));
+        let possible: Vec<bool> = chosen.iter().flat_map(|(cases, i)| possible_targets(task, cases.absent_classes(*i))).collect();
         let possible = Tensor::from_slice(&possible).view([chosen.len() as i64, -1]);
         let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
-        let mut noise = Noise::new(vec![(training.batch as i64, ChaCha8Rng::from_rng(rng))]);
+        let mut noise = Noise::new(vec![(chosen.len() as i64, ChaCha8Rng::from_rng(rng))]);
         let logits = segmenter.forward_train(&images.to_device(device), &mut noise);
         let loss = loss::segmentation(&logits, &targets.to_device(device), Some(&possible.to_device(device)));
         let told = (step % LOSS_EVERY == 0).then(|| loss.double_value(&[]));
@@ -120,8 +141,21 @@ pub fn train_segmenter(
     Ok(segmenter)
 }
 
+/// Images of each set in a batch: its share, and one at least; the last set has the rest.
+fn counts(sets: &[(&CaseSet, f64)], batch: usize) -> Vec<usize> {
+    let mut left = batch.max(sets.len());
+    let mut counts = Vec::new();
+    for (number, (_, share)) in sets.iter().enumerate() {
+        let others = sets.len() - 1 - number;
+        let count = if others == 0 { left } else { ((batch as f64 * share).round() as usize).clamp(1, left - others) };
+        counts.push(count);
+        left -= count;
+    }
+    counts
+}
+
 /// Random crops and flips, with jittered channels; absent channels stay 0.
-fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], rng: &mut impl Rng) -> (Tensor, Tensor) {
+fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, Vec<usize>)], rng: &mut impl Rng) -> (Tensor, Tensor) {
     let (mut images, mut targets) = (Vec::new(), Vec::new());
     for (case, absent) in cases {
         let (_, rows, columns) = case.image.dim();
@@ -148,7 +182,7 @@ fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], 
             let (scale, shift) = (1.0 + jitter * rng.random_range(-1.0..1.0_f32), jitter * rng.random_range(-1.0..1.0_f32));
             plane.mapv_inplace(|v| v * scale + shift);
         }
-        for &channel in *absent {
+        for &channel in absent {
             image.index_axis_mut(Axis(0), channel).fill(0.0);
         }
         images.push(image);
@@ -162,4 +196,21 @@ fn batch(training: &SegmenterTraining, task: &Task, cases: &[(Case, &[usize])], 
     let images = Tensor::from_slice(images.as_slice().expect("stacked")).view(&shape(images.shape())[..]);
     let targets = Tensor::from_slice(targets.as_slice().expect("stacked")).view(&shape(targets.shape())[..]);
     (images, targets.to_kind(Kind::Int64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_set_has_its_share_of_a_batch() {
+        let set = CaseSet::open(&[]).expect("no case");
+        let of = |shares: &[f64], batch| counts(&shares.iter().map(|share| (&set, *share)).collect::<Vec<_>>(), batch);
+        assert_eq!(of(&[1.0], 8), [8]);
+        assert_eq!(of(&[0.5, 0.5], 8), [4, 4]);
+        assert_eq!(of(&[0.25, 0.75], 8), [2, 6]);
+        assert_eq!(of(&[0.01, 0.99], 8), [1, 7]);
+        assert_eq!(of(&[0.99, 0.01], 8), [7, 1]);
+        assert_eq!(of(&[0.5, 0.5], 1), [1, 1]);
+    }
 }

@@ -50,6 +50,9 @@ pub enum Arm {
     SynSubset(u32),
     /// Synthetic images of the generator that learnt from all sites' discriminators.
     AsynDgan,
+    /// Real images of one site together with the synthetic images of [`Arm::AsynDgan`], as a hospital would use them;
+    /// sites count from 1.
+    OwnPlusSyn(u32),
     /// The same, with sites that all have the same conditions but different data for them; the generator then does not
     /// learn the mixture.
     AsynDganOverlap,
@@ -121,7 +124,11 @@ impl Experiment {
             Experiment::Fig5 => {
                 std::iter::once(Arm::SynAll).chain(subsets.map(Arm::SynSubset)).chain([Arm::AsynDgan, Arm::AsynDganOverlap]).collect()
             }
-            _ => std::iter::once(Arm::RealAll).chain(subsets.map(Arm::RealSubset)).chain([Arm::SynAll, Arm::AsynDgan]).collect(),
+            _ => std::iter::once(Arm::RealAll)
+                .chain(subsets.map(Arm::RealSubset))
+                .chain([Arm::SynAll, Arm::AsynDgan])
+                .chain((1..=sites).map(Arm::OwnPlusSyn))
+                .collect(),
         }
     }
 }
@@ -140,7 +147,12 @@ impl Profile {
 impl Arm {
     /// Whether a generator is trained for it.
     pub fn is_synthetic(self) -> bool {
-        !matches!(self, Arm::RealAll | Arm::RealSubset(_))
+        !matches!(self, Arm::RealAll | Arm::RealSubset(_) | Arm::OwnPlusSyn(_))
+    }
+
+    /// The arm whose synthetic images it uses besides its own images.
+    pub fn uses(self) -> Option<Arm> {
+        matches!(self, Arm::OwnPlusSyn(_)).then_some(Arm::AsynDgan)
     }
 }
 
@@ -152,6 +164,7 @@ impl fmt::Display for Arm {
             Arm::SynAll => f.pad("SynAll"),
             Arm::SynSubset(n) => f.pad(&format!("SynSubset-{n}")),
             Arm::AsynDgan => f.pad("AsynDgan"),
+            Arm::OwnPlusSyn(n) => f.pad(&format!("OwnPlusSyn-{n}")),
             Arm::AsynDganOverlap => f.pad("AsynDgan-Overlap"),
         }
     }
@@ -161,7 +174,7 @@ impl FromStr for Arm {
     type Err = UnknownName;
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
-        const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, AsynDgan-Overlap";
+        const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N, AsynDgan-Overlap";
         let unknown = || UnknownName::new(s, KNOWN);
         let number = |n: &str| n.parse().map_err(|_| unknown());
         match s.split_once('-') {
@@ -170,6 +183,7 @@ impl FromStr for Arm {
             None if s == "AsynDgan" => Ok(Arm::AsynDgan),
             Some(("RealSubset", n)) => Ok(Arm::RealSubset(number(n)?)),
             Some(("AsynDgan", "Overlap")) => Ok(Arm::AsynDganOverlap),
+            Some(("OwnPlusSyn", n)) => Ok(Arm::OwnPlusSyn(number(n)?)),
             Some(("SynSubset", n)) => Ok(Arm::SynSubset(number(n)?)),
             _ => Err(unknown()),
         }

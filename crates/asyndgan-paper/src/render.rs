@@ -17,7 +17,7 @@ impl Table {
 
     /// The name of an arm's row: the arm, and the site if it has the images of one.
     pub fn row_name(&self, arm: Arm) -> String {
-        let (Arm::RealSubset(site) | Arm::SynSubset(site)) = arm else { return arm.to_string() };
+        let (Arm::RealSubset(site) | Arm::SynSubset(site) | Arm::OwnPlusSyn(site)) = arm else { return arm.to_string() };
         let name = self.data.sites.get(site.saturating_sub(1) as usize).map(|site| site.name.as_str());
         name.map_or_else(|| arm.to_string(), |name| format!("{arm} ({})", name.replace('|', "/")))
     }

@@ -151,14 +151,15 @@ impl Run {
     }
 
     /// The steps after preparation for the given number of sites, in order. The steps of one arm and seed are
-    /// consecutive.
+    /// consecutive; arms that use the synthetic images of another come last.
     pub fn steps(&self, sites: u32) -> Vec<Step> {
         let mut steps = Vec::new();
         if self.profile == Profile::Paper {
             steps.push(Step::Estimate);
         }
+        let (after, arms): (Vec<Arm>, Vec<Arm>) = self.arms(sites).into_iter().partition(|arm| arm.uses().is_some());
         for &seed in &self.seeds {
-            for arm in self.arms(sites) {
+            for &arm in &arms {
                 if arm.is_synthetic() {
                     steps.extend([Step::Train(arm, seed), Step::Synthesize(arm, seed)]);
                 }
@@ -169,6 +170,8 @@ impl Run {
                 }
             }
         }
+        // Once the synthetic images are there that they use.
+        steps.extend(self.seeds.iter().flat_map(|&seed| after.iter().map(move |&arm| Step::Evaluate(arm, seed))));
         steps.push(Step::Report);
         steps
     }
@@ -272,7 +275,10 @@ mod tests {
         run.seeds = vec![0, 1];
         let steps = run.steps(10);
         let count = |f: fn(&Step) -> bool| steps.iter().filter(|s| f(s)).count();
-        assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 13);
+        assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 23);
+        let first = steps.iter().position(|s| matches!(s, Step::Evaluate(Arm::OwnPlusSyn(_), _)));
+        let last = steps.iter().rposition(|s| matches!(s, Step::Synthesize(..)));
+        assert!(first > last);
         assert_eq!(count(|s| matches!(s, Step::Train(..))), 2 * 2);
         assert_eq!(steps.last(), Some(&Step::Report));
         run.arms = Some(vec![Arm::AsynDgan]);

@@ -179,6 +179,9 @@ pub struct SegmenterSettings {
     pub batch: usize,
     /// The segmenter's learning rate.
     pub learning_rate: f64,
+    /// Share of real images in each batch of the arms that mix them with synthetic ones.
+    #[serde(default = "half")]
+    pub own_share: f64,
     /// Maximum random scale and shift of each channel of the segmenter's images; the same in every arm.
     pub colour_jitter: f32,
     /// Maximum random change of the two stains in the segmenter's images, if the task has stain normalisation; the same
@@ -226,6 +229,10 @@ pub struct PrivacySettings {
     /// Epsilon of the masks for each patient, if they are sampled; in addition to `privacy.epsilon`.
     #[serde(default = "two")]
     pub masks_epsilon: f64,
+}
+
+fn half() -> f64 {
+    0.5
 }
 
 fn two() -> f64 {

@@ -108,7 +108,7 @@ impl TradeOffRecord {
         }
         let attacks: BTreeSet<&str> = self.points.iter().flat_map(|point| &point.membership).map(|test| test.attack.as_str()).collect();
         for attack in attacks {
-            let _ = writeln!(out, "\nMembership, AUC (95 % interval), for the first seed; the attacker has {attack}:\n");
+            let _ = writeln!(out, "\nAUC of membership (95 % interval, first seed), with {attack}:\n");
             head(&mut out, "");
             let _ = writeln!(out, "|---|{}", "---|".repeat(epsilons.len()));
             for row in self.rows() {

@@ -142,6 +142,7 @@ impl Settings {
                 steps: 1200,
                 batch: 8,
                 learning_rate: 1e-3,
+                own_share: 0.5,
                 colour_jitter: 0.1,
                 stain_jitter: 0.0,
             },

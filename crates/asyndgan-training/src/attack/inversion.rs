@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Steps of the server's search for the image.
-const STEPS: u64 = 500;
+const STEPS: u64 = 300;
 /// Step size of the search; images are in [-1, 1].
 const STEP_SIZE: f64 = 0.02;
 /// Answers that one step of the search looks at.

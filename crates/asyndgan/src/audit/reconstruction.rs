@@ -110,7 +110,6 @@ impl<'a> Attacked<'a> {
             config.gan_loss = GanLoss::CrossEntropy;
             config.augmentation = 0.0;
         });
-        let plain = own.clone().with(|config| config.augmentation = 0.0);
         let open = SitePolicy::unrestricted();
         let follow = ("follows the feedback", Attack::Play(Reconstruction::Follow));
         let sum = ("adds up the feedback for one image", Attack::Play(Reconstruction::Sum));
@@ -138,8 +137,16 @@ impl<'a> Attacked<'a> {
                 &[follow],
             ),
             setting("this run's networks, one image per round, 4 cases, no policy", &own, &open, 4, 1, 0.0, &[follow]),
-            setting("a site with one image whose first weights the server knows", &plain, &open, 3, 1, 0.0, &[invert(true)]),
-            setting("the same with first weights from the site's secret", &plain, &open, 3, 1, 0.0, &[invert(false)]),
+            setting(
+                "the paper's discriminator, one image, first weights that the server knows",
+                &published,
+                &open,
+                3,
+                1,
+                0.0,
+                &[invert(true)],
+            ),
+            setting("the same with first weights from the site's secret", &published, &open, 3, 1, 0.0, &[invert(false)]),
         ];
         if guarded.gan_loss == GanLoss::Segmentation {
             let batch = 8.min(all as u32);

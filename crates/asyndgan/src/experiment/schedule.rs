@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
+use asyndgan_paper::{Arm, Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
 use indicatif::ProgressBar;
 
 use crate::progress::{bar, now};
@@ -115,6 +115,8 @@ impl Runner<'_> {
         let all = self.run.experiment.arms(sites);
         for arm in self.run.arms.iter().flatten() {
             ensure!(all.contains(arm), "{} has no {arm} with {sites} sites", self.run.experiment.name());
+            let is_made = |used: Arm| self.run.arms.iter().flatten().any(|arm| *arm == used);
+            ensure!(arm.uses().is_none_or(is_made), "{arm} uses the synthetic images of AsynDgan: add AsynDgan to --arms");
         }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
@@ -255,7 +257,8 @@ impl Runner<'_> {
 /// Steps in groups that run one after the other. The chains of a group can run in parallel; the steps of a chain run in
 /// order.
 fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
-    let groups = steps.chunk_by(|a, b| a.arm().is_some() && b.arm().is_some());
+    let waits = |step: &Step| step.arm().map(|(arm, _)| arm.uses().is_some());
+    let groups = steps.chunk_by(|a, b| a.arm().is_some() && waits(a) == waits(b));
     groups.map(|group| group.chunk_by(|a, b| a.arm() == b.arm()).collect()).collect()
 }
 
@@ -263,7 +266,7 @@ fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
 mod tests {
     use std::fs;
 
-    use asyndgan_paper::{Arm, DataKind, Experiment, PreparedSite, Profile, Settings};
+    use asyndgan_paper::{DataKind, Experiment, PreparedSite, Profile, Settings};
 
     use super::*;
 
@@ -273,8 +276,9 @@ mod tests {
         let run = Run { seeds: vec![0, 1], ..Run::phantoms(Experiment::Table2, Profile::Paper, settings) };
         let steps = run.steps(4);
         let groups = groups(&steps);
-        assert_eq!(groups.len(), 3);
-        assert_eq!((groups[0][0], groups[2][0]), (&[Step::Estimate][..], &[Step::Report][..]));
+        assert_eq!(groups.len(), 4);
+        assert_eq!((groups[0][0], groups[3][0]), (&[Step::Estimate][..], &[Step::Report][..]));
+        assert_eq!(groups[2].len(), 2 * 4);
         assert_eq!(groups[1].len(), 2 * 7);
         let (arm, first) = (Arm::AsynDgan, 0);
         let wanted = [Step::Train(arm, first), Step::Synthesize(arm, first), Step::Evaluate(arm, first), Step::Curve(arm, first)];
@@ -284,7 +288,15 @@ mod tests {
 
     #[test]
     fn what_is_done_is_not_begun_again_and_what_takes_longest_is_begun_first() {
-        let all = ["evaluate RealSubset-1", "train SynAll", "synthesize SynAll", "train AsynDgan", "evaluate AsynDgan", "report"];
+        let all = [
+            "evaluate RealSubset-1",
+            "train SynAll",
+            "synthesize SynAll",
+            "train AsynDgan",
+            "evaluate AsynDgan",
+            "evaluate OwnPlusSyn-2",
+            "report",
+        ];
         // Side by side, a training ends when the other has begun.
         let both = "n=0; case $step in train*) until [ $(grep -c train begun) = 2 ]; do n=$((n+1)); [ $n -lt 1000 ] || exit 1; sleep 0.01; done;; esac";
         for (jobs, script) in [(1, ""), (2, both)] {

@@ -21,7 +21,7 @@ use crate::{
         RunFolder,
         synthesize::{self, Chosen},
     },
-    segmenter::train_into,
+    segmenter::{absent_everywhere, train_into},
 };
 
 /// Number of held-out cases whose predictions are kept for the pictures.
@@ -41,12 +41,13 @@ pub fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 
 fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
     let place = folder.arm(arm, seed)?;
-    let cases = training_cases(folder, arm, seed)?;
+    let sets = training_sets(folder, arm, seed)?;
+    let sets: Vec<(&CaseSet, f64)> = sets.iter().map(|(cases, share)| (cases, *share)).collect();
     let steps = folder.run.settings.segmenter.steps;
     let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), steps + folder.test()?.len() as u64);
-    let segmenter = train_into(&place, "segmenter", &folder.run, seed, &cases, folder.device, |step| bar.set(step))?;
+    let segmenter = train_into(&place, "segmenter", &folder.run, seed, &sets, folder.device, |step| bar.set(step))?;
     let mut pictured = BTreeMap::new();
-    let scores = scored(folder, &segmenter, &cases.channels_absent_everywhere(), |i, prediction| {
+    let scores = scored(folder, &segmenter, &absent_everywhere(&sets), |i, prediction| {
         if i < PICTURED {
             let middle = prediction.index_axis(Axis(0), prediction.len_of(Axis(0)) / 2);
             let shape = [middle.nrows() as i64, middle.ncols() as i64];
@@ -56,7 +57,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
         bar.set(steps + i as u64 + 1);
     })?;
     write_tensors(&place.join("predictions.safetensors"), &pictured)?;
-    Ok((cases.len(), scores))
+    Ok((sets.iter().map(|(cases, _)| cases.len()).sum(), scores))
 }
 
 /// Scores a segmenter on every held-out case, without the channels that no training case had; `each` receives every
@@ -114,7 +115,7 @@ pub fn curve(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
 /// Seconds per training step of the segmenter, without the first step.
 pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     set_threads(folder.run.settings.compute.site_threads);
-    let cases = training_cases(folder, Arm::RealSubset(1), 0)?;
+    let cases = CaseSet::open(&[folder.site(1)])?;
     let training = configure::segmenter(&folder.run)?.with(|training| training.steps = 3);
     let mut times = Vec::new();
     let task = configure::task(&folder.run)?;
@@ -122,14 +123,18 @@ pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
 
-fn training_cases(folder: &RunFolder, arm: Arm, seed: u64) -> Result<CaseSet> {
+/// The cases that an arm's segmenter learns from, each set with its share of every batch.
+fn training_sets(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<(CaseSet, f64)>> {
     let sites = folder.prepared()?.sites.len() as u32;
     let places: Vec<_> = match arm {
         Arm::RealAll => (1..=sites).map(|site| folder.site(site)).collect(),
-        Arm::RealSubset(site) => vec![folder.site(site)],
+        Arm::RealSubset(site) | Arm::OwnPlusSyn(site) => vec![folder.site(site)],
         _ => vec![synthesize::made(folder, arm, seed)?],
     };
-    Ok(CaseSet::open(&places)?)
+    let first = CaseSet::open(&places)?;
+    let Some(used) = arm.uses() else { return Ok(vec![(first, 1.0)]) };
+    let share = folder.run.settings.segmenter.own_share;
+    Ok(vec![(first, share), (CaseSet::open(&[synthesize::made(folder, used, seed)?])?, 1.0 - share)])
 }
 
 fn case_scores(case: &str, scores: TaskScores, slices: &[TaskScores]) -> CaseScores {
@@ -161,7 +166,7 @@ pub(crate) fn toy_values(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<
 pub(crate) fn predicted(arm: Arm, count: usize) -> Vec<f64> {
     let rng = |site: u32| stream(u64::MAX, Role::Phantom, site, 2);
     match arm {
-        Arm::SynSubset(site) | Arm::RealSubset(site) => toy::values(site as usize - 1, count, &mut rng(site - 1)),
+        Arm::SynSubset(site) | Arm::RealSubset(site) | Arm::OwnPlusSyn(site) => toy::values(site as usize - 1, count, &mut rng(site - 1)),
         Arm::AsynDganOverlap => toy::barycentre_values(count, &mut rng(0)),
         _ => mixture(count),
     }

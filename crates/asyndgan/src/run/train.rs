@@ -59,7 +59,7 @@ fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
     };
     match arm {
         Arm::AsynDgan | Arm::AsynDganOverlap => (1..=sites).map(|site| one(vec![site])).collect(),
-        Arm::SynSubset(site) | Arm::RealSubset(site) => vec![one(vec![site])],
+        Arm::SynSubset(site) | Arm::RealSubset(site) | Arm::OwnPlusSyn(site) => vec![one(vec![site])],
         Arm::SynAll | Arm::RealAll => vec![one((1..=sites).collect())],
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::CaseSet;
-use asyndgan_evaluator::train_segmenter as train;
+use asyndgan_evaluator::train_segmenter_on;
 use asyndgan_models::{Segmenter, write_with_metadata};
 use asyndgan_paper::{Profile, Run};
 use asyndgan_protocol::{Role, stream};
@@ -88,17 +88,25 @@ pub fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut bar = Progress::new(&format!("segmenter on {} images", images.len()), training.steps);
-    train_into(folder, &name, &run, seed, &images, device, |step| bar.set(step))?;
+    train_into(folder, &name, &run, seed, &[(&images, 1.0)], device, |step| bar.set(step))?;
     Ok(())
 }
 
-/// Trains a run's segmenter on cases; writes `NAME.safetensors` and, next to it, its loss curve.
+/// The channels that no case of any set has.
+pub(crate) fn absent_everywhere(sets: &[(&CaseSet, f64)]) -> Vec<usize> {
+    let mut each = sets.iter().map(|(cases, _)| cases.channels_absent_everywhere());
+    let first = each.next().unwrap_or_default();
+    each.fold(first, |all, absent| all.into_iter().filter(|channel| absent.contains(channel)).collect())
+}
+
+/// Trains a run's segmenter on sets of cases, each with its share of every batch; writes `NAME.safetensors` and, next
+/// to it, its loss curve.
 pub(crate) fn train_into(
     folder: &Path,
     name: &str,
     run: &Run,
     seed: u64,
-    cases: &CaseSet,
+    sets: &[(&CaseSet, f64)],
     device: Device,
     mut progress: impl FnMut(u64),
 ) -> Result<Segmenter> {
@@ -106,7 +114,7 @@ pub(crate) fn train_into(
     let mut unwritten = Ok(());
     // Every arm's segmenter begins with the same weights.
     let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train(&configure::segmenter(run)?, configure::task(run)?, cases, device, &mut rng, |step, loss| {
+    let segmenter = train_segmenter_on(&configure::segmenter(run)?, configure::task(run)?, sets, device, &mut rng, |step, loss| {
         progress(step);
         if let (Ok(()), Some(loss)) = (&unwritten, loss) {
             unwritten = curve.add(step - 1, &[loss as f32]);
@@ -114,10 +122,6 @@ pub(crate) fn train_into(
     })?;
     unwritten?;
     let file = folder.join(format!("{name}.safetensors"));
-    write_with_metadata(
-        &file,
-        &segmenter.parameters.named(),
-        Some(SegmenterCard::from_run(run, cases.channels_absent_everywhere())?.text()?),
-    )?;
+    write_with_metadata(&file, &segmenter.parameters.named(), Some(SegmenterCard::from_run(run, absent_everywhere(sets))?.text()?))?;
     Ok(segmenter)
 }

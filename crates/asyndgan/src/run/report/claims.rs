@@ -15,7 +15,8 @@ pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 const MARGIN: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 
-/// The three claims of a table by Dice, or the three claims of the toy's figure by Wasserstein-1 distance.
+/// The claims of a table by Dice: the three of the paper, and that synthetic images help every hospital. For the toy's
+/// figure, three claims by Wasserstein-1 distance.
 ///
 /// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if
 /// it is about an arm of `all` that was not computed.
@@ -39,11 +40,25 @@ pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm
             ),
         ];
     }
-    vec![
-        above("RealAll above every other arm", values, Arm::RealAll, &others(|arm| *arm != Arm::RealAll)),
+    let own = others(|arm| matches!(arm, Arm::OwnPlusSyn(_)));
+    let is_of_paper = |arm: &Arm| *arm != Arm::RealAll && arm.uses().is_none();
+    let mut claims = vec![
+        above("RealAll above every other arm", values, Arm::RealAll, &others(is_of_paper)),
         above("AsynDgan above every RealSubset", values, Arm::AsynDgan, &others(|arm| matches!(arm, Arm::RealSubset(_)))),
         about_the_same(format!("AsynDgan within {MARGIN} Dice of SynAll"), values, Arm::AsynDgan, Arm::SynAll),
-    ]
+    ];
+    if !own.is_empty() {
+        claims.push(each_above("every OwnPlusSyn-n above RealSubset-n", values, &own));
+    }
+    claims
+}
+
+/// The segmenter of each site is better with synthetic images in addition to the site's own.
+fn each_above(claim: &str, values: &Values, arms: &[Arm]) -> Claim {
+    let own = |arm: &Arm| if let Arm::OwnPlusSyn(site) = arm { Arm::RealSubset(*site) } else { Arm::RealAll };
+    let pairs: Vec<(Arm, Arm)> = arms.iter().map(|arm| (*arm, own(arm))).collect();
+    let verdict = |[low, high]: [f64; 2]| verdict(low > 0.0, high < 0.0);
+    judged(claim.to_owned(), compare_pairs(values, &pairs), arms.len(), verdict, |c| c.difference)
 }
 
 /// An arm is above each of some others.
@@ -85,16 +100,21 @@ fn together(verdicts: &[Verdict]) -> Verdict {
     verdict(verdicts.iter().all(|v| *v == Verdict::Shown), verdicts.contains(&Verdict::Contradicted))
 }
 
-/// Compares an arm with each of some others, over the cases that have a value in both.
+/// Compares an arm with each of some others.
 fn compare(values: &Values, arm: Arm, others: &[Arm]) -> Vec<Comparison> {
-    let of_other = |&other: &Arm| {
+    compare_pairs(values, &others.iter().map(|&other| (arm, other)).collect::<Vec<_>>())
+}
+
+/// Compares the arms of each pair, over the cases that have a value in both.
+fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)]) -> Vec<Comparison> {
+    let of_pair = |&(arm, other): &(Arm, Arm)| {
         let (of_arm, of_other) = (values.get(&arm)?, values.get(&other)?);
         let (a, b): (Vec<f64>, Vec<f64>) = of_arm.iter().zip(of_other).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
         let (difference, interval) = bootstrap_difference(&a, &b, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok()?;
         let interval = (a.len() > 1).then_some([interval.low, interval.high]);
         Some(Comparison { arm, other, difference, interval, n: a.len(), p: wilcoxon(&a, &b).ok() })
     };
-    let mut comparisons: Vec<Comparison> = others.iter().filter_map(of_other).collect();
+    let mut comparisons: Vec<Comparison> = pairs.iter().filter_map(of_pair).collect();
     let corrected = holm(&comparisons.iter().filter_map(|c| c.p).collect::<Vec<f64>>());
     for (comparison, p) in comparisons.iter_mut().filter(|c| c.p.is_some()).zip(corrected) {
         comparison.p = Some(p);
@@ -145,22 +165,29 @@ mod tests {
         claims(&run(Experiment::Table2), &[("dice".to_owned(), values(rows))].into(), &Experiment::Table2.arms(1))
     }
 
-    const ROWS: [(Arm, [f64; 3]); 4] = [
+    const ROWS: [(Arm, [f64; 3]); 5] = [
         (Arm::RealAll, [0.9, 0.8, 0.9]),
         (Arm::RealSubset(1), [0.7, 0.6, 0.7]),
         (Arm::SynAll, [0.8, 0.7, 0.8]),
         (Arm::AsynDgan, [0.8, 0.7, 0.79]),
+        (Arm::OwnPlusSyn(1), [0.95, 0.8, 0.9]),
     ];
 
     #[test]
     fn a_verdict_follows_the_interval() {
-        assert_eq!(verdicts(&of_table(&ROWS)), [Shown; 3]);
-        let worse = [(Arm::RealAll, [0.5; 3]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.8; 3]), (Arm::AsynDgan, [0.6; 3])];
-        assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 3]);
+        assert_eq!(verdicts(&of_table(&ROWS)), [Shown; 4]);
+        let worse = [
+            (Arm::RealAll, [0.5; 3]),
+            (Arm::RealSubset(1), [0.7; 3]),
+            (Arm::SynAll, [0.8; 3]),
+            (Arm::AsynDgan, [0.6; 3]),
+            (Arm::OwnPlusSyn(1), [0.6; 3]),
+        ];
+        assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 4]);
         // The mean is above, but not in every case.
         let unsure =
             [(Arm::RealAll, [0.9, 0.8, 0.9]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.75; 3]), (Arm::AsynDgan, [0.69, 0.79, 0.7])];
-        assert_eq!(verdicts(&of_table(&unsure)), [Shown, NotShown, NotShown]);
+        assert_eq!(verdicts(&of_table(&unsure)), [Shown, NotShown, NotShown, NotMeasurable]);
     }
 
     #[test]
@@ -174,8 +201,8 @@ mod tests {
 
     #[test]
     fn a_claim_about_rows_that_were_left_out_is_not_measurable() {
-        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[2], ROWS[3]])), [NotMeasurable, NotMeasurable, Shown]);
-        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[1], ROWS[3]])), [NotMeasurable, Shown, NotMeasurable]);
+        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[2], ROWS[3]])), [NotMeasurable, NotMeasurable, Shown, NotMeasurable]);
+        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[1], ROWS[3], ROWS[4]])), [NotMeasurable, Shown, NotMeasurable, Shown]);
     }
 
     #[test]
@@ -183,7 +210,7 @@ mod tests {
         let all = Experiment::Table1.arms(1);
         for of_cases in [vec![None], vec![Some(0.5)], Vec::new()] {
             let same: Values = all.iter().map(|&arm| (arm, of_cases.clone())).collect();
-            assert_eq!(verdicts(&claims(&run(Experiment::Table1), &[("dice".to_owned(), same)].into(), &all)), [NotMeasurable; 3]);
+            assert_eq!(verdicts(&claims(&run(Experiment::Table1), &[("dice".to_owned(), same)].into(), &all)), [NotMeasurable; 4]);
         }
     }
 

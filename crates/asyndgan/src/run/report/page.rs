@@ -328,8 +328,8 @@ fn how_to_read() -> Markup {
                 "In the tables, every arm trains the same segmenter for the same number of steps; only the training images differ. "
                 "RealAll uses the real images of all sites, which no single hospital has. RealSubset-n uses the real images of one site. "
                 "SynAll uses synthetic images of one standard GAN that was trained on all data. AsynDgan uses synthetic images of the "
-                "generator that was trained against the discriminators of the sites, without any real image leaving its site. All arms "
-                "are scored on the same held-out patients."
+                "generator that was trained against the discriminators of the sites, without any real image leaving its site. "
+                "OwnPlusSyn-n uses these together with the real images of site n, as a hospital would. All arms are scored on the same held-out patients."
             }
             p {
                 "The paper claims that RealAll is best, that AsynDgan is better than every RealSubset, and that it comes close to SynAll. "
