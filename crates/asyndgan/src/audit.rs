@@ -37,6 +37,9 @@ const SYNTHETIC_MAX: usize = 4_000;
 /// Patients whose membership is tested, at most.
 const MEMBERS_MAX: usize = 200;
 
+/// What the attacker of the synthetic images has.
+pub(crate) const SYNTHETIC_SET: &str = "the synthetic images alone and the patient's image";
+
 /// An audit of one arm of a run.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -90,7 +93,7 @@ impl AuditJob {
         let set = CaseSet::open(&[made(&folder, self.arm, self.seed)?])?;
         let (searched, _) = synthetic(&set, crop, SYNTHETIC_MAX)?;
         let found = with_synthetic_set(&members, &others, crop, &searched);
-        membership.extend(found.map(|test| tested("the synthetic images alone and the patient's image", test)));
+        membership.extend(found.map(|test| tested(SYNTHETIC_SET, test)));
         let picture = self.out.with_extension("copies.png");
         let copies = copies::copies(task, &members, &others, &set, crop, &picture)?;
         let released = Released::new(task, &members, self.seed, &mut left_out)?;

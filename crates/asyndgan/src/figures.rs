@@ -5,6 +5,7 @@ mod boxes;
 mod canvas;
 mod latest;
 mod lines;
+mod panels;
 mod sheet;
 
 pub(crate) use bars::bars;
@@ -12,6 +13,7 @@ pub(crate) use boxes::{box_plot, box_plot_text};
 pub(crate) use canvas::{Canvas, headings_of, of_codes, of_image, of_labels};
 pub(crate) use latest::latest;
 pub(crate) use lines::{Line, lines};
+pub(crate) use panels::{Panel, panels};
 pub(crate) use sheet::{SHEET_ROWS, contact_sheet};
 
 use std::{path::Path, sync::Once};

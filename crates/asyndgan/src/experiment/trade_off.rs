@@ -15,9 +15,9 @@ use asyndgan_training::GanConfig;
 
 use super::ExperimentJob;
 use crate::{
-    audit::AuditJob,
+    audit::{AuditJob, SYNTHETIC_SET},
     configure,
-    figures::{Line, lines},
+    figures::{Panel, panels},
     files::{read_json, write_json},
 };
 
@@ -180,22 +180,37 @@ pub(super) fn share_prepared(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The metric by epsilon, a line for each row; a run without differential privacy is at the right.
+/// The metric, and how well an attack on the synthetic images finds patients, by epsilon.
 fn picture(record: &TradeOffRecord) -> Result<String> {
-    let epsilons = record.epsilons();
-    let doublings = |epsilon: f64| epsilon.log2();
-    let right = epsilons.first().map_or(0.0, |&largest| doublings(largest) + 1.0);
-    let line = |row, is_private: bool| Line {
-        name: format!("{}{}", record.name(row), if is_private { "" } else { ", no DP" }),
-        points: record
-            .points
-            .iter()
-            .filter(|point| (point.patients_per_site(), point.masks) == row && point.epsilon.is_some() == is_private)
-            .filter_map(|point| Some((point.epsilon.map_or(right, doublings), point.synthetic.mean?)))
-            .collect(),
+    let mut epsilons = record.epsilons();
+    epsilons.reverse();
+    let columns = || -> Vec<Option<f64>> { epsilons.iter().copied().map(Some).chain([None]).collect() };
+    let name = |epsilon: Option<f64>| epsilon.map_or_else(|| "no DP".to_owned(), |epsilon| format!("epsilon {epsilon}"));
+    let names = || columns().into_iter().map(name);
+    let by_row = |value: &dyn Fn(&TradeOffPoint) -> Option<f64>, real: bool| {
+        let row = |row| {
+            let mut values: Vec<Option<f64>> = columns().into_iter().map(|epsilon| record.point(row, epsilon).and_then(value)).collect();
+            if real {
+                let of_count = |point: &&TradeOffPoint| point.patients_per_site() == row.0;
+                values.push(record.points.iter().filter(of_count).find_map(|point| point.real.as_ref()?.mean));
+            }
+            (record.name(row), values)
+        };
+        record.rows().into_iter().map(row).collect()
     };
-    let found: Vec<Line> = record.rows().into_iter().flat_map(|row| [line(row, true), line(row, false)]).collect();
-    let found: Vec<Line> = found.into_iter().filter(|line| !line.points.is_empty()).collect();
-    let across = "epsilon of training for each patient, as a power of 2; at the right, no differential privacy (DP)";
-    lines(&format!("{} against epsilon ({})", record.metric, record.data.label()), across, &found)
+    let auc = |point: &TradeOffPoint| point.membership.iter().find(|test| test.attack == SYNTHETIC_SET).map(|test| test.auc);
+    panels(&[
+        Panel {
+            title: format!("{} ({})", record.metric, record.data.label().split(',').next().unwrap_or_default()),
+            columns: names().chain(["real images".to_owned()]).collect(),
+            joined: epsilons.len(),
+            rows: by_row(&|point| point.synthetic.mean, true),
+        },
+        Panel {
+            title: "membership from the synthetic images: AUC, 0.5 is a guess".to_owned(),
+            columns: names().collect(),
+            joined: epsilons.len(),
+            rows: by_row(&auc, false),
+        },
+    ])
 }
