@@ -53,8 +53,8 @@ pub enum Arm {
     /// Real images of one site together with the synthetic images of [`Arm::AsynDgan`], as a hospital would use them;
     /// sites count from 1.
     OwnPlusSyn(u32),
-    /// The same, with sites that all have the same conditions but different data for them; the generator then does not
-    /// learn the mixture.
+    /// As [`Arm::AsynDgan`], with sites that all have the same conditions but different data for them; the generator
+    /// then does not learn the mixture.
     AsynDganOverlap,
 }
 

@@ -196,7 +196,8 @@ impl Step {
         }
     }
 
-    /// The arm and seed of the step; steps of different arms or seeds do not wait for each other.
+    /// The arm and seed of the step; steps of different arms or seeds do not wait for each other, except that arms
+    /// which use the images of another arm come last.
     pub fn arm(self) -> Option<(Arm, u64)> {
         match self {
             Step::Train(arm, seed) | Step::Synthesize(arm, seed) | Step::Evaluate(arm, seed) | Step::Curve(arm, seed) => Some((arm, seed)),

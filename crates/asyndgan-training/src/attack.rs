@@ -135,9 +135,21 @@ impl Recovery {
         }
         let mean = own - other;
         let variance = differences.iter().map(|d| (d - mean).powi(2)).sum::<f64>() / (cases - 1).max(1) as f64;
-        let half = 1.96 * (variance / cases as f64).sqrt();
+        let half = student_975((cases - 1) as f64) * (variance / cases as f64).sqrt();
         Self { own, other, interval: [mean - half, mean + half] }
     }
+}
+
+/// The 97.5 % quantile of Student's t distribution, to 3 % for two or more degrees of freedom.
+///
+/// # Reference
+/// Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5.
+fn student_975(freedom: f64) -> f64 {
+    let z: f64 = 1.959_963_984_540_054;
+    let (z3, z5, z7) = (z.powi(3), z.powi(5), z.powi(7));
+    z + (z3 + z) / (4.0 * freedom)
+        + (5.0 * z5 + 16.0 * z3 + 3.0 * z) / (96.0 * freedom.powi(2))
+        + (3.0 * z7 + 19.0 * z5 + 17.0 * z3 - 15.0 * z) / (384.0 * freedom.powi(3))
 }
 
 /// What is left of an image once known images are taken out of it.
@@ -198,4 +210,16 @@ pub fn pull_of_feedback(
         progress(round + 1);
     }
     Ok(pulls.into_iter().map(|(sum, count)| sum / f64::from(count.max(1))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_quantile_is_that_of_the_tables() {
+        for (freedom, expected) in [(2.0, 4.303), (3.0, 3.182), (5.0, 2.571), (35.0, 2.030)] {
+            assert!((student_975(freedom) / expected - 1.0).abs() < 0.035, "{freedom}");
+        }
+    }
 }

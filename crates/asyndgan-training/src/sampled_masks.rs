@@ -92,7 +92,8 @@ impl SampledMasks {
         let made: Vec<Array2<u8>> = masks.iter().map(|_| model.sample(rng)).collect();
         let is_marked = |mask: &Array2<u8>| mask.iter().any(|&code| task.is_class(code));
         if made.iter().filter(|mask| is_marked(mask)).count() * 2 < made.len() {
-            let fact = format!("a model of {} patients draws masks without a class: use recombined masks", chosen.len());
+            let fact =
+                format!("a model of {} patients draws masks without a class, and its epsilon is spent: use recombined masks", chosen.len());
             return Err(Error::Masks { fact });
         }
         Ok(made)

@@ -138,7 +138,7 @@ impl<'a> Attacked<'a> {
             ),
             setting("this run's networks, one image per round, 4 cases, no policy", &own, &open, 4, 1, 0.0, &[follow]),
             setting(
-                "the paper's discriminator, one image, first weights that the server knows",
+                "the paper's discriminator, sites of one image, no policy, first weights known (not between hospitals)",
                 &published,
                 &open,
                 3,
@@ -146,7 +146,15 @@ impl<'a> Attacked<'a> {
                 0.0,
                 &[invert(true)],
             ),
-            setting("the same with first weights from the site's secret", &published, &open, 3, 1, 0.0, &[invert(false)]),
+            setting(
+                "the paper's discriminator, sites of one image, no policy, first weights from the site's secret",
+                &published,
+                &open,
+                3,
+                1,
+                0.0,
+                &[invert(false)],
+            ),
         ];
         if guarded.gan_loss == GanLoss::Segmentation {
             let batch = 8.min(all as u32);
@@ -244,6 +252,8 @@ impl<'a> Attacked<'a> {
                 ssims[i] += mean_ssim(truth.view(), guess.view()).unwrap_or(f64::NAN) / cases as f64;
             }
         }
+        // Each site answers one round, as often as there are answers.
+        let rounds = if matches!(way, Attack::Invert { .. }) { self.rounds } else { rounds };
         let (setting, attack) = (setting.name.to_owned(), attack.to_owned());
         Ok(ReconstructionRecord { setting, attack, rounds, images: cases as usize, own, other, interval, psnr: psnrs, ssim: ssims })
     }

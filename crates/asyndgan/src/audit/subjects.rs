@@ -39,8 +39,8 @@ pub(crate) struct Members {
 /// The patients whose images were used, of whom at most `limit` are read.
 pub(crate) fn members(folder: &RunFolder, limit: usize) -> Result<Members> {
     let (mut subjects, mut count, mut unknown_patients) = (Vec::new(), 0, 0);
-    let sites = folder.prepared()?.sites.len() as u32;
-    for site in 0..sites {
+    let (sites, mut left) = (folder.prepared()?.sites.len(), limit);
+    for site in 0..sites as u32 {
         let set = CaseSet::open(&[folder.site(site + 1)])?;
         let mut patients = BTreeMap::<&str, Vec<usize>>::new();
         for case in 0..set.len() {
@@ -50,8 +50,9 @@ pub(crate) fn members(folder: &RunFolder, limit: usize) -> Result<Members> {
             }
         }
         count += patients.len();
-        // As many of each site.
-        let kept = patients.len().min(limit.div_ceil(sites as usize));
+        // An equal share of what the sites before have left.
+        let kept = patients.len().min(left.div_ceil(sites - site as usize));
+        left -= kept;
         let chosen: BTreeSet<usize> = (0..kept).map(|k| k * patients.len() / kept).collect();
         for (_, numbers) in patients.values().enumerate().filter(|(k, _)| chosen.contains(k)) {
             let cases = spread(numbers.len()).map(|k| set.read(numbers[k])).collect::<Result<_, _>>()?;

@@ -16,7 +16,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{Arm, Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
+use asyndgan_paper::{Prepared, Run, SPENT, STEP_ENVIRONMENT, Step};
 use indicatif::ProgressBar;
 
 use crate::progress::{bar, now};
@@ -115,8 +115,6 @@ impl Runner<'_> {
         let all = self.run.experiment.arms(sites);
         for arm in self.run.arms.iter().flatten() {
             ensure!(all.contains(arm), "{} has no {arm} with {sites} sites", self.run.experiment.name());
-            let is_made = |used: Arm| self.run.arms.iter().flatten().any(|arm| *arm == used);
-            ensure!(arm.uses().is_none_or(is_made), "{arm} uses the synthetic images of AsynDgan: add AsynDgan to --arms");
         }
         let steps = self.run.steps(sites);
         let cost = |step: &Step| step.cost(&self.run.settings, sites);
@@ -266,7 +264,7 @@ fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
 mod tests {
     use std::fs;
 
-    use asyndgan_paper::{DataKind, Experiment, PreparedSite, Profile, Settings};
+    use asyndgan_paper::{Arm, DataKind, Experiment, PreparedSite, Profile, Settings};
 
     use super::*;
 

@@ -88,8 +88,11 @@ impl ExperimentJob {
         );
         ensure!(base.data.is_none() || axes.patients.is_empty(), "real images have the patients that they have: remove --patients");
         let (axes, mut points, mut newest) = (axes.sorted(), Vec::new(), None);
-        for job in self.jobs_of(&axes)? {
+        for (job, prepared) in self.jobs_of(&axes)? {
             tracing::info!("--- {}", job.folder.display());
+            if let Some(prepared) = prepared {
+                share_prepared(&prepared, &job.folder)?;
+            }
             let (table, point) = job.point()?;
             points.push(point);
             newest = Some(table);
@@ -105,8 +108,9 @@ impl ExperimentJob {
         Ok(record)
     }
 
-    /// The run of each point. All settings are checked before the first run starts.
-    fn jobs_of(&self, axes: &TradeOffAxes) -> Result<Vec<Self>> {
+    /// The run of each point, and the folder of the run whose prepared images it uses. All settings are checked before
+    /// the first run starts.
+    fn jobs_of(&self, axes: &TradeOffAxes) -> Result<Vec<(Self, Option<PathBuf>)>> {
         let (base, mut jobs) = (&self.run, Vec::new());
         // The first run of each number of patients prepares the images, and learns from all real ones.
         let mut first = BTreeMap::<Option<usize>, PathBuf>::new();
@@ -132,10 +136,7 @@ impl ExperimentJob {
                     !(instances && run.settings.privacy.masks == MaskSetting::Sampled),
                     "a model of shapes cannot draw many small objects: remove sampled from --masks"
                 );
-                if let Some(shared) = shared {
-                    share_prepared(&shared, &folder)?;
-                }
-                jobs.push(Self { run, folder, ..self.clone() });
+                jobs.push((Self { run, folder, ..self.clone() }, shared));
             }
         }
         Ok(jobs)
@@ -172,7 +173,7 @@ impl ExperimentJob {
 /// Lets a run use the images that were prepared for another with the same images.
 pub(super) fn share_prepared(from: &Path, to: &Path) -> Result<()> {
     let prepared = to.join("prepared");
-    if !prepared.exists() {
+    if fs::symlink_metadata(&prepared).is_err() {
         fs::create_dir_all(to)
             .and_then(|()| std::os::unix::fs::symlink(from.join("prepared"), &prepared))
             .with_context(|| format!("cannot link {}", prepared.display()))?;

@@ -92,6 +92,10 @@ fn by_name(cases: Vec<CaseScores>, names: &[String]) -> Result<Vec<CaseScores>> 
 
 fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
+    // Runs of earlier versions have no rows that use the images of other arms.
+    let is_computed = |arm: Arm| run.seeds.iter().any(|&seed| folder.proof(Step::Evaluate(arm, seed)).is_file());
+    let arms: Vec<Arm> = arms.iter().copied().filter(|arm| arm.uses().is_none() || is_computed(*arm)).collect();
+    let arms = &arms[..];
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());

@@ -117,6 +117,10 @@ impl RunOptions {
         ensure!(self.seeds > 0, "--seeds 0 computes nothing: use at least 1");
         let is_audited = self.arms.as_ref().is_none_or(|arms| arms.contains(&Arm::AsynDgan)) && run.task().is_some();
         ensure!(is_audited || !self.audit, "--audit attacks the images of AsynDgan, which this run does not make");
+        for arm in self.arms.iter().flatten() {
+            let is_made = arm.uses().is_none_or(|used| self.arms.iter().flatten().any(|other| *other == used));
+            ensure!(is_made, "{arm} uses the synthetic images of AsynDgan: add AsynDgan to --arms");
+        }
         let (seeds, device, arms) = ((0..self.seeds).collect(), device.into(), self.arms.clone());
         Ok(Run { seeds, device, validate: self.validate, arms, ..run })
     }

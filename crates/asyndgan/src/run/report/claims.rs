@@ -1,4 +1,4 @@
-//! The paper's claims, compared with a run's scores.
+//! The paper's claims and our own, compared with a run's scores.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm
     let own = others(|arm| matches!(arm, Arm::OwnPlusSyn(_)));
     let is_of_paper = |arm: &Arm| *arm != Arm::RealAll && arm.uses().is_none();
     let mut claims = vec![
-        above("RealAll above every other arm", values, Arm::RealAll, &others(is_of_paper)),
+        above("RealAll above every other arm of the paper", values, Arm::RealAll, &others(is_of_paper)),
         above("AsynDgan above every RealSubset", values, Arm::AsynDgan, &others(|arm| matches!(arm, Arm::RealSubset(_)))),
         about_the_same(format!("AsynDgan within {MARGIN} Dice of SynAll"), values, Arm::AsynDgan, Arm::SynAll),
     ];
