@@ -10,8 +10,8 @@ use crate::{
     tensors::{augmented, one_hot_condition, to_payload_as, to_tensor},
 };
 
-/// Steps of the server's search for the image.
-const STEPS: u64 = 300;
+/// Steps of the server's search for the image, for each answer.
+const STEPS_PER_ANSWER: u64 = 5;
 /// Step size of the search; images are in [-1, 1].
 const STEP_SIZE: f64 = 0.02;
 /// Answers that one step of the search looks at.
@@ -88,7 +88,8 @@ pub fn invert_update(
     let before: Vec<Tensor> = seen.iter().map(|(sent, _)| feedback_of(&start, sent, false).detach()).collect();
     let mut guess = first.copy().set_requires_grad(true);
     let (mut momentum, mut scale) = (first.zeros_like(), first.zeros_like());
-    for step in 0..STEPS {
+    let steps = STEPS_PER_ANSWER * answers;
+    for step in 0..steps {
         let crops: Vec<Tensor> = (0..assumed.real.cases.len()).map(|k| crop(&guess, k, &assumed.real)).collect();
         let on_real = loss.on_real(&discriminator.forward_with(&start, &real_planes, &Tensor::stack(&crops, 0)));
         let mut differences = roughness(&guess) * ROUGHNESS;
@@ -106,7 +107,7 @@ pub fn invert_update(
         let gradient = Tensor::run_backward(&[&differences], &[&guess], false, false).swap_remove(0);
         momentum = momentum * 0.9 + &gradient * 0.1;
         scale = scale * 0.99 + gradient.square() * 0.01;
-        let rate = STEP_SIZE * (1.0 - step as f64 / STEPS as f64);
+        let rate = STEP_SIZE * (1.0 - step as f64 / steps as f64);
         let next = guess.detach() - &momentum / (scale.sqrt() + 1e-12) * rate;
         guess = next.clamp(-1.0, 1.0).detach().set_requires_grad(true);
         progress(answers + step + 1);
@@ -158,7 +159,7 @@ mod tests {
             let folder = tempfile::tempdir().expect("a folder");
             let options = SiteOptions::default().with(|options| options.randomness = randomness);
             let mut site = SiteTrainer::new(Pairs::new(image(k), mask.copy()), options, folder.path(), Device::Cpu);
-            let made = invert_update(&mut site, &run, &mask, &image(0).zeros_like(), 40, |_| ()).expect("inverted");
+            let made = invert_update(&mut site, &run, &mask, &image(0).zeros_like(), 60, |_| ()).expect("inverted");
             let centred = |x: &Tensor| (x - x.mean(Kind::Float)).reshape([-1]);
             let correlation = |other: &Tensor| {
                 let (a, b) = (centred(&made), centred(other));
