@@ -331,8 +331,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// What the noise is scaled by: one patient more changes each sum by the stated norm at most, whatever the
-        /// patient's mask is.
+        /// The noise is scaled by the stated norm. One more patient, with any mask, changes each sum by that norm at
+        /// most.
         #[test]
         fn a_patient_adds_the_stated_norm_at_most(seed in 0_u64..1000, kind in 0..4) {
             let mut own = conditions(4, seed);

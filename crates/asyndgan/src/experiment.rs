@@ -6,7 +6,11 @@ mod claim;
 mod schedule;
 mod trade_off;
 
-use std::{path::PathBuf, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use anyhow::{Context, Result};
 use asyndgan_paper::{Experiment, Profile, Run};
@@ -70,6 +74,17 @@ impl ExperimentJob {
         tracing::info!("next: prepare the images, train, synthesize, evaluate, report; {time} in {}", folder.display());
         Runner { program, arguments, folder, run, jobs: *jobs }.all()
     }
+}
+
+/// Lets a run use the images that were prepared for another with the same images.
+fn share_prepared(from: &Path, to: &Path) -> Result<()> {
+    let prepared = to.join("prepared");
+    if fs::symlink_metadata(&prepared).is_err() {
+        fs::create_dir_all(to)
+            .and_then(|()| std::os::unix::fs::symlink(from.join("prepared"), &prepared))
+            .with_context(|| format!("cannot link {}", prepared.display()))?;
+    }
+    Ok(())
 }
 
 fn time_needed(profile: Profile) -> &'static str {

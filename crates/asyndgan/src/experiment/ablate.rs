@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path};
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, ArmScores, Experiment, Run, Settings, Step};
 
-use super::{ExperimentJob, trade_off::share_prepared};
+use super::{ExperimentJob, share_prepared};
 use crate::files::write_text;
 
 /// Each choice, and the setting that removes it.

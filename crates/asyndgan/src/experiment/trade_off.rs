@@ -1,11 +1,6 @@
 //! What differential privacy costs: the same experiment with several epsilons and numbers of patients.
 
-use std::{
-    collections::BTreeMap,
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
@@ -13,7 +8,7 @@ use asyndgan_paper::{Arm, Experiment, MaskSetting, Run, Table, TradeOffPoint, Tr
 use asyndgan_task::LabelKind;
 use asyndgan_training::GanConfig;
 
-use super::ExperimentJob;
+use super::{ExperimentJob, share_prepared};
 use crate::{
     audit::{AuditJob, SYNTHETIC_SET},
     configure,
@@ -168,17 +163,6 @@ impl ExperimentJob {
         };
         Ok((table, point))
     }
-}
-
-/// Lets a run use the images that were prepared for another with the same images.
-pub(super) fn share_prepared(from: &Path, to: &Path) -> Result<()> {
-    let prepared = to.join("prepared");
-    if fs::symlink_metadata(&prepared).is_err() {
-        fs::create_dir_all(to)
-            .and_then(|()| std::os::unix::fs::symlink(from.join("prepared"), &prepared))
-            .with_context(|| format!("cannot link {}", prepared.display()))?;
-    }
-    Ok(())
 }
 
 /// The metric, and how well an attack on the synthetic images finds patients, by epsilon.

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_models::{write_tensors, write_with_metadata};
 use asyndgan_paper::{Arm, KindTraffic, Step, TrainRecord};
@@ -81,6 +81,7 @@ fn loaded(sources: &[Source], seed: u64) -> Result<Vec<Pairs>> {
 /// # Errors
 /// The error of the server or of a site, or that of a file that cannot be written.
 pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
+    ensure!(arm.uses().is_none(), "{arm} has no generator of its own: train that of AsynDgan");
     let place = folder.arm(arm, seed)?;
     let sites = folder.prepared()?.sites.len() as u32;
     let job = in_process(folder, arm, seed, sites, place.join("checkpoints"));

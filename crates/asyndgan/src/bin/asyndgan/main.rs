@@ -109,7 +109,7 @@ struct Where {
 struct Which {
     #[command(flatten)]
     at: Where,
-    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan or AsynDgan-Overlap.
+    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N or AsynDgan-Overlap.
     #[arg(long)]
     arm: Arm,
     /// One of the run's seeds.
