@@ -208,6 +208,10 @@ pub struct Server {
     state: State,
     /// The round under way: rounds done so far.
     round: u64,
+    /// Rounds after which the run ends: fewer than described if every site has left.
+    rounds: u64,
+    /// Sites that have left and are not stored yet: their number, the first round without them, and why.
+    retirements: Vec<(SiteId, u64, String)>,
     attempt: u32,
     /// Whose images are being made.
     draws: Vec<Draw>,
@@ -239,7 +243,11 @@ impl Server {
                 peer.conditions = true;
             }
         }
+        // Any other checkpoint would be a regular one: a run that every site has left ends with one of its own.
+        let end = checkpoints.iter().copied().max().filter(|&last| last == run.rounds || !run.is_checkpoint(last));
         let mut server = Self {
+            rounds: end.unwrap_or(run.rounds),
+            retirements: Vec::new(),
             run,
             policy,
             monitor: FeedbackMonitor::new(sites as usize, &[]),
@@ -252,10 +260,10 @@ impl Server {
             since: None,
             actions: VecDeque::new(),
         };
-        if server.checkpoints.contains(&server.run.rounds) {
+        if let Some(rounds_done) = end {
             // The run is finished: sites only need to be notified.
-            (server.state, server.round) = (State::Beginning, server.run.rounds);
-            server.actions.push_back(ServerAction::Begin { rounds_done: server.run.rounds });
+            (server.state, server.round) = (State::Beginning, rounds_done);
+            server.actions.push_back(ServerAction::Begin { rounds_done });
         }
         server
     }

@@ -63,10 +63,20 @@ impl Server {
     fn retire(&mut self, site: SiteId, round: u64, reason: String) {
         let peer = self.peer_mut(site);
         (peer.task, peer.presence) = (None, Presence::Retired);
-        // Stored before the site learns that it may end; and no round lies beyond the run.
-        let round = round.min(self.run.rounds);
-        self.actions.push_back(ServerAction::Retired { site, round, reason });
-        self.finish(site);
+        // No round lies beyond the run.
+        self.retirements.push((site, round.min(self.run.rounds), reason));
+        // That the last site has left is stored after the result: otherwise a restarted server would have neither.
+        if !self.is_abandoned() {
+            self.store_retirements();
+        }
+    }
+
+    /// Stores which sites have left, then tells them that they may end.
+    pub(super) fn store_retirements(&mut self) {
+        for (site, round, reason) in std::mem::take(&mut self.retirements) {
+            self.actions.push_back(ServerAction::Retired { site, round, reason });
+            self.finish(site);
+        }
     }
 
     fn join(&mut self, now: Duration, site: SiteId, protocol_version: u32, summary: SiteSummary) -> Result<(), Error> {

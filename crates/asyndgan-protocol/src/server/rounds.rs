@@ -161,11 +161,14 @@ impl Server {
     }
 
     pub(super) fn next_round(&mut self) {
-        let is_abandoned = self.is_abandoned() && self.round > 0;
-        if self.round >= self.run.rounds || is_abandoned {
+        if self.is_abandoned() && self.round > 0 {
+            self.rounds = self.round;
+        }
+        if self.round >= self.rounds {
             if self.checkpoints.insert(self.round) {
                 self.actions.push_back(ServerAction::Checkpoint { rounds_done: self.round });
             }
+            self.store_retirements();
             self.state = State::Finished;
             for site in self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect::<Vec<_>>() {
                 self.finish(site);

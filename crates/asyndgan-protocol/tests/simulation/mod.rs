@@ -105,7 +105,13 @@ pub struct World {
     pub retired: Vec<(SiteId, u64)>,
     /// Sites that are lost for good in the midst of the schedule.
     pub doomed: Vec<usize>,
+    /// After so many more actions of its machine the server is killed, before it performs the next one.
+    pub server_dies_in: Option<u32>,
+    /// The same for each site.
+    pub site_dies_in: Vec<Option<u32>>,
     pub generator: Option<u64>,
+    /// Every site left before there was a result.
+    pub all_retired: bool,
 }
 
 impl World {
@@ -131,7 +137,10 @@ impl World {
             budgets: vec![None; cases.len()],
             retired: Vec::new(),
             doomed: Vec::new(),
+            server_dies_in: None,
+            site_dies_in: vec![None; cases.len()],
             generator: None,
+            all_retired: false,
         };
         world.start_server();
         for i in 0..cases.len() {
@@ -147,6 +156,7 @@ impl World {
         let retired: Vec<SiteId> = self.retired.iter().map(|r| r.0).collect();
         let machine = Server::new(self.run.clone(), self.cases.len() as u32, self.policy, &held, known, &retired);
         self.server = Some(SimServer { machine, disk, kept, generator: 0, done: None, waiting: VecDeque::new(), finished: false });
+        self.drive_server();
     }
 
     pub fn start_site(&mut self, i: usize) {

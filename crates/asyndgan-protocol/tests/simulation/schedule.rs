@@ -34,7 +34,7 @@ impl World {
 
     pub fn is_over(&self) -> bool {
         let finished = |(i, s): (usize, &Option<SimSite>)| self.gone[i] || s.as_ref().is_some_and(|s| s.finished);
-        self.generator.is_some() && self.sites.iter().enumerate().all(finished)
+        self.all_retired || self.generator.is_some() && self.sites.iter().enumerate().all(finished)
     }
 
     /// Plays a schedule: at first with so many faults in between, then undisturbed to the end, which must come.
@@ -51,10 +51,12 @@ impl World {
                 self.let_time_pass(Duration::from_millis(rng.random_range(0..500)));
             }
             let i = rng.random_range(0..n);
-            match rng.random_range(0..4_u32) {
+            match rng.random_range(0..6_u32) {
                 0 if self.generator.is_none() => self.kill_server(),
                 1 => self.kill_site(i),
-                2 => self.let_time_pass(self.policy.timeouts.answer * 2),
+                2 => self.server_dies_in = Some(rng.random_range(0..40)),
+                3 => self.site_dies_in[i] = Some(rng.random_range(0..20)),
+                4 => self.let_time_pass(self.policy.timeouts.answer * 2),
                 _ => self.cut(i),
             }
         }

@@ -1,8 +1,8 @@
 //! Actions of the server and the sites, and their results.
 
 use asyndgan_protocol::{
-    CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Losses, Message, Payload, RequestedTraining, ServerAction, ServerEvent, SiteAction,
-    SiteEvent,
+    CHECKPOINTS_KEPT, DiscriminatorFamily, Draw, Dtype, Error, Losses, Message, Payload, RequestedTraining, ServerAction, ServerEvent,
+    SiteAction, SiteEvent,
 };
 
 use super::{Arrival, World, codes};
@@ -34,19 +34,38 @@ fn read(payload: &Payload) -> u64 {
     hash(&payload.bytes.iter().map(|&b| u64::from(b)).collect::<Vec<_>>())
 }
 
+/// Counts down to a kill; whether it comes now.
+fn is_due(countdown: &mut Option<u32>) -> bool {
+    match countdown {
+        Some(0) => countdown.take().is_some(),
+        Some(left) => {
+            *left -= 1;
+            false
+        }
+        None => false,
+    }
+}
+
 impl World {
     pub fn tell_server(&mut self, event: ServerEvent) {
         let now = self.now;
         let Some(server) = &mut self.server else { return };
-        server.machine.handle_event(now, event).expect("the run goes on");
+        match server.machine.handle_event(now, event) {
+            Err(Error::AllRetired) => self.all_retired = true,
+            result => result.expect("the run goes on"),
+        }
         self.drive_server();
     }
 
-    fn drive_server(&mut self) {
+    pub(super) fn drive_server(&mut self) {
         let Some(server) = &mut self.server else { return };
         server.waiting.extend(std::iter::from_fn(|| server.machine.poll_action()));
         while server.done.is_none() {
             let Some(action) = server.waiting.pop_front() else { break };
+            if is_due(&mut self.server_dies_in) && self.generator.is_none() {
+                self.kill_server();
+                return;
+            }
             match action {
                 ServerAction::Send { site, message } => {
                     let line = &mut self.lines[site.0 as usize];
@@ -131,6 +150,10 @@ impl World {
         site.waiting.extend(std::iter::from_fn(|| site.machine.poll_action()));
         while site.done.is_none() {
             let Some(action) = site.waiting.pop_front() else { break };
+            if is_due(&mut self.site_dies_in[i]) {
+                self.kill_site(i);
+                return;
+            }
             match action {
                 SiteAction::Send(message) => {
                     site.sent.push(message.clone());
