@@ -85,7 +85,7 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     }
     tour()?;
     let beside = smoke("table2", "table2", &["--jobs", "2"])?;
-    let alone = smoke("table2", "table2-alone", &["--jobs", "1", "--arms", "SynAll,AsynDgan"])?;
+    let alone = smoke("table2", "table2-alone", &["--jobs", "1", "--arms", "SynAll,AsynDgan,FedGan,MdGan"])?;
     for arm in ["SynAll", "AsynDgan"] {
         for network in ["generator", "segmenter"] {
             let path = Path::new("seed-0").join(arm).join(network).with_extension("safetensors");

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod error;
+mod federated;
 mod predict;
 mod score;
 mod target;
@@ -12,6 +13,7 @@ pub use tch;
 
 pub use asyndgan_models::{Segmenter, SegmenterConfig};
 pub use error::Error;
+pub use federated::{FederatedSegmenter, train_federated_segmenter};
 pub use predict::predict;
 pub use score::{TaskScores, score, score_slices};
 pub use target::{segmenter_classes, target};

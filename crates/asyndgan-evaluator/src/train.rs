@@ -103,17 +103,51 @@ pub fn train_segmenter_on(
     rng: &mut ChaCha8Rng,
     mut progress: impl FnMut(u64, Option<f64>),
 ) -> Result<Segmenter, Error> {
-    if sets.is_empty() || sets.iter().any(|(cases, _)| cases.is_empty()) {
-        return Err(Error::NoCases);
-    }
-    let segmenter = Segmenter::new(&training.network, device, rng);
-    let adam = AdamConfig { learning_rate: training.learning_rate, beta_1: 0.9, beta_2: 0.999 };
-    let mut adam = Adam::new(adam, &segmenter.parameters);
-    let counts = counts(sets, training.batch);
-    let mut orders = vec![Vec::new(); sets.len()];
+    let mut trainer = Trainer::new(training, task, sets, device, rng)?;
     for step in 0..training.steps {
+        progress(step + 1, trainer.step(step, rng)?);
+    }
+    Ok(trainer.segmenter)
+}
+
+/// A segmenter that learns from sets of cases.
+pub(crate) struct Trainer<'a> {
+    training: &'a SegmenterTraining,
+    task: &'a Task,
+    sets: &'a [(&'a CaseSet, f64)],
+    /// Images of each set in a batch.
+    counts: Vec<usize>,
+    /// The cases of each set that are still to come, before the set is shuffled again.
+    orders: Vec<Vec<usize>>,
+    device: Device,
+    adam: Adam,
+    pub(crate) segmenter: Segmenter,
+}
+
+impl<'a> Trainer<'a> {
+    /// A segmenter with initial weights.
+    pub(crate) fn new(
+        training: &'a SegmenterTraining,
+        task: &'a Task,
+        sets: &'a [(&'a CaseSet, f64)],
+        device: Device,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Self, Error> {
+        if sets.is_empty() || sets.iter().any(|(cases, _)| cases.is_empty()) {
+            return Err(Error::NoCases);
+        }
+        let segmenter = Segmenter::new(&training.network, device, rng);
+        let adam = AdamConfig { learning_rate: training.learning_rate, beta_1: 0.9, beta_2: 0.999 };
+        let adam = Adam::new(adam, &segmenter.parameters);
+        let (counts, orders) = (counts(sets, training.batch), vec![Vec::new(); sets.len()]);
+        Ok(Self { training, task, sets, counts, orders, device, adam, segmenter })
+    }
+
+    /// Takes a step; returns the loss at every tenth step.
+    pub(crate) fn step(&mut self, step: u64, rng: &mut ChaCha8Rng) -> Result<Option<f64>, Error> {
+        let Self { training, task, sets, counts, orders, device, adam, segmenter } = self;
         let mut chosen: Vec<(&CaseSet, usize)> = Vec::new();
-        for (((cases, _), &count), order) in sets.iter().zip(&counts).zip(&mut orders) {
+        for (((cases, _), &mut count), order) in sets.iter().zip(counts).zip(orders) {
             for _ in 0..count {
                 if order.is_empty() {
                     *order = (0..cases.len()).collect();
@@ -128,17 +162,16 @@ pub fn train_segmenter_on(
         let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(chosen.len() as i64, ChaCha8Rng::from_rng(rng))]);
-        let logits = segmenter.forward_train(&images.to_device(device), &mut noise);
-        let loss = loss::segmentation(&logits, &targets.to_device(device), Some(&possible.to_device(device)));
-        let told = (step % LOSS_EVERY == 0).then(|| loss.double_value(&[]));
-        if told.is_some_and(|loss| !loss.is_finite()) {
+        let logits = segmenter.forward_train(&images.to_device(*device), &mut noise);
+        let loss = loss::segmentation(&logits, &targets.to_device(*device), Some(&possible.to_device(*device)));
+        let value = step.is_multiple_of(LOSS_EVERY).then(|| loss.double_value(&[]));
+        if value.is_some_and(|loss| !loss.is_finite()) {
             return Err(Error::Diverged { step });
         }
         let left = (training.steps - step) as f64 / training.steps as f64;
         adam.step(&segmenter.parameters, &segmenter.parameters.gradient(&loss), (2.0 * left).min(1.0));
-        progress(step + 1, told);
+        Ok(value)
     }
-    Ok(segmenter)
 }
 
 /// Images of each set in a batch: its share, and one at least; the last set has the rest.

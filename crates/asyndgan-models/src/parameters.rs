@@ -147,6 +147,40 @@ impl Parameters {
         views(flat, self.views.iter().map(|(name, view)| (name.clone(), view.size()))).into_iter().map(|(n, t)| (n, t.detach())).collect()
     }
 
+    /// The weighted sum of the values of several networks, as a state dict, running statistics included. Counts of
+    /// batches are those of the first network.
+    ///
+    /// # Errors
+    /// [`Error::Mismatch`] if one of them is another network than the first.
+    pub fn weighted_sum(networks: &[(&Self, f64)]) -> Result<BTreeMap<String, Tensor>, Error> {
+        let mut sum: BTreeMap<String, Tensor> = BTreeMap::new();
+        for (number, (network, weight)) in networks.iter().enumerate() {
+            for (name, tensor) in network.named() {
+                let before = sum.get(&name);
+                if number > 0 && before.map(Tensor::size) != Some(tensor.size()) {
+                    return Err(Error::Mismatch {
+                        expected: before.map(Tensor::size).unwrap_or_default(),
+                        found: Some(tensor.size()),
+                        name,
+                    });
+                }
+                let after = match before {
+                    Some(before) if tensor.is_floating_point() => before + tensor * *weight,
+                    Some(_) => continue,
+                    None if tensor.is_floating_point() => tensor * *weight,
+                    None => tensor.copy(),
+                };
+                sum.insert(name, after);
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Bytes of all values, running statistics included.
+    pub fn bytes(&self) -> u64 {
+        self.named().values().map(|tensor| (tensor.numel() * tensor.kind().elt_size_in_bytes()) as u64).sum()
+    }
+
     /// Loads the values of a state dict.
     ///
     /// # Errors

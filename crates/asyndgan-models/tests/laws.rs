@@ -3,7 +3,7 @@
 
 use asyndgan_models::{
     Adam, AdamConfig, Conditioning, Discriminator, DiscriminatorConfig, Error, Generator, GeneratorConfig, Noise, NoiseInjection, Norm,
-    ResNetConfig, Segmenter, SegmenterConfig, Upsample,
+    Parameters, ResNetConfig, Segmenter, SegmenterConfig, Upsample,
     loss::{self, GanLoss},
     read_metadata, read_tensors, write_tensors, write_with_metadata,
 };
@@ -357,4 +357,24 @@ fn a_described_file_says_what_it_is_and_is_the_same_every_time() {
     let plain = folder.path().join("plain.safetensors");
     write_tensors(&plain, &tensors).expect("written");
     assert_eq!(read_metadata(&plain).expect("read"), None);
+}
+
+#[test]
+fn a_weighted_sum_of_networks_includes_running_statistics() {
+    let config = SegmenterConfig::new(1, 2).with(|network| (network.width, network.depth) = (4, 1));
+    let new = |seed| Segmenter::new(&config, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(seed)).parameters;
+    let (mut sum, mut first, second) = (new(0), new(1), new(2));
+    let (statistics, counter) = ("down.0.2.running_mean", "down.0.2.num_batches_tracked");
+    let mut changed = first.named();
+    changed.insert(statistics.into(), Tensor::from_slice(&[4.0_f32; 4]));
+    changed.insert(counter.into(), Tensor::from(7_i64));
+    first.load(&changed).expect("the same network");
+    sum.load(&Parameters::weighted_sum(&[(&first, 0.75), (&second, 0.25)]).expect("the same network")).expect("the same network");
+    let expected = first.flat() * 0.75 + second.flat() * 0.25;
+    assert!(sum.flat().allclose(&expected, 1e-6, 1e-6, false));
+    assert!(sum.named()[statistics].allclose(&Tensor::from_slice(&[3.0_f32; 4]), 1e-6, 1e-6, false));
+    assert_eq!(sum.named()[counter].int64_value(&[]), 7);
+    let wider = config.with(|network| network.width = 8);
+    let other = Segmenter::new(&wider, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(3)).parameters;
+    assert!(Parameters::weighted_sum(&[(&first, 0.5), (&other, 0.5)]).is_err());
 }

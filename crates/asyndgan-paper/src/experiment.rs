@@ -53,6 +53,13 @@ pub enum Arm {
     /// Real images of one site together with the synthetic images of [`Arm::AsynDgan`], as a hospital would use them;
     /// sites count from 1.
     OwnPlusSyn(u32),
+    /// Real images of every site, by federated averaging of the segmenter: no image leaves a site, its weights do.
+    FedAvg,
+    /// Synthetic images of the averaged generator of GANs that every site trains, see
+    /// [`Experiment::further_arms`].
+    FedGan,
+    /// As [`Arm::AsynDgan`], with discriminators that move from site to site, see [`Experiment::further_arms`].
+    MdGan,
     /// As [`Arm::AsynDgan`], with sites that all have the same conditions but different data for them; the generator
     /// then does not learn the mixture.
     AsynDganOverlap,
@@ -128,8 +135,15 @@ impl Experiment {
                 .chain(subsets.map(Arm::RealSubset))
                 .chain([Arm::SynAll, Arm::AsynDgan])
                 .chain((1..=sites).map(Arm::OwnPlusSyn))
+                .chain([Arm::FedAvg])
                 .collect(),
         }
+    }
+
+    /// Arms that are computed on request only, because each trains another GAN: the other distributed GANs that
+    /// `AsynDGAN` is compared with.
+    pub fn further_arms(self) -> &'static [Arm] {
+        if self == Experiment::Fig5 { &[] } else { &[Arm::FedGan, Arm::MdGan] }
     }
 }
 
@@ -147,7 +161,17 @@ impl Profile {
 impl Arm {
     /// Whether a generator is trained for it.
     pub fn is_synthetic(self) -> bool {
-        !matches!(self, Arm::RealAll | Arm::RealSubset(_) | Arm::OwnPlusSyn(_))
+        !matches!(self, Arm::RealAll | Arm::RealSubset(_) | Arm::OwnPlusSyn(_) | Arm::FedAvg)
+    }
+
+    /// Whether it learns from all sites without collecting their images in one place.
+    pub fn is_distributed(self) -> bool {
+        matches!(self, Arm::AsynDgan | Arm::AsynDganOverlap | Arm::FedAvg | Arm::FedGan | Arm::MdGan)
+    }
+
+    /// Whether the paper's tables and figures have it.
+    pub fn is_of_paper(self) -> bool {
+        !matches!(self, Arm::OwnPlusSyn(_) | Arm::FedAvg | Arm::FedGan | Arm::MdGan)
     }
 
     /// The arm whose synthetic images it uses besides its own images.
@@ -165,6 +189,9 @@ impl fmt::Display for Arm {
             Arm::SynSubset(n) => f.pad(&format!("SynSubset-{n}")),
             Arm::AsynDgan => f.pad("AsynDgan"),
             Arm::OwnPlusSyn(n) => f.pad(&format!("OwnPlusSyn-{n}")),
+            Arm::FedAvg => f.pad("FedAvg"),
+            Arm::FedGan => f.pad("FedGan"),
+            Arm::MdGan => f.pad("MdGan"),
             Arm::AsynDganOverlap => f.pad("AsynDgan-Overlap"),
         }
     }
@@ -174,13 +201,16 @@ impl FromStr for Arm {
     type Err = UnknownName;
 
     fn from_str(s: &str) -> Result<Self, UnknownName> {
-        const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N, AsynDgan-Overlap";
+        const KNOWN: &str = "RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N, FedAvg, FedGan, MdGan, AsynDgan-Overlap";
         let unknown = || UnknownName::new(s, KNOWN);
         let number = |n: &str| n.parse().map_err(|_| unknown());
         match s.split_once('-') {
             None if s == "RealAll" => Ok(Arm::RealAll),
             None if s == "SynAll" => Ok(Arm::SynAll),
             None if s == "AsynDgan" => Ok(Arm::AsynDgan),
+            None if s == "FedAvg" => Ok(Arm::FedAvg),
+            None if s == "FedGan" => Ok(Arm::FedGan),
+            None if s == "MdGan" => Ok(Arm::MdGan),
             Some(("RealSubset", n)) => Ok(Arm::RealSubset(number(n)?)),
             Some(("AsynDgan", "Overlap")) => Ok(Arm::AsynDganOverlap),
             Some(("OwnPlusSyn", n)) => Ok(Arm::OwnPlusSyn(number(n)?)),

@@ -19,7 +19,7 @@ pub use record::{
 pub use render::PER_SLICE;
 pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};
 pub use settings::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, InvalidSetting, MaskSetting,
-    OptimiserSettings, PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
+    ComputeSettings, DataSettings, DiscriminatorSettings, FederatedSettings, GanLossSetting, GeneratorSettings, InvalidSetting,
+    MaskSetting, OptimiserSettings, PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };
 pub use trade_off::{TradeOffPoint, TradeOffRecord};

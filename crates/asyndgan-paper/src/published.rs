@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, Table};
+use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Table};
 
 /// The published record of a run: without paths of the machine and without names of real patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,8 +88,7 @@ impl Published {
         }
         let _ = writeln!(out, "\n## Bytes\n\nWith the first seed.\n\n|arm|sites|MB per site (mean)|\n|---|---:|---:|");
         for (arm, sites) in runs {
-            let all: u64 = sites.values().flat_map(BTreeMap::values).map(|kind| kind.bytes).sum();
-            let _ = writeln!(out, "|{arm}|{}|{:.1}|", sites.len(), all as f64 / 1e6 / sites.len().max(1) as f64);
+            let _ = writeln!(out, "|{arm}|{}|{:.1}|", sites.len(), mean_megabytes(sites));
         }
     }
 
@@ -210,6 +209,20 @@ pub(crate) fn changed_settings(run: &Run) -> Vec<String> {
     let of_profile = of_profile.plain();
     let changed = run.settings.plain().into_iter().filter(|(name, value)| of_profile.get(name) != Some(value));
     changed.map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+/// Mean traffic of a site in MB.
+fn mean_megabytes(sites: &BTreeMap<String, SiteTraffic>) -> f64 {
+    let all: u64 = sites.values().flat_map(BTreeMap::values).map(|kind| kind.bytes).sum();
+    all as f64 / 1e6 / sites.len().max(1) as f64
+}
+
+impl Table {
+    /// What a site of an arm sends and receives under the first seed, on average over sites, in MB; `None` for an arm
+    /// without traffic.
+    pub fn megabytes_per_site(&self, arm: Arm) -> Option<f64> {
+        Some(mean_megabytes(self.bytes.get(&format!("seed-{}/{arm}", self.seeds.first()?))?))
+    }
 }
 
 #[cfg(test)]

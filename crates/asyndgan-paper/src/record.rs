@@ -59,7 +59,7 @@ pub struct Prepared {
 }
 
 /// Messages of one kind.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KindTraffic {
     /// How many.
     pub messages: u64,
@@ -116,6 +116,9 @@ pub struct ArmScores {
     pub cases: Vec<CaseScores>,
     /// Wall seconds of segmenter and scoring.
     pub seconds: f64,
+    /// Traffic of training the segmenter by site, from 1; empty unless it was trained at several sites.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub bytes: BTreeMap<String, SiteTraffic>,
     /// Versions of the software that computed it, and the device; empty in records that predate this field.
     #[serde(default)]
     pub versions: BTreeMap<String, String>,

@@ -27,7 +27,7 @@ pub struct Run {
     /// Score on validation patients, one per site, instead of the held-out ones, to choose settings. Validation
     /// patients are not used for training.
     pub validate: bool,
-    /// Arms to compute; `None` for all.
+    /// Arms to compute; `None` for all but [`Experiment::further_arms`].
     pub arms: Option<Vec<Arm>>,
     /// All settings.
     pub settings: Settings,
@@ -146,8 +146,13 @@ impl Run {
 
     /// The arms of the table for the given number of sites, in order.
     pub fn arms(&self, sites: u32) -> Vec<Arm> {
-        let all = self.experiment.arms(sites);
-        all.into_iter().filter(|arm| self.arms.as_ref().is_none_or(|wanted| wanted.contains(arm))).collect()
+        let Some(wanted) = &self.arms else { return self.experiment.arms(sites) };
+        self.possible_arms(sites).into_iter().filter(|arm| wanted.contains(arm)).collect()
+    }
+
+    /// The arms that a run with the given number of sites can compute, in table order.
+    pub fn possible_arms(&self, sites: u32) -> Vec<Arm> {
+        [self.experiment.arms(sites), self.experiment.further_arms().to_vec()].concat()
     }
 
     /// The steps after preparation for the given number of sites, in order. The steps of one arm and seed are
@@ -276,7 +281,7 @@ mod tests {
         run.seeds = vec![0, 1];
         let steps = run.steps(10);
         let count = |f: fn(&Step) -> bool| steps.iter().filter(|s| f(s)).count();
-        assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 23);
+        assert_eq!(count(|s| matches!(s, Step::Evaluate(..))), 2 * 24);
         let first = steps.iter().position(|s| matches!(s, Step::Evaluate(Arm::OwnPlusSyn(_), _)));
         let last = steps.iter().rposition(|s| matches!(s, Step::Synthesize(..)));
         assert!(first > last);
@@ -284,5 +289,8 @@ mod tests {
         assert_eq!(steps.last(), Some(&Step::Report));
         run.arms = Some(vec![Arm::AsynDgan]);
         assert_eq!(run.steps(10).len(), 2 * 3 + 2);
+        run.arms = Some(vec![Arm::MdGan, Arm::FedAvg]);
+        assert_eq!(run.arms(10), [Arm::FedAvg, Arm::MdGan]);
+        assert_eq!(run.steps(10).len(), 2 * (1 + 3) + 1);
     }
 }

@@ -49,6 +49,9 @@ pub struct Settings {
     /// Differential privacy.
     #[serde(default)]
     pub privacy: PrivacySettings,
+    /// Other methods to learn from several sites, to compare with.
+    #[serde(default)]
+    pub federated: FederatedSettings,
 }
 
 /// Images and how they are augmented.
@@ -229,6 +232,24 @@ pub struct PrivacySettings {
     /// Epsilon of the masks for each patient, if they are sampled; in addition to `privacy.epsilon`.
     #[serde(default = "two")]
     pub masks_epsilon: f64,
+}
+
+/// Other methods to learn from several sites: the arms FedAvg, FedGan and MdGan.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct FederatedSettings {
+    /// Steps that each site takes before weights are averaged: of the segmenter in FedAvg, of both networks in
+    /// FedGan.
+    pub local_steps: u64,
+    /// Rounds after which each site of MdGan passes its discriminator to the next site.
+    pub exchange_every: u64,
+}
+
+impl Default for FederatedSettings {
+    fn default() -> Self {
+        Self { local_steps: 20, exchange_every: 100 }
+    }
 }
 
 fn half() -> f64 {

@@ -3,6 +3,7 @@
 mod answers;
 pub mod attack;
 mod augment;
+mod baselines;
 mod checkpoints;
 mod collapse;
 mod conditions;
@@ -22,6 +23,7 @@ pub mod toy;
 /// Tensors and devices in the interface of this crate are of this version.
 pub use tch;
 
+pub use baselines::{Baseline, BaselineResult, SiteBytes, train_baseline};
 pub use config::{GanConfig, Precision, learning_rate_scale};
 pub use dp_sgd::DpSgd;
 pub use error::Error;

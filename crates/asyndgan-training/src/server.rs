@@ -5,7 +5,7 @@ use std::{
 };
 
 use asyndgan_files::{Access, write};
-use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, ResNetConfig};
+use asyndgan_models::{Adam, Generator, GeneratorConfig, Norm, Parameters, ResNetConfig};
 use asyndgan_protocol::{
     CHECKPOINTS_KEPT, Contribution, Draw, FEEDBACK_ROUNDS_KEPT, Payload, Role, RunDescription, ServerWork, SiteId, SiteSummary, stream,
 };
@@ -106,6 +106,18 @@ impl ServerTrainer {
         tensors.extend(self.generator.parameters.named_in(&self.average));
         averaged.parameters.load(&tensors).expect("the same network");
         averaged
+    }
+
+    /// Gives all trainers the weighted sum of their generators.
+    pub(crate) fn average(trainers: &mut [Self], weights: &[f64]) -> Result<(), Error> {
+        let each: Vec<_> = trainers.iter().map(|trainer| &trainer.generator.parameters).zip(weights.iter().copied()).collect();
+        let sum = Parameters::weighted_sum(&each)?;
+        let average: Tensor = trainers.iter().zip(weights).map(|(trainer, &weight)| &trainer.average * weight).sum();
+        for trainer in trainers {
+            trainer.generator.parameters.load(&sum)?;
+            trainer.average.copy_(&average);
+        }
+        Ok(())
     }
 
     /// Number of sites of the run.

@@ -2,7 +2,7 @@ mod private;
 
 use std::path::{Path, PathBuf};
 
-use asyndgan_models::{Adam, Discriminator};
+use asyndgan_models::{Adam, Discriminator, Parameters};
 use asyndgan_privacy::SubsampledGaussian;
 use asyndgan_protocol::{
     CHECKPOINTS_KEPT, Draw, Losses, Payload, PrivacyBudget, Readiness, RequestedTraining, Role, RoundDraw, RunDescription, SiteId,
@@ -169,6 +169,11 @@ impl SiteTrainer {
     /// Damaged checkpoints, which were renamed.
     pub fn damaged(&self) -> &[PathBuf] {
         self.checkpoints.as_ref().map_or(&[], Checkpoints::damaged)
+    }
+
+    /// The weights of the discriminator.
+    pub(crate) fn discriminator(&mut self) -> Result<&mut Parameters, Error> {
+        Ok(&mut self.begun.as_mut().ok_or(Error::NotBegun)?.discriminator.parameters)
     }
 
     fn checkpoints_of(&mut self, site: SiteId, run: &RunDescription) -> Result<&mut Checkpoints, Error> {

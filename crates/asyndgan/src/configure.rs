@@ -9,7 +9,7 @@ use asyndgan_models::{
 use asyndgan_paper::{Arm, GanLossSetting, MaskSetting, Run, Settings};
 use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, RunDescription, Symmetry, Weighting};
 use asyndgan_task::{Absent, Task};
-use asyndgan_training::{DpSgd, GanConfig, Precision, toy};
+use asyndgan_training::{Baseline, DpSgd, GanConfig, Precision, toy};
 
 /// Channels of an image; the toy has one value.
 fn image_channels(run: &Run) -> i64 {
@@ -72,7 +72,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
         config.augmentation = s.discriminator.augmentation;
         config.average_decay = s.generator.average_decay;
         config.site_code = s.generator.site_code;
-        config.privacy = s.privacy.epsilon.filter(|_| is_distributed(arm)).map(|epsilon| {
+        config.privacy = s.privacy.epsilon.filter(|_| is_asyndgan(arm)).map(|epsilon| {
             DpSgd::new(epsilon, s.privacy.delta).with(|sgd| {
                 sgd.clipping_norm = s.privacy.clipping_norm;
                 sgd.patients_per_step = s.privacy.patients_per_step;
@@ -93,9 +93,19 @@ fn symmetry(run: &Run) -> Symmetry {
     }
 }
 
-/// Whether every site has a discriminator of its own.
-fn is_distributed(arm: Arm) -> bool {
+/// Whether a run of the protocol trains it at every site.
+fn is_asyndgan(arm: Arm) -> bool {
     matches!(arm, Arm::AsynDgan | Arm::AsynDganOverlap)
+}
+
+/// The baseline that an arm is.
+pub(crate) fn baseline(run: &Run, arm: Arm) -> Option<Baseline> {
+    let settings = &run.settings.federated;
+    match arm {
+        Arm::FedGan => Some(Baseline::FedGan { local_rounds: settings.local_steps }),
+        Arm::MdGan => Some(Baseline::MdGan { exchange_every: settings.exchange_every }),
+        _ => None,
+    }
 }
 
 /// The run of one arm. A single GAN sees as many pairs per round as all sites together.
@@ -103,7 +113,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
     let s = &run.settings;
     RunDescription::new(format!("{} {arm}", run.experiment.name()), s.protocol.rounds).with(|described| {
         described.seed = seed;
-        described.batch = if is_distributed(arm) { s.protocol.batch } else { s.protocol.batch * sites };
+        described.batch = if arm.is_distributed() { s.protocol.batch } else { s.protocol.batch * sites };
         described.channels = image_channels(run) as u32;
         described.size = s.data.size as u32;
         described.crop = s.data.crop as u32;
@@ -119,7 +129,7 @@ pub(crate) fn description(run: &Run, arm: Arm, seed: u64, sites: u32) -> RunDesc
 /// Which masks leave the sites of an arm's run.
 pub(crate) fn masks(run: &Run, arm: Arm) -> ConditionPolicy {
     match run.settings.privacy.masks {
-        _ if !is_distributed(arm) || run.task().is_none() => ConditionPolicy::All,
+        _ if !is_asyndgan(arm) || run.task().is_none() => ConditionPolicy::All,
         MaskSetting::All => ConditionPolicy::All,
         MaskSetting::Deformed => ConditionPolicy::Deformed,
         MaskSetting::Recombined => ConditionPolicy::Recombined,
@@ -134,7 +144,7 @@ pub(crate) fn masks_budget(run: &Run) -> PrivacyBudget {
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.
 pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
-    if is_distributed(arm) { run.settings.compute.server_threads } else { run.settings.compute.site_threads }
+    if is_asyndgan(arm) { run.settings.compute.server_threads } else { run.settings.compute.site_threads }
 }
 
 /// The task of a run on images.

@@ -4,5 +4,5 @@ mod segment;
 mod train;
 
 pub use segment::segment;
+pub(crate) use train::{SegmenterFiles, absent_everywhere};
 pub use train::{SegmenterJob, train_segmenter};
-pub(crate) use train::{absent_everywhere, train_into};

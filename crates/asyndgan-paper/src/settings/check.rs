@@ -20,7 +20,7 @@ impl Settings {
     /// # Errors
     /// [`InvalidSetting`] with the setting and its valid values.
     pub fn check(&self, experiment: Experiment) -> Result<(), InvalidSetting> {
-        let Self { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute, privacy } = self;
+        let Self { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute, privacy, federated } = self;
         within("data.sites", data.sites, 1..=64, "from 1 to 64")?;
         within("data.phantoms_per_site", data.phantoms_per_site, 0..=1_000_000, "from 0 to 1000000")?;
         within("data.phantoms_held_out", data.phantoms_held_out, 0..=1_000_000, "from 0 to 1000000")?;
@@ -47,6 +47,8 @@ impl Settings {
         within("privacy.patients_per_step", privacy.patients_per_step, 1..=65_536, "from 1 to 65536")?;
         within("privacy.images_per_patient", privacy.images_per_patient, 1..=65_536, "from 1 to 65536")?;
         within("privacy.discriminator_steps", privacy.discriminator_steps, 1..=65_536, "from 1 to 65536")?;
+        within("federated.local_steps", federated.local_steps, 1..=1_000_000_000, "from 1 to 1000000000")?;
+        within("federated.exchange_every", federated.exchange_every, 1..=1_000_000_000, "from 1 to 1000000000")?;
         let masks_epsilon = privacy.masks_epsilon;
         must("privacy.masks_epsilon", masks_epsilon > 0.0 && masks_epsilon.is_finite(), "above 0")?;
         let without_l1 = privacy.epsilon.is_none() || protocol.l1_weight == 0.0;

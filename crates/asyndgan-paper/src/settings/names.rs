@@ -101,6 +101,7 @@ impl Settings {
             documented("segmenter", &of.segmenter),
             documented("compute", &of.compute),
             documented("privacy", &of.privacy),
+            documented("federated", &of.federated),
         ]
         .concat()
     }
@@ -244,8 +245,8 @@ mod tests {
     #[test]
     fn every_value_of_the_first_version_goes_to_its_setting() {
         let read: Settings = serde_json::from_str(FIRST).expect("a record");
-        let Settings { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute, privacy } = read;
-        assert_eq!(privacy, crate::PrivacySettings::default());
+        let Settings { data, generator, discriminator, optimiser, protocol, synthesis, segmenter, compute, privacy, federated } = read;
+        assert_eq!((privacy, federated), Default::default());
         assert_eq!((data.sites, data.size, data.crop, data.downsampling, data.quarter_turns, data.flips), (3, 80, 48, 5, true, true));
         assert_eq!((data.phantoms_per_site, data.phantoms_held_out), (20, 21));
         assert_eq!((generator.width, generator.blocks, generator.noise_code), (6, 7, 9));
@@ -267,7 +268,7 @@ mod tests {
     fn every_name_of_the_first_version_is_that_of_a_setting() {
         let names = Settings::new(Experiment::Table2, Profile::Desk).plain();
         assert!(FIRST_VERSION.iter().all(|(_, full)| names.contains_key(*full)));
-        let is_later = |name: &String| name.starts_with("privacy.") || name == "segmenter.own_share";
+        let is_later = |name: &String| name.starts_with("privacy.") || name.starts_with("federated.") || name == "segmenter.own_share";
         assert!(names.keys().all(|name| is_later(name) || FIRST_VERSION.iter().any(|(_, full)| full == name)));
     }
 }

@@ -3,8 +3,8 @@
 use asyndgan_task::{ImageKind, Task};
 
 use super::{
-    ComputeSettings, DataSettings, DiscriminatorSettings, GanLossSetting, GeneratorSettings, OptimiserSettings, PrivacySettings,
-    ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
+    ComputeSettings, DataSettings, DiscriminatorSettings, FederatedSettings, GanLossSetting, GeneratorSettings, OptimiserSettings,
+    PrivacySettings, ProtocolSettings, SegmenterSettings, Settings, SynthesisSettings,
 };
 use crate::{Experiment, Profile};
 
@@ -52,7 +52,7 @@ impl Settings {
 
     /// Everything as small as possible.
     fn shrink_to_smoke(&mut self) {
-        let Self { data, generator, discriminator, protocol, synthesis, segmenter, .. } = self;
+        let Self { data, generator, discriminator, protocol, synthesis, segmenter, federated, .. } = self;
         data.phantoms_per_site = 1;
         data.phantoms_held_out = 2;
         generator.width = 4;
@@ -65,6 +65,8 @@ impl Settings {
         segmenter.width = 4;
         segmenter.steps = 12;
         segmenter.batch = 4;
+        federated.local_steps = 4;
+        federated.exchange_every = 2;
     }
 
     /// The published recipe.
@@ -148,6 +150,7 @@ impl Settings {
             },
             compute: ComputeSettings { bfloat16: false, server_threads: 2, site_threads: 1 },
             privacy: PrivacySettings::default(),
+            federated: FederatedSettings::default(),
         }
     }
 

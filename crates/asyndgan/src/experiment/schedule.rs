@@ -112,7 +112,7 @@ impl Runner<'_> {
         let prepared: Prepared = serde_json::from_str(&text)
             .with_context(|| format!("{} was written by a different version: delete the run folder", proof.display()))?;
         let sites = prepared.sites.len() as u32;
-        let all = self.run.experiment.arms(sites);
+        let all = self.run.possible_arms(sites);
         for arm in self.run.arms.iter().flatten() {
             ensure!(all.contains(arm), "{} has no {arm} with {sites} sites", self.run.experiment.name());
         }
@@ -277,7 +277,7 @@ mod tests {
         assert_eq!(groups.len(), 4);
         assert_eq!((groups[0][0], groups[3][0]), (&[Step::Estimate][..], &[Step::Report][..]));
         assert_eq!(groups[2].len(), 2 * 4);
-        assert_eq!(groups[1].len(), 2 * 7);
+        assert_eq!(groups[1].len(), 2 * 8);
         let (arm, first) = (Arm::AsynDgan, 0);
         let wanted = [Step::Train(arm, first), Step::Synthesize(arm, first), Step::Evaluate(arm, first), Step::Curve(arm, first)];
         assert!(groups[1].contains(&&wanted[..]), "{groups:?}");

@@ -7,7 +7,7 @@ use asyndgan_data::CaseSet;
 use asyndgan_evaluator::{TaskScores, predict, score, score_slices, train_segmenter};
 use asyndgan_metrics::{summarise, wasserstein_1};
 use asyndgan_models::{Segmenter, read_tensors, set_threads, write_tensors};
-use asyndgan_paper::{Arm, ArmScores, CaseScores, Step};
+use asyndgan_paper::{Arm, ArmScores, CaseScores, SiteTraffic, Step};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_training::toy;
 use ndarray::{Array3, Axis};
@@ -21,7 +21,7 @@ use crate::{
         RunFolder,
         synthesize::{self, Chosen},
     },
-    segmenter::{absent_everywhere, train_into},
+    segmenter::{SegmenterFiles, absent_everywhere},
 };
 
 /// Number of held-out cases whose predictions are kept for the pictures.
@@ -33,21 +33,36 @@ const PICTURED: usize = 4;
 /// If the images cannot be read, or the results cannot be written.
 pub fn evaluate(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let started = now();
-    let (training_images, cases) = if folder.run.task().is_none() { toy_scores(folder, arm, seed)? } else { segment(folder, arm, seed)? };
-    let scores =
-        ArmScores { arm, seed, training_images, cases, seconds: started.elapsed().as_secs_f64(), versions: folder.provenance(arm) };
+    let Scored { training_images, cases, bytes } =
+        if folder.run.task().is_none() { toy_scores(folder, arm, seed)? } else { segment(folder, arm, seed)? };
+    let (seconds, versions) = (started.elapsed().as_secs_f64(), folder.provenance(arm));
+    let scores = ArmScores { arm, seed, training_images, cases, seconds, bytes, versions };
     write_json(&folder.proof(Step::Evaluate(arm, seed)), &scores)
 }
 
-fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
+/// What an arm's segmenter learned from, its scores, and its traffic if it was trained at several sites.
+struct Scored {
+    training_images: usize,
+    cases: Vec<CaseScores>,
+    bytes: BTreeMap<String, SiteTraffic>,
+}
+
+fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Scored> {
     let place = folder.arm(arm, seed)?;
     let sets = training_sets(folder, arm, seed)?;
     let sets: Vec<(&CaseSet, f64)> = sets.iter().map(|(cases, share)| (cases, *share)).collect();
     let steps = folder.run.settings.segmenter.steps;
     let mut bar = Progress::new(&Step::Evaluate(arm, seed).label(), steps + folder.test()?.len() as u64);
-    let segmenter = train_into(&place, "segmenter", &folder.run, seed, &sets, folder.device, |step| bar.set(step))?;
+    let files = SegmenterFiles { folder: &place, name: "segmenter", run: &folder.run, seed, device: folder.device };
+    let (segmenter, sent) = if arm == Arm::FedAvg {
+        files.train_federated(&sets, |step| bar.set(step)).map(|(segmenter, sent)| (segmenter, Some(sent)))?
+    } else {
+        (files.train(&sets, |step| bar.set(step))?, None)
+    };
+    let of_site = |site: usize| (format!("site-{site}"), SiteTraffic::from([("weights".to_owned(), sent.clone().unwrap_or_default())]));
+    let bytes = if sent.is_some() { (1..=sets.len()).map(of_site).collect() } else { BTreeMap::new() };
     let mut pictured = BTreeMap::new();
-    let scores = scored(folder, &segmenter, &absent_everywhere(&sets), |i, prediction| {
+    let cases = scored(folder, &segmenter, &absent_everywhere(&sets), |i, prediction| {
         if i < PICTURED {
             let middle = prediction.index_axis(Axis(0), prediction.len_of(Axis(0)) / 2);
             let shape = [middle.nrows() as i64, middle.ncols() as i64];
@@ -57,7 +72,7 @@ fn segment(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseSc
         bar.set(steps + i as u64 + 1);
     })?;
     write_tensors(&place.join("predictions.safetensors"), &pictured)?;
-    Ok((sets.iter().map(|(cases, _)| cases.len()).sum(), scores))
+    Ok(Scored { training_images: sets.iter().map(|(cases, _)| cases.len()).sum(), cases, bytes })
 }
 
 /// Scores a segmenter on every held-out case, without the channels that no training case had; `each` receives every
@@ -123,9 +138,12 @@ pub(crate) fn seconds_per_step(folder: &RunFolder) -> Result<f64> {
     Ok(times[2].duration_since(times[0]).as_secs_f64() / 2.0)
 }
 
-/// The cases that an arm's segmenter learns from, each set with its share of every batch.
+/// The cases that an arm's segmenter learns from: sets with their share of every batch, or the set of every site.
 fn training_sets(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Vec<(CaseSet, f64)>> {
     let sites = folder.prepared()?.sites.len() as u32;
+    if arm == Arm::FedAvg {
+        return (1..=sites).map(|site| Ok((CaseSet::open(&[folder.site(site)])?, 1.0))).collect();
+    }
     let places: Vec<_> = match arm {
         Arm::RealAll => (1..=sites).map(|site| folder.site(site)).collect(),
         Arm::RealSubset(site) | Arm::OwnPlusSyn(site) => vec![folder.site(site)],
@@ -143,14 +161,15 @@ fn case_scores(case: &str, scores: TaskScores, slices: &[TaskScores]) -> CaseSco
     CaseScores { case: case.into(), metrics: values(&scores), undefined, slices: slices.iter().map(values).collect() }
 }
 
-fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<(usize, Vec<CaseScores>)> {
+fn toy_scores(folder: &RunFolder, arm: Arm, seed: u64) -> Result<Scored> {
     let drawn = toy_values(folder, arm, seed)?;
     let count = folder.run.settings.data.phantoms_held_out;
     let scores = BTreeMap::from([
         ("wasserstein_1".to_owned(), wasserstein_1(&mixture(count), &drawn)),
         ("wasserstein_1_predicted".to_owned(), wasserstein_1(&predicted(arm, count), &drawn)),
     ]);
-    Ok((folder.run.settings.data.phantoms_per_site * toy::SITES.len(), vec![case_scores("mixture", scores, &[])]))
+    let training_images = folder.run.settings.data.phantoms_per_site * toy::SITES.len();
+    Ok(Scored { training_images, cases: vec![case_scores("mixture", scores, &[])], bytes: BTreeMap::new() })
 }
 
 /// The samples of an arm's generator.

@@ -92,9 +92,9 @@ fn by_name(cases: Vec<CaseScores>, names: &[String]) -> Result<Vec<CaseScores>> 
 
 fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
-    // Runs of earlier versions have no rows that use the images of other arms.
+    // Runs of earlier versions have the rows of the paper only.
     let is_computed = |arm: Arm| run.seeds.iter().any(|&seed| folder.proof(Step::Evaluate(arm, seed)).is_file());
-    let arms: Vec<Arm> = arms.iter().copied().filter(|arm| arm.uses().is_none() || is_computed(*arm)).collect();
+    let arms: Vec<Arm> = arms.iter().copied().filter(|arm| arm.is_of_paper() || is_computed(*arm)).collect();
     let arms = &arms[..];
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
@@ -115,6 +115,9 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
                 resumed_from_round.insert(key.clone(), train.resumed_from_round);
                 bytes.insert(key.clone(), train.bytes);
                 versions.push(train.versions);
+            }
+            if !found.bytes.is_empty() {
+                bytes.insert(key.clone(), found.bytes.clone());
             }
             versions.push(found.versions.clone());
             seconds.insert(key, spent);
@@ -303,7 +306,15 @@ mod tests {
                 undefined: BTreeMap::new(),
                 slices: slices.iter().map(|dice| slice(dice, slices.len() > 1)).collect(),
             };
-            ArmScores { arm, seed, training_images: 1, cases: cases.iter().map(case).collect(), seconds: 0.0, versions: BTreeMap::new() }
+            ArmScores {
+                arm,
+                seed,
+                training_images: 1,
+                cases: cases.iter().map(case).collect(),
+                seconds: 0.0,
+                bytes: BTreeMap::new(),
+                versions: BTreeMap::new(),
+            }
         };
         let arms = [Arm::SynAll, Arm::AsynDgan];
         let of = |arm, more: f64| {

@@ -8,9 +8,9 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_models::{write_tensors, write_with_metadata};
-use asyndgan_paper::{Arm, KindTraffic, Step, TrainRecord};
+use asyndgan_paper::{Arm, KindTraffic, SiteTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Role, SiteId, stream};
-use asyndgan_training::{Pairs, ServerTrainer, toy};
+use asyndgan_training::{Baseline, Pairs, ServerTrainer, SiteBytes, toy, train_baseline};
 use asyndgan_transport::Ledger;
 
 use crate::{
@@ -58,9 +58,9 @@ fn sources(folder: &RunFolder, arm: Arm, sites: u32) -> Vec<Source> {
         Some(_) => Source::Folders(held.iter().map(|&s| folder.site(s)).collect()),
     };
     match arm {
-        Arm::AsynDgan | Arm::AsynDganOverlap => (1..=sites).map(|site| one(vec![site])).collect(),
+        _ if arm.is_distributed() => (1..=sites).map(|site| one(vec![site])).collect(),
         Arm::SynSubset(site) | Arm::RealSubset(site) | Arm::OwnPlusSyn(site) => vec![one(vec![site])],
-        Arm::SynAll | Arm::RealAll => vec![one((1..=sites).collect())],
+        _ => vec![one((1..=sites).collect())],
     }
 }
 
@@ -82,8 +82,12 @@ fn loaded(sources: &[Source], seed: u64) -> Result<Vec<Pairs>> {
 /// The error of the server or of a site, or that of a file that cannot be written.
 pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     ensure!(arm.uses().is_none(), "{arm} has no generator of its own: train that of AsynDgan");
+    ensure!(arm.is_synthetic(), "{arm} has no generator: evaluate it");
     let place = folder.arm(arm, seed)?;
     let sites = folder.prepared()?.sites.len() as u32;
+    if let Some(baseline) = configure::baseline(&folder.run, arm) {
+        return train_as(baseline, folder, arm, seed, sites, &place);
+    }
     let job = in_process(folder, arm, seed, sites, place.join("checkpoints"));
     let started = now();
     let mut bar = Progress::new(&Step::Train(arm, seed).label(), job.run.rounds);
@@ -103,6 +107,31 @@ pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
         seconds: started.elapsed().as_secs_f64(),
         resumed_from_round: first.unwrap_or(0),
         bytes: traffic(&ledger),
+        versions: folder.provenance(arm),
+        events: Vec::new(),
+    };
+    write_json(&folder.proof(Step::Train(arm, seed)), &record)
+}
+
+/// Trains the generator of an arm that `AsynDGAN` is compared with.
+fn train_as(baseline: Baseline, folder: &RunFolder, arm: Arm, seed: u64, sites: u32, place: &Path) -> Result<()> {
+    let started = now();
+    let (networks, run) = (configure::gan(&folder.run, arm), configure::description(&folder.run, arm, seed, sites));
+    let mut bar = Progress::new(&Step::Train(arm, seed).label(), run.rounds);
+    let mut first = None;
+    let pairs = loaded(&sources(folder, arm, sites), seed)?;
+    let result = train_baseline(baseline, &networks, &run, pairs, &place.join("checkpoints"), folder.device, |round| {
+        first.get_or_insert(round);
+        bar.set(round);
+    })?;
+    write_results(folder, place, &result.server)?;
+    let kinds = |bytes: SiteBytes| {
+        bytes.into_iter().map(|(kind, (messages, bytes))| (kind.to_owned(), KindTraffic { messages, bytes })).collect::<SiteTraffic>()
+    };
+    let record = TrainRecord {
+        seconds: started.elapsed().as_secs_f64(),
+        resumed_from_round: first.unwrap_or(0),
+        bytes: (1..).zip(result.bytes).map(|(site, bytes)| (format!("site-{site}"), kinds(bytes))).collect(),
         versions: folder.provenance(arm),
         events: Vec::new(),
     };
@@ -130,8 +159,8 @@ fn keep(folder: &RunFolder, arm: Arm, seed: u64, rounds: u64, server: &ServerTra
     Ok(())
 }
 
-pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, asyndgan_paper::SiteTraffic> {
-    let mut all = BTreeMap::<String, asyndgan_paper::SiteTraffic>::new();
+pub(crate) fn traffic(ledger: &Ledger) -> BTreeMap<String, SiteTraffic> {
+    let mut all = BTreeMap::<String, SiteTraffic>::new();
     for (site, kind, t) in ledger.entries() {
         let kinds = all.entry(format!("site-{}", site.0 + 1)).or_default();
         kinds.insert(format!("{kind:?}").to_lowercase(), KindTraffic { messages: t.messages, bytes: t.bytes });

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::CaseSet;
-use asyndgan_evaluator::train_segmenter_on;
-use asyndgan_models::{Segmenter, write_with_metadata};
-use asyndgan_paper::{Profile, Run};
+use asyndgan_evaluator::{FederatedSegmenter, train_federated_segmenter, train_segmenter_on};
+use asyndgan_models::{Segmenter, rand_chacha::ChaCha8Rng, write_with_metadata};
+use asyndgan_paper::{KindTraffic, Profile, Run};
 use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{ImageDescription, ImageKind};
 use tch::Device;
@@ -88,7 +88,7 @@ pub fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let name = out.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let folder = out.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut bar = Progress::new(&format!("segmenter on {} images", images.len()), training.steps);
-    train_into(folder, &name, &run, seed, &[(&images, 1.0)], device, |step| bar.set(step))?;
+    SegmenterFiles { folder, name: &name, run: &run, seed, device }.train(&[(&images, 1.0)], |step| bar.set(step))?;
     Ok(())
 }
 
@@ -99,29 +99,59 @@ pub(crate) fn absent_everywhere(sets: &[(&CaseSet, f64)]) -> Vec<usize> {
     each.fold(first, |all, absent| all.into_iter().filter(|channel| absent.contains(channel)).collect())
 }
 
-/// Trains a run's segmenter on sets of cases, each with its share of every batch; writes `NAME.safetensors` and, next
-/// to it, its loss curve.
-pub(crate) fn train_into(
-    folder: &Path,
-    name: &str,
-    run: &Run,
-    seed: u64,
-    sets: &[(&CaseSet, f64)],
-    device: Device,
-    mut progress: impl FnMut(u64),
-) -> Result<Segmenter> {
-    let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], std::iter::empty::<Result<_>>())?;
-    let mut unwritten = Ok(());
-    // Every arm's segmenter begins with the same weights.
-    let mut rng = stream(seed, Role::Segmenter, 0, 0);
-    let segmenter = train_segmenter_on(&configure::segmenter(run)?, configure::task(run)?, sets, device, &mut rng, |step, loss| {
-        progress(step);
-        if let (Ok(()), Some(loss)) = (&unwritten, loss) {
-            unwritten = curve.add(step - 1, &[loss as f32]);
-        }
-    })?;
-    unwritten?;
-    let file = folder.join(format!("{name}.safetensors"));
-    write_with_metadata(&file, &segmenter.parameters.named(), Some(SegmenterCard::from_run(run, absent_everywhere(sets))?.text()?))?;
-    Ok(segmenter)
+/// Where a run's segmenter and its loss curve are written, and how it is trained.
+pub(crate) struct SegmenterFiles<'a> {
+    pub(crate) folder: &'a Path,
+    /// Name of the files, without extension.
+    pub(crate) name: &'a str,
+    pub(crate) run: &'a Run,
+    pub(crate) seed: u64,
+    pub(crate) device: Device,
+}
+
+impl SegmenterFiles<'_> {
+    /// Trains on sets of cases, each with its share of every batch.
+    pub(crate) fn train(&self, sets: &[(&CaseSet, f64)], progress: impl FnMut(u64)) -> Result<Segmenter> {
+        let (training, task) = (configure::segmenter(self.run)?, configure::task(self.run)?);
+        self.write(sets, progress, |rng, each| Ok((train_segmenter_on(&training, task, sets, self.device, rng, each)?, ())))
+            .map(|(segmenter, ())| segmenter)
+    }
+
+    /// Trains by federated averaging over sites, each with its set of cases. Also returns what each site sent and
+    /// received.
+    pub(crate) fn train_federated(&self, sites: &[(&CaseSet, f64)], progress: impl FnMut(u64)) -> Result<(Segmenter, KindTraffic)> {
+        let (training, task) = (configure::segmenter(self.run)?, configure::task(self.run)?);
+        let local_steps = self.run.settings.federated.local_steps;
+        let sets: Vec<&CaseSet> = sites.iter().map(|(cases, _)| *cases).collect();
+        self.write(sites, progress, |rng, each| {
+            let FederatedSegmenter { segmenter, rounds, bytes, .. } =
+                train_federated_segmenter(&training, local_steps, task, &sets, self.device, rng, each)?;
+            // Down at the beginning of a round, up at its end.
+            Ok((segmenter, KindTraffic { messages: 2 * rounds, bytes: 2 * rounds * bytes }))
+        })
+    }
+
+    /// Writes the segmenter that `train` returns, and the losses that it passes to its second argument.
+    fn write<T>(
+        &self,
+        sets: &[(&CaseSet, f64)],
+        mut progress: impl FnMut(u64),
+        train: impl FnOnce(&mut ChaCha8Rng, &mut dyn FnMut(u64, Option<f64>)) -> Result<(Segmenter, T)>,
+    ) -> Result<(Segmenter, T)> {
+        let Self { folder, name, run, seed, .. } = *self;
+        let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], std::iter::empty::<Result<_>>())?;
+        let mut unwritten = Ok(());
+        // Every arm's segmenter begins with the same weights.
+        let mut rng = stream(seed, Role::Segmenter, 0, 0);
+        let (segmenter, rest) = train(&mut rng, &mut |step, loss| {
+            progress(step);
+            if let (Ok(()), Some(loss)) = (&unwritten, loss) {
+                unwritten = curve.add(step - 1, &[loss as f32]);
+            }
+        })?;
+        unwritten?;
+        let file = folder.join(format!("{name}.safetensors"));
+        write_with_metadata(&file, &segmenter.parameters.named(), Some(SegmenterCard::from_run(run, absent_everywhere(sets))?.text()?))?;
+        Ok((segmenter, rest))
+    }
 }

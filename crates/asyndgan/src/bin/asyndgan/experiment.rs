@@ -28,7 +28,8 @@ struct RunOptions {
     /// Changes a setting of the profile, such as protocol.rounds=2500. The guide's page on settings lists all of them.
     #[arg(long = "set", value_name = "SECTION.NAME=VALUE", value_parser = Settings::change)]
     set: Vec<(String, serde_json::Value)>,
-    /// Compute only these rows of the table, such as RealAll,AsynDgan.
+    /// Compute only these rows of the table, such as RealAll,AsynDgan. FedGan and MdGan, other GANs that learn from
+    /// several sites, are computed only if they are in this list.
     #[arg(long, value_delimiter = ',')]
     arms: Option<Vec<Arm>>,
     /// Score a patient of every training site, left out of training, instead of the held-out cases: choose settings

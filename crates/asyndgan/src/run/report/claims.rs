@@ -15,8 +15,8 @@ pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 const MARGIN: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 
-/// The claims of a table by Dice: the three of the paper, and that synthetic images help every hospital. For the toy's
-/// figure, three claims by Wasserstein-1 distance.
+/// The claims of a table by Dice: the three of the paper, that synthetic images help every hospital, and the comparison
+/// with federated averaging. For the toy's figure, three claims by Wasserstein-1 distance.
 ///
 /// `by_metric` has a value per held-out case; for the toy, which has no cases, per seed. A claim is not measurable if
 /// it is about an arm of `all` that was not computed.
@@ -41,7 +41,7 @@ pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm
         ];
     }
     let own = others(|arm| matches!(arm, Arm::OwnPlusSyn(_)));
-    let is_of_paper = |arm: &Arm| *arm != Arm::RealAll && arm.uses().is_none();
+    let is_of_paper = |arm: &Arm| *arm != Arm::RealAll && arm.is_of_paper();
     let mut claims = vec![
         above("RealAll above every other arm of the paper", values, Arm::RealAll, &others(is_of_paper)),
         above("AsynDgan above every RealSubset", values, Arm::AsynDgan, &others(|arm| matches!(arm, Arm::RealSubset(_)))),
@@ -50,7 +50,18 @@ pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm
     if !own.is_empty() {
         claims.push(each_above("every OwnPlusSyn-n above RealSubset-n", values, &own));
     }
+    if all.contains(&Arm::FedAvg) {
+        claims.push(not_below(format!("AsynDgan at most {MARGIN} Dice below FedAvg"), values, &[Arm::AsynDgan], Arm::FedAvg));
+        claims.push(not_below(format!("every OwnPlusSyn-n at most {MARGIN} Dice below FedAvg"), values, &own, Arm::FedAvg));
+    }
     claims
+}
+
+/// No arm of some is below another by more than the margin.
+fn not_below(claim: String, values: &Values, arms: &[Arm], other: Arm) -> Claim {
+    let pairs: Vec<(Arm, Arm)> = arms.iter().map(|arm| (*arm, other)).collect();
+    let verdict = |[low, high]: [f64; 2]| verdict(low > -MARGIN, high < -MARGIN);
+    judged(claim, compare_pairs(values, &pairs), arms.len(), verdict, |c| c.difference)
 }
 
 /// The segmenter of each site is better with synthetic images in addition to the site's own.
@@ -165,29 +176,32 @@ mod tests {
         claims(&run(Experiment::Table2), &[("dice".to_owned(), values(rows))].into(), &Experiment::Table2.arms(1))
     }
 
-    const ROWS: [(Arm, [f64; 3]); 5] = [
+    const ROWS: [(Arm, [f64; 3]); 6] = [
         (Arm::RealAll, [0.9, 0.8, 0.9]),
         (Arm::RealSubset(1), [0.7, 0.6, 0.7]),
         (Arm::SynAll, [0.8, 0.7, 0.8]),
         (Arm::AsynDgan, [0.8, 0.7, 0.79]),
         (Arm::OwnPlusSyn(1), [0.95, 0.8, 0.9]),
+        (Arm::FedAvg, [0.79, 0.71, 0.8]),
     ];
 
     #[test]
     fn a_verdict_follows_the_interval() {
-        assert_eq!(verdicts(&of_table(&ROWS)), [Shown; 4]);
+        assert_eq!(verdicts(&of_table(&ROWS)), [Shown; 6]);
         let worse = [
             (Arm::RealAll, [0.5; 3]),
             (Arm::RealSubset(1), [0.7; 3]),
             (Arm::SynAll, [0.8; 3]),
             (Arm::AsynDgan, [0.6; 3]),
             (Arm::OwnPlusSyn(1), [0.6; 3]),
+            (Arm::FedAvg, [0.63; 3]),
         ];
-        assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 4]);
+        assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 6]);
         // The mean is above, but not in every case.
         let unsure =
             [(Arm::RealAll, [0.9, 0.8, 0.9]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.75; 3]), (Arm::AsynDgan, [0.69, 0.79, 0.7])];
-        assert_eq!(verdicts(&of_table(&unsure)), [Shown, NotShown, NotShown, NotMeasurable]);
+        assert_eq!(verdicts(&of_table(&unsure))[..3], [Shown, NotShown, NotShown]);
+        assert_eq!(verdicts(&of_table(&unsure))[3..], [NotMeasurable; 3]);
     }
 
     #[test]
@@ -201,8 +215,14 @@ mod tests {
 
     #[test]
     fn a_claim_about_rows_that_were_left_out_is_not_measurable() {
-        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[2], ROWS[3]])), [NotMeasurable, NotMeasurable, Shown, NotMeasurable]);
-        assert_eq!(verdicts(&of_table(&[ROWS[0], ROWS[1], ROWS[3], ROWS[4]])), [NotMeasurable, Shown, NotMeasurable, Shown]);
+        let without = |left_out: &[usize]| {
+            let rows: Vec<_> = (0..ROWS.len()).filter(|k| !left_out.contains(k)).map(|k| ROWS[k]).collect();
+            verdicts(&of_table(&rows))
+        };
+        let no = NotMeasurable;
+        assert_eq!(without(&[1, 4]), [no, no, Shown, no, Shown, no]);
+        assert_eq!(without(&[2]), [no, Shown, no, Shown, Shown, Shown]);
+        assert_eq!(without(&[5]), [Shown, Shown, Shown, Shown, no, no]);
     }
 
     #[test]
@@ -210,7 +230,7 @@ mod tests {
         let all = Experiment::Table1.arms(1);
         for of_cases in [vec![None], vec![Some(0.5)], Vec::new()] {
             let same: Values = all.iter().map(|&arm| (arm, of_cases.clone())).collect();
-            assert_eq!(verdicts(&claims(&run(Experiment::Table1), &[("dice".to_owned(), same)].into(), &all)), [NotMeasurable; 4]);
+            assert_eq!(verdicts(&claims(&run(Experiment::Table1), &[("dice".to_owned(), same)].into(), &all)), [NotMeasurable; 6]);
         }
     }
 

@@ -71,6 +71,7 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
                 h2 { "Per slice" } (rows(table, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
             }
             @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
+            (against_bytes(table)?)
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
             h2 { "Pictures" } (pictures(folder)?)
             @if !table.image_quality.is_empty() { h2 { "Image quality" } (quality(&table.image_quality)) }
@@ -160,6 +161,22 @@ fn against_rounds(table: &Table) -> Result<Markup> {
     Ok(html! { figure { (PreEscaped(drawn)) } })
 }
 
+/// The score of each distributed arm against what a site sends and receives.
+fn against_bytes(table: &Table) -> Result<Markup> {
+    let columns = table.configuration.columns();
+    let point = |row: &Row| {
+        let at = (table.megabytes_per_site(row.arm)?, row.metrics.get(&columns[0].name)?.mean?);
+        Some(Line { name: row.arm.to_string(), points: vec![at] })
+    };
+    let points: Vec<Line> = table.rows.iter().filter(|row| row.arm.is_distributed()).filter_map(point).collect();
+    if points.len() < 2 {
+        return Ok(html! {});
+    }
+    let title = format!("{} against what a site sends and receives", columns[0].heading);
+    let drawn = lines(&title, "MB per site, first seed", &points)?;
+    Ok(html! { h2 { "Score against bytes" } figure { (PreEscaped(drawn)) } })
+}
+
 fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
     let mut figures = Vec::new();
     for TableColumn { name, heading, .. } in table.configuration.columns() {
@@ -236,7 +253,8 @@ fn quality(rows: &[ImageQuality]) -> Markup {
 fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
     let seed = table.seeds[0];
     let mut drawn = Vec::new();
-    for row in table.rows.iter().filter(|row| row.arm.is_synthetic()) {
+    // Other distributed GANs keep no losses.
+    for row in table.rows.iter().filter(|row| row.arm.is_synthetic() && row.arm.is_of_paper()) {
         let place = Step::folder(&folder.path, row.arm, seed);
         let Recorded { names, rows } = read_csv(&place.join("losses.csv"))?;
         for side in ["discriminator", "generator"] {
@@ -289,8 +307,8 @@ fn traffic(table: &Table) -> Markup {
             } } } }
         } }
         p.small {
-            "Masks and the run description are sent once. Synthetic images go out and gradients come back in every round. Real images and "
-            "discriminators never leave their site."
+            "Masks and the run description are sent once. In AsynDgan, synthetic images go out and gradients come back in every round; real "
+            "images and discriminators never leave their site. In FedAvg, FedGan and MdGan, weights leave that were trained on real images."
         }
     }
 }

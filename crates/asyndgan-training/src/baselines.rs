@@ -1,0 +1,252 @@
+//! Distributed GANs of the literature, to compare AsynDGAN with: the same networks, losses, augmentation and rounds, on
+//! the data of the same sites, in one process.
+
+use std::{collections::BTreeMap, path::Path, thread};
+
+use asyndgan_models::{Parameters, set_threads};
+use asyndgan_protocol::{Contribution, Draw, Payload, RunDescription, ServerWork as _, SiteId, SiteSummary, SiteWork as _};
+use tch::{Device, Tensor};
+
+use crate::{Error, GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
+
+/// A method to train a GAN on the data of several sites.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Baseline {
+    /// Every site trains a generator and a discriminator. The weights of all sites are averaged after every
+    /// `local_rounds` rounds.
+    ///
+    /// # Reference
+    /// Rasouli et al., FedGAN, arXiv 2006.07228.
+    FedGan {
+        /// Rounds between two averages.
+        local_rounds: u64,
+    },
+    /// One generator, as in `AsynDGAN`. After every `exchange_every` rounds each site passes the weights of its
+    /// discriminator to the next site; the moments of the optimiser stay.
+    ///
+    /// # Reference
+    /// Hardy et al., MD-GAN, IPDPS 2019, with sites in a ring instead of a random order.
+    MdGan {
+        /// Rounds between two exchanges.
+        exchange_every: u64,
+    },
+}
+
+/// What one site sent and received, by kind: messages and their bytes.
+pub type SiteBytes = BTreeMap<&'static str, (u64, u64)>;
+
+/// The result of a baseline.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct BaselineResult {
+    /// The trainer of the generator. That of [`Baseline::FedGan`] has the averaged one.
+    pub server: ServerTrainer,
+    /// What each site sent and received since the start or the last interruption.
+    pub bytes: Vec<SiteBytes>,
+}
+
+/// Trains a baseline with the images and masks of every site, without differential privacy. Resumes from the latest
+/// checkpoint in the folder. `progress` receives the number of rounds done, first when training begins.
+///
+/// # Panics
+/// If there are no sites, or an interval is 0.
+///
+/// # Errors
+/// An error of a trainer; [`Error::Networks`] with differential privacy.
+pub fn train_baseline(
+    baseline: Baseline,
+    config: &GanConfig,
+    run: &RunDescription,
+    sites: Vec<Pairs>,
+    folder: &Path,
+    device: Device,
+    mut progress: impl FnMut(u64),
+) -> Result<BaselineResult, Error> {
+    if config.privacy.is_some() {
+        return Err(Error::Networks { fact: "a baseline trains without differential privacy".into() });
+    }
+    let count = sites.len() as u32;
+    assert!(count > 0, "a baseline needs a site");
+    let mut sites: Vec<Member> = (0..).map(SiteId).zip(sites).map(|(id, pairs)| Member::new(id, pairs, folder, device)).collect();
+    // One generator at the server, or one at each site.
+    let servers = if matches!(baseline, Baseline::FedGan { .. }) { count } else { 1 };
+    let place = |k: u32| if servers == 1 { folder.join("server") } else { folder.join(format!("generator-{}", k + 1)) };
+    let server = |k| ServerTrainer::new(config.clone(), run.clone(), count, run.site_threads, &place(k), device);
+    let mut servers = (0..servers).map(server).collect::<Result<Vec<_>, _>>()?;
+    for server in &mut servers {
+        for site in &mut sites {
+            server.store_conditions(site.id, &site.summary, site.trainer.conditions())?;
+        }
+    }
+    let begun = latest_of_all(&mut servers, &mut sites, run)?;
+    for site in &mut sites {
+        site.trainer.begin(site.id, run, begun)?;
+        let bytes = site.trainer.conditions().compressed().bytes.len() as u64;
+        site.count("conditions", 1, bytes);
+    }
+    for server in &mut servers {
+        server.begin(begun)?;
+    }
+    if begun == 0 {
+        // Averages need networks that begin with the same weights.
+        let first = sites[0].trainer.discriminator()?.named();
+        for site in sites.iter_mut().filter(|_| matches!(baseline, Baseline::FedGan { .. })) {
+            site.trainer.discriminator()?.load(&first)?;
+        }
+    }
+    progress(begun);
+    for round in begun..run.rounds {
+        let done = round + 1;
+        match baseline {
+            Baseline::FedGan { local_rounds } => {
+                local_round(&mut servers, &mut sites, run, round)?;
+                if done.is_multiple_of(local_rounds) || done == run.rounds {
+                    average(&mut servers, &mut sites)?;
+                }
+            }
+            Baseline::MdGan { exchange_every } => {
+                central_round(&mut servers[0], &mut sites, run, round)?;
+                if done.is_multiple_of(exchange_every) && done < run.rounds {
+                    exchange(&mut sites)?;
+                }
+            }
+        }
+        if run.is_checkpoint(done) {
+            for server in &mut servers {
+                server.checkpoint(done)?;
+            }
+            for site in &mut sites {
+                site.trainer.checkpoint(done)?;
+            }
+        }
+        progress(done);
+    }
+    let bytes = sites.into_iter().map(|site| site.bytes).collect();
+    Ok(BaselineResult { server: servers.swap_remove(0), bytes })
+}
+
+/// A site with what it has sent and received.
+struct Member {
+    id: SiteId,
+    trainer: SiteTrainer,
+    summary: SiteSummary,
+    bytes: SiteBytes,
+}
+
+impl Member {
+    fn new(id: SiteId, pairs: Pairs, folder: &Path, device: Device) -> Self {
+        let mut trainer = SiteTrainer::new(pairs, SiteOptions::default(), folder, device);
+        let summary = trainer.summary();
+        Self { id, trainer, summary, bytes: SiteBytes::new() }
+    }
+
+    fn count(&mut self, kind: &'static str, messages: u64, bytes: u64) {
+        let total = self.bytes.entry(kind).or_default();
+        *total = (total.0 + messages, total.1 + bytes);
+    }
+
+    /// Trains the discriminator on synthetic images; returns the feedback.
+    fn step(&mut self, run: &RunDescription, round: u64, synthetic: &Payload) -> Result<Payload, Error> {
+        let (randomness, patients) = (self.trainer.randomness(), self.trainer.patients());
+        let draw = run.round_draw(self.id, round, &self.summary, &randomness, &patients, 1);
+        Ok(self.trainer.step(round, &draw, synthetic)?.0)
+    }
+
+    fn draw(&self, run: &RunDescription, round: u64) -> Draw {
+        run.draw(self.id, round, &self.summary)
+    }
+}
+
+/// The latest checkpoint that every trainer has, or 0.
+fn latest_of_all(servers: &mut [ServerTrainer], sites: &mut [Member], run: &RunDescription) -> Result<u64, Error> {
+    let mut lists = servers.iter_mut().map(ServerTrainer::checkpoints).collect::<Result<Vec<_>, _>>()?;
+    for site in sites {
+        lists.push(site.trainer.checkpoints(site.id, run)?);
+    }
+    let (first, others) = lists.split_first().expect("a server");
+    Ok(first.iter().copied().filter(|round| others.iter().all(|list| list.contains(round))).max().unwrap_or(0))
+}
+
+fn contribution(round: u64, draw: Draw, weight: f64, feedback: Payload) -> Contribution {
+    Contribution { round, draw, weight, norm: feedback.norm(), feedback, scale: 1.0, losses: None }
+}
+
+/// Every site trains its own generator with its own discriminator, on its own thread.
+fn local_round(servers: &mut [ServerTrainer], sites: &mut [Member], run: &RunDescription, round: u64) -> Result<(), Error> {
+    at_once(servers.iter_mut().zip(sites), run, |(server, site)| {
+        let draw = site.draw(run, round);
+        let synthetic = server.synthesize(round, std::slice::from_ref(&draw))?.swap_remove(0);
+        let feedback = site.step(run, round, &synthetic)?;
+        server.update(round, &[contribution(round, draw, 1.0, feedback)])
+    })?;
+    Ok(())
+}
+
+/// All sites answer one generator.
+fn central_round(server: &mut ServerTrainer, sites: &mut [Member], run: &RunDescription, round: u64) -> Result<(), Error> {
+    let draws: Vec<Draw> = sites.iter().map(|site| site.draw(run, round)).collect();
+    let synthetic = server.synthesize(round, &draws)?;
+    let weights = run.weighting.weights(&sites.iter().map(|site| site.summary.cases).collect::<Vec<_>>());
+    let answers = at_once(sites.iter_mut().zip(synthetic), run, |(site, synthetic)| {
+        let feedback = site.step(run, round, &synthetic)?;
+        site.count("round", 1, synthetic.compressed().bytes.len() as u64);
+        site.count("feedback", 1, feedback.clone().compressed().bytes.len() as u64);
+        Ok(feedback)
+    })?;
+    let parts = draws.into_iter().zip(weights).zip(answers);
+    server.update(round, &parts.map(|((draw, weight), feedback)| contribution(round, draw, weight, feedback)).collect::<Vec<_>>())
+}
+
+/// Computes for every item on a thread of its own; the results are in order.
+fn at_once<T: Send, R: Send>(
+    items: impl Iterator<Item = T>,
+    run: &RunDescription,
+    work: impl Fn(T) -> Result<R, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = items
+            .map(|item| {
+                scope.spawn(move || {
+                    set_threads(run.site_threads);
+                    work(item)
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    })
+}
+
+/// Averages the networks of all sites, weighted by their number of cases.
+fn average(servers: &mut [ServerTrainer], sites: &mut [Member]) -> Result<(), Error> {
+    let all: f64 = sites.iter().map(|site| f64::from(site.summary.cases)).sum();
+    let weights: Vec<f64> = sites.iter().map(|site| f64::from(site.summary.cases) / all).collect();
+    ServerTrainer::average(servers, &weights)?;
+    let mut discriminators = sites.iter_mut().map(|site| site.trainer.discriminator()).collect::<Result<Vec<_>, _>>()?;
+    let sum = Parameters::weighted_sum(&discriminators.iter().map(|own| &**own).zip(weights).collect::<Vec<_>>())?;
+    for own in &mut discriminators {
+        own.load(&sum)?;
+    }
+    // Both networks, to the server and back.
+    let bytes = 2 * (servers[0].generator().parameters.bytes() + discriminators[0].bytes());
+    for site in sites {
+        site.count("weights", 2, bytes);
+    }
+    Ok(())
+}
+
+/// Each site passes the weights of its discriminator to the next one.
+fn exchange(sites: &mut [Member]) -> Result<(), Error> {
+    let mut discriminators = sites.iter_mut().map(|site| site.trainer.discriminator()).collect::<Result<Vec<_>, _>>()?;
+    let copied = |own: &&mut Parameters| own.named().into_iter().map(|(name, tensor)| (name, tensor.copy())).collect();
+    let mut passed: Vec<BTreeMap<String, Tensor>> = discriminators.iter().map(copied).collect();
+    passed.rotate_right(1);
+    for (own, theirs) in discriminators.iter_mut().zip(&passed) {
+        own.load(theirs)?;
+    }
+    let bytes = 2 * discriminators[0].bytes();
+    for site in sites {
+        site.count("weights", 2, bytes);
+    }
+    Ok(())
+}
