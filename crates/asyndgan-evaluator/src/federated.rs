@@ -1,3 +1,5 @@
+use std::num::NonZeroU64;
+
 use asyndgan_data::CaseSet;
 use asyndgan_models::{Parameters, Segmenter};
 use asyndgan_task::Task;
@@ -19,32 +21,36 @@ pub struct FederatedSegmenter {
 }
 
 /// Trains a segmenter by federated averaging: each site takes `local_steps` steps on its own cases, then the weights
-/// of all sites are averaged, weighted by their number of cases.
+/// of all sites are averaged, weighted by their number of cases. All sites take part in every round.
 ///
-/// The sites share `training.batch` equally, with one image each at least, and take `training.steps` steps each: the
-/// same work as one segmenter on all cases together. Every site keeps the moments of its optimiser. `progress` receives
-/// the number of steps done, and the mean loss of the sites at every tenth step.
+/// Each site takes `training.steps` steps. The sites share `training.batch` equally, rounded up, with two images each
+/// at least, because the segmenter normalises by the batch: together they see as many images as one segmenter on all
+/// cases, or more. Every site keeps the moments of its optimiser. `progress` receives the number of steps done, and the
+/// mean loss of the sites at every tenth step.
 ///
 /// # Panics
-/// If `local_steps` is 0, or a case is smaller than a crop.
+/// If a case is smaller than a crop.
 ///
 /// # Errors
 /// As [`train_segmenter`](crate::train_segmenter).
 ///
 /// # Reference
-/// McMahan et al., AISTATS 2017, algorithm 1, with Adam at the sites.
+/// McMahan et al., AISTATS 2017, algorithm 1, with all clients in every round, a number of steps instead of epochs, and
+/// Adam at the sites.
 pub fn train_federated_segmenter(
     training: &SegmenterTraining,
-    local_steps: u64,
+    local_steps: NonZeroU64,
     task: &Task,
     sites: &[&CaseSet],
     device: Device,
     rng: &mut ChaCha8Rng,
     mut progress: impl FnMut(u64, Option<f64>),
 ) -> Result<FederatedSegmenter, Error> {
-    assert!(local_steps > 0, "a site takes a step at least before weights are averaged");
+    if sites.is_empty() {
+        return Err(Error::NoCases);
+    }
     let mut segmenter = Segmenter::new(&training.network, device, rng);
-    let local = training.clone().with(|training| training.batch = (training.batch / sites.len().max(1)).max(1));
+    let local = training.clone().with(|training| training.batch = training.batch.div_ceil(sites.len()).max(2));
     let sets: Vec<[(&CaseSet, f64); 1]> = sites.iter().map(|cases| [(*cases, 1.0)]).collect();
     let mut trainers = Vec::new();
     for set in &sets {
@@ -55,7 +61,7 @@ pub fn train_federated_segmenter(
     let weights: Vec<f64> = sites.iter().map(|cases| cases.len() as f64 / all).collect();
     let (mut done, mut rounds) = (0, 0);
     while done < training.steps {
-        let steps = local_steps.min(training.steps - done);
+        let steps = local_steps.get().min(training.steps - done);
         let mut losses = vec![0.0; steps as usize];
         for ((trainer, rng), weight) in trainers.iter_mut().zip(&weights) {
             trainer.segmenter.parameters.load(&segmenter.parameters.named()).expect("the same network");
@@ -80,15 +86,9 @@ mod tests {
     use asyndgan_data::{Case, CaseOrigin, write_cases};
     use asyndgan_models::SegmenterConfig;
     use ndarray::{Array2, Array3};
+    use tch::Tensor;
 
     use super::*;
-
-    const TASK: &str = r#"
-        name = "squares"
-        images = "pictures"
-        channels = [{ name = "grey", normalisation = "rgb" }]
-        classes = [{ name = "square", labels = [1] }]
-    "#;
 
     /// Cases with a bright square each, at another place in every case.
     fn cases(folder: &std::path::Path, count: usize) -> CaseSet {
@@ -100,39 +100,94 @@ mod tests {
                 condition: Array2::from_shape_fn((16, 16), |at| u8::from(inside(at))),
             }
         };
-        let origin = CaseOrigin::default();
-        write_cases(&folder.join("cases.safetensors"), origin, &(0..count).map(case).collect::<Vec<_>>()).expect("written");
+        write_cases(&folder.join("cases.safetensors"), CaseOrigin::default(), &(0..count).map(case).collect::<Vec<_>>()).expect("written");
         CaseSet::open(&[folder.to_path_buf()]).expect("read")
     }
 
-    fn trained(task: &Task, sites: &[&CaseSet], local_steps: u64) -> (FederatedSegmenter, Vec<Option<f64>>) {
+    fn task() -> Task {
+        let text = r#"
+            name = "squares"
+            images = "pictures"
+            channels = [{ name = "grey", normalisation = "rgb" }]
+            classes = [{ name = "square", labels = [1] }]
+        "#;
+        Task::parse(text).expect("a task")
+    }
+
+    fn training(steps: u64) -> SegmenterTraining {
         asyndgan_models::set_threads(1);
-        let training = SegmenterTraining::new(SegmenterConfig::new(1, 2).with(|network| (network.width, network.depth) = (4, 1)), 31)
-            .with(|training| (training.batch, training.crop) = (4, 16));
+        SegmenterTraining::new(SegmenterConfig::new(1, 2).with(|network| (network.width, network.depth) = (4, 1)), steps)
+            .with(|training| (training.batch, training.crop) = (5, 16))
+    }
+
+    fn trained(steps: u64, sites: &[&CaseSet], local_steps: u64) -> (FederatedSegmenter, Vec<Option<f64>>) {
         let mut losses = Vec::new();
-        let rng = &mut ChaCha8Rng::seed_from_u64(1);
-        let result = train_federated_segmenter(&training, local_steps, task, sites, Device::Cpu, rng, |_, loss| losses.push(loss));
+        let (local_steps, rng) = (NonZeroU64::new(local_steps).expect("steps"), &mut ChaCha8Rng::seed_from_u64(1));
+        let each = |_, loss| losses.push(loss);
+        let result = train_federated_segmenter(&training(steps), local_steps, &task(), sites, Device::Cpu, rng, each);
         (result.expect("trained"), losses)
     }
 
+    /// Rounds of federated averaging over sites with 12 and 4 cases, written out.
+    fn by_hand(sites: [&CaseSet; 2], rounds: u64, local_steps: u64) -> Tensor {
+        let (task, local) = (task(), training(rounds * local_steps).with(|training| training.batch = 3));
+        let rng = &mut ChaCha8Rng::seed_from_u64(1);
+        let mut global = Segmenter::new(&local.network, Device::Cpu, rng).parameters.named();
+        let mut rngs = [ChaCha8Rng::from_rng(rng), ChaCha8Rng::from_rng(rng)];
+        let sets = sites.map(|cases| [(cases, 1.0)]);
+        let [first, second] = &mut rngs;
+        let mut trainers = [
+            Trainer::new(&local, &task, &sets[0], Device::Cpu, first).expect("a trainer"),
+            Trainer::new(&local, &task, &sets[1], Device::Cpu, second).expect("a trainer"),
+        ];
+        for round in 0..rounds {
+            for (trainer, rng) in trainers.iter_mut().zip(&mut rngs) {
+                trainer.segmenter.parameters.load(&global).expect("the same network");
+                for step in 0..local_steps {
+                    trainer.step(round * local_steps + step, rng).expect("a step");
+                }
+            }
+            let [a, b] = [0, 1].map(|k| trainers[k].segmenter.parameters.named());
+            global = a
+                .iter()
+                .map(|(name, a)| (name.clone(), if a.is_floating_point() { a * 0.75 + &b[name] * 0.25 } else { a.copy() }))
+                .collect();
+        }
+        trainers[0].segmenter.parameters.load(&global).expect("the same network");
+        trainers[0].segmenter.parameters.flat().copy()
+    }
+
     #[test]
-    fn federated_averaging_learns_and_counts_what_it_sends() {
-        let task = Task::parse(TASK).expect("a task");
+    fn weights_are_averaged_by_the_number_of_cases_and_go_back_to_the_sites() {
         let folders = [(); 2].map(|()| tempfile::tempdir().expect("a folder"));
-        let sites = [cases(folders[0].path(), 12), cases(folders[1].path(), 4)];
-        let (result, losses) = trained(&task, &[&sites[0], &sites[1]], 7);
-        assert_eq!((result.rounds, losses.len()), (5, 31));
+        let sites = [&cases(folders[0].path(), 12), &cases(folders[1].path(), 4)];
+        for rounds in [1, 3] {
+            let (result, losses) = trained(rounds * 4, &sites, 4);
+            assert!(result.segmenter.parameters.flat().allclose(&by_hand(sites, rounds, 4), 1e-5, 1e-6, false), "{rounds} rounds");
+            assert_eq!((result.rounds, losses.len() as u64), (rounds, rounds * 4));
+        }
+        // Values have 4 bytes, the counts of batches 8.
+        let (result, losses) = trained(31, &sites, 7);
+        let tensors = result.segmenter.parameters.named();
+        let counters = tensors.keys().filter(|name| name.ends_with("num_batches_tracked")).count() as u64;
+        let values: i64 = tensors.values().filter(|tensor| tensor.is_floating_point()).map(|tensor| tensor.numel() as i64).sum();
+        assert_eq!((result.rounds, result.bytes), (5, 4 * values as u64 + 8 * counters));
         let losses: Vec<f64> = losses.into_iter().flatten().collect();
         assert!(losses.len() == 4 && losses[3] < 0.8 * losses[0], "{losses:?}");
-        assert!(result.bytes >= 4 * result.segmenter.parameters.count() as u64);
     }
 
     #[test]
     fn averages_change_nothing_for_a_single_site() {
-        let task = Task::parse(TASK).expect("a task");
         let folder = tempfile::tempdir().expect("a folder");
         let site = cases(folder.path(), 6);
-        let flat = |local_steps| trained(&task, &[&site], local_steps).0.segmenter.parameters.flat().copy();
+        let flat = |local_steps| trained(31, &[&site], local_steps).0.segmenter.parameters.flat().copy();
         assert!(flat(1).equal(&flat(31)));
+    }
+
+    #[test]
+    fn without_sites_there_is_nothing_to_train_on() {
+        let (rng, steps) = (&mut ChaCha8Rng::seed_from_u64(1), NonZeroU64::MIN);
+        let result = train_federated_segmenter(&training(1), steps, &task(), &[], Device::Cpu, rng, |_, _| ());
+        assert!(matches!(result, Err(Error::NoCases)));
     }
 }

@@ -151,11 +151,15 @@ impl Parameters {
     /// batches are those of the first network.
     ///
     /// # Errors
-    /// [`Error::Mismatch`] if one of them is another network than the first.
+    /// [`Error::Mismatch`] if one of them is another network than the first. The sum of no networks is empty.
     pub fn weighted_sum(networks: &[(&Self, f64)]) -> Result<BTreeMap<String, Tensor>, Error> {
         let mut sum: BTreeMap<String, Tensor> = BTreeMap::new();
         for (number, (network, weight)) in networks.iter().enumerate() {
-            for (name, tensor) in network.named() {
+            let named = network.named();
+            if let Some((name, tensor)) = sum.iter().find(|(name, _)| !named.contains_key(*name)) {
+                return Err(Error::Mismatch { name: name.clone(), expected: tensor.size(), found: None });
+            }
+            for (name, tensor) in named {
                 let before = sum.get(&name);
                 if number > 0 && before.map(Tensor::size) != Some(tensor.size()) {
                     return Err(Error::Mismatch {

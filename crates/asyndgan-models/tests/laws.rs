@@ -374,7 +374,11 @@ fn a_weighted_sum_of_networks_includes_running_statistics() {
     assert!(sum.flat().allclose(&expected, 1e-6, 1e-6, false));
     assert!(sum.named()[statistics].allclose(&Tensor::from_slice(&[3.0_f32; 4]), 1e-6, 1e-6, false));
     assert_eq!(sum.named()[counter].int64_value(&[]), 7);
-    let wider = config.with(|network| network.width = 8);
-    let other = Segmenter::new(&wider, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(3)).parameters;
-    assert!(Parameters::weighted_sum(&[(&first, 0.5), (&other, 0.5)]).is_err());
+    let (wider, deeper) = (config.clone().with(|network| network.width = 8), config.with(|network| network.depth = 2));
+    for other in [wider, deeper] {
+        let other = Segmenter::new(&other, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(3)).parameters;
+        for pair in [[(&first, 0.5), (&other, 0.5)], [(&other, 0.5), (&first, 0.5)]] {
+            assert!(Parameters::weighted_sum(&pair).is_err());
+        }
+    }
 }

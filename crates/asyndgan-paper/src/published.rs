@@ -79,7 +79,7 @@ impl Published {
     }
 
     fn write_traffic(&self, out: &mut String) {
-        // All seeds move the same number of bytes: the first one's are shown.
+        // All seeds move the same number of bytes, unless one was interrupted: the first one's are shown.
         let Some(seed) = self.table.seeds.first() else { return };
         let runs: Vec<_> =
             self.table.bytes.iter().filter_map(|(key, of)| Some((key.strip_prefix(&format!("seed-{seed}/"))?, of))).collect();
@@ -219,9 +219,11 @@ fn mean_megabytes(sites: &BTreeMap<String, SiteTraffic>) -> f64 {
 
 impl Table {
     /// What a site of an arm sends and receives under the first seed, on average over sites, in MB; `None` for an arm
-    /// without traffic.
+    /// without traffic, or whose training was interrupted: bytes count from there only.
     pub fn megabytes_per_site(&self, arm: Arm) -> Option<f64> {
-        Some(mean_megabytes(self.bytes.get(&format!("seed-{}/{arm}", self.seeds.first()?))?))
+        let key = format!("seed-{}/{arm}", self.seeds.first()?);
+        let is_whole = self.resumed_from_round.get(&key).is_none_or(|&round| round == 0);
+        self.bytes.get(&key).filter(|_| is_whole).map(mean_megabytes)
     }
 }
 

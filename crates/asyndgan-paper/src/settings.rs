@@ -162,6 +162,10 @@ pub struct SynthesisSettings {
     /// Synthetic images per condition: one from the condition itself, the others from a random crop of it. If
     /// conditions have an outline, the others have the classes of another slice inside of it.
     pub per_condition: usize,
+    /// Rows and columns of the synthetic images; null for those of the crops. The segmenter crops larger images at
+    /// random in every step, and so sees more different ones.
+    #[serde(default)]
+    pub size: Option<usize>,
     /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored,
     /// which gives Dice against rounds.
     pub curve_points: u64,

@@ -210,8 +210,8 @@ pub struct Server {
     round: u64,
     /// Rounds after which the run ends: fewer than described if every site has left.
     rounds: u64,
-    /// Sites that have left and are not stored yet: their number, the first round without them, and why.
-    retirements: Vec<(SiteId, u64, String)>,
+    /// The last site, which has left and is not stored yet: its number, the first round without it, and why.
+    last_retirement: Option<(SiteId, u64, String)>,
     attempt: u32,
     /// Whose images are being made.
     draws: Vec<Draw>,
@@ -223,6 +223,9 @@ pub struct Server {
 impl Server {
     /// Creates a server for `sites` sites that holds checkpoints of the given rounds and the conditions of the `known`
     /// sites. The server does not wait for the `retired` sites.
+    ///
+    /// A checkpoint of the last round, or of a round that has no regular checkpoint, is the end of a run: the latter of
+    /// one that every site has left. The server then only notifies sites.
     pub fn new(
         run: RunDescription,
         sites: u32,
@@ -243,11 +246,11 @@ impl Server {
                 peer.conditions = true;
             }
         }
-        // Any other checkpoint would be a regular one: a run that every site has left ends with one of its own.
-        let end = checkpoints.iter().copied().max().filter(|&last| last == run.rounds || !run.is_checkpoint(last));
+        let is_end = |&round: &u64| round == run.rounds || !run.is_checkpoint(round);
+        let end = checkpoints.iter().copied().filter(is_end).max();
         let mut server = Self {
             rounds: end.unwrap_or(run.rounds),
-            retirements: Vec::new(),
+            last_retirement: None,
             run,
             policy,
             monitor: FeedbackMonitor::new(sites as usize, &[]),
@@ -263,6 +266,14 @@ impl Server {
         if let Some(rounds_done) = end {
             // The run is finished: sites only need to be notified.
             (server.state, server.round) = (State::Beginning, rounds_done);
+            if rounds_done < server.run.rounds {
+                // The result is stored before the retirement of the last site.
+                for (site, peer) in (0..).map(SiteId).zip(&mut server.peers).filter(|(_, peer)| !peer.is_retired()) {
+                    peer.presence = Presence::Retired;
+                    let reason = "it had left when the server was stopped".to_owned();
+                    server.actions.push_back(ServerAction::Retired { site, round: rounds_done, reason });
+                }
+            }
             server.actions.push_back(ServerAction::Begin { rounds_done });
         }
         server
@@ -275,7 +286,7 @@ impl Server {
 
     /// When to send [`ServerEvent::Tick`], if a timeout is pending.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        if self.is_abandoned() && self.state == State::Gathering {
+        if self.is_abandoned() && matches!(self.state, State::Gathering | State::Paused | State::Collecting) {
             // Nobody will send anything.
             return Some(Duration::ZERO);
         }

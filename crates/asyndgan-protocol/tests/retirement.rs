@@ -3,7 +3,7 @@
 
 mod simulation;
 
-use asyndgan_protocol::{Error, ServerEvent, SiteId, Waiting};
+use asyndgan_protocol::{Error, ServerAction, ServerEvent, SiteId, Waiting};
 use proptest::prelude::*;
 use simulation::{World, run};
 
@@ -83,8 +83,33 @@ fn a_server_that_is_killed_at_any_action_keeps_the_result_of_the_last_site() {
         world.server_dies_in = Some(actions);
         world.play(actions.into(), 0);
         assert!(world.generator.is_some() && !world.all_retired, "killed before action {actions}");
-        assert_eq!(world.server_checkpoints(), [1]);
+        assert_eq!((world.server_checkpoints(), world.retired), (vec![1], vec![(SiteId(0), 1)]));
     }
+}
+
+#[test]
+fn the_last_site_of_a_run_without_a_round_may_end() {
+    let mut world = World::new(run(ROUNDS, Waiting::All), &[2]);
+    world.budgets = vec![Some(0)];
+    world.play(1, 0);
+    assert!(world.all_retired && world.generator.is_none());
+    assert_eq!(world.retired, [(SiteId(0), 0)]);
+    while world.deliver_to_site(0) {}
+    assert!(world.sites[0].as_ref().is_some_and(|site| site.ended.is_some()), "it would wait for the server");
+}
+
+#[test]
+fn the_end_of_a_run_that_went_back_is_found_among_later_checkpoints() {
+    let run = run(ROUNDS, Waiting::All);
+    let policy = world(Waiting::All, [None; 3]).policy;
+    let mut server = asyndgan_protocol::Server::new(run, 2, policy, &[6, 7, 15, 18], Vec::new(), &[SiteId(0)]);
+    let actions: Vec<_> = std::iter::from_fn(|| server.poll_action()).collect();
+    let expected = [
+        ServerAction::Retired { site: SiteId(1), round: 7, reason: "it had left when the server was stopped".into() },
+        ServerAction::Begin { rounds_done: 7 },
+    ];
+    // Checkpoints are regular after every third round.
+    assert_eq!(actions, expected);
 }
 
 #[test]

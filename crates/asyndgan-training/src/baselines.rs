@@ -1,7 +1,12 @@
 //! Distributed GANs of the literature, to compare AsynDGAN with: the same networks, losses, augmentation and rounds, on
 //! the data of the same sites, in one process.
 
-use std::{collections::BTreeMap, path::Path, thread};
+use std::{
+    collections::BTreeMap,
+    num::NonZeroU64,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use asyndgan_models::{Parameters, set_threads};
 use asyndgan_protocol::{Contribution, Draw, Payload, RunDescription, ServerWork as _, SiteId, SiteSummary, SiteWork as _};
@@ -13,23 +18,34 @@ use crate::{Error, GanConfig, Pairs, ServerTrainer, SiteOptions, SiteTrainer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Baseline {
     /// Every site trains a generator and a discriminator. The weights of all sites are averaged after every
-    /// `local_rounds` rounds.
+    /// `local_rounds` rounds, with the weights of the run.
     ///
     /// # Reference
     /// Rasouli et al., FedGAN, arXiv 2006.07228.
     FedGan {
         /// Rounds between two averages.
-        local_rounds: u64,
+        local_rounds: NonZeroU64,
     },
     /// One generator, as in `AsynDGAN`. After every `exchange_every` rounds each site passes the weights of its
     /// discriminator to the next site; the moments of the optimiser stay.
     ///
     /// # Reference
-    /// Hardy et al., MD-GAN, IPDPS 2019, with sites in a ring instead of a random order.
+    /// Hardy et al., MD-GAN, IPDPS 2019, with sites in a ring instead of a random order, one batch of synthetic images
+    /// for both networks, and feedback with the weights of the run.
     MdGan {
         /// Rounds between two exchanges.
-        exchange_every: u64,
+        exchange_every: NonZeroU64,
     },
+}
+
+impl Baseline {
+    /// The folder of its checkpoints: another method, or another interval, does not resume from them.
+    fn folder_name(self) -> String {
+        match self {
+            Self::FedGan { local_rounds } => format!("fed-gan-{local_rounds}"),
+            Self::MdGan { exchange_every } => format!("md-gan-{exchange_every}"),
+        }
+    }
 }
 
 /// What one site sent and received, by kind: messages and their bytes.
@@ -45,36 +61,68 @@ pub struct BaselineResult {
     pub bytes: Vec<SiteBytes>,
 }
 
-/// Trains a baseline with the images and masks of every site, without differential privacy. Resumes from the latest
-/// checkpoint in the folder. `progress` receives the number of rounds done, first when training begins.
-///
-/// # Panics
-/// If there are no sites, or an interval is 0.
-///
-/// # Errors
-/// An error of a trainer; [`Error::Networks`] with differential privacy.
-pub fn train_baseline(
-    baseline: Baseline,
-    config: &GanConfig,
-    run: &RunDescription,
-    sites: Vec<Pairs>,
-    folder: &Path,
-    device: Device,
-    mut progress: impl FnMut(u64),
-) -> Result<BaselineResult, Error> {
+/// Training of a baseline with all sites in one process, without differential privacy.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BaselineJob {
+    /// The method.
+    pub baseline: Baseline,
+    /// The networks.
+    pub networks: GanConfig,
+    /// The run; its field `networks` must be the description of `networks`.
+    pub run: RunDescription,
+    /// Threads over which a server with all sites distributes them.
+    pub threads: u32,
+    /// Folder of the checkpoints. Training resumes from the latest one of the same method.
+    pub checkpoints: PathBuf,
+    /// Where networks compute.
+    pub device: Device,
+}
+
+impl BaselineJob {
+    /// Training on the CPU with one server thread.
+    pub fn new(baseline: Baseline, networks: GanConfig, run: RunDescription, checkpoints: impl Into<PathBuf>) -> Self {
+        Self { baseline, networks, run, threads: 1, checkpoints: checkpoints.into(), device: Device::Cpu }
+    }
+
+    /// This job with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Trains with the images and masks of every site. `progress` receives the number of rounds done, first when
+    /// training begins.
+    ///
+    /// # Errors
+    /// An error of a trainer; [`Error::NoCases`] without sites; [`Error::Networks`] with differential privacy.
+    pub fn train(&self, sites: Vec<Pairs>, progress: impl FnMut(u64)) -> Result<BaselineResult, Error> {
+        train(self, sites, progress)
+    }
+}
+
+fn train(job: &BaselineJob, sites: Vec<Pairs>, mut progress: impl FnMut(u64)) -> Result<BaselineResult, Error> {
+    let BaselineJob { baseline, networks: config, run, device, .. } = job;
+    let (baseline, device) = (*baseline, *device);
     if config.privacy.is_some() {
         return Err(Error::Networks { fact: "a baseline trains without differential privacy".into() });
     }
     let count = sites.len() as u32;
-    assert!(count > 0, "a baseline needs a site");
+    if count == 0 {
+        return Err(Error::NoCases);
+    }
+    let folder = &job.checkpoints.join(baseline.folder_name());
     let mut sites: Vec<Member> = (0..).map(SiteId).zip(sites).map(|(id, pairs)| Member::new(id, pairs, folder, device)).collect();
     // One generator at the server, or one at each site.
     let servers = if matches!(baseline, Baseline::FedGan { .. }) { count } else { 1 };
-    let place = |k: u32| if servers == 1 { folder.join("server") } else { folder.join(format!("generator-{}", k + 1)) };
-    let server = |k| ServerTrainer::new(config.clone(), run.clone(), count, run.site_threads, &place(k), device);
+    let threads = if matches!(baseline, Baseline::FedGan { .. }) { run.site_threads } else { job.threads };
+    let place = |k: u32| folder.join(format!("generator-{}", k + 1));
+    let server = |k| ServerTrainer::new(config.clone(), run.clone(), count, threads, &place(k), device);
     let mut servers = (0..servers).map(server).collect::<Result<Vec<_>, _>>()?;
-    for server in &mut servers {
-        for site in &mut sites {
+    for (k, server) in servers.iter_mut().enumerate() {
+        // The first one makes the synthetic images in the end.
+        for site in sites.iter_mut().filter(|site| k == 0 || k == site.id.0 as usize) {
             server.store_conditions(site.id, &site.summary, site.trainer.conditions())?;
         }
     }
@@ -100,13 +148,13 @@ pub fn train_baseline(
         match baseline {
             Baseline::FedGan { local_rounds } => {
                 local_round(&mut servers, &mut sites, run, round)?;
-                if done.is_multiple_of(local_rounds) || done == run.rounds {
-                    average(&mut servers, &mut sites)?;
+                if done.is_multiple_of(local_rounds.get()) || done == run.rounds {
+                    average(&mut servers, &mut sites, run)?;
                 }
             }
             Baseline::MdGan { exchange_every } => {
                 central_round(&mut servers[0], &mut sites, run, round)?;
-                if done.is_multiple_of(exchange_every) && done < run.rounds {
+                if done.is_multiple_of(exchange_every.get()) && done < run.rounds {
                     exchange(&mut sites)?;
                 }
             }
@@ -186,7 +234,7 @@ fn local_round(servers: &mut [ServerTrainer], sites: &mut [Member], run: &RunDes
 fn central_round(server: &mut ServerTrainer, sites: &mut [Member], run: &RunDescription, round: u64) -> Result<(), Error> {
     let draws: Vec<Draw> = sites.iter().map(|site| site.draw(run, round)).collect();
     let synthetic = server.synthesize(round, &draws)?;
-    let weights = run.weighting.weights(&sites.iter().map(|site| site.summary.cases).collect::<Vec<_>>());
+    let weights = weights(sites, run);
     let answers = at_once(sites.iter_mut().zip(synthetic), run, |(site, synthetic)| {
         let feedback = site.step(run, round, &synthetic)?;
         site.count("round", 1, synthetic.compressed().bytes.len() as u64);
@@ -195,6 +243,10 @@ fn central_round(server: &mut ServerTrainer, sites: &mut [Member], run: &RunDesc
     })?;
     let parts = draws.into_iter().zip(weights).zip(answers);
     server.update(round, &parts.map(|((draw, weight), feedback)| contribution(round, draw, weight, feedback)).collect::<Vec<_>>())
+}
+
+fn weights(sites: &[Member], run: &RunDescription) -> Vec<f64> {
+    run.weighting.weights(&sites.iter().map(|site| site.summary.cases).collect::<Vec<_>>())
 }
 
 /// Computes for every item on a thread of its own; the results are in order.
@@ -217,10 +269,9 @@ fn at_once<T: Send, R: Send>(
     })
 }
 
-/// Averages the networks of all sites, weighted by their number of cases.
-fn average(servers: &mut [ServerTrainer], sites: &mut [Member]) -> Result<(), Error> {
-    let all: f64 = sites.iter().map(|site| f64::from(site.summary.cases)).sum();
-    let weights: Vec<f64> = sites.iter().map(|site| f64::from(site.summary.cases) / all).collect();
+/// Averages the networks of all sites.
+fn average(servers: &mut [ServerTrainer], sites: &mut [Member], run: &RunDescription) -> Result<(), Error> {
+    let weights = weights(sites, run);
     ServerTrainer::average(servers, &weights)?;
     let mut discriminators = sites.iter_mut().map(|site| site.trainer.discriminator()).collect::<Result<Vec<_>, _>>()?;
     let sum = Parameters::weighted_sum(&discriminators.iter().map(|own| &**own).zip(weights).collect::<Vec<_>>())?;

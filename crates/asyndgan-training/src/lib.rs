@@ -23,7 +23,7 @@ pub mod toy;
 /// Tensors and devices in the interface of this crate are of this version.
 pub use tch;
 
-pub use baselines::{Baseline, BaselineResult, SiteBytes, train_baseline};
+pub use baselines::{Baseline, BaselineJob, BaselineResult, SiteBytes};
 pub use config::{GanConfig, Precision, learning_rate_scale};
 pub use dp_sgd::DpSgd;
 pub use error::Error;

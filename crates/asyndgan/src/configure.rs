@@ -1,5 +1,7 @@
 //! Translates a run's settings into the configurations of the crates.
 
+use std::num::NonZeroU64;
+
 use anyhow::{Context, Result};
 use asyndgan_data::Preparation;
 use asyndgan_evaluator::{SegmenterTraining, segmenter_classes};
@@ -98,12 +100,17 @@ fn is_asyndgan(arm: Arm) -> bool {
     matches!(arm, Arm::AsynDgan | Arm::AsynDganOverlap)
 }
 
+/// An interval of a run, whose settings allow no 0.
+pub(crate) fn at_least_one(interval: u64) -> NonZeroU64 {
+    NonZeroU64::new(interval).unwrap_or(NonZeroU64::MIN)
+}
+
 /// The baseline that an arm is.
 pub(crate) fn baseline(run: &Run, arm: Arm) -> Option<Baseline> {
     let settings = &run.settings.federated;
     match arm {
-        Arm::FedGan => Some(Baseline::FedGan { local_rounds: settings.local_steps }),
-        Arm::MdGan => Some(Baseline::MdGan { exchange_every: settings.exchange_every }),
+        Arm::FedGan => Some(Baseline::FedGan { local_rounds: at_least_one(settings.local_steps) }),
+        Arm::MdGan => Some(Baseline::MdGan { exchange_every: at_least_one(settings.exchange_every) }),
         _ => None,
     }
 }
@@ -144,7 +151,7 @@ pub(crate) fn masks_budget(run: &Run) -> PrivacyBudget {
 
 /// Server threads in the run of one arm. A single GAN has no sites to distribute across threads.
 pub(crate) fn server_threads(run: &Run, arm: Arm) -> u32 {
-    if is_asyndgan(arm) { run.settings.compute.server_threads } else { run.settings.compute.site_threads }
+    if arm.is_distributed() { run.settings.compute.server_threads } else { run.settings.compute.site_threads }
 }
 
 /// The task of a run on images.

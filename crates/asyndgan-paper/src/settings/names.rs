@@ -268,7 +268,11 @@ mod tests {
     fn every_name_of_the_first_version_is_that_of_a_setting() {
         let names = Settings::new(Experiment::Table2, Profile::Desk).plain();
         assert!(FIRST_VERSION.iter().all(|(_, full)| names.contains_key(*full)));
-        let is_later = |name: &String| name.starts_with("privacy.") || name.starts_with("federated.") || name == "segmenter.own_share";
+        let is_later = |name: &String| {
+            name.starts_with("privacy.")
+                || name.starts_with("federated.")
+                || ["segmenter.own_share", "synthesis.size"].contains(&name.as_str())
+        };
         assert!(names.keys().all(|name| is_later(name) || FIRST_VERSION.iter().any(|(_, full)| full == name)));
     }
 }

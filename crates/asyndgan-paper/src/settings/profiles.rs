@@ -137,7 +137,7 @@ impl Settings {
                 uniform_weights: false,
                 checkpoint_every: 100,
             },
-            synthesis: SynthesisSettings { per_condition: 5, curve_points: 3 },
+            synthesis: SynthesisSettings { per_condition: 5, size: None, curve_points: 3 },
             segmenter: SegmenterSettings {
                 width: 16,
                 depth: 3,

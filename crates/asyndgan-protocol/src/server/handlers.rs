@@ -64,16 +64,16 @@ impl Server {
         let peer = self.peer_mut(site);
         (peer.task, peer.presence) = (None, Presence::Retired);
         // No round lies beyond the run.
-        self.retirements.push((site, round.min(self.run.rounds), reason));
+        self.last_retirement = Some((site, round.min(self.run.rounds), reason));
         // That the last site has left is stored after the result: otherwise a restarted server would have neither.
         if !self.is_abandoned() {
-            self.store_retirements();
+            self.store_retirement();
         }
     }
 
-    /// Stores which sites have left, then tells them that they may end.
-    pub(super) fn store_retirements(&mut self) {
-        for (site, round, reason) in std::mem::take(&mut self.retirements) {
+    /// Stores that a site has left, then tells it that it may end.
+    pub(super) fn store_retirement(&mut self) {
+        if let Some((site, round, reason)) = self.last_retirement.take() {
             self.actions.push_back(ServerAction::Retired { site, round, reason });
             self.finish(site);
         }

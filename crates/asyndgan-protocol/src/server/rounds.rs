@@ -168,7 +168,7 @@ impl Server {
             if self.checkpoints.insert(self.round) {
                 self.actions.push_back(ServerAction::Checkpoint { rounds_done: self.round });
             }
-            self.store_retirements();
+            self.store_retirement();
             self.state = State::Finished;
             for site in self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect::<Vec<_>>() {
                 self.finish(site);

@@ -43,6 +43,11 @@ impl Server {
 
     pub(super) fn give_up(&mut self, now: Duration) -> Result<(), Error> {
         if self.is_abandoned() && self.round == 0 && matches!(self.state, State::Gathering | State::Paused | State::Collecting) {
+            if self.last_retirement.is_some() {
+                // There is no result that has to be stored first. The next tick ends the run.
+                self.store_retirement();
+                return Ok(());
+            }
             self.state = State::Failed;
             return Err(Error::AllRetired);
         }

@@ -32,7 +32,7 @@ pub(crate) fn copies(
     crop: usize,
     picture: &Path,
 ) -> Result<Option<CopiesRecord>> {
-    let (made, numbers) = synthetic(set, crop, IMAGES_MAX)?;
+    let (made, places) = synthetic(set, crop, IMAGES_MAX)?;
     let (mut views, mut sources) = (Vec::new(), Vec::new());
     for (s, subject) in members.iter().enumerate() {
         for (k, case) in subject.cases.iter().enumerate() {
@@ -63,7 +63,7 @@ pub(crate) fn copies(
     let mut canvas = Canvas::new(headings, PAIRS.min(pairs.len()));
     let mut worst_ssim: Option<f64> = None;
     for (row, &(_, k, view)) in pairs.iter().take(PAIRS).enumerate() {
-        let image = window_of(&set.read(numbers[k])?.image, crop);
+        let image = places[k].read(set)?;
         let (s, case, number) = sources[view];
         let real = appearances(&members[s].cases[case].image, crop).swap_remove(number);
         let similarity = mean_ssim(image.view(), real.view());

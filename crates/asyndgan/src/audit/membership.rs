@@ -1,7 +1,7 @@
 //! Whose images were used? Attacks with the generator and the masks, and with the synthetic images alone.
 
 use anyhow::Result;
-use asyndgan_data::{CaseSet, window};
+use asyndgan_data::{CaseSet, Windows, window};
 use asyndgan_privacy::MembershipTest;
 use ndarray::{Array2, Array3, ArrayView2};
 
@@ -87,12 +87,32 @@ pub(crate) fn with_synthetic_set(members: &[Subject], others: &[Subject], crop: 
     MembershipTest::of_scores(&of_members, &of_others)
 }
 
-/// The structures of synthetic images, at most `limit` of them, evenly spread.
-pub(crate) fn synthetic(set: &CaseSet, crop: usize, limit: usize) -> Result<(Structures, Vec<usize>)> {
-    let count = set.len().min(limit);
-    let numbers: Vec<usize> = (0..count).map(|k| k * set.len() / count).collect();
-    let images = numbers.iter().map(|&k| Ok(window_of(&set.read(k)?.image, crop))).collect::<Result<Vec<_>>>()?;
-    Ok((Structures::new(&images, COARSE), numbers))
+/// The structures of crops that cover the synthetic images, at most `limit` of them, evenly spread; and where they are.
+pub(crate) fn synthetic(set: &CaseSet, crop: usize, limit: usize) -> Result<(Structures, Vec<Place>)> {
+    let starts = match set.image_shape() {
+        Some([_, rows, columns]) => Windows::covering(rows, columns, crop).starts().to_vec(),
+        None => Vec::new(),
+    };
+    let (all, each) = (set.len() * starts.len(), starts.len().max(1));
+    let count = all.min(limit);
+    let places: Vec<Place> = (0..count).map(|k| k * all / count).map(|k| Place { case: k / each, start: starts[k % each], crop }).collect();
+    let images = places.iter().map(|place| place.read(set)).collect::<Result<Vec<_>>>()?;
+    Ok((Structures::new(&images, COARSE), places))
+}
+
+/// A crop of a synthetic image.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    case: usize,
+    start: (usize, usize),
+    crop: usize,
+}
+
+impl Place {
+    pub(crate) fn read(&self, set: &CaseSet) -> Result<Array3<f32>> {
+        let (top, left) = self.start;
+        Ok(window(set.read(self.case)?.image.view(), top, left, self.crop).to_owned())
+    }
 }
 
 /// The middle of an image.

@@ -56,7 +56,10 @@ pub fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
 }
 
 fn one(folder: &RunFolder) -> Result<Table> {
+    // Runs of earlier versions have the rows of the paper only.
+    let is_computed = |arm: Arm| folder.run.seeds.iter().any(|&seed| folder.proof(Step::Evaluate(arm, seed)).is_file());
     let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
+    let arms: Vec<Arm> = arms.into_iter().filter(|arm| arm.is_of_paper() || is_computed(*arm)).collect();
     let samples = Samples::new(folder, &arms)?;
     let table = table(folder, &arms, samples.as_ref().map_or_else(Vec::new, Samples::compare))?;
     let name = folder.run.experiment.name();
@@ -65,8 +68,8 @@ fn one(folder: &RunFolder) -> Result<Table> {
     if folder.run.task().is_none() {
         histogram::histograms(folder, &table)?;
     } else {
-        grids::synthetic(folder)?;
-        grids::predictions(folder)?;
+        grids::synthetic(folder, &arms)?;
+        grids::predictions(folder, &arms)?;
     }
     if let Some(samples) = samples.filter(|s| !s.synthetic.is_empty()) {
         grids::neighbours(folder, &samples)?;
@@ -92,10 +95,6 @@ fn by_name(cases: Vec<CaseScores>, names: &[String]) -> Result<Vec<CaseScores>> 
 
 fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> Result<Table> {
     let run = &folder.run;
-    // Runs of earlier versions have the rows of the paper only.
-    let is_computed = |arm: Arm| run.seeds.iter().any(|&seed| folder.proof(Step::Evaluate(arm, seed)).is_file());
-    let arms: Vec<Arm> = arms.iter().copied().filter(|arm| arm.is_of_paper() || is_computed(*arm)).collect();
-    let arms = &arms[..];
     let prepared = folder.prepared()?;
     let sites = prepared.sites.len() as u32;
     let (mut scores, mut seconds, mut bytes) = (BTreeMap::<Arm, Vec<ArmScores>>::new(), BTreeMap::new(), BTreeMap::new());

@@ -117,13 +117,19 @@ impl Chosen<'_> {
         self.conditions.len() * self.folder.run.settings.synthesis.per_condition
     }
 
+    /// Rows and columns of the images.
+    fn side(&self) -> usize {
+        let settings = &self.folder.run.settings;
+        settings.synthesis.size.unwrap_or(settings.data.crop)
+    }
+
     fn mask(&self, number: usize) -> SiteMask {
-        let crop = self.folder.run.settings.data.crop;
+        let side = self.side();
         let (copy, i) = (number / self.conditions.len(), number % self.conditions.len());
         let (site, own) = &self.conditions[i];
-        let (rows, columns) = (own.nrows() - crop, own.ncols() - crop);
+        let (rows, columns) = (own.nrows() - side, own.ncols() - side);
         if copy == 0 {
-            return (*site, window(own.view(), rows / 2, columns / 2, crop).to_owned());
+            return (*site, window(own.view(), rows / 2, columns / 2, side).to_owned());
         }
         let mut rng = stream(self.seed, Role::Transplant, copy as u32, i as u64);
         let moved = self.folder.run.task().filter(|task| task.outline).map(|task| {
@@ -133,7 +139,7 @@ impl Chosen<'_> {
         });
         let condition = moved.flatten().unwrap_or_else(|| own.clone());
         let (top, left) = (rng.random_range(0..=rows), rng.random_range(0..=columns));
-        (*site, window(condition.view(), top, left, crop).to_owned())
+        (*site, window(condition.view(), top, left, side).to_owned())
     }
 
     /// Writes the images to a new folder, about `a_file` images per file, so that a whole data set need not fit into
@@ -150,7 +156,7 @@ impl Chosen<'_> {
             let masks: Vec<SiteMask> = (start..self.count().min(start + a_file)).map(|i| self.mask(i)).collect();
             let flat: Vec<u8> = masks.iter().flat_map(|(_, mask)| mask).copied().collect();
             let sites: Vec<u32> = masks.iter().map(|(site, _)| *site).filter(|_| settings.generator.site_code).collect();
-            let side = settings.data.crop as i64;
+            let side = self.side() as i64;
             let codes = Tensor::from_slice(&flat).view([masks.len() as i64, 1, side, side]);
             let batches_before = number as u64 * u64::from(batches);
             let planes = configure::condition_classes(&self.folder.run);
@@ -191,20 +197,30 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn how_many_images_go_into_a_file_changes_none() {
-        let place = tempfile::tempdir().expect("a folder");
+    /// A run with two images per mask, and its untrained generator.
+    fn run(place: &Path, size: Option<usize>) -> (RunFolder, Generator) {
         let mut settings = Settings::new(Experiment::Table1, Profile::Smoke);
-        settings.synthesis.per_condition = 2;
-        let side = settings.data.size;
-        write_json(&place.path().join("run.json"), &Run::phantoms(Experiment::Table1, Profile::Smoke, settings)).expect("written");
-        let folder = RunFolder::open(place.path()).expect("a run");
+        (settings.synthesis.per_condition, settings.synthesis.size) = (2, size);
+        write_json(&place.join("run.json"), &Run::phantoms(Experiment::Table1, Profile::Smoke, settings)).expect("written");
+        let folder = RunFolder::open(place).expect("a run");
         let config = configure::gan(&folder.run, Arm::AsynDgan).generator;
         let generator = Generator::new(&config, Device::Cpu, &mut stream(0, Role::GeneratorWeights, 0, 0));
+        (folder, generator)
+    }
+
+    fn masks(folder: &RunFolder, count: u32) -> Vec<SiteMask> {
+        let side = folder.run.settings.data.size;
         let mask = |i: u32| {
             (i % 2, Array2::from_shape_fn((side, side), |(r, c)| u8::from((r + c + i as usize).is_multiple_of(7)) * (i % 4 + 1) as u8))
         };
-        let chosen = Chosen { folder: &folder, conditions: (0..20).map(mask).collect(), seed: 1 };
+        (0..count).map(mask).collect()
+    }
+
+    #[test]
+    fn how_many_images_go_into_a_file_changes_none() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (folder, generator) = run(place.path(), None);
+        let chosen = Chosen { folder: &folder, conditions: masks(&folder, 20), seed: 1 };
         let made = |a_file: u32| {
             let out = place.path().join(a_file.to_string());
             chosen.images(&generator, &out, a_file, |_| ()).expect("made");
@@ -216,5 +232,21 @@ mod tests {
         assert!(many > 2 && one == 1, "{many} files and {one}");
         assert_eq!(apart.len(), chosen.count());
         assert!(apart == together, "other images");
+    }
+
+    #[test]
+    fn images_have_the_size_of_the_setting_and_the_masks_that_they_were_made_from() {
+        let place = tempfile::tempdir().expect("a folder");
+        for (size, side) in [(None, 64), (Some(68), 68)] {
+            let (folder, generator) = run(place.path(), size);
+            let chosen = Chosen { folder: &folder, conditions: masks(&folder, 3), seed: 1 };
+            let out = place.path().join(side.to_string());
+            chosen.images(&generator, &out, A_FILE, |_| ()).expect("made");
+            let set = CaseSet::open(std::slice::from_ref(&out)).expect("opened");
+            let case = set.read(0).expect("read");
+            assert_eq!((case.image.dim(), set.len()), ((1, side, side), 6));
+            let margin = (chosen.conditions[0].1.nrows() - side) / 2;
+            assert_eq!(case.condition, window(chosen.conditions[0].1.view(), margin, margin, side));
+        }
     }
 }

@@ -10,7 +10,7 @@ use asyndgan_data::CaseSet;
 use asyndgan_models::{write_tensors, write_with_metadata};
 use asyndgan_paper::{Arm, KindTraffic, SiteTraffic, Step, TrainRecord};
 use asyndgan_protocol::{Role, SiteId, stream};
-use asyndgan_training::{Baseline, Pairs, ServerTrainer, SiteBytes, toy, train_baseline};
+use asyndgan_training::{Baseline, BaselineJob, Pairs, ServerTrainer, SiteBytes, toy};
 use asyndgan_transport::Ledger;
 
 use crate::{
@@ -120,7 +120,9 @@ fn train_as(baseline: Baseline, folder: &RunFolder, arm: Arm, seed: u64, sites: 
     let mut bar = Progress::new(&Step::Train(arm, seed).label(), run.rounds);
     let mut first = None;
     let pairs = loaded(&sources(folder, arm, sites), seed)?;
-    let result = train_baseline(baseline, &networks, &run, pairs, &place.join("checkpoints"), folder.device, |round| {
+    let job = BaselineJob::new(baseline, networks, run, place.join("checkpoints"))
+        .with(|job| (job.threads, job.device) = (configure::server_threads(&folder.run, arm), folder.device));
+    let result = job.train(pairs, |round| {
         first.get_or_insert(round);
         bar.set(round);
     })?;

@@ -121,7 +121,7 @@ impl SegmenterFiles<'_> {
     /// received.
     pub(crate) fn train_federated(&self, sites: &[(&CaseSet, f64)], progress: impl FnMut(u64)) -> Result<(Segmenter, KindTraffic)> {
         let (training, task) = (configure::segmenter(self.run)?, configure::task(self.run)?);
-        let local_steps = self.run.settings.federated.local_steps;
+        let local_steps = configure::at_least_one(self.run.settings.federated.local_steps);
         let sets: Vec<&CaseSet> = sites.iter().map(|(cases, _)| *cases).collect();
         self.write(sites, progress, |rng, each| {
             let FederatedSegmenter { segmenter, rounds, bytes, .. } =

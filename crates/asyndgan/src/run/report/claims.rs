@@ -11,7 +11,7 @@ use asyndgan_protocol::{Role, stream};
 /// arms.
 pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
-/// The largest difference from `SynAll` that counts as about the same, in Dice.
+/// The largest difference that counts as about the same, in Dice.
 const MARGIN: f64 = 0.02;
 const RESAMPLES: usize = 10_000;
 

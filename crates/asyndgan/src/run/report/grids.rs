@@ -20,12 +20,11 @@ use crate::{
 const ROWS: usize = 6;
 
 /// Condition, each generator's image, and the real one.
-pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
+pub(crate) fn synthetic(folder: &RunFolder, arms: &[Arm]) -> Result<()> {
     let seed = folder.run.seeds[0];
     let sites = folder.prepared()?.sites.len() as u32;
     let real = CaseSet::open(&(1..=sites).map(|site| folder.site(site)).collect::<Vec<_>>())?;
-    let mut arms = folder.run.arms(sites);
-    arms.retain(|arm| arm.is_synthetic());
+    let arms: Vec<Arm> = arms.iter().copied().filter(|arm| arm.is_synthetic()).collect();
     let sets: Vec<CaseSet> = arms.iter().map(|&arm| Ok(CaseSet::open(&[made(folder, arm, seed)?])?)).collect::<Result<_>>()?;
     let task = configure::task(&folder.run)?;
     let images: Vec<String> = arms.iter().map(Arm::to_string).chain(["real".to_owned()]).collect();
@@ -42,7 +41,9 @@ pub(crate) fn synthetic(folder: &RunFolder) -> Result<()> {
         canvas.put(row, 0, of_codes(&window(real.condition.view(), margin, margin, crop).to_owned()).view());
         for (column, cases) in sets.iter().enumerate() {
             if i < cases.len() {
-                canvas.put_all(row, 1 + wide * column, &of_image(task, cases.read(i)?.image.view()));
+                let made = cases.read(i)?.image;
+                let margin = (made.len_of(Axis(1)) - crop) / 2;
+                canvas.put_all(row, 1 + wide * column, &of_image(task, window(made.view(), margin, margin, crop)));
             }
         }
         canvas.put_all(row, 1 + wide * sets.len(), &of_image(task, window(real.image.view(), margin, margin, crop)));
@@ -70,16 +71,15 @@ pub(crate) fn neighbours(folder: &RunFolder, samples: &Samples) -> Result<()> {
 }
 
 /// Image, truth, and each arm's prediction.
-pub(crate) fn predictions(folder: &RunFolder) -> Result<()> {
+pub(crate) fn predictions(folder: &RunFolder, arms: &[Arm]) -> Result<()> {
     let (seed, task) = (folder.run.seeds[0], configure::task(&folder.run)?);
-    let arms = folder.run.arms(folder.prepared()?.sites.len() as u32);
     let test = folder.test()?;
     let mut headings = headings_of(task, "image");
     let wide = headings.len();
     headings.push("truth".to_owned());
     headings.extend(arms.iter().map(Arm::to_string));
     let mut columns = Vec::new();
-    for &arm in &arms {
+    for &arm in arms {
         columns.push(read_tensors(&Step::folder(&folder.path, arm, seed).join("predictions.safetensors"))?);
     }
     let rows = columns.iter().map(BTreeMap::len).min().unwrap_or(0);

@@ -168,13 +168,21 @@ fn against_bytes(table: &Table) -> Result<Markup> {
         let at = (table.megabytes_per_site(row.arm)?, row.metrics.get(&columns[0].name)?.mean?);
         Some(Line { name: row.arm.to_string(), points: vec![at] })
     };
-    let points: Vec<Line> = table.rows.iter().filter(|row| row.arm.is_distributed()).filter_map(point).collect();
-    if points.len() < 2 {
+    let rows = || table.rows.iter().filter(|row| row.arm.is_distributed());
+    let points: Vec<Line> = rows().filter_map(point).collect();
+    if points.len() < 2 || table.experiment == Experiment::Fig5 {
         return Ok(html! {});
     }
+    let left_out: Vec<String> = rows().filter(|row| point(row).is_none()).map(|row| row.arm.to_string()).collect();
     let title = format!("{} against what a site sends and receives", columns[0].heading);
     let drawn = lines(&title, "MB per site, first seed", &points)?;
-    Ok(html! { h2 { "Score against bytes" } figure { (PreEscaped(drawn)) } })
+    Ok(html! {
+        h2 { "Score against bytes" }
+        figure { (PreEscaped(drawn)) }
+        @if !left_out.is_empty() {
+            p.small { "Without " (left_out.join(", ")) ": training was interrupted, and the bytes before that are not known." }
+        }
+    })
 }
 
 fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
