@@ -75,6 +75,16 @@ impl SurfaceDistances {
         })
     }
 
+    /// From each element of the truth's surface to the prediction's, ascending.
+    pub fn truth_to_prediction_mm(&self) -> &[f64] {
+        &self.truth_to_prediction_mm
+    }
+
+    /// From each element of the prediction's surface to the truth's, ascending.
+    pub fn prediction_to_truth_mm(&self) -> &[f64] {
+        &self.prediction_to_truth_mm
+    }
+
     /// Hausdorff distance: the largest of all distances.
     pub fn hausdorff(&self) -> f64 {
         self.percentile(100.0, Directions::Separate)

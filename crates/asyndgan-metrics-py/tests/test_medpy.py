@@ -1,0 +1,73 @@
+"""medpy 0.5.2: its own test cases (tests/metric_/binary.py), the examples of its docstrings, and its definition."""
+
+import numpy as np
+import pytest
+from asyndgan_metrics import medpy
+
+RESULT_MIN, REFERENCE_MIN = np.array([1, 0], bool), np.array([0, 1], bool)
+RESULT_SYM = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
+REFERENCE_SYM = np.array([[1, 1, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool)
+
+
+def test_cases_of_medpy():
+    for metric in (medpy.asd, medpy.assd):
+        assert metric(RESULT_MIN, RESULT_MIN) == 0
+        assert metric(RESULT_MIN, REFERENCE_MIN) == 1.0
+        assert metric(RESULT_MIN, REFERENCE_MIN, voxelspacing=[2]) == 2.0
+    assert medpy.asd(RESULT_SYM, REFERENCE_SYM) != medpy.asd(REFERENCE_SYM, RESULT_SYM)
+    assert medpy.assd(RESULT_SYM, REFERENCE_SYM) == medpy.assd(REFERENCE_SYM, RESULT_SYM)
+
+
+def test_examples_of_the_docstrings():
+    one, two, three = np.array([0, 1, 0]), np.array([0, 1, 1]), np.array([1, 0, 0])
+    assert (medpy.ravd(one, one), medpy.ravd(one, two), medpy.ravd(two, one), medpy.ravd(one, three)) == (0, -0.5, 1.0, 0)
+
+
+def border(mask):
+    """The elements of a mask with an unmarked face neighbour."""
+    padded = np.pad(mask, 1)
+    inner = padded.copy()
+    for axis in range(mask.ndim):
+        for step in (-1, 1):
+            inner &= np.roll(padded, step, axis)
+    return mask & ~inner[(slice(1, -1),) * mask.ndim]
+
+
+def distances(result, reference, spacing):
+    """From each element of one surface to the nearest of the other, by comparing all pairs."""
+    places = [np.argwhere(border(mask)) * spacing for mask in (result, reference)]
+    return np.sqrt(((places[0][:, None] - places[1][None]) ** 2).sum(-1)).min(1)
+
+
+@pytest.mark.parametrize("shape, spacing", [((40,), (0.7,)), ((12, 17), (1.0, 0.5)), ((7, 9, 6), (3.0, 0.9, 1.1))])
+def test_distances_are_those_of_the_definition(shape, spacing):
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        result, reference = (rng.random(shape) < share for share in (0.3, 0.4))
+        forth, back = distances(result, reference, spacing), distances(reference, result, spacing)
+        expected = [
+            max(forth.max(), back.max()),
+            np.percentile(np.hstack((forth, back)), 95),
+            forth.mean(),
+            np.mean(np.hstack((forth, back))),
+        ]
+        found = [metric(result, reference, spacing) for metric in (medpy.hd, medpy.hd95, medpy.asd, medpy.assd)]
+        assert np.allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+def test_overlap_and_empty_masks():
+    truth, empty = np.array([[2, 2, 0, 0]]), np.zeros((1, 4))
+    half = np.array([[0, 0.5, 0.5, 0]])
+    assert (medpy.dc(half, truth), medpy.jc(half, truth)) == (0.5, 1 / 3)
+    assert (medpy.precision(half, truth), medpy.recall(half, truth), medpy.specificity(half, truth)) == (0.5, 0.5, 0.5)
+    assert (medpy.dc(empty, empty), medpy.jc(empty, empty)) == (1.0, 1.0)
+    assert (medpy.precision(empty, truth), medpy.recall(truth, empty)) == (0.0, 0.0)
+    assert medpy.specificity(empty, np.ones(4)) == 0.0
+    with pytest.raises(RuntimeError, match="The first supplied array does not contain any binary object."):
+        medpy.hd95(empty, truth)
+    with pytest.raises(RuntimeError, match="The second supplied array does not contain any binary object."):
+        medpy.assd(truth, empty)
+    with pytest.raises(RuntimeError, match="second supplied array"):
+        medpy.ravd(truth, empty)
+    with pytest.raises(NotImplementedError):
+        medpy.hd(truth, truth, connectivity=2)
