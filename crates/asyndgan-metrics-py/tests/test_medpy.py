@@ -20,7 +20,8 @@ def test_cases_of_medpy():
 
 def test_examples_of_the_docstrings():
     one, two, three = np.array([0, 1, 0]), np.array([0, 1, 1]), np.array([1, 0, 0])
-    assert (medpy.ravd(one, one), medpy.ravd(one, two), medpy.ravd(two, one), medpy.ravd(one, three)) == (0, -0.5, 1.0, 0)
+    pairs = ((one, one), (one, two), (two, one), (one, three))
+    assert [medpy.ravd(*pair) for pair in pairs] == [0, -0.5, 1.0, 0]
 
 
 def border(mask):
@@ -71,3 +72,24 @@ def test_overlap_and_empty_masks():
         medpy.ravd(truth, empty)
     with pytest.raises(NotImplementedError):
         medpy.hd(truth, truth, connectivity=2)
+
+
+def test_shapes_that_broadcast_and_other_input():
+    rng = np.random.default_rng(0)
+    many, one = rng.random((6, 4, 4)) > 0.5, rng.random((1, 4, 4)) > 0.5
+    true = np.count_nonzero(many & one)
+    assert medpy.recall(many, one) == true / (true + np.count_nonzero(~many & one))
+    assert medpy.precision(one, many) == true / (true + np.count_nonzero(one & ~many))
+    both = np.count_nonzero(~many & ~one)
+    assert medpy.specificity(many, one) == both / (both + np.count_nonzero(many & ~one))
+    mask = np.ones((3, 3, 3))
+    assert medpy.hd(mask, mask, voxelspacing=np.float32(2)) == 0.0
+    with pytest.raises(RuntimeError, match="sequence argument must have length equal to input rank"):
+        medpy.hd(mask, mask, voxelspacing=(1, 2))
+    with pytest.raises(NotImplementedError):
+        medpy.hd(mask[None], mask[None])
+    with pytest.raises(ValueError, match="result and reference"):
+        medpy.hd(mask, mask[1:])
+    for bad in (None, "mask"):
+        with pytest.raises(TypeError):
+            medpy.dc(bad, bad)

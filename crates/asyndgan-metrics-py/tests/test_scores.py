@@ -41,7 +41,7 @@ def test_empty_masks():
     assert missed.undefined["hd95"] == "the prediction is empty" and missed.undefined["precision"]
     assert score(TRUTH, empty, empty="inf")["hd95"] == math.inf
     diagonal = score(TRUTH, empty, (3.0, 0.5), empty="diagonal")
-    assert (diagonal["hd95"], diagonal["assd"]) == (math.hypot(6, 2), math.hypot(6, 2)) and "hd95" not in diagonal.undefined
+    assert diagonal["hd95"] == diagonal["assd"] == math.hypot(6, 2) and "hd95" not in diagonal.undefined
     assert score(empty, empty, empty="diagonal")["hd95"] == 0.0
     both = [score(empty, empty, convention=name)["dice"] for name in ("standard", "monai", "medpy", "paper")]
     assert both == [None, None, 1.0, 0.0]
@@ -64,7 +64,8 @@ def test_labels_instances_and_cases():
     truth, prediction = np.array([[1, 1, 0, 2]]), np.array([[1, 0, 0, 3]])
     by_label = score_labels(truth, prediction)
     assert list(by_label) == [1, 2, 3]
-    assert (by_label[1]["dice"], by_label[2]["dice"], by_label[3].undefined["hd95"]) == (2 / 3, 0.0, "the truth is empty")
+    assert (by_label[1]["dice"], by_label[2]["dice"]) == (2 / 3, 0.0)
+    assert by_label[3].undefined["hd95"] == "the truth is empty"
     assert list(score_labels(truth, prediction, labels=[1])) == [1]
     instances = score_instances(truth, prediction)
     assert instances["f1"] == 0.5 and instances["aji"] == pytest.approx(2 / 3)
@@ -72,22 +73,81 @@ def test_labels_instances_and_cases():
     assert score_cases([(TRUTH, PREDICTION)] * 5, threads=2) == [one] * 5
 
 
-def test_bad_input_is_refused():
-    for truth, prediction, spacing in (
-        (TRUTH, PREDICTION[:1], None),
-        (TRUTH, PREDICTION, (1.0,)),
-        (TRUTH, PREDICTION, (1.0, 0.0)),
-        (TRUTH, PREDICTION, (1.0, math.nan)),
-        (np.ones((2, 2, 2, 2)), np.ones((2, 2, 2, 2)), None),
+def test_spacings_of_any_kind_and_of_each_case():
+    for spacing in ([2.0, 2.0], np.array([2, 2]), 2, np.float32(2), np.array(2.0)):
+        assert score(TRUTH, PREDICTION, spacing) == score(TRUTH, PREDICTION, (2.0, 2.0))
+    cases = [(TRUTH, PREDICTION), (TRUTH, PREDICTION, (1.0, 0.5))]
+    found = [scores["hd95"] for scores in score_cases(cases, 2.0)]
+    assert found == [hd95(TRUTH, PREDICTION, 2.0), 0.5]
+
+
+def test_a_generator_of_cases_is_read_as_cases_are_needed():
+    read, scored_when_read = [], []
+
+    def cases():
+        for number in range(40):
+            read.append(number)
+            yield TRUTH, PREDICTION
+
+    real = asyndgan_metrics.score
+
+    def counting(*arguments, **options):
+        scored_when_read.append(len(read))
+        return real(*arguments, **options)
+
+    asyndgan_metrics.score = counting
+    try:
+        assert len(score_cases(cases(), threads=1)) == 40
+    finally:
+        asyndgan_metrics.score = real
+    # A case is scored before many more than two per thread have been read.
+    assert all(count <= number + 4 for number, count in enumerate(scored_when_read))
+
+
+class Image:
+    """Elements in a row, like an image of SimpleITK."""
+
+    def __len__(self):
+        return TRUTH.size
+
+    def __getitem__(self, place):
+        return TRUTH.ravel()[place]
+
+
+def test_bad_values_are_refused():
+    four_axes = np.ones((2, 2, 2, 2))
+    for truth, prediction, options in (
+        (TRUTH, PREDICTION[:1], {}),
+        (TRUTH, PREDICTION, {"spacing_mm": (1.0,)}),
+        (TRUTH, PREDICTION, {"spacing_mm": (1.0, 0.0)}),
+        (TRUTH, PREDICTION, {"spacing_mm": (1.0, math.nan)}),
+        (four_axes, four_axes, {}),
+        (np.array(True), np.array(True), {}),
+        (TRUTH, np.where(TRUTH, 1.0, math.nan), {}),
+        (TRUTH, PREDICTION, {"tolerance_mm": -1}),
+        (TRUTH, PREDICTION, {"tolerance_mm": math.nan}),
+        (TRUTH, PREDICTION, {"convention": "mine"}),
+        (TRUTH, PREDICTION, {"convention": None}),
+        (TRUTH, PREDICTION, {"empty": "zero"}),
     ):
         with pytest.raises(ValueError):
-            score(truth, prediction, spacing)
-    with pytest.raises(ValueError, match="convention"):
-        score(TRUTH, PREDICTION, convention="mine")
-    with pytest.raises(ValueError, match="empty masks"):
-        score(TRUTH, PREDICTION, empty="zero")
-    with pytest.raises(ValueError, match="percentage"):
-        SurfaceDistances(TRUTH, PREDICTION).percentile(101)
+            score(truth, prediction, **options)
+    distances = SurfaceDistances(TRUTH, PREDICTION)
+    for refused in (lambda: distances.percentile(101), lambda: distances.surface_dice(-1.0)):
+        with pytest.raises(ValueError):
+            refused()
+
+
+def test_what_is_not_an_array_of_numbers_is_refused():
+    for truth in (None, 1, "truth.npy", [None, 1], np.array(["0", "1"]), Image(), TRUTH * 1j, {1, 2}):
+        with pytest.raises(TypeError):
+            score(truth, truth)
+    for spacing in ("11", {1.0, 2.0}, (s for s in (1, 1)), [[1.0], [1.0]], ["1", "1"]):
+        with pytest.raises(TypeError):
+            score(TRUTH, PREDICTION, spacing)
+
+
+def test_labels_and_cases_are_checked():
     for labels in (TRUTH - 1, TRUTH.astype(np.int64) * 2**33):
         with pytest.raises(ValueError, match="labels"):
             score_instances(labels, labels)
@@ -95,6 +155,19 @@ def test_bad_input_is_refused():
         score_labels(TRUTH * 0.5, PREDICTION)
     with pytest.raises(ValueError, match="shape"):
         score_instances(TRUTH, PREDICTION[:1])
+    for labels in (["1"], [1.5], "1", [None]):
+        with pytest.raises(TypeError):
+            score_labels(TRUTH, PREDICTION, labels=labels)
+    with pytest.raises(ValueError):
+        score_labels(TRUTH, PREDICTION, labels=[-1])
+    assert [type(label) for label in score_labels(TRUTH, PREDICTION, labels=np.array([1, 2]))] == [int, int]
+    with pytest.raises(ValueError):
+        score_labels(np.zeros((3, 3), int), np.zeros((9, 9), int))
+    with pytest.raises(ValueError, match="case 1: "):
+        score_cases([(TRUTH, PREDICTION), (TRUTH, PREDICTION[:1])])
+    for cases in ((TRUTH, PREDICTION), {"x": (TRUTH, PREDICTION)}, [(TRUTH,)]):
+        with pytest.raises(TypeError, match="case 0"):
+            score_cases(cases)
 
 
 def test_examples_of_the_documentation():

@@ -8,23 +8,27 @@
     >>> round(scores["dice"], 3), scores["hd95"]
     (0.667, 0.475)
 
-Every nonzero element of a mask is marked. Distances are in millimetres. A metric without a value is None, and
-``Scores.undefined`` has the reason: it is never NaN, and never left out.
+Every nonzero element of a mask is marked: threshold probabilities first. Distances are in millimetres. A metric without
+a value is None, and ``Scores.undefined`` has the reason: it is never NaN, and never left out.
 
 ``asyndgan_metrics.medpy`` has the functions of ``medpy.metric.binary``.
 """
 
 from __future__ import annotations
 
+import operator
 import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Literal, Union
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import _native
+from ._inputs import Spacing, choice_of, labels_of, mask_of, spacing_of, tolerance_of
 from ._native import UndefinedMetric, __version__
 
 __all__ = [
@@ -41,7 +45,10 @@ __all__ = [
 
 Convention = Literal["standard", "monai", "medpy", "paper"]
 Empty = Literal["undefined", "inf", "diagonal"]
+Case = Union["tuple[ArrayLike, ArrayLike]", "tuple[ArrayLike, ArrayLike, Spacing]"]
 
+_CONVENTIONS = ("standard", "monai", "medpy", "paper")
+_EMPTY = ("undefined", "inf", "diagonal")
 _DISTANCES = ("hausdorff", "hd95", "assd")
 _BOTH_EMPTY = "truth and prediction are both empty"
 
@@ -59,32 +66,10 @@ class Scores(dict[str, "float | None"]):
         self.undefined = undefined
 
 
-def _mask(mask: ArrayLike) -> NDArray[np.bool_]:
-    array = np.asarray(mask)
-    return array if array.dtype == np.bool_ else array != 0
-
-
-def _labels(labels: ArrayLike) -> NDArray[np.uint32]:
-    array = np.asarray(labels)
-    if array.dtype.kind not in "biu":
-        raise TypeError(f"a label map must have an integer type, got {array.dtype}")
-    if array.size and (int(array.min()) < 0 or int(array.max()) > np.iinfo(np.uint32).max):
-        raise ValueError("labels must be from 0 to 4294967295")
-    return array.astype(np.uint32, copy=False)
-
-
-def _spacing(spacing_mm: float | Sequence[float] | None, axes: int) -> list[float]:
-    if spacing_mm is None:
-        return [1.0] * axes
-    if isinstance(spacing_mm, (int, float)):
-        return [float(spacing_mm)] * axes
-    return [float(spacing) for spacing in spacing_mm]
-
-
 def score(
     truth: ArrayLike,
     prediction: ArrayLike,
-    spacing_mm: float | Sequence[float] | None = None,
+    spacing_mm: Spacing | None = None,
     *,
     tolerance_mm: float = 1.0,
     convention: Convention = "standard",
@@ -93,28 +78,33 @@ def score(
     """All metrics of a mask: dice, jaccard, sensitivity, specificity, precision and volume_similarity, and in
     millimetres hausdorff, hd95, assd, and nsd (surface Dice at the tolerance).
 
+    nsd counts elements of the surfaces, as MONAI does; DeepMind's surface-distance weights them by area. A distance
+    counts up to the tolerance: choose one that is not a multiple of the spacing, or rounding decides.
+
     Args:
         truth: the annotator's mask, with one to three axes; nonzero elements are marked.
         prediction: the mask to score, of the same shape.
-        spacing_mm: the size of an element along each axis, or of all axes; 1 by default.
+        spacing_mm: the size of an element along each axis, or along all axes; 1 by default.
         tolerance_mm: the distance at which nsd counts a part of a surface as found.
         convention: on what implementations disagree.
-            ``standard`` and ``monai``: HD95 is the larger of the 95th percentiles of both directions.
-            ``medpy`` and ``paper``: HD95 is the 95th percentile of both directions together. If both masks are empty,
-            overlap metrics and nsd are 1 for ``medpy`` and 0 for ``paper``; otherwise they are undefined.
+            ``standard`` and ``monai`` are the same: HD95 is the larger of the 95th percentiles of both directions.
+            ``medpy``, and ``paper`` for the AsynDGAN papers: HD95 is the 95th percentile of both directions together,
+            and if both masks are empty, dice, jaccard, volume_similarity and nsd are 1 (``medpy``) or 0 (``paper``).
+            All other metrics without a value stay None.
         empty: the distances if one of the masks is empty: ``undefined``; ``inf``; or the ``diagonal`` of the image.
             With the last two, distances are 0 if both masks are empty.
 
     Raises:
-        ValueError: if shapes, spacings or names are not valid.
+        TypeError: if an argument is not an array of numbers.
+        ValueError: if shapes, spacings, the tolerance or names are not valid, or a mask has NaN.
     """
-    if empty not in ("undefined", "inf", "diagonal"):
-        raise ValueError(f"{empty} is not a choice for empty masks: use undefined, inf or diagonal")
-    truth, prediction = _mask(truth), _mask(prediction)
-    spacing = _spacing(spacing_mm, truth.ndim)
-    values, undefined = _native.masks(truth, prediction, spacing, tolerance_mm, convention)
+    convention_name = choice_of(convention, _CONVENTIONS, "convention")
+    choice_of(empty, _EMPTY, "choice for empty masks")
+    marked, predicted = mask_of(truth, "truth"), mask_of(prediction, "prediction")
+    spacing = spacing_of(spacing_mm, marked.ndim)
+    values, undefined = _native.masks(marked, predicted, spacing, tolerance_of(tolerance_mm), convention_name)
     if empty != "undefined":
-        far = float("inf") if empty == "inf" else float(np.linalg.norm(np.multiply(truth.shape, spacing)))
+        far = float("inf") if empty == "inf" else float(np.linalg.norm(np.multiply(marked.shape, spacing)))
         for name in _DISTANCES:
             if name in undefined:
                 values[name] = 0.0 if undefined.pop(name) == _BOTH_EMPTY else far
@@ -124,57 +114,111 @@ def score(
 def score_labels(
     truth: ArrayLike,
     prediction: ArrayLike,
-    spacing_mm: float | Sequence[float] | None = None,
+    spacing_mm: Spacing | None = None,
     *,
     labels: Iterable[int] | None = None,
-    **options: Any,
+    tolerance_mm: float = 1.0,
+    convention: Convention = "standard",
+    empty: Empty = "undefined",
 ) -> dict[int, Scores]:
     """The metrics of each label of two label maps, by label.
 
     Args:
-        truth, prediction: label maps of the same shape; 0 is background.
-        spacing_mm, options: as in :func:`score`.
+        truth, prediction: label maps of an integer type and of the same shape; 0 is background.
         labels: the labels to score; by default all but 0 that are in either map.
+        spacing_mm, tolerance_mm, convention, empty: as in :func:`score`.
+
+    Raises:
+        TypeError: if a map or a label is not of an integer type.
+        ValueError: as :func:`score`; or if a label is not from 0 to 4294967295.
     """
-    truth, prediction = _labels(truth), _labels(prediction)
+    marked, predicted = labels_of(truth, "truth"), labels_of(prediction, "prediction")
     if labels is None:
-        labels = (int(label) for label in np.union1d(truth, prediction) if label != 0)
-    return {label: score(truth == label, prediction == label, spacing_mm, **options) for label in labels}
+        labels = (int(label) for label in np.union1d(marked, predicted) if label != 0)
+    chosen = [operator.index(label) for label in labels]
+    if any(not 0 <= label < 2**32 for label in chosen):
+        raise ValueError(f"labels must be from 0 to 4294967295, got {chosen}")
+
+    def of(mask: NDArray[np.bool_], other: NDArray[np.bool_]) -> Scores:
+        return score(mask, other, spacing_mm, tolerance_mm=tolerance_mm, convention=convention, empty=empty)
+
+    if not chosen:
+        # Arguments are checked although there is nothing to score.
+        of(marked != 0, predicted != 0)
+    return {label: of(marked == label, predicted == label) for label in chosen}
 
 
 def score_instances(truth: ArrayLike, prediction: ArrayLike, *, convention: Convention = "standard") -> Scores:
     """All instance metrics: aji, aji_plus, pq, sq, f1 (at an intersection over union of 0.5) and object_dice.
 
     Args:
-        truth, prediction: label maps of the same shape, one number per instance; 0 is background.
+        truth, prediction: label maps of an integer type and of the same shape, one number per instance; 0 is
+            background.
         convention: the value if both are empty: undefined, or 1 for ``medpy`` and 0 for ``paper``.
+
+    Raises:
+        TypeError: if a map is not of an integer type.
+        ValueError: if the shapes differ, or a label is not from 0 to 4294967295.
     """
-    return Scores(*_native.instances(_labels(truth), _labels(prediction), convention))
+    name = choice_of(convention, _CONVENTIONS, "convention")
+    return Scores(*_native.instances(labels_of(truth, "truth"), labels_of(prediction, "prediction"), name))
 
 
 def score_cases(
-    cases: Iterable[tuple[ArrayLike, ArrayLike]],
-    spacing_mm: float | Sequence[float] | None = None,
+    cases: Iterable[Case],
+    spacing_mm: Spacing | None = None,
     *,
     threads: int | None = None,
-    **options: Any,
+    tolerance_mm: float = 1.0,
+    convention: Convention = "standard",
+    empty: Empty = "undefined",
 ) -> list[Scores]:
-    """:func:`score` of many pairs of truth and prediction, on several threads; in the order of the cases.
+    """:func:`score` of many cases on several threads, in the order of the cases.
 
     Args:
-        cases: pairs of masks.
-        spacing_mm, options: as in :func:`score`, for all cases.
+        cases: pairs of truth and prediction, or triples with the spacing of the case. A generator is read as cases
+            are needed: at most two per thread are in memory.
+        spacing_mm: for cases without a spacing of their own.
         threads: by default one per core.
+        tolerance_mm, convention, empty: as in :func:`score`.
+
+    Raises:
+        TypeError, ValueError: as :func:`score`, with the number of the case, from 0.
     """
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        return list(pool.map(lambda case: score(case[0], case[1], spacing_mm, **options), cases))
+
+    def of(number: int, case: Case) -> Scores:
+        if not isinstance(case, (tuple, list)) or len(case) not in (2, 3):
+            raise TypeError(f"case {number}: expected truth and prediction, and optionally a spacing, as a tuple")
+        spacing = case[2] if len(case) == 3 else spacing_mm
+        try:
+            return score(case[0], case[1], spacing, tolerance_mm=tolerance_mm, convention=convention, empty=empty)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"case {number}: {error}") from error
+
+    workers = threads or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers) as pool:
+        return list(_in_order(pool, of, iter(cases), 2 * workers))
 
 
-def hd95(truth: ArrayLike, prediction: ArrayLike, spacing_mm: float | Sequence[float] | None = None) -> float:
+def _in_order(
+    pool: ThreadPoolExecutor, of: Callable[[int, Case], Scores], cases: Iterator[Case], limit: int
+) -> Iterator[Scores]:
+    """The scores in order, with at most so many cases read and not scored yet."""
+    numbered = enumerate(cases)
+    running: deque[Future[Scores]] = deque(pool.submit(of, *case) for case in islice(numbered, limit))
+    while running:
+        yield running.popleft().result()
+        running.extend(pool.submit(of, *case) for case in islice(numbered, 1))
+
+
+def hd95(truth: ArrayLike, prediction: ArrayLike, spacing_mm: Spacing | None = None) -> float:
     """The 95 % Hausdorff distance in millimetres: the larger of the 95th percentiles of both directions.
+
+    medpy's HD95, which pools both directions and takes the prediction first, is ``asyndgan_metrics.medpy.hd95``.
 
     Raises:
         UndefinedMetric: if a mask is empty.
+        TypeError, ValueError: as :func:`score`.
     """
     return SurfaceDistances(truth, prediction, spacing_mm).percentile(95.0)
 
@@ -187,11 +231,12 @@ class SurfaceDistances:
 
     Raises:
         UndefinedMetric: if a mask is empty.
+        TypeError, ValueError: as :func:`score`.
     """
 
-    def __init__(self, truth: ArrayLike, prediction: ArrayLike, spacing_mm: float | Sequence[float] | None = None) -> None:
-        truth, prediction = _mask(truth), _mask(prediction)
-        self._distances = _native.Distances(truth, prediction, _spacing(spacing_mm, truth.ndim))
+    def __init__(self, truth: ArrayLike, prediction: ArrayLike, spacing_mm: Spacing | None = None) -> None:
+        marked, predicted = mask_of(truth, "truth"), mask_of(prediction, "prediction")
+        self._distances = _native.Distances(marked, predicted, spacing_of(spacing_mm, marked.ndim))
 
     def hausdorff(self) -> float:
         """The largest distance, in millimetres."""
@@ -206,8 +251,8 @@ class SurfaceDistances:
         return self._distances.assd()
 
     def surface_dice(self, tolerance_mm: float) -> float:
-        """The share of both surfaces that lies within the tolerance of the other."""
-        return self._distances.surface_dice(tolerance_mm)
+        """The share of both surfaces, counted in elements, that lies within the tolerance of the other."""
+        return self._distances.surface_dice(tolerance_of(tolerance_mm))
 
     @property
     def truth_to_prediction_mm(self) -> NDArray[np.float64]:

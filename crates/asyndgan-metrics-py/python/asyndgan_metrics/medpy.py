@@ -5,18 +5,22 @@
     >>> hd95(np.array([[1, 0, 0]]), np.array([[0, 0, 1]]), voxelspacing=(1.0, 0.5))
     1.0
 
-``result`` comes first, as in medpy. A ``connectivity`` other than 1 is not implemented; neither are the functions of
-objects (``obj_*``) and of correlations.
+``result`` comes first, as in medpy. What differs:
+
+- A ``connectivity`` other than 1, and distances of masks with more than three axes, raise NotImplementedError.
+- The functions of objects (``obj_*``) and of correlations are not there.
+- Values are Python floats. If both masks are empty, dc and jc are 1, as medpy means it; with NumPy 2, medpy itself
+  returns NaN.
+- Masks of different shapes raise ValueError where distances are measured, and spacings that are not positive do, too.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import SurfaceDistances
+from ._inputs import Spacing, array_of, spacing_of
 
 __all__ = [
     "asd",
@@ -37,7 +41,8 @@ __all__ = [
 
 
 def _masks(result: ArrayLike, reference: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    first, second = (np.atleast_1d(np.asarray(mask).astype(np.bool_)) for mask in (result, reference))
+    named = ((result, "result"), (reference, "reference"))
+    first, second = (np.atleast_1d(array_of(mask, name).astype(np.bool_)) for mask, name in named)
     return first, second
 
 
@@ -64,13 +69,15 @@ def jc(result: ArrayLike, reference: ArrayLike) -> float:
 def precision(result: ArrayLike, reference: ArrayLike) -> float:
     """Precision; 0 if the result is empty."""
     first, second = _masks(result, reference)
-    return _ratio(float(_count(first & second)), _count(first), 0.0)
+    true, false = _count(first & second), _count(first & ~second)
+    return _ratio(float(true), true + false, 0.0)
 
 
 def recall(result: ArrayLike, reference: ArrayLike) -> float:
     """Recall; 0 if the reference is empty."""
     first, second = _masks(result, reference)
-    return _ratio(float(_count(first & second)), _count(second), 0.0)
+    true, missed = _count(first & second), _count(~first & second)
+    return _ratio(float(true), true + missed, 0.0)
 
 
 def sensitivity(result: ArrayLike, reference: ArrayLike) -> float:
@@ -81,7 +88,8 @@ def sensitivity(result: ArrayLike, reference: ArrayLike) -> float:
 def specificity(result: ArrayLike, reference: ArrayLike) -> float:
     """Specificity; 0 if the reference has no background."""
     first, second = _masks(result, reference)
-    return _ratio(float(_count(~first & ~second)), _count(~second), 0.0)
+    true, false = _count(~first & ~second), _count(first & ~second)
+    return _ratio(float(true), true + false, 0.0)
 
 
 def true_negative_rate(result: ArrayLike, reference: ArrayLike) -> float:
@@ -112,19 +120,26 @@ def ravd(result: ArrayLike, reference: ArrayLike) -> float:
 
 
 def _distances(
-    result: ArrayLike, reference: ArrayLike, voxelspacing: float | Sequence[float] | None, connectivity: int
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None, connectivity: int
 ) -> SurfaceDistances:
     if connectivity != 1:
         raise NotImplementedError(f"a connectivity of {connectivity} is not implemented: use medpy itself, or 1")
     first, second = _masks(result, reference)
+    if first.ndim > 3:
+        raise NotImplementedError(f"distances of masks with {first.ndim} axes are not implemented: at most three")
+    spacing = spacing_of(voxelspacing, first.ndim)
+    if len(spacing) != first.ndim:
+        raise RuntimeError("sequence argument must have length equal to input rank")
     for name, mask in (("first", first), ("second", second)):
         if not mask.any():
             raise RuntimeError(f"The {name} supplied array does not contain any binary object.")
-    return SurfaceDistances(second, first, voxelspacing)
+    if first.shape != second.shape:
+        raise ValueError(f"result and reference differ in shape: {first.shape} and {second.shape}")
+    return SurfaceDistances(second, first, spacing)
 
 
 def hd(
-    result: ArrayLike, reference: ArrayLike, voxelspacing: float | Sequence[float] | None = None, connectivity: int = 1
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
 ) -> float:
     """Hausdorff distance.
 
@@ -135,7 +150,7 @@ def hd(
 
 
 def hd95(
-    result: ArrayLike, reference: ArrayLike, voxelspacing: float | Sequence[float] | None = None, connectivity: int = 1
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
 ) -> float:
     """95th percentile of the distances of both directions together.
 
@@ -146,7 +161,7 @@ def hd95(
 
 
 def asd(
-    result: ArrayLike, reference: ArrayLike, voxelspacing: float | Sequence[float] | None = None, connectivity: int = 1
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
 ) -> float:
     """Average distance from the surface of the result to that of the reference; not symmetric.
 
@@ -157,7 +172,7 @@ def asd(
 
 
 def assd(
-    result: ArrayLike, reference: ArrayLike, voxelspacing: float | Sequence[float] | None = None, connectivity: int = 1
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
 ) -> float:
     """Average symmetric surface distance: the mean of all distances of both directions.
 
