@@ -7,7 +7,7 @@ use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Tabl
 /// The published record of a run: without paths of the machine and without names of real patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Published {
-    /// The command that reproduces it.
+    /// The command that reproduced it when it was published.
     pub command: String,
     /// Pictures that are published with it: file names and captions.
     pub pictures: Vec<(String, String)>,
@@ -32,7 +32,9 @@ impl Published {
         self.write_images(&mut out);
         self.write_curve(&mut out);
         self.write_traffic(&mut out);
-        let _ = writeln!(out, "\n## How it was computed\n\n```\n{}\n```\n", self.command);
+        // With the profile as it is now, which may have changed since.
+        let command = table.configuration.command();
+        let _ = writeln!(out, "\n## How it was computed\n\n```\n{command}\n```\n");
         let minutes = table.seconds_by_step.values().sum::<f64>() / 60.0;
         let seconds = table.seconds_by_step.iter().map(|(step, seconds)| format!("{step} {seconds:.0}"));
         let _ = writeln!(out, "- date: {}", table.dates.join(", "));

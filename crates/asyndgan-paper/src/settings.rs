@@ -162,10 +162,10 @@ pub struct SynthesisSettings {
     /// Synthetic images per condition: one from the condition itself, the others from a random crop of it. If
     /// conditions have an outline, the others have the classes of another slice inside of it.
     pub per_condition: usize,
-    /// Rows and columns of the synthetic images; null for those of the crops. The segmenter crops larger images at
-    /// random in every step, and so sees more different ones.
+    /// Make images of whole conditions, with rows and columns cut to a multiple of 4, instead of crops. The segmenter
+    /// crops them at random in every step, as it does real images, and so sees more different ones.
     #[serde(default)]
-    pub size: Option<usize>,
+    pub whole: bool,
     /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored,
     /// which gives Dice against rounds.
     pub curve_points: u64,

@@ -63,9 +63,6 @@ impl Settings {
         must("data.crop", data.crop >= 16 && data.crop.is_multiple_of(4), "a multiple of 4 and at least 16")?;
         within("data.size", data.size, data.crop..=16_384, "at least as large as data.crop, and at most 16384")?;
         within("synthesis.per_condition", synthesis.per_condition, 1..=10_000, "from 1 to 10000")?;
-        let is_between = |size: usize| (data.crop..=data.size).contains(&size) && size.is_multiple_of(4);
-        let valid = "null, or a multiple of 4 from data.crop to data.size";
-        must("synthesis.size", synthesis.size.is_none_or(is_between), valid)?;
         must("segmenter.own_share", segmenter.own_share > 0.0 && segmenter.own_share < 1.0, "above 0 and below 1")?;
         within("segmenter.width", segmenter.width, 1..=1024, "from 1 to 1024")?;
         let halvings = segmenter.depth <= 6 && data.crop.is_multiple_of(1 << segmenter.depth);

@@ -222,7 +222,9 @@ mod tests {
             .filter(|(first, _)| !["downsampling", "flips"].contains(first))
             .map(|(first, full)| ((*first).to_owned(), by_full_name[*full].clone()))
             .collect();
-        assert_eq!(serde_json::from_value::<Settings>(flat.clone().into()).expect("flat settings"), now);
+        // Their synthetic images were crops.
+        let crops = now.with(Experiment::Table2, [("synthesis.whole", false.into())]).expect("a setting");
+        assert_eq!(serde_json::from_value::<Settings>(flat.clone().into()).expect("flat settings"), crops);
         let nested = serde_json::to_value(&now).expect("JSON");
         assert_eq!(serde_json::from_value::<Settings>(nested).expect("settings in sections"), now);
         for (name, wrong) in [("no_such", Value::from(1)), ("data", Value::from(1))] {
@@ -271,7 +273,7 @@ mod tests {
         let is_later = |name: &String| {
             name.starts_with("privacy.")
                 || name.starts_with("federated.")
-                || ["segmenter.own_share", "synthesis.size"].contains(&name.as_str())
+                || ["segmenter.own_share", "synthesis.whole"].contains(&name.as_str())
         };
         assert!(names.keys().all(|name| is_later(name) || FIRST_VERSION.iter().any(|(_, full)| full == name)));
     }

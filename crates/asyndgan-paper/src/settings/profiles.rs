@@ -39,7 +39,9 @@ impl Settings {
             data.quarter_turns = true;
             data.phantoms_per_site = 4;
             protocol.batch = 2;
-            synthesis.per_condition = 20;
+            // About as many pixels as 20 crops.
+            synthesis.per_condition = 4;
+            synthesis.whole = true;
             segmenter.stain_jitter = 0.2;
         }
         match profile {
@@ -61,6 +63,7 @@ impl Settings {
         protocol.rounds = 6;
         protocol.checkpoint_every = 3;
         synthesis.per_condition = 1;
+        synthesis.whole = false;
         synthesis.curve_points = 1;
         segmenter.width = 4;
         segmenter.steps = 12;
@@ -98,6 +101,7 @@ impl Settings {
             ImageKind::Pictures => (3_200, 4),
         };
         synthesis.per_condition = 5;
+        synthesis.whole = false;
         segmenter.width = 64;
         segmenter.depth = 4;
         segmenter.steps = 20_000;
@@ -137,7 +141,7 @@ impl Settings {
                 uniform_weights: false,
                 checkpoint_every: 100,
             },
-            synthesis: SynthesisSettings { per_condition: 5, size: None, curve_points: 3 },
+            synthesis: SynthesisSettings { per_condition: 5, whole: false, curve_points: 3 },
             segmenter: SegmenterSettings {
                 width: 16,
                 depth: 3,

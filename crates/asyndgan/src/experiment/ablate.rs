@@ -20,7 +20,7 @@ const CHOICES: [(&str, &str); 11] = [
     ("higher discriminator learning rate", "optimiser.discriminator_learning_rate=0.0002"),
     ("quarter turns", "data.quarter_turns=false"),
     ("stain jitter", "segmenter.stain_jitter=0.0"),
-    ("many images per condition", "synthesis.per_condition=5"),
+    ("images of whole conditions", "synthesis.whole=false"),
 ];
 
 /// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.

@@ -120,7 +120,7 @@ impl Chosen<'_> {
     /// Rows and columns of the images.
     fn side(&self) -> usize {
         let settings = &self.folder.run.settings;
-        settings.synthesis.size.unwrap_or(settings.data.crop)
+        if settings.synthesis.whole { settings.data.size / 4 * 4 } else { settings.data.crop }
     }
 
     fn mask(&self, number: usize) -> SiteMask {
@@ -198,9 +198,9 @@ mod tests {
     use super::*;
 
     /// A run with two images per mask, and its untrained generator.
-    fn run(place: &Path, size: Option<usize>) -> (RunFolder, Generator) {
+    fn run(place: &Path, whole: bool) -> (RunFolder, Generator) {
         let mut settings = Settings::new(Experiment::Table1, Profile::Smoke);
-        (settings.synthesis.per_condition, settings.synthesis.size) = (2, size);
+        (settings.synthesis.per_condition, settings.synthesis.whole, settings.data.size) = (2, whole, 71);
         write_json(&place.join("run.json"), &Run::phantoms(Experiment::Table1, Profile::Smoke, settings)).expect("written");
         let folder = RunFolder::open(place).expect("a run");
         let config = configure::gan(&folder.run, Arm::AsynDgan).generator;
@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn how_many_images_go_into_a_file_changes_none() {
         let place = tempfile::tempdir().expect("a folder");
-        let (folder, generator) = run(place.path(), None);
+        let (folder, generator) = run(place.path(), false);
         let chosen = Chosen { folder: &folder, conditions: masks(&folder, 20), seed: 1 };
         let made = |a_file: u32| {
             let out = place.path().join(a_file.to_string());
@@ -235,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn images_have_the_size_of_the_setting_and_the_masks_that_they_were_made_from() {
+    fn images_are_of_crops_or_of_whole_conditions_and_have_their_masks() {
         let place = tempfile::tempdir().expect("a folder");
-        for (size, side) in [(None, 64), (Some(68), 68)] {
-            let (folder, generator) = run(place.path(), size);
+        for (whole, side) in [(false, 64), (true, 68)] {
+            let (folder, generator) = run(place.path(), whole);
             let chosen = Chosen { folder: &folder, conditions: masks(&folder, 3), seed: 1 };
             let out = place.path().join(side.to_string());
             chosen.images(&generator, &out, A_FILE, |_| ()).expect("made");
