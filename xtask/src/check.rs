@@ -10,6 +10,9 @@ use anyhow::{Result, ensure};
 
 use crate::{as_if_not_from_cargo, build::build_program, cargo, dist, generated, netlab::netlab, root, setup, succeed, tidy};
 
+/// Leaves out the crates that are not published to crates.io.
+const NOT_ON_CRATES_IO: [&str; 6] = ["--exclude", "xtask", "--exclude", "e2e", "--exclude", "asyndgan-metrics-py"];
+
 pub(crate) fn test() -> Result<()> {
     // The end-to-end tests start the program; it must be there, and fast.
     build_program()?;
@@ -31,18 +34,7 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
     }
     if let Some(release) = last_release().filter(|_| is_installed("cargo", &["semver-checks", "--version"])) {
         step(&format!("compatibility with {release}"));
-        succeed(cargo(&[
-            "semver-checks",
-            "--workspace",
-            "--exclude",
-            "xtask",
-            "--exclude",
-            "e2e",
-            "--exclude",
-            "asyndgan-metrics-py",
-            "--baseline-rev",
-            &release,
-        ]))?;
+        succeed(cargo(&[&["semver-checks", "--workspace", "--baseline-rev", &release], &NOT_ON_CRATES_IO[..]].concat()))?;
     }
     step("tidy");
     tidy::tidy()?;
@@ -109,19 +101,7 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
 fn packages() -> Result<()> {
     step("packages");
     // Without building them again: the workspace is built by the tests.
-    succeed(cargo(&[
-        "package",
-        "--quiet",
-        "--workspace",
-        "--no-verify",
-        "--allow-dirty",
-        "--exclude",
-        "xtask",
-        "--exclude",
-        "e2e",
-        "--exclude",
-        "asyndgan-metrics-py",
-    ]))?;
+    succeed(cargo(&[&["package", "--quiet", "--workspace", "--no-verify", "--allow-dirty"], &NOT_ON_CRATES_IO[..]].concat()))?;
     step("the Python package");
     dist::dist()
 }

@@ -44,7 +44,7 @@ pub(crate) fn dist() -> Result<()> {
     Ok(())
 }
 
-/// A virtual environment of Python, made anew.
+/// A fresh Python virtual environment.
 struct PythonEnvironment {
     folder: PathBuf,
 }
