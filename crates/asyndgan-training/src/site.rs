@@ -10,7 +10,7 @@ use asyndgan_protocol::{
 };
 use tch::{Device, Kind, Tensor};
 
-use self::private::{Private, Synthetic};
+use self::private::{BUDGET_SPENT, Private, Synthetic};
 use crate::{
     Error, GanConfig, Pairs, PrivacyLedger, PrivateStep,
     augment::Augment,
@@ -257,9 +257,7 @@ impl SiteWork for SiteTrainer {
             let (gradient, step) = self.private_gradient(begun, private, *site, round)?;
             let is_enough = private.steps_left >= private.sgd.discriminator_steps.into();
             if !is_enough && !self.ledger.as_ref().is_some_and(|ledger| ledger.contains(&step)) {
-                let reason = "the privacy budget of the site's patients is spent: another round would exceed the epsilon of the run or the site's limit";
-                let reason = reason.to_owned();
-                return Ok(Readiness::BudgetSpent { reason });
+                return Ok(Readiness::BudgetSpent { reason: BUDGET_SPENT.to_owned() });
             }
             RealPart::Gradient { gradient, step }
         } else {
@@ -322,6 +320,10 @@ impl SiteWork for SiteTrainer {
         let limit = self.feedback_norm_max;
         let feedback = if limit.is_finite() { scaled_down(&feedback, limit) } else { feedback };
         Ok((to_payload_as(&feedback, run.feedback_dtype), losses))
+    }
+
+    fn budget_spent(error: &Error) -> Option<String> {
+        matches!(error, Error::BudgetSpent { .. }).then(|| error.to_string())
     }
 
     fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Error> {

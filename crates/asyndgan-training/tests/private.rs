@@ -180,6 +180,26 @@ fn repeated_rounds_with_other_images_do_not_exceed_the_epsilon_of_the_run() {
 }
 
 #[test]
+fn a_budget_that_ends_within_a_round_ends_the_run_in_order() {
+    asyndgan_models::set_threads(1);
+    let folder = tempfile::tempdir().expect("a folder");
+    // Of the four steps, the first round takes two, and each repetition with other images one: its first step is the
+    // same. The budget allows no repetition after the second one, which shows in the middle of the round.
+    let run = run(DpSgd::new(2.0, 1e-5).with(|privacy| privacy.discriminator_steps = 2), 2);
+    let mut site = site(&[1.0, -1.0, 2.0], folder.path(), None);
+    for value in [0.1, 0.2, 0.3] {
+        site.begin(SITE, &run, 0).expect("begun");
+        step(&mut site, &run, 0, value).expect("the budget suffices");
+    }
+    site.begin(SITE, &run, 0).expect("begun");
+    let draw = draw(&site, &run, 0);
+    assert_eq!(site.prepare(0, &draw).expect("prepared"), Readiness::Ready);
+    let error = site.step(0, &draw, &synthetic(0.4)).expect_err("no step is left");
+    assert!(SiteTrainer::budget_spent(&error).is_some_and(|reason| reason.contains("budget")), "{error}");
+    assert_eq!(entries(folder.path()), 4);
+}
+
+#[test]
 fn a_repeated_step_with_another_result_is_refused_and_a_lost_ledger_noticed() {
     asyndgan_models::set_threads(1);
     let folder = tempfile::tempdir().expect("a folder");

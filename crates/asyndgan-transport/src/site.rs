@@ -141,11 +141,14 @@ pub fn run_site<W: SiteWork>(
                 SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
                 // The server may have skipped the round that was prepared.
                 SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
-                    Ok(None) => work.step(round, &draw, &synthetic).map(|(feedback, losses)| {
-                        watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
-                        driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
-                        Some(SiteEvent::Stepped { feedback, losses })
-                    }),
+                    Ok(None) => match work.step(round, &draw, &synthetic) {
+                        Ok((feedback, losses)) => {
+                            watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
+                            driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                            Ok(Some(SiteEvent::Stepped { feedback, losses }))
+                        }
+                        Err(error) => W::budget_spent(&error).map(|reason| Some(SiteEvent::BudgetSpent { reason })).ok_or(error),
+                    },
                     other => other,
                 },
                 SiteAction::Checkpoint { rounds_done } => {

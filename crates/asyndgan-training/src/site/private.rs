@@ -12,6 +12,10 @@ use crate::{
     tensors::one_hot_condition,
 };
 
+/// Why a site leaves a run whose privacy budget is spent.
+pub(super) const BUDGET_SPENT: &str =
+    "the privacy budget of the site's patients is spent: another round would exceed the epsilon of the run or the site's limit";
+
 /// What a run with differential privacy does in every step.
 #[derive(Debug)]
 pub(super) struct Private {
@@ -128,8 +132,9 @@ impl SiteTrainer {
             let ledger = self.ledger.as_mut().ok_or(Error::NotBegun)?;
             let Some(private) = &mut begun.private else { return Err(Error::NotBegun) };
             if !ledger.contains(&step) {
-                private.steps_left =
-                    private.steps_left.checked_sub(1).ok_or_else(|| Error::BudgetSpent { reason: "the privacy budget is spent".into() })?;
+                // Known only now if the server repeats a round with other images: its first step was recorded before.
+                let spent = || Error::BudgetSpent { reason: BUDGET_SPENT.to_owned() };
+                private.steps_left = private.steps_left.checked_sub(1).ok_or_else(spent)?;
             }
             let limit = private.sgd.clipping_norm;
             // Before anything depends on it.

@@ -127,15 +127,28 @@ pub struct StubSite {
     /// How long a step takes.
     pub pause: Duration,
     pub disk: Disk,
+    /// In the round after so many, the privacy budget ends.
+    pub rounds_max: Option<u64>,
     discriminator: u64,
 }
 
+#[derive(Debug)]
+pub struct BudgetEnded;
+
+impl std::fmt::Display for BudgetEnded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the budget ended within the round")
+    }
+}
+
+impl std::error::Error for BudgetEnded {}
+
 pub fn stub_site(cases: u32) -> StubSite {
-    StubSite { cases, side: 10, pause: Duration::ZERO, disk: Disk::default(), discriminator: 0 }
+    StubSite { cases, side: 10, pause: Duration::ZERO, disk: Disk::default(), rounds_max: None, discriminator: 0 }
 }
 
 impl SiteWork for StubSite {
-    type Error = Infallible;
+    type Error = BudgetEnded;
 
     fn summary(&mut self) -> SiteSummary {
         let conditions_sha256 = self.conditions().sha256();
@@ -150,25 +163,31 @@ impl SiteWork for StubSite {
     fn randomness(&self) -> SiteRandomness {
         SiteRandomness::Secret(SiteSecret::new([self.cases as u8; 32]))
     }
-    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<RequestedTraining, Infallible> {
+    fn inspect(&mut self, _: SiteId, _: &RunDescription) -> Result<RequestedTraining, BudgetEnded> {
         Ok(learning())
     }
-    fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, Infallible> {
+    fn checkpoints(&mut self, _: SiteId, _: &RunDescription) -> Result<Vec<u64>, BudgetEnded> {
         Ok(self.disk.lock().expect("disk").keys().copied().collect())
     }
-    fn begin(&mut self, site: SiteId, _: &RunDescription, rounds_done: u64) -> Result<(), Infallible> {
+    fn begin(&mut self, site: SiteId, _: &RunDescription, rounds_done: u64) -> Result<(), BudgetEnded> {
         self.discriminator = if rounds_done == 0 { site.0.into() } else { self.disk.lock().expect("disk")[&rounds_done] };
         Ok(())
     }
-    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<Readiness, Infallible> {
+    fn prepare(&mut self, _: u64, _: &RoundDraw) -> Result<Readiness, BudgetEnded> {
         Ok(Readiness::Ready)
     }
-    fn step(&mut self, round: u64, _: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Infallible> {
+    fn step(&mut self, round: u64, _: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), BudgetEnded> {
         thread::sleep(self.pause);
+        if self.rounds_max.is_some_and(|rounds| round >= rounds) {
+            return Err(BudgetEnded);
+        }
         self.discriminator = mix(self.discriminator, mix(round, read(synthetic)));
         Ok((tensor(&synthetic.dims, self.discriminator), Losses { discriminator: 0.5, generator: 0.5 }))
     }
-    fn checkpoint(&mut self, rounds_done: u64) -> Result<(), Infallible> {
+    fn budget_spent(error: &BudgetEnded) -> Option<String> {
+        Some(error.to_string())
+    }
+    fn checkpoint(&mut self, rounds_done: u64) -> Result<(), BudgetEnded> {
         self.disk.lock().expect("disk").insert(rounds_done, self.discriminator);
         Ok(())
     }
