@@ -55,7 +55,9 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
         check.env("CARGO_TARGET_DIR", root().join("target/fuzz"));
         succeed(check)?;
     }
-    packages()?;
+    step("packages");
+    // Without building them again: the workspace is built by the tests.
+    succeed(cargo(&[&["package", "--quiet", "--workspace", "--no-verify", "--allow-dirty"], &NOT_ON_CRATES_IO[..]].concat()))?;
     if !tested {
         step("tests");
         test()?;
@@ -94,16 +96,8 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
             ensure!(same, "{}: differs if another step runs at the same time", path.display());
         }
     }
-    Ok(())
-}
-
-/// Builds what is published.
-fn packages() -> Result<()> {
-    step("packages");
-    // Without building them again: the workspace is built by the tests.
-    succeed(cargo(&[&["package", "--quiet", "--workspace", "--no-verify", "--allow-dirty"], &NOT_ON_CRATES_IO[..]].concat()))?;
-    step("the Python package");
-    dist::dist()
+    step("packages for users");
+    dist::dist_all()
 }
 
 fn is_installed(program: &str, arguments: &[&str]) -> bool {

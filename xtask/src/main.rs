@@ -82,8 +82,8 @@ enum Task {
         #[arg(long)]
         tested: bool,
     },
-    /// Build the Python package asyndgan-metrics into target/dist, and test it in an environment of its own.
-    Dist,
+    /// Build the packages that users install into target/dist, and test each in an environment of its own.
+    Dist(dist::Arguments),
     /// Format the code and apply automatic fixes.
     Fix,
     /// Check the rules of the workspace: crate dependencies, a single ndarray version, names in READMEs.
@@ -131,7 +131,7 @@ fn main() -> ExitCode {
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
         Task::Test => check::test(),
         Task::Ci { tested } => check::ci(tested),
-        Task::Dist => dist::dist(),
+        Task::Dist(arguments) => dist::dist(&arguments),
         Task::Fix => check::fix(),
         Task::Tidy => tidy::tidy(),
         Task::Bench(arguments) => bench::bench(&arguments),

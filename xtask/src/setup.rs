@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::root;
 
-const VERSION: &str = "2.13.0";
+pub(crate) const VERSION: &str = "2.13.0";
 
 /// Which libtorch a checkout builds against.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,21 @@ pub(crate) fn ensure_libtorch() -> Result<()> {
     }
     let is_cuda = recorded().is_some_and(|libtorch| libtorch.ends_with("torch") && libtorch.to_string_lossy().contains("-cuda"));
     run(if is_cuda { Flavour::Cuda } else { Flavour::Cpu })
+}
+
+/// The folder with the libraries of this checkout's libtorch.
+pub(crate) fn library_folder() -> Result<PathBuf> {
+    let libtorch = users_libtorch().or_else(recorded).context("libtorch is not set up: run cargo xtask setup")?;
+    Ok(libtorch.join("lib"))
+}
+
+/// Name, version and SHA-256 of the wheels that libtorch for a CPU comes from.
+pub(crate) fn wheels() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    include_str!("setup/cpu.txt").lines().filter_map(|line| {
+        let (package, hash) = line.split_once(" --hash=sha256:")?;
+        let (name, version) = package.split_once("==")?;
+        Some((name, version, hash))
+    })
 }
 
 /// Whether a libtorch was downloaded for an earlier version of this workspace.

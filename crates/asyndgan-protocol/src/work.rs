@@ -145,8 +145,8 @@ pub trait SiteWork {
     /// # Errors
     /// An error that stops the worker, or one of [`SiteWork::budget_spent`].
     fn step(&mut self, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<(Payload, Losses), Self::Error>;
-    /// The reason, if an error of [`SiteWork::step`] means that the privacy budget ended within the round. The site then
-    /// leaves the run in order, as with [`Readiness::BudgetSpent`]. By default, no error means this.
+    /// The reason, if an error of [`SiteWork::step`] means that the privacy budget ended within the round. The site
+    /// then leaves the run in order, as with [`Readiness::BudgetSpent`]. By default, no error means this.
     fn budget_spent(error: &Self::Error) -> Option<String> {
         let _ = error;
         None

@@ -72,8 +72,8 @@ pub enum Error {
         /// The file.
         path: PathBuf,
     },
-    /// A private key that other users of the machine can read.
-    #[error("{path} contains a private key, but other users of this machine can read it: run chmod 600 on it")]
+    /// A private key or token that other users of the machine can read.
+    #[error("{path} contains a secret, but other users of this machine can read it: run chmod 600 on it")]
     NotPrivate {
         /// The file.
         path: PathBuf,
@@ -107,6 +107,12 @@ pub enum Error {
         address: SocketAddr,
         /// The operating system's error.
         source: std::io::Error,
+    },
+    /// An address that other machines reach, for a connection that is not encrypted.
+    #[error("cannot listen on {address} for a relay: the connection is not encrypted, so it must stay on this machine; use 127.0.0.1")]
+    NotLocal {
+        /// The address.
+        address: SocketAddr,
     },
     /// The server rejects this site.
     #[error("{server} rejects this site: {fact}")]

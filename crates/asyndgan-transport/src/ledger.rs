@@ -82,9 +82,9 @@ impl Ledger {
         lines.map(|(number, line)| parse(line).ok_or_else(|| unreadable(number))).collect()
     }
 
-    /// Sets the run and the server's certificate (DER) that every following line refers to.
-    pub fn set_run(&mut self, run: &RunDescription, server_certificate: &[u8]) {
-        self.stamp = RunStamp::new(run, Some(server_certificate));
+    /// Sets the run and the server's certificate (DER), if it has one, that every following line refers to.
+    pub fn set_run(&mut self, run: &RunDescription, server_certificate: Option<&[u8]>) {
+        self.stamp = RunStamp::new(run, server_certificate);
     }
 
     /// Counts one message.

@@ -24,7 +24,10 @@ pub use {tokio, tokio_rustls::rustls};
 pub use consent::{Approval, ApprovedRun, Consent, differences};
 pub use error::Error;
 #[cfg(feature = "grpc")]
-pub use grpc::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, RevocationStatus};
+pub use grpc::{
+    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, RelayServer, RelayServerLink,
+    RelaySite, RelaySiteLink, RelayToken, RevocationStatus,
+};
 pub use journal::{Journal, JournalEntry, ShownCases};
 pub use keys::{Authority, CertificateFacts, Identity, Issued, request};
 pub use ledger::{Ledger, LedgerLine, Traffic};

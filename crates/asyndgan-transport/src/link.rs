@@ -69,3 +69,30 @@ pub trait SiteLink {
         None
     }
 }
+
+impl<L: ServerLink + ?Sized> ServerLink for Box<L> {
+    fn send(&mut self, site: SiteId, frame: Frame) {
+        (**self).send(site, frame);
+    }
+    fn close(&mut self, site: SiteId) {
+        (**self).close(site);
+    }
+    fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
+        (**self).receive(wait)
+    }
+    fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
+        (**self).site_certificate(site)
+    }
+}
+
+impl<L: SiteLink + ?Sized> SiteLink for Box<L> {
+    fn send(&mut self, frame: Frame) {
+        (**self).send(frame);
+    }
+    fn receive(&mut self) -> Result<Incoming, Error> {
+        (**self).receive()
+    }
+    fn server_certificate(&self) -> Option<Vec<u8>> {
+        (**self).server_certificate()
+    }
+}

@@ -1,6 +1,6 @@
 use asyndgan_protocol::{
-    History, JournalHead, JournalReceipt, Message, MessageKind, Readiness, RunDescription, Site, SiteAction, SiteEvent, SiteId, SitePolicy,
-    SiteSetup, SiteWork, synthetic_digest,
+    History, JournalHead, JournalReceipt, Message, MessageKind, Payload, Readiness, RoundDraw, RunDescription, Site, SiteAction, SiteEvent,
+    SiteId, SitePolicy, SiteSetup, SiteWork, synthetic_digest,
 };
 
 use bytes::Bytes;
@@ -141,14 +141,13 @@ pub fn run_site<W: SiteWork>(
                 SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
                 // The server may have skipped the round that was prepared.
                 SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
-                    Ok(None) => match work.step(round, &draw, &synthetic) {
-                        Ok((feedback, losses)) => {
+                    Ok(None) => stepped(work, round, &draw, &synthetic).map(|event| {
+                        if let SiteEvent::Stepped { .. } = event {
                             watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
                             driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
-                            Ok(Some(SiteEvent::Stepped { feedback, losses }))
                         }
-                        Err(error) => W::budget_spent(&error).map(|reason| Some(SiteEvent::BudgetSpent { reason })).ok_or(error),
-                    },
+                        Some(event)
+                    }),
                     other => other,
                 },
                 SiteAction::Checkpoint { rounds_done } => {
@@ -194,6 +193,13 @@ fn spent(readiness: Readiness) -> Option<SiteEvent> {
     match readiness {
         Readiness::Ready => None,
         Readiness::BudgetSpent { reason } => Some(SiteEvent::BudgetSpent { reason }),
+    }
+}
+
+fn stepped<W: SiteWork>(work: &mut W, round: u64, draw: &RoundDraw, synthetic: &Payload) -> Result<SiteEvent, W::Error> {
+    match work.step(round, draw, synthetic) {
+        Ok((feedback, losses)) => Ok(SiteEvent::Stepped { feedback, losses }),
+        Err(error) => W::budget_spent(&error).map(|reason| SiteEvent::BudgetSpent { reason }).ok_or(error),
     }
 }
 

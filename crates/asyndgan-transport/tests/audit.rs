@@ -25,7 +25,7 @@ fn recorded(site: &Path, server: &Path) -> Keys {
         let (run, server) = (run.clone(), server.to_owned());
         move || {
             let mut ledger = Ledger::open(&server.join("ledger.csv")).expect("opens");
-            ledger.set_run(&run, identity.certificate());
+            ledger.set_run(&run, Some(identity.certificate()));
             let mut records = ServerRecords { ledger, receipts: Some((identity, receipts)) };
             let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
             run_server(&run, 1, ServerPolicy::new(PATIENT), &mut link, &mut work, &mut records, |_, _, _| {}).expect("ends");

@@ -12,6 +12,7 @@ mod folder;
 mod init;
 mod journal;
 mod ledger;
+mod relay;
 mod secret;
 mod server;
 mod site;

@@ -21,6 +21,9 @@ for name in sorted(os.listdir(wheels)):
                 to = os.path.join(target, member[len("torch/"):])
             elif name.startswith("torch-") and "/licenses/" in member:
                 to = os.path.join(target, "licenses", os.path.basename(member))
+            elif name.startswith("nvidia_cuda_runtime-") and "/licenses/" in member:
+                # The same text as that of the other one.
+                to = os.path.join(target, "licenses", "nvidia.txt")
             else:
                 continue
             os.makedirs(os.path.dirname(to), exist_ok=True)

@@ -171,7 +171,7 @@ fn limited(channel: Channel) -> CarrierClient<Channel> {
     CarrierClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX + 1024)
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     built.map_err(|source| Error::Thread { source })
 }

@@ -2,6 +2,9 @@
 //! loopback.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test file uses its part")]
 
+#[cfg(feature = "grpc")]
+pub mod platform;
+
 use std::{
     collections::BTreeMap,
     convert::Infallible,

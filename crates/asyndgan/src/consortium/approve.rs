@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{
     ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedPrivacy, RequestedTraining, RunDescription, SiteId, SiteSummary,
     SiteWork as _, Symmetry, Waiting, hex,
@@ -15,7 +15,7 @@ use asyndgan_training::{GanConfig, MASKS, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{
-    config::SiteConfig,
+    config::{Carrier, SiteConfig},
     folder::lock,
     site::{Purpose, trainer},
 };
@@ -81,12 +81,16 @@ impl Proposal {
     pub fn approve(self) -> Result<(String, PathBuf)> {
         self.check()?;
         self.consent.approve(&self.run)?;
-        Ok((self.config.identity()?.facts().name.clone(), self.config.folder.clone()))
+        Ok((self.config.name()?, self.config.folder.clone()))
     }
 }
 
 /// The description that the server gives.
 fn ask(config: &SiteConfig) -> Result<RunDescription> {
+    ensure!(
+        config.carrier == Carrier::Grpc,
+        "the server is behind a relay, and cannot be asked: give the description.json that the operator sent, with --description"
+    );
     match config.grpc_site()?.preflight()?.describe {
         Message::Describe { run, .. } => Ok(run),
         _ => bail!("the server did not describe a run; check that both ends run the same version"),

@@ -8,15 +8,27 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SitePolicy, Timeouts, Waiting};
-use asyndgan_transport::{Approval, GrpcSite, Identity};
+use asyndgan_transport::{Approval, GrpcSite, Identity, SiteLink};
 use serde::{Deserialize, de::DeserializeOwned};
 
+use super::relay;
 use crate::{configure, task_file::TaskFile};
 
 /// Sites that one server serves.
 const SITES_MAX: usize = 64;
 /// Maximum time that a round waits for slow sites; no site's policy accepts more.
 const DEADLINE_MS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+/// How messages travel between the server and the sites.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Carrier {
+    /// gRPC over mutual TLS.
+    #[default]
+    Grpc,
+    /// Through a relay on the same machine, such as a job of NVIDIA FLARE, which identifies the other end.
+    Relay,
+}
 
 /// A server's `run.toml`.
 #[derive(Debug, Deserialize)]
@@ -34,7 +46,9 @@ pub(super) struct ServerConfig {
     #[serde(default = "listen")]
     pub(super) listen: SocketAddr,
     pub(super) dashboard: Option<SocketAddr>,
-    pub(super) keys: PathBuf,
+    #[serde(default)]
+    pub(super) carrier: Carrier,
+    keys: Option<PathBuf>,
     pub(super) folder: PathBuf,
     #[serde(default = "auto")]
     device: String,
@@ -65,8 +79,12 @@ pub(super) struct ServerConfig {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteConfig {
+    #[serde(default)]
+    pub(super) carrier: Carrier,
+    /// Empty for a relay.
+    #[serde(default)]
     pub(super) server: String,
-    bundle: PathBuf,
+    bundle: Option<PathBuf>,
     /// The private key, where the bundle holds certificates alone.
     key: Option<PathBuf>,
     pub(super) data: PathBuf,
@@ -75,8 +93,8 @@ pub(super) struct SiteConfig {
     privacy_ledger: Option<PathBuf>,
     #[serde(default = "auto")]
     pub(super) device: String,
-    #[serde(default = "a_day", alias = "absence_hours")]
-    reconnect_timeout_hours: f64,
+    #[serde(alias = "absence_hours")]
+    reconnect_timeout_hours: Option<f64>,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
     #[serde(default)]
@@ -127,9 +145,13 @@ impl ServerConfig {
         if !matches!(config.task.as_str(), "brain" | "tissue") {
             config.task = at.join(&config.task).display().to_string();
         }
-        config.keys = at.join(&config.keys);
+        config.keys = config.keys.map(|keys| at.join(keys));
         config.folder = at.join(&config.folder);
         let shown = path.display();
+        ensure!(
+            config.carrier == Carrier::Relay || config.keys.is_some(),
+            "{shown}: keys is missing: asyndgan keys init creates its folder"
+        );
         ensure!((1..=SITES_MAX).contains(&config.sites.len()), "{shown}: {} sites are listed; use 1 to {SITES_MAX}", config.sites.len());
         for (i, site) in config.sites.iter().enumerate() {
             ensure!(!config.sites[..i].contains(site), "{shown}: {site} is listed twice");
@@ -153,6 +175,16 @@ impl ServerConfig {
         config.keep_alive()?;
         config.run().with_context(|| shown.to_string())?;
         Ok(config)
+    }
+
+    /// The server's key and certificates; none for a relay.
+    pub(super) fn identity(&self) -> Result<Option<Identity>> {
+        Ok(self.keys().map(|keys| Identity::read(&keys.join("server.pem"))).transpose()?)
+    }
+
+    /// The folder of the consortium's keys; none for a relay.
+    pub(super) fn keys(&self) -> Option<&Path> {
+        self.keys.as_deref().filter(|_| self.carrier == Carrier::Grpc)
     }
 
     /// The limits on what sites may do to the run.
@@ -206,18 +238,31 @@ impl ServerConfig {
 }
 
 impl SiteConfig {
-    pub(super) fn identity(&self) -> Result<Identity> {
-        Ok(match &self.key {
-            Some(key) => Identity::read_with_key(&self.bundle, key)?,
-            None => Identity::read(&self.bundle)?,
-        })
+    /// The site's key and certificates; none for a relay.
+    pub(super) fn identity(&self) -> Result<Option<Identity>> {
+        let Some(bundle) = self.bundle.as_ref().filter(|_| self.carrier == Carrier::Grpc) else { return Ok(None) };
+        Ok(Some(match &self.key {
+            Some(key) => Identity::read_with_key(bundle, key)?,
+            None => Identity::read(bundle)?,
+        }))
+    }
+
+    /// The site's name: that of its certificate, or that by which the relay knows it.
+    pub(super) fn name(&self) -> Result<String> {
+        Ok(self.identity()?.map_or_else(relay::site_name, |identity| identity.facts().name.clone()))
     }
 
     pub(super) fn read(path: &Path) -> Result<Self> {
         let (mut config, at): (Self, _) = read(path)?;
-        for place in [&mut config.bundle, &mut config.data, &mut config.folder] {
+        for place in [&mut config.data, &mut config.folder] {
             *place = at.join(&place);
         }
+        if config.carrier == Carrier::Grpc {
+            let shown = path.display();
+            ensure!(!config.server.is_empty(), "{shown}: server is missing: the operator names its HOST:PORT");
+            ensure!(config.bundle.is_some(), "{shown}: bundle is missing: the operator issues it");
+        }
+        config.bundle = config.bundle.map(|bundle| at.join(bundle));
         config.key = config.key.map(|key| at.join(key));
         config.privacy_ledger = config.privacy_ledger.map(|ledger| at.join(ledger));
         config.policy.validate().with_context(|| path.display().to_string())?;
@@ -239,14 +284,28 @@ impl SiteConfig {
     /// The connection to the server.
     pub(super) fn grpc_site(&self) -> Result<GrpcSite> {
         let (reconnect_timeout, keep_alive) = self.timeouts()?;
-        Ok(GrpcSite::new(self.server.clone(), self.identity()?).with(|site| {
+        let identity = self.identity()?.context("the server is behind a relay, and cannot be asked directly")?;
+        Ok(GrpcSite::new(self.server.clone(), identity).with(|site| {
             site.reconnect_timeout = reconnect_timeout;
             site.keep_alive = keep_alive;
         }))
     }
 
+    /// The connection to the server, which reconnects.
+    pub(super) fn link(&self) -> Result<Box<dyn SiteLink>> {
+        Ok(match self.carrier {
+            Carrier::Grpc => Box::new(self.grpc_site()?.start()?),
+            Carrier::Relay => Box::new(relay::site(self.timeouts()?.0)?.start()?),
+        })
+    }
+
     fn timeouts(&self) -> Result<(Duration, Duration)> {
-        let reconnect_timeout = duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)?;
+        let hours = self.reconnect_timeout_hours.unwrap_or(match self.carrier {
+            Carrier::Grpc => 24.0,
+            // A relay that has ended does not come back: its platform starts both anew.
+            Carrier::Relay => 0.25,
+        });
+        let reconnect_timeout = duration("reconnect_timeout_hours", hours, 3600.0)?;
         Ok((reconnect_timeout, keep_alive(self.keep_alive_seconds)?))
     }
 }

@@ -40,7 +40,8 @@ const POINTS_MAX: usize = 512;
 pub(super) struct Dashboard {
     status: Arc<Mutex<Status>>,
     picture: PathBuf,
-    revocation: RevocationStatus,
+    /// `None` for a relay: without certificates, none is revoked.
+    revocation: Option<RevocationStatus>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -93,7 +94,7 @@ struct Point {
 }
 
 impl Dashboard {
-    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path, revocation: RevocationStatus) -> Self {
+    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path, revocation: Option<RevocationStatus>) -> Self {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
             connected: false,
@@ -196,7 +197,7 @@ impl Dashboard {
     fn status(&self) -> Status {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let alarm = |fact| format!("no site may join: the list of revoked certificates cannot be read: {fact}");
-        status.alarm = self.revocation.unreadable().map(alarm);
+        status.alarm = self.revocation.as_ref().and_then(RevocationStatus::unreadable).map(alarm);
         status.seconds = status.started.elapsed().as_secs_f64();
         status.seconds_left = status.begun.filter(|(from, _)| status.rounds_done > *from).map(|(from, at)| {
             at.elapsed().as_secs_f64() / (status.rounds_done - from) as f64 * (status.rounds - status.rounds_done) as f64
@@ -205,8 +206,8 @@ impl Dashboard {
     }
 
     /// Serves in its own thread until the program ends; returns the URL for a browser, with the token. On addresses
-    /// other than localhost it uses HTTPS with the server's certificate.
-    pub(super) fn serve(&self, address: SocketAddr, folder: &Path, identity: &Identity) -> Result<String> {
+    /// other than localhost it uses HTTPS with the server's certificate, which a server behind a relay does not have.
+    pub(super) fn serve(&self, address: SocketAddr, folder: &Path, identity: Option<&Identity>) -> Result<String> {
         let text = |kind: &'static str, text: &'static str| move || async move { ([(header::CONTENT_TYPE, kind)], text) };
         let routes = Router::new()
             .route("/", get(|| async { Html(include_str!("dashboard/dashboard.html")) }))
@@ -217,10 +218,15 @@ impl Dashboard {
             .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.picture) }))
             .with_state(self.clone());
         let token = access::token(folder)?;
-        let tls = (!address.ip().is_loopback()).then(|| identity.https()).transpose()?;
+        let tls = if address.ip().is_loopback() {
+            None
+        } else {
+            let identity = identity.context("with carrier = \"relay\", the dashboard has no certificate: serve it on 127.0.0.1")?;
+            Some(identity.https()?)
+        };
         let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?;
         let bound = socket.local_addr()?;
-        let access = Access::new(token.clone(), bound, identity.hosts(), tls.is_some());
+        let access = Access::new(token.clone(), bound, identity.map_or(&[], Identity::hosts), tls.is_some());
         let routes = routes.layer(from_fn_with_state(access, access::check));
         let scheme = if tls.is_some() { "https" } else { "http" };
         listen::serve(socket, routes, tls)?;

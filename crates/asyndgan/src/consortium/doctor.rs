@@ -6,7 +6,7 @@ use asyndgan_training::SiteTrainer;
 use asyndgan_transport::Preflight;
 
 use super::{
-    config::SiteConfig,
+    config::{Carrier, SiteConfig},
     dates::date,
     folder::lock,
     secret::read_secret,
@@ -44,6 +44,15 @@ impl Checks<'_> {
             }
         }
     }
+
+    fn skip(&mut self, what: &str, reason: &str) {
+        (self.print)(&format!("skip  {what}: {reason}"));
+    }
+
+    fn end(self) -> Result<()> {
+        ensure!(self.failed == 0, "checks failed: {}; fix the problems listed above, and run this command again", self.failed);
+        Ok(())
+    }
 }
 
 /// Checks a site before a run: data, certificate, clock, connection to the server, disk, libtorch, policy, traffic and
@@ -62,6 +71,10 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
     // The networks of the estimate, and a secret of its own.
     let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
     let trainer = checks.check("data and libtorch", data(&config, scratch.path()));
+    if config.carrier == Carrier::Relay {
+        checks.skip("server", "it is behind a relay, so neither it nor its run can be checked before a job starts");
+        return checks.end();
+    }
     let server = checks.check("server", preflight(&config));
     if let (Some(server), Some(mut trainer)) = (server, trainer) {
         checks.check("clock", clock(&server));
@@ -72,8 +85,7 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
             checks.check("estimate", estimate(&mut trainer, site, &run, &server));
         }
     }
-    ensure!(checks.failed == 0, "checks failed: {}; fix the problems listed above, and run this command again", checks.failed);
-    Ok(())
+    checks.end()
 }
 
 /// Checks the site's folder, and locks it if a site has used it. Nothing is created in it.
@@ -92,7 +104,7 @@ fn exists(path: &Path) -> Result<bool> {
 }
 
 fn certificate(config: &SiteConfig) -> Result<(String, ())> {
-    let identity = config.identity()?;
+    let Some(identity) = config.identity()? else { return Ok(("none: the relay identifies this site".into(), ())) };
     let facts = identity.facts();
     let left = (facts.not_after as f64 - unix_s()) / 86_400.0;
     let (name, from, until) = (&facts.name, date(facts.not_before), date(facts.not_after));

@@ -5,7 +5,9 @@ use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
-use asyndgan_transport::{Error, GrpcServer, Identity, Ledger, Receipts, ServerRecords, ServerRunEvent, differences, run_server};
+use asyndgan_transport::{
+    Error, GrpcServer, Identity, Ledger, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRunEvent, differences, run_server,
+};
 
 use super::{
     compare::Alternatives,
@@ -13,6 +15,7 @@ use super::{
     dashboard::Dashboard,
     events::{Events, Kind},
     folder::claim,
+    relay,
 };
 use crate::{
     configure,
@@ -44,18 +47,13 @@ pub fn server(config: &Path) -> Result<()> {
     set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     claim_description(&config.folder.join("description.json"), &description)?;
-    let identity = || Identity::read(&config.keys.join("server.pem"));
     let mut records = records(&config, &description)?;
     let mut events = Events::open(&config.folder)?;
-    let keep_alive = config.keep_alive()?;
-    let listener = GrpcServer::new(config.listen, identity()?, config.keys.join("revoked.pem"), config.sites.clone(), description.clone())
-        .with(|server| server.keep_alive = keep_alive);
-    let mut link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    let (mut link, revocation) = listen(&config, &description)?;
     let picture = config.folder.join("latest.png");
-    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture, link.revocation_status());
-    tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
+    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture, revocation);
     if let Some(address) = config.dashboard {
-        tracing::info!("dashboard: {}", dashboard.serve(address, &config.folder, &identity()?)?);
+        tracing::info!("dashboard: {}", dashboard.serve(address, &config.folder, config.identity()?.as_ref())?);
     }
 
     let started = now();
@@ -135,6 +133,22 @@ pub fn server(config: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Starts to listen for sites.
+fn listen(config: &ServerConfig, description: &RunDescription) -> Result<(Box<dyn ServerLink>, Option<RevocationStatus>)> {
+    let (Some(identity), Some(keys)) = (config.identity()?, config.keys()) else {
+        let link = relay::server(&config.sites)?;
+        tracing::info!("listening on {} for a relay of {}", link.address(), config.sites.join(", "));
+        return Ok((Box::new(link), None));
+    };
+    let keep_alive = config.keep_alive()?;
+    let listener = GrpcServer::new(config.listen, identity, keys.join("revoked.pem"), config.sites.clone(), description.clone())
+        .with(|server| server.keep_alive = keep_alive);
+    let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
+    let revocation = link.revocation_status();
+    Ok((Box::new(link), Some(revocation)))
+}
+
 /// Writes the description of the run, or checks that the folder belongs to the same one: checkpoints of another
 /// description would be passed over, and the run would begin again.
 fn claim_description(path: &Path, description: &RunDescription) -> Result<()> {
@@ -154,9 +168,11 @@ fn claim_description(path: &Path, description: &RunDescription) -> Result<()> {
 
 /// The ledger, and the receipts of each site's journal.
 fn records(config: &ServerConfig, description: &RunDescription) -> Result<ServerRecords> {
-    let identity = Identity::read(&config.keys.join("server.pem"))?;
+    let identity = config.identity()?;
     let mut ledger = Ledger::open(&config.folder.join("ledger.csv"))?;
-    ledger.set_run(description, identity.certificate());
+    ledger.set_run(description, identity.as_ref().map(Identity::certificate));
+    // Receipts are signed with the keys of certificates.
+    let Some(identity) = identity else { return Ok(ServerRecords { ledger, receipts: None }) };
     let receipts = |site: &String| Receipts::open(&config.folder.join("receipts").join(format!("{site}.receipts")));
     let receipts = config.sites.iter().map(receipts).collect::<Result<_, _>>()?;
     Ok(ServerRecords { ledger, receipts: Some((identity, receipts)) })

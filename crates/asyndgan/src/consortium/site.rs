@@ -19,7 +19,7 @@ use crate::{device::device, progress::Progress, recombine::shared_masks};
 pub fn site(config: &Path) -> Result<()> {
     let config = SiteConfig::read(config)?;
     let _lock = lock(&config.folder)?;
-    let name = config.identity()?.facts().name.clone();
+    let name = config.name()?;
     let mut trainer = trainer(&config, &config.folder, Purpose::Run)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
@@ -30,14 +30,19 @@ pub fn site(config: &Path) -> Result<()> {
         journal.display()
     );
     let history = Journal::history(&journal, trainer.patients())?;
+    // A relay's site has no key to sign with.
+    let signer = match config.identity()? {
+        Some(identity) => Some(Signer::new(identity, Receipts::open(&Receipts::path_of(&journal))?)),
+        None => None,
+    };
     let mut records = SiteRecords {
         ledger: Ledger::open(&config.folder.join("ledger.csv"))?,
         journal: Some(Journal::open(&journal)?),
         consent: Some(consent),
-        signer: Some(Signer::new(config.identity()?, Receipts::open(&Receipts::path_of(&journal))?)),
+        signer,
         history: Some(history),
     };
-    let mut link = config.grpc_site()?.start()?;
+    let mut link = config.link()?;
     let mut bar: Option<Progress> = None;
     let mut last_reason = String::new();
     let mut retired = None;
@@ -45,7 +50,7 @@ pub fn site(config: &Path) -> Result<()> {
     let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| match news {
         SiteRunEvent::Connected => {
             last_reason.clear();
-            tracing::info!("{name}: connected to {}", config.server);
+            tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
         }
         SiteRunEvent::Lost(reason) if last_reason != reason => {
             last_reason = reason.into();

@@ -13,9 +13,9 @@ mod score;
 mod stdout;
 mod synthesize;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fs, path::PathBuf, process::ExitCode};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use asyndgan::{
     consortium::{doctor, ledger, server, site},
     device::device,
@@ -24,7 +24,7 @@ use asyndgan::{
     segmenter::{SegmenterJob, segment, train_segmenter},
 };
 use asyndgan_paper::{Arm, Profile, Settings};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use self::{
     consortium::{InitCommand, JournalCommand, approve, init, journal},
@@ -257,6 +257,17 @@ enum Command {
     /// Inspect and prepare image folders, and export synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
+    /// Print the completions of a shell: `asyndgan completions bash > ~/.local/share/bash-completion/completions/asyndgan`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Write manual pages, one for each command.
+    Man {
+        /// The folder to write to, such as ~/.local/share/man/man1.
+        #[arg(long)]
+        out: PathBuf,
+    },
 }
 
 #[derive(Subcommand)]
@@ -334,6 +345,15 @@ fn carry_out(step: Command) -> Result<()> {
         Command::Journal(command) => journal(command),
         Command::Audit(arguments) => arguments.go(),
         Command::Privacy(command) => privacy(&command),
+        Command::Completions { shell } => {
+            let mut text = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "asyndgan", &mut text);
+            print(&String::from_utf8(text)?)
+        }
+        Command::Man { out } => {
+            fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+            clap_mangen::generate_to(Cli::command(), &out).with_context(|| format!("cannot write to {}", out.display()))
+        }
     }
 }
 
@@ -343,7 +363,7 @@ mod commands;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, path::Path};
+    use std::path::Path;
 
     use super::*;
 

@@ -1,0 +1,70 @@
+//! The program beside a relay, which starts it and gives it an address and a token in environment variables:
+//!
+//! | variable | content |
+//! | --- | --- |
+//! | `ASYNDGAN_RELAY_TOKEN` | the token, or |
+//! | `ASYNDGAN_RELAY_TOKEN_FILE` | a file with it, which only its owner can read |
+//! | `ASYNDGAN_RELAY_ADDRESS` | at a site: where the relay listens |
+//! | `ASYNDGAN_RELAY_ADDRESS_FILE` | at the server: the file that gets the address on which the program listens |
+//! | `ASYNDGAN_RELAY_SITE` | at a site: its name, for messages |
+
+use std::{env, path::Path, thread, time::Duration};
+
+use anyhow::{Context, Result};
+use asyndgan_files::{Access, write};
+use asyndgan_transport::{RelayServer, RelayServerLink, RelaySite, RelayToken};
+
+/// How often the program checks that the relay still runs.
+const PARENT_EVERY: Duration = Duration::from_millis(500);
+
+/// A server for these sites, on a port of its own. Its address is in the file that the relay named.
+pub(super) fn server(sites: &[String]) -> Result<RelayServerLink> {
+    let file = variable("ASYNDGAN_RELAY_ADDRESS_FILE")?;
+    let link = RelayServer::new(token()?, sites.to_vec()).start()?;
+    write(Path::new(&file), Access::Private, link.address().to_string().as_bytes())?;
+    end_with_relay();
+    Ok(link)
+}
+
+/// A site, which waits so long for a relay that does not answer.
+pub(super) fn site(reconnect_timeout: Duration) -> Result<RelaySite> {
+    let address = variable("ASYNDGAN_RELAY_ADDRESS")?;
+    let address = address.parse().with_context(|| format!("ASYNDGAN_RELAY_ADDRESS is {address}; expected an IP address and a port"))?;
+    let site = RelaySite::new(address, token()?).with(|site| site.reconnect_timeout = reconnect_timeout);
+    end_with_relay();
+    Ok(site)
+}
+
+/// The name by which the relay knows this site.
+pub(super) fn site_name() -> String {
+    env::var("ASYNDGAN_RELAY_SITE").unwrap_or_else(|_| "site".into())
+}
+
+fn token() -> Result<RelayToken> {
+    if let Some(file) = env::var_os("ASYNDGAN_RELAY_TOKEN_FILE") {
+        return Ok(RelayToken::read(Path::new(&file))?);
+    }
+    Ok(RelayToken::new(&variable("ASYNDGAN_RELAY_TOKEN")?)?)
+}
+
+fn variable(name: &str) -> Result<String> {
+    env::var(name)
+        .with_context(|| format!("{name} is not set: carrier = \"relay\" is for a program that a relay starts, such as a job of FLARE"))
+}
+
+/// Ends this process once the relay that started it has ended: nothing could reach it any more, and its folder would
+/// stay locked. As after any interruption, the next start resumes.
+fn end_with_relay() {
+    #[cfg(unix)]
+    {
+        let parent = std::os::unix::process::parent_id;
+        let relay = parent();
+        thread::spawn(move || {
+            while parent() == relay {
+                thread::sleep(PARENT_EVERY);
+            }
+            tracing::error!("the relay that started this program has ended; the next start resumes");
+            std::process::exit(1);
+        });
+    }
+}
