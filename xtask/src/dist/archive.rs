@@ -33,7 +33,7 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     for (name, to) in [("LICENSE-MIT", "licences/LICENSE-MIT"), ("LICENSE-APACHE", "licences/LICENSE-APACHE")] {
         copy(&root().join(name), &folder.join(to))?;
     }
-    for part in fs::read_dir(root().join("crates/asyndgan/dist"))? {
+    for part in fs::read_dir(root().join("crates/asyndgan/dist/archive"))? {
         let part = part?;
         copy(&part.path(), &folder.join(part.file_name()))?;
     }

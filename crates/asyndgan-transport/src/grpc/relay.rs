@@ -1,7 +1,7 @@
 //! Connections through a relay that carries requests and their replies alone, such as NVIDIA FLARE.
 //!
-//! The relay keeps no state. Both ends number the parts of a connection, and repeat what the other end has not taken, so
-//! the relay may lose or repeat any request.
+//! The relay keeps no state. Both ends number the parts of a connection, and repeat what the other end has not taken,
+//! so the relay may lose or repeat any request.
 
 mod server;
 mod site;

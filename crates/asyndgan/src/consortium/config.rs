@@ -262,6 +262,9 @@ impl SiteConfig {
             ensure!(!config.server.is_empty(), "{shown}: server is missing: the operator names its HOST:PORT");
             ensure!(config.bundle.is_some(), "{shown}: bundle is missing: the operator issues it");
         }
+        if config.carrier == Carrier::Relay {
+            config.folder = relay::run_folder(config.folder)?;
+        }
         config.bundle = config.bundle.map(|bundle| at.join(bundle));
         config.key = config.key.map(|key| at.join(key));
         config.privacy_ledger = config.privacy_ledger.map(|ledger| at.join(ledger));

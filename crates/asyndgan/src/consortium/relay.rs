@@ -7,10 +7,16 @@
 //! | `ASYNDGAN_RELAY_ADDRESS` | at a site: where the relay listens |
 //! | `ASYNDGAN_RELAY_ADDRESS_FILE` | at the server: the file that gets the address on which the program listens |
 //! | `ASYNDGAN_RELAY_SITE` | at a site: its name, for messages |
+//! | `ASYNDGAN_RELAY_RUN` | at a site: the run's name, and that of the folder of its files, within `folder` |
 
-use std::{env, path::Path, thread, time::Duration};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
 use asyndgan_transport::{RelayServer, RelayServerLink, RelaySite, RelayToken};
 
@@ -38,6 +44,17 @@ pub(super) fn site(reconnect_timeout: Duration) -> Result<RelaySite> {
 /// The name by which the relay knows this site.
 pub(super) fn site_name() -> String {
     env::var("ASYNDGAN_RELAY_SITE").unwrap_or_else(|_| "site".into())
+}
+
+/// The folder of a run within the folder of a site, which a platform uses for one run after another.
+pub(super) fn run_folder(folder: PathBuf) -> Result<PathBuf> {
+    let Ok(run) = env::var("ASYNDGAN_RELAY_RUN") else { return Ok(folder) };
+    let is_valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    ensure!(
+        run.starts_with(|c: char| c.is_ascii_alphanumeric()) && run.len() <= 64 && run.chars().all(is_valid),
+        "ASYNDGAN_RELAY_RUN is {run:?}; a run's name has up to 64 letters, digits, '.', '_' and '-'"
+    );
+    Ok(folder.join(run))
 }
 
 fn token() -> Result<RelayToken> {

@@ -57,8 +57,8 @@ impl Incoming {
         self.taken
     }
 
-    /// Takes the parts that are next, and delivers the frames that are complete. Before it completes a frame, it asks for
-    /// a permit; without one, it takes no more, and the other end repeats the rest.
+    /// Takes the parts that are next, and delivers the frames that are complete. Before it completes a frame, it asks
+    /// for a permit; without one, it takes no more, and the other end repeats the rest.
     ///
     /// # Errors
     /// If the parts are not those of frames.

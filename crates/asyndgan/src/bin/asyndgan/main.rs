@@ -257,7 +257,7 @@ enum Command {
     /// Inspect and prepare image folders, and export synthetic images.
     #[command(subcommand)]
     Data(DataCommand),
-    /// Print the completions of a shell: `asyndgan completions bash > ~/.local/share/bash-completion/completions/asyndgan`.
+    /// Print the completions of a shell, for example to ~/.local/share/bash-completion/completions/asyndgan.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,

@@ -1,0 +1,30 @@
+"""How requests and replies travel between the ends of the relay. Their content is opaque here."""
+
+from __future__ import annotations
+
+import grpc
+
+CHANNEL, TOPIC = "asyndgan", "exchange"
+METHOD = "/asyndgan.carrier.v1.Relay/Exchange"
+# A little more than 1 MiB, the most that the program sends at once. FLARE's default driver closes connections over
+# messages of more than 4 MiB.
+BYTES_MAX = (1 << 20) + (128 << 10)
+OPTIONS = [("grpc.max_send_message_length", BYTES_MAX), ("grpc.max_receive_message_length", BYTES_MAX)]
+CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def succeeded(body: bytes) -> bytes:
+    """A reply of the program: its bytes after a zero."""
+    return b"\0" + body
+
+
+def failed(code: grpc.StatusCode, details: str) -> bytes:
+    """A gRPC status of the program: its number, and its text."""
+    return bytes([code.value[0]]) + details.encode()[:1000]
+
+
+def opened(payload: bytes) -> tuple[grpc.StatusCode, bytes]:
+    """The status and the rest of what ``succeeded`` or ``failed`` made."""
+    if not payload:
+        return grpc.StatusCode.UNAVAILABLE, b"an empty reply"
+    return CODES.get(payload[0], grpc.StatusCode.UNKNOWN), bytes(payload[1:])
