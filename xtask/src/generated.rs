@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, TradeOffRecord, results_table};
+use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, TradeOffRecord, results_summary, results_table};
 use serde::de::DeserializeOwned;
 
 use crate::root;
@@ -36,7 +36,8 @@ fn all() -> Result<Vec<Generated>> {
     let mut files: Vec<Generated> =
         published.iter().map(|(name, run)| Generated { path: root().join(RESULTS).join(format!("{name}.md")), text: run.page() }).collect();
     let table = |folder: &str| ("results", results_table(&published, folder));
-    files.push(page("README.md", &[("example", example(&published)?), table("data/results/")])?);
+    let summary = ("results", results_summary(&published, "data/results/"));
+    files.push(page("README.md", &[("example", example(&published)?), summary])?);
     files.push(page("data/results/README.md", &[table("")])?);
     files.push(page("crates/asyndgan/guide/reproduce.md", &[table("../../../data/results/")])?);
     files.push(page("crates/asyndgan/guide/privacy.md", &[("trade-offs", trade_offs()?), ("audits", audits()?)])?);

@@ -58,6 +58,10 @@ fn one(run: &Path, arguments: &Arguments) -> Result<()> {
     }
     let table = record(run)?;
     let name = arguments.name.clone().unwrap_or_else(|| name(&table));
+    ensure!(
+        table.experiment != Experiment::Custom || arguments.name.is_some(),
+        "the result of a task of your own needs a name: --name NAME"
+    );
     let results = root().join(RESULTS);
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     let mut pictures = Vec::new();
@@ -89,7 +93,7 @@ fn trade_off(run: &Path, arguments: &Arguments) -> Result<()> {
 
 /// The record of a finished run.
 fn record(run: &Path) -> Result<Table> {
-    for experiment in [Experiment::Fig5, Experiment::Table1, Experiment::Table2] {
+    for experiment in [Experiment::Fig5, Experiment::Table1, Experiment::Table2, Experiment::Custom] {
         let path = Step::Report.proof(run, experiment);
         if path.is_file() {
             let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -98,7 +102,7 @@ fn record(run: &Path) -> Result<Table> {
             });
         }
     }
-    bail!("{} is not the folder of a finished run: it has no fig5.json, table1.json or table2.json", run.display())
+    bail!("{} is not the folder of a finished run: it has no fig5.json, table1.json, table2.json or table.json", run.display())
 }
 
 fn name(table: &Table) -> String {

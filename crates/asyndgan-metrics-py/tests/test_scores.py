@@ -4,6 +4,7 @@ import math
 
 import asyndgan_metrics
 import asyndgan_metrics.medpy
+import asyndgan_metrics.monai
 import numpy as np
 import pytest
 from asyndgan_metrics import (
@@ -173,6 +174,6 @@ def test_labels_and_cases_are_checked():
 def test_examples_of_the_documentation():
     import doctest
 
-    for module in (asyndgan_metrics, asyndgan_metrics.medpy):
+    for module in (asyndgan_metrics, asyndgan_metrics.medpy, asyndgan_metrics.monai):
         result = doctest.testmod(module)
         assert result.attempted > 0 and result.failed == 0

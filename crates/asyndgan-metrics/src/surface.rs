@@ -32,6 +32,9 @@ pub struct SurfaceDistances {
     prediction_to_truth_mm: Vec<f64>,
 }
 
+/// Relative error of a distance: that of a sum, a product and a root, and far below what a scanner resolves.
+const ROUNDING: f64 = 1e-9;
+
 impl SurfaceDistances {
     /// Measures two masks within the smallest box that contains both. Memory: 2 bytes per element of the box if its
     /// rows and columns are below 255, 4 bytes below 65,535 and 8 bytes above, plus 8 bytes per distance. Masks that
@@ -118,7 +121,8 @@ impl SurfaceDistances {
         (a.iter().sum::<f64>() + b.iter().sum::<f64>()) / (a.len() + b.len()) as f64
     }
 
-    /// Normalised surface distance: the share of both surfaces that lies within the tolerance of the other.
+    /// Normalised surface distance: the share of both surfaces that lies within the tolerance of the other. A distance
+    /// of the tolerance itself is within, also if rounding made it larger.
     ///
     /// # Units
     /// The tolerance in millimetres.
@@ -127,7 +131,8 @@ impl SurfaceDistances {
     /// Nikolov et al., arXiv 1809.04430, with elements counted as MONAI's `compute_surface_dice` does, not weighted by
     /// area.
     pub fn surface_dice(&self, tolerance_mm: f64) -> f64 {
-        let within = |d: &[f64]| d.partition_point(|&mm| mm <= tolerance_mm);
+        let limit = tolerance_mm * (1.0 + ROUNDING);
+        let within = |d: &[f64]| d.partition_point(|&mm| mm <= limit);
         let both = within(&self.truth_to_prediction_mm) + within(&self.prediction_to_truth_mm);
         both as f64 / (self.truth_to_prediction_mm.len() + self.prediction_to_truth_mm.len()) as f64
     }

@@ -89,6 +89,17 @@ proptest! {
     }
 
     #[test]
+    fn a_distance_of_the_tolerance_is_within_it(away in 1_usize..12, spacing in 0.01_f64..5.0, thirds in 1_u32..40) {
+        for spacing in [spacing, f64::from(thirds) / 3.0, f64::from(thirds) / 10.0] {
+            let at = |x| Array1::from_shape_fn(12, |i| i == x);
+            let found = SurfaceDistances::new(at(0).view(), at(away).view(), &[spacing]).expect("marked");
+            let tolerance_mm = away as f64 * spacing;
+            prop_assert_eq!(found.surface_dice(tolerance_mm), 1.0);
+            prop_assert_eq!(found.surface_dice(tolerance_mm * (1.0 - 1e-6)), 0.0);
+        }
+    }
+
+    #[test]
     fn what_moves_together_scores_the_same((a, b) in masks(), away in 0_usize..4) {
         let moved = |m: &Array3<bool>| {
             let (d, h, w) = m.dim();

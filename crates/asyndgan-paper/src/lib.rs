@@ -11,7 +11,7 @@ mod trade_off;
 
 pub use audit::{AttributeRecord, AuditRecord, CopiesRecord, MembershipRecord, ReconstructionRecord};
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
-pub use published::{Published, results_table};
+pub use published::{Published, results_summary, results_table};
 pub use record::{
     ArmScores, CaseScores, Claim, Comparison, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite,
     Row, SiteTraffic, Table, TrainRecord, Verdict,

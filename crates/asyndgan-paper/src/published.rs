@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Table};
+use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Table, Verdict};
 
 /// The published record of a run: without paths of the machine and without names of real patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +129,22 @@ pub fn results_table(published: &[(String, Published)], folder: &str) -> String 
     out.push('\n');
     for (number, (name, _)) in (1..).zip(published) {
         let _ = writeln!(out, "[run{number}]: {folder}{name}.md");
+    }
+    out
+}
+
+/// The claims of all published results by verdict: one row per run. `folder` is the path of the pages, relative to the
+/// file with the table.
+pub fn results_summary(published: &[(String, Published)], folder: &str) -> String {
+    let mut out = String::from("|run|shown|not shown|contradicted|\n|---|---|---|---|\n");
+    for (name, run) in published {
+        let claims = |verdict: Verdict| {
+            let found: Vec<_> =
+                run.table.claims.iter().filter(|claim| claim.verdict == verdict).map(|claim| claim.claim.as_str()).collect();
+            if found.is_empty() { "–".to_owned() } else { found.join("; ") }
+        };
+        let [shown, not_shown, contradicted] = [Verdict::Shown, Verdict::NotShown, Verdict::Contradicted].map(claims);
+        let _ = writeln!(out, "|[{}]({folder}{name}.md)|{shown}|{not_shown}|{contradicted}|", run.subject());
     }
     out
 }

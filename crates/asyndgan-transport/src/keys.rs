@@ -8,7 +8,7 @@ mod tls;
 
 pub(crate) use authority::SERVER;
 pub use authority::{Authority, Issued};
-pub use identity::{CertificateFacts, Identity};
+pub use identity::{CertificateFacts, Certificates, Identity};
 pub(crate) use identity::{is_issued_by, verify_signature};
 pub use request::request;
 #[cfg(feature = "grpc")]

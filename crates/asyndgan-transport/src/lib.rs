@@ -29,7 +29,7 @@ pub use grpc::{
     RelaySite, RelaySiteLink, RelayToken, RevocationStatus,
 };
 pub use journal::{Journal, JournalEntry, ShownCases};
-pub use keys::{Authority, CertificateFacts, Identity, Issued, request};
+pub use keys::{Authority, CertificateFacts, Certificates, Identity, Issued, request};
 pub use ledger::{Ledger, LedgerLine, Traffic};
 pub use link::{Frame, Incoming, ServerLink, SiteLink};
 pub use memory::{MemoryServerLink, MemorySiteLink, in_memory};

@@ -9,7 +9,7 @@ use asyndgan_protocol::{JournalHead, JournalReceipt, hex};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Error, Identity, JournalEntry,
+    Certificates, Error, Identity, JournalEntry,
     keys::{CertificateFacts, SERVER, is_issued_by, verify_signature},
     stamp::fingerprint,
 };
@@ -87,10 +87,10 @@ impl Receipt {
 
 impl Receipt {
     /// Checks the certificates against a site's bundle; returns what is wrong with them, if anything.
-    fn foreign(&self, identity: &Identity) -> Option<String> {
-        let roles = [(&self.site_certificate, identity.facts().name.as_str()), (&self.server_certificate, SERVER)];
+    fn foreign(&self, bundle: &Certificates) -> Option<String> {
+        let roles = [(&self.site_certificate, bundle.facts().name.as_str()), (&self.server_certificate, SERVER)];
         roles.into_iter().find_map(|(certificate, name)| {
-            if !is_issued_by(certificate, &identity.authority) {
+            if !is_issued_by(certificate, &bundle.authority) {
                 return Some("it contains a certificate that the consortium's authority did not issue".to_owned());
             }
             let found = CertificateFacts::from_der(certificate).map_or_else(|fact| fact, |facts| facts.name);
@@ -182,7 +182,7 @@ impl Receipts {
     ///
     /// # Errors
     /// [`Error::Receipt`] with the entry that is missing or was changed, or [`Error::Record`].
-    pub fn verify(path: &Path, entries: &[JournalEntry], authority: Option<&Identity>) -> Result<Option<Confirmation>, Error> {
+    pub fn verify(path: &Path, entries: &[JournalEntry], bundle: Option<&Certificates>) -> Result<Option<Confirmation>, Error> {
         let receipts = Self::read(path)?;
         let refused =
             |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
@@ -190,7 +190,7 @@ impl Receipts {
             if let Err(fact) = receipt.check() {
                 return refused(number, fact);
             }
-            if let Some(fact) = authority.and_then(|identity| receipt.foreign(identity)) {
+            if let Some(fact) = bundle.and_then(|bundle| receipt.foreign(bundle)) {
                 return refused(number, fact);
             }
             let last = receipt.head.entries.checked_sub(1).and_then(|last| entries.get(last as usize));

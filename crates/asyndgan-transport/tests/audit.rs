@@ -8,8 +8,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 use asyndgan_files::is_private;
 use asyndgan_protocol::{MessageKind, ServerPolicy, SiteId, SitePolicy, Waiting};
 use asyndgan_transport::{
-    Approval, Authority, Consent, Error, Identity, Journal, Ledger, Receipt, Receipts, ServerRecords, Signer, SiteRecords, differences,
-    request, run_server, run_site,
+    Approval, Authority, Certificates, Consent, Error, Identity, Journal, Ledger, Receipt, Receipts, ServerRecords, Signer, SiteRecords,
+    differences, request, run_server, run_site,
 };
 use support::{Keys, PATIENT, StubServer, keys, run, stub_site};
 
@@ -63,7 +63,13 @@ fn both_ends_keep_receipts_that_show_what_was_changed_afterwards() {
     assert_eq!(fs::read(&receipts).expect("read"), fs::read(&of_server).expect("read"), "both keep the same");
     let entries = Journal::verify(&journal).expect("intact");
     let identity = keys.identity("north");
-    let confirmed = Receipts::verify(&receipts, &entries, Some(&identity)).expect("sound").expect("some");
+    // Also without the private key.
+    let pem = fs::read_to_string(keys.path("north")).expect("a bundle");
+    let public = keys.folder.path().join("certificates.pem");
+    fs::write(&public, pem.split_inclusive("-----END PRIVATE KEY-----\n").last().expect("certificates")).expect("written");
+    assert!(!fs::read_to_string(&public).expect("read").contains("PRIVATE KEY"));
+    let certificates = Certificates::read(&public).expect("certificates");
+    let confirmed = Receipts::verify(&receipts, &entries, Some(&certificates)).expect("sound").expect("some");
     // Checkpoints after 4, 8 and 12 rounds; the head leaves before the round's own feedback.
     assert_eq!((confirmed.receipts, confirmed.rounds_done), (3, 12));
 
@@ -103,10 +109,11 @@ fn both_ends_keep_receipts_that_show_what_was_changed_afterwards() {
     assert!(matches!(Receipts::verify(&receipts, &entries, None), Err(Error::Receipt { .. })));
     // The site signs for the server, with its own certificate of the same authority.
     fs::write(&receipts, text.lines().map(|line| self_signed(line, &identity) + "\n").collect::<String>()).expect("written");
-    let error = Receipts::verify(&receipts, &entries, Some(&identity)).expect_err("forged").to_string();
+    let error = Receipts::verify(&receipts, &entries, Some(&certificates)).expect_err("forged").to_string();
     assert!(error.contains("signature") || error.contains("expected server") || error.contains("another server"), "{error}");
     // And of another authority.
-    let foreign = support::keys().identity("north");
+    let other = support::keys();
+    let foreign = Certificates::read(&other.path("north")).expect("a bundle");
     let error = Receipts::verify(&of_server, &entries, Some(&foreign)).expect_err("another authority").to_string();
     assert!(error.contains("authority did not issue"), "{error}");
 }

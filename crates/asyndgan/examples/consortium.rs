@@ -56,7 +56,7 @@ fn main() -> Result<()> {
         Ok(())
     })?;
     println!("{}", ledger(&at("run"), None)?);
-    println!("{}", verify_journal(&at("north/journal.jsonl"), None, None, None)?);
+    println!("{}", verify_journal(&at("north/journal.jsonl"), None, None)?);
     Ok(())
 }
 

@@ -37,6 +37,8 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
         let part = part?;
         copy(&part.path(), &folder.join(part.file_name()))?;
     }
+    fs::write(folder.join("VERSION"), VERSION)?;
+    guide(&folder.join("share/doc/asyndgan"))?;
     licences::write(&folder.join("licences/THIRD-PARTY"))?;
     bill::write(&folder.join("asyndgan.cdx.json"))?;
     // What the program writes about itself.
@@ -45,8 +47,22 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
         command.args(arguments).current_dir(&folder);
         command
     };
-    succeed(own(&["init", "server", "--out", "examples/run.toml"]))?;
-    succeed(own(&["init", "site", "--out", "examples/site.toml"]))?;
+    let example = |role: &str, name: &str, places: &[(&str, &str)]| {
+        let path = folder.join("examples").join(name);
+        succeed(own(&["init", role, "--out", &path.to_string_lossy()]))?;
+        let mut text = fs::read_to_string(&path)?;
+        for (key, place) in places {
+            let line = text.lines().find(|line| line.starts_with(&format!("{key} = "))).with_context(|| format!("{name} has no {key}"))?;
+            let comment = line.split_once('#').map_or("", |(_, comment)| comment).to_owned();
+            text = text.replace(line, &format!("{key} = \"{place}\"  #{comment}"));
+        }
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    };
+    // Where the systemd units may write.
+    example("server", "run.toml", &[("folder", "/var/lib/asyndgan/run"), ("keys", "/etc/asyndgan/keys")])?;
+    let site =
+        [("bundle", "/etc/asyndgan/north.pem"), ("data", "/var/lib/asyndgan/prepared/site-1"), ("folder", "/var/lib/asyndgan/north")];
+    example("site", "site.toml", &site)?;
     succeed(own(&["man", "--out", "share/man/man1"]))?;
     for (shell, path) in [
         ("bash", "share/bash-completion/completions/asyndgan"),
@@ -62,6 +78,18 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     let archive = out.join(format!("{name}.tar.zst"));
     pack(&above, &name, &archive)?;
     check(&archive, &name)
+}
+
+/// Copies the pages of the guide.
+fn guide(to: &Path) -> Result<()> {
+    let from = root().join("crates/asyndgan/guide");
+    for folder in ["", "decisions"] {
+        fs::create_dir_all(to.join(folder))?;
+        for page in fs::read_dir(from.join(folder))?.flatten().filter(|page| page.path().is_file()) {
+            copy(&page.path(), &to.join(folder).join(page.file_name()))?;
+        }
+    }
+    Ok(())
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -89,6 +117,8 @@ fn libraries(folder: &Path) -> Result<()> {
         nvidia.display(),
         licences.with_file_name("").display()
     );
+    let text = fs::read_to_string(licences.join("LICENSE")).with_context(|| licences.display().to_string())?;
+    ensure!(text.contains("From PyTorch"), "{} does not have PyTorch's licence, but another one", licences.display());
     for file in fs::read_dir(&licences)?.flatten() {
         copy(&file.path(), &folder.join("licences").join(format!("libtorch-{}", file.file_name().to_string_lossy())))?;
     }

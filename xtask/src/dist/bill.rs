@@ -24,13 +24,15 @@ pub(super) fn write(path: &Path) -> Result<()> {
         component["hashes"] = json!([{ "alg": "SHA-256", "content": sha256 }]);
         component
     });
+    // A part of the wheel of torch with a licence of its own.
+    let openmp = component("libgomp", "1", "GPL-3.0-or-later WITH GCC-exception-3.1", "pkg:generic/libgomp@1");
     let program = component("asyndgan", VERSION, "MIT OR Apache-2.0", &format!("pkg:cargo/asyndgan@{VERSION}"));
     let bill = json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",
         "version": 1,
         "metadata": { "component": program },
-        "components": others.chain(libraries).collect::<Vec<Value>>(),
+        "components": others.chain(libraries).chain([openmp]).collect::<Vec<Value>>(),
     });
     fs::write(path, serde_json::to_vec_pretty(&bill)?).with_context(|| format!("cannot write {}", path.display()))
 }

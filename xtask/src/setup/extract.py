@@ -20,7 +20,8 @@ for name in sorted(os.listdir(wheels)):
             elif member.startswith("torch/include/"):
                 to = os.path.join(target, member[len("torch/"):])
             elif name.startswith("torch-") and "/licenses/" in member:
-                to = os.path.join(target, "licenses", os.path.basename(member))
+                # Many are called LICENSE: the folders become part of the name.
+                to = os.path.join(target, "licenses", member.split("/licenses/", 1)[1].replace("/", "-"))
             elif name.startswith("nvidia_cuda_runtime-") and "/licenses/" in member:
                 # The same text as that of the other one.
                 to = os.path.join(target, "licenses", "nvidia.txt")

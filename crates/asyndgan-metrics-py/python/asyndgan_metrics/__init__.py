@@ -11,7 +11,7 @@
 Every nonzero element of a mask is marked: threshold probabilities first. Distances are in millimetres. A metric without
 a value is None, and ``Scores.undefined`` has the reason: it is never NaN, and never left out.
 
-``asyndgan_metrics.medpy`` has the functions of ``medpy.metric.binary``.
+``asyndgan_metrics.medpy`` has the functions of ``medpy.metric.binary``, ``asyndgan_metrics.monai`` metrics of MONAI.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def score(
     millimetres hausdorff, hd95, assd, and nsd (surface Dice at the tolerance).
 
     nsd counts elements of the surfaces, as MONAI does; DeepMind's surface-distance weights them by area. A distance
-    counts up to the tolerance: choose one that is not a multiple of the spacing, or rounding decides.
+    of the tolerance itself counts.
 
     Args:
         truth: the annotator's mask, with one to three axes; nonzero elements are marked.

@@ -43,6 +43,37 @@ pub(crate) fn is_issued_by(certificate: &[u8], authority: &[u8]) -> bool {
     certificate.verify_signature(Some(authority.public_key())).is_ok()
 }
 
+/// The certificates of a bundle: that of a server or a site, and the authority's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificates {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) authority: CertificateDer<'static>,
+    facts: CertificateFacts,
+}
+
+impl Certificates {
+    /// Reads a bundle. It need not have the private key.
+    ///
+    /// # Errors
+    /// [`Error::Record`], [`Error::Bundle`].
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let broken = |fact: String| Error::Bundle { path: path.into(), fact };
+        let text = fs::read(path).map_err(|source| Error::Record { path: path.into(), source })?;
+        let certificates: Vec<CertificateDer<'static>> =
+            CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| broken(e.to_string()))?;
+        let found = certificates.len();
+        let [certificate, authority] = <[_; 2]>::try_from(certificates)
+            .map_err(|_| broken(format!("found {found} certificates, expected 2: its own and the authority's")))?;
+        let facts = CertificateFacts::from_der(&certificate).map_err(broken)?;
+        Ok(Self { certificate, authority, facts })
+    }
+
+    /// The contents of the certificate.
+    pub fn facts(&self) -> &CertificateFacts {
+        &self.facts
+    }
+}
+
 /// The identity of a server or a site: a private key, its certificate and the authority's certificate. A bundle is one
 /// PEM file with all three.
 #[derive(Debug)]
@@ -111,8 +142,6 @@ impl Identity {
             let path = path.to_owned();
             move |source| Error::Record { path, source }
         };
-        let text = fs::read(path).map_err(io(path))?;
-        let broken = |fact: String| Error::Bundle { path: path.into(), fact };
         let key_text = fs::read(key).map_err(io(key))?;
         let no_key = |e: pem::Error| match e {
             pem::Error::NoItemsFound => Error::NoPrivateKey { path: key.into() },
@@ -123,12 +152,7 @@ impl Identity {
         if !is_private(key).map_err(io(key))? {
             return Err(Error::NotPrivate { path: key.into() });
         }
-        let certificates: Vec<CertificateDer<'static>> =
-            CertificateDer::pem_slice_iter(&text).collect::<Result<_, _>>().map_err(|e| broken(e.to_string()))?;
-        let found = certificates.len();
-        let [certificate, authority] = <[_; 2]>::try_from(certificates)
-            .map_err(|_| broken(format!("found {found} certificates, expected 2: its own and the authority's")))?;
-        let facts = CertificateFacts::from_der(&certificate).map_err(broken)?;
+        let Certificates { certificate, authority, facts } = Certificates::read(path)?;
         Ok(Self { key: private, certificate, authority, facts })
     }
 

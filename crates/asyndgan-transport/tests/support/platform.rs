@@ -20,6 +20,9 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Status, body::Body, codegen::http, server::NamedService, transport::Channel};
 use tower::{Service, ServiceExt as _};
 
+/// When late requests arrive.
+const LATE: Duration = Duration::from_millis(300);
+
 /// What happens to requests, as probabilities.
 #[derive(Clone, Default)]
 pub struct Faults {
@@ -27,6 +30,8 @@ pub struct Faults {
     pub lost: f64,
     pub lost_replies: f64,
     pub repeated: f64,
+    /// Requests that arrive a second time, after a while.
+    pub late: f64,
     /// After so many requests, all are lost for so long.
     pub stops_after: Option<(usize, Duration)>,
 }
@@ -65,8 +70,9 @@ impl Platform {
     async fn passed(self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
         let mut rng = ChaCha8Rng::seed_from_u64(self.faults.seed.wrapping_mul(1 << 20) + number as u64);
-        let [is_lost, is_reply_lost, is_repeated] =
-            [self.faults.lost, self.faults.lost_replies, self.faults.repeated].map(|probability| rng.random_bool(probability));
+        let Faults { lost, lost_replies, repeated, late, .. } = self.faults;
+        let [is_lost, is_reply_lost, is_repeated, is_late] =
+            [lost, lost_replies, repeated, late].map(|probability| rng.random_bool(probability));
         let (mut head, body) = request.into_parts();
         if head.headers.get("authorization").and_then(|v| v.to_str().ok()) != Some(&format!("Bearer {}", self.site_token)) {
             return Err(Status::unauthenticated("not this relay's token"));
@@ -83,12 +89,22 @@ impl Platform {
         for (name, value) in [("authorization", format!("Bearer {}", self.server_token)), ("asyndgan-site", self.site.clone())] {
             head.headers.insert(name, value.parse().expect("a header"));
         }
-        let mut reply = None;
-        for _ in 0..if is_repeated { 2 } else { 1 } {
+        let request = || {
             let mut request = http::Request::new(Body::new(Full::new(body.clone())));
             (*request.method_mut(), *request.uri_mut(), *request.headers_mut()) =
                 (head.method.clone(), head.uri.clone(), head.headers.clone());
-            let sent = self.server.clone().oneshot(request).await;
+            request
+        };
+        if is_late {
+            let again = self.server.clone().oneshot(request());
+            tokio::spawn(async move {
+                tokio::time::sleep(LATE).await;
+                let _ = again.await;
+            });
+        }
+        let mut reply = None;
+        for _ in 0..if is_repeated { 2 } else { 1 } {
+            let sent = self.server.clone().oneshot(request()).await;
             reply = Some(sent.map_err(|error| Status::unavailable(error.to_string()))?);
         }
         if is_reply_lost { Err(Status::unavailable("the reply is lost")) } else { reply.ok_or_else(|| Status::internal("no reply")) }

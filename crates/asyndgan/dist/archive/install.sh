@@ -16,18 +16,27 @@ asyndgan-server and asyndgan-site, which it does not start.
 TEXT
 }
 
+fail() {
+    echo "install.sh: $1" >&2
+    exit "${2:-1}"
+}
+
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 prefix=
 libtorch=
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --libtorch)
-            [ $# -ge 2 ] || { usage >&2; exit 2; }
+            [ -n "${2:-}" ] || fail "$1 needs a folder" 2
             if [ "$1" = --prefix ]; then prefix=$2; else libtorch=$2; fi
             shift 2
             ;;
         --help | -h) usage; exit 0 ;;
-        *) usage >&2; exit 2 ;;
+        *)
+            echo "install.sh: unknown option $1" >&2
+            usage >&2
+            exit 2
+            ;;
     esac
 done
 
@@ -39,35 +48,44 @@ if [ -z "$prefix" ]; then
         links=/usr/local
         system=yes
     else
-        prefix=$HOME/.local
+        prefix=${HOME:?is not set: give a --prefix}/.local
     fi
 fi
+mkdir -p "$prefix"
+# Links to the files must hold from everywhere.
+prefix=$(CDPATH='' cd -- "$prefix" && pwd)
 links=${links:-$prefix}
-if [ -n "$libtorch" ] && [ ! -f "$libtorch/libtorch_cpu.so" ]; then
-    echo "$libtorch has no libtorch_cpu.so: give the folder lib of libtorch, or torch/lib of a Python package" >&2
-    exit 1
+if [ -n "$libtorch" ]; then
+    [ -f "$libtorch/libtorch_cpu.so" ] ||
+        fail "$libtorch has no libtorch_cpu.so: give the folder lib of libtorch, or torch/lib of a Python package"
+    libtorch=$(CDPATH='' cd -- "$libtorch" && pwd)
 fi
 
-name=$(basename "$here" -linux-x86_64)
-to=$prefix/$name
-if [ -e "$to" ]; then
-    echo "$to exists: remove it first, or choose another --prefix" >&2
-    exit 1
-fi
-mkdir -p "$prefix" "$links/bin" "$links/share/man/man1" "$links/share/bash-completion/completions"
+to=$prefix/asyndgan-$(cat "$here/VERSION")
+[ ! -e "$to" ] || fail "$to exists: remove it first, or choose another --prefix"
 # Complete or not at all.
-rm -rf "$to.partial"
-cp -R "$here" "$to.partial"
+partial=$to.partial
+trap 'rm -rf "$partial"' EXIT
+rm -rf "$partial"
+cp -R "$here" "$partial"
 if [ -n "$libtorch" ]; then
-    rm -rf "$to.partial/lib"
-    ln -s "$(CDPATH='' cd -- "$libtorch" && pwd)" "$to.partial/lib"
+    rm -rf "$partial/lib"
+    ln -s "$libtorch" "$partial/lib"
 fi
-mv "$to.partial" "$to"
-ln -sfn "$to/bin/asyndgan" "$links/bin/asyndgan"
+"$partial/bin/asyndgan" --version || fail "the program does not start here; nothing was installed"
+mv "$partial" "$to"
+
+link() {
+    mkdir -p "$links/$2"
+    ln -sfn "$1" "$links/$2/$(basename "$1")"
+}
+link "$to/bin/asyndgan" bin
 for page in "$to"/share/man/man1/*; do
-    ln -sfn "$page" "$links/share/man/man1/$(basename "$page")"
+    link "$page" share/man/man1
 done
-ln -sfn "$to/share/bash-completion/completions/asyndgan" "$links/share/bash-completion/completions/asyndgan"
+link "$to/share/bash-completion/completions/asyndgan" share/bash-completion/completions
+link "$to/share/zsh/site-functions/_asyndgan" share/zsh/site-functions
+link "$to/share/fish/vendor_completions.d/asyndgan.fish" share/fish/vendor_completions.d
 
 if [ "$system" = yes ]; then
     ln -sfn "$to" /opt/asyndgan
@@ -76,10 +94,11 @@ if [ "$system" = yes ]; then
     for role in server site; do
         cp "$to/asyndgan-$role.service" /etc/systemd/system/
     done
-    echo "Installed the units asyndgan-server and asyndgan-site. Their configurations: /etc/asyndgan/run.toml and"
-    echo "/etc/asyndgan/site.toml; commented examples are in $to/examples. Then: systemctl daemon-reload"
+    echo "Installed the units asyndgan-server and asyndgan-site. Next, for a site:"
+    echo "  install -d -o asyndgan -m 700 /var/lib/asyndgan"
+    echo "  install -o asyndgan -m 600 $to/examples/site.toml north.pem /etc/asyndgan/    # then edit site.toml"
+    echo "  systemctl daemon-reload && systemctl enable --now asyndgan-site"
 fi
-"$links/bin/asyndgan" --version
 case :$PATH: in
     *:"$links/bin":*) ;;
     *) echo "Add $links/bin to PATH: export PATH=\"$links/bin:\$PATH\"" ;;

@@ -39,16 +39,17 @@ impl Proposal {
     /// # Errors
     /// If the configuration is not valid, or there is no description.
     pub fn read(config: &Path, description: Option<&Path>) -> Result<Self> {
-        let config = SiteConfig::read(config)?;
-        let lock = lock(&config.folder)?;
-        let run = match description {
+        let mut config = SiteConfig::read(config)?;
+        let run: RunDescription = match description {
             Some(path) => {
                 let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
                 serde_json::from_str(&text).with_context(|| format!("{} is not a run description", path.display()))?
             }
             None => ask(&config)?,
         };
-        let consent = Consent::in_folder(&config.folder, config.approval);
+        config.set_run(&run.name)?;
+        let lock = lock(&config.folder)?;
+        let consent = Consent::in_folder(&config.folder, config.approval());
         let checked = check(&config, &run);
         let mut text = described(&config, &run, checked.as_ref().ok())?;
         for line in compared(&config, &consent, &run)? {
@@ -253,7 +254,7 @@ fn latest_beside(config: &SiteConfig) -> Option<(PathBuf, ApprovedRun)> {
     let folders = fs::read_dir(config.folder.parent()?).ok()?;
     let approved = folders.flatten().filter_map(|folder| {
         let path = folder.path();
-        Some((path.clone(), Consent::in_folder(&path, config.approval).approved().ok()??))
+        Some((path.clone(), Consent::in_folder(&path, config.approval()).approved().ok()??))
     });
     approved.max_by_key(|(_, run)| run.unix_ms)
 }

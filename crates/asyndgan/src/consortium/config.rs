@@ -30,6 +30,17 @@ pub(super) enum Carrier {
     Relay,
 }
 
+impl Carrier {
+    /// How long an end waits for the other one by default.
+    fn patience_hours(self) -> f64 {
+        match self {
+            Carrier::Grpc => 24.0,
+            // A relay that has ended does not come back: its platform starts both programs anew.
+            Carrier::Relay => 0.25,
+        }
+    }
+}
+
 /// A server's `run.toml`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,8 +71,8 @@ pub(super) struct ServerConfig {
     feedback: Dtype,
     #[serde(default = "an_hour", alias = "answer_minutes")]
     response_timeout_minutes: f64,
-    #[serde(default = "a_day", alias = "absence_hours")]
-    reconnect_timeout_hours: f64,
+    #[serde(alias = "absence_hours")]
+    reconnect_timeout_hours: Option<f64>,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
     cases_max: Option<u32>,
@@ -97,8 +108,8 @@ pub(super) struct SiteConfig {
     reconnect_timeout_hours: Option<f64>,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
-    #[serde(default)]
-    pub(super) approval: Approval,
+    /// By default, a relay's jobs need the administrator's approval: anyone who may submit jobs chooses their runs.
+    approval: Option<Approval>,
     #[serde(default)]
     pub(super) policy: SitePolicy,
 }
@@ -117,9 +128,6 @@ fn f32s() -> Dtype {
 }
 fn an_hour() -> f64 {
     60.0
-}
-fn a_day() -> f64 {
-    24.0
 }
 fn thirty() -> f64 {
     30.0
@@ -204,7 +212,8 @@ impl ServerConfig {
 
     fn timeouts(&self) -> Result<Timeouts> {
         let answer = duration("response_timeout_minutes", self.response_timeout_minutes, 60.0)?;
-        let absence = duration("reconnect_timeout_hours", self.reconnect_timeout_hours, 3600.0)?.max(Duration::from_secs(1));
+        let hours = self.reconnect_timeout_hours.unwrap_or(self.carrier.patience_hours());
+        let absence = duration("reconnect_timeout_hours", hours, 3600.0)?.max(Duration::from_secs(1));
         Ok(Timeouts { answer, absence })
     }
 
@@ -247,6 +256,23 @@ impl SiteConfig {
         }))
     }
 
+    /// Whether runs need the administrator's approval.
+    pub(super) fn approval(&self) -> Approval {
+        self.approval.unwrap_or(match self.carrier {
+            Carrier::Grpc => Approval::Policy,
+            Carrier::Relay => Approval::Administrator,
+        })
+    }
+
+    /// Makes `folder` that of one run. Through a relay, a site takes part in one run after another, each with a folder
+    /// of its own.
+    pub(super) fn set_run(&mut self, name: &str) -> Result<()> {
+        if self.carrier == Carrier::Relay {
+            self.folder = relay::run_folder(&self.folder, name)?;
+        }
+        Ok(())
+    }
+
     /// The site's name: that of its certificate, or that by which the relay knows it.
     pub(super) fn name(&self) -> Result<String> {
         Ok(self.identity()?.map_or_else(relay::site_name, |identity| identity.facts().name.clone()))
@@ -259,11 +285,11 @@ impl SiteConfig {
         }
         if config.carrier == Carrier::Grpc {
             let shown = path.display();
-            ensure!(!config.server.is_empty(), "{shown}: server is missing: the operator names its HOST:PORT");
+            ensure!(
+                !config.server.is_empty(),
+                "{shown}: server is missing: the operator names its HOST:PORT; if a relay such as FLARE starts this site, set carrier = \"relay\""
+            );
             ensure!(config.bundle.is_some(), "{shown}: bundle is missing: the operator issues it");
-        }
-        if config.carrier == Carrier::Relay {
-            config.folder = relay::run_folder(config.folder)?;
         }
         config.bundle = config.bundle.map(|bundle| at.join(bundle));
         config.key = config.key.map(|key| at.join(key));
@@ -303,11 +329,7 @@ impl SiteConfig {
     }
 
     fn timeouts(&self) -> Result<(Duration, Duration)> {
-        let hours = self.reconnect_timeout_hours.unwrap_or(match self.carrier {
-            Carrier::Grpc => 24.0,
-            // A relay that has ended does not come back: its platform starts both anew.
-            Carrier::Relay => 0.25,
-        });
+        let hours = self.reconnect_timeout_hours.unwrap_or(self.carrier.patience_hours());
         let reconnect_timeout = duration("reconnect_timeout_hours", hours, 3600.0)?;
         Ok((reconnect_timeout, keep_alive(self.keep_alive_seconds)?))
     }

@@ -230,7 +230,11 @@ impl Dashboard {
         let routes = routes.layer(from_fn_with_state(access, access::check));
         let scheme = if tls.is_some() { "https" } else { "http" };
         listen::serve(socket, routes, tls)?;
-        Ok(format!("{scheme}://{bound}/?token={token}"))
+        // The log of a relay's job is for those who submit jobs.
+        Ok(match identity {
+            Some(_) => format!("{scheme}://{bound}/?token={token}"),
+            None => format!("{scheme}://{bound}/?token=TOKEN, with the token in {}", access::token_path(folder).display()),
+        })
     }
 }
 

@@ -17,6 +17,7 @@ seed = 0
 folder = "run"                  # checkpoints, generator, ledger
 keys = "keys"                   # asyndgan keys init --keys keys --server HOST
 listen = "0.0.0.0:7443"
+# carrier = "relay"             # messages travel through NVIDIA FLARE, without keys and listen: see the guide's page on FLARE
 dashboard = "127.0.0.1:7480"    # web page, and /metrics for Prometheus; requires the access token that is printed at startup;
                                 # on addresses other than localhost: HTTPS with the server's certificate
 
@@ -56,6 +57,7 @@ const SITE: &str = r#"# One hospital's part in a run, as configured by the hospi
 
 server = "localhost:7443"       # the site only makes outgoing connections: no open port is needed here
 bundle = "north.pem"            # certificates from the server's operator; if they include the private key, over a secure channel
+# carrier = "relay"             # messages travel through NVIDIA FLARE, without server and bundle: see the guide's page on FLARE
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder

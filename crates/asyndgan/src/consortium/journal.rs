@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result};
-use asyndgan_transport::{Confirmation, Identity, Journal, JournalEntry, Receipts};
+use asyndgan_transport::{Certificates, Confirmation, Journal, JournalEntry, Receipts};
 
 use super::dates::time;
 
@@ -24,17 +24,19 @@ pub fn show_journal(file: &Path, last: usize) -> Result<String> {
 }
 
 /// Checks the hash chain of a journal and the server's receipts: `receipts`, or the file next to the journal. With the
-/// site's bundle, the certificates of the receipts must be issued by its authority.
+/// site's bundle, which need not have its private key, the certificates of the receipts must be issued by its
+/// authority.
 ///
 /// # Errors
 /// If the chain is broken, or a receipt is invalid; the error names the entry that was changed or is missing.
-pub fn verify_journal(file: &Path, receipts: Option<&Path>, bundle: Option<&Path>, key: Option<&Path>) -> Result<String> {
+pub fn verify_journal(file: &Path, receipts: Option<&Path>, bundle: Option<&Path>) -> Result<String> {
     let entries = Journal::verify(file)?;
     let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
     let link = entries.last().map_or("", |e| &e.link);
     let mut text = String::new();
     writeln!(text, "verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len())?;
-    let confirmed = confirmation(file, receipts, bundle, key, &entries).with_context(|| text.trim_end().to_owned())?;
+    let confirmed = confirmation(file, receipts, bundle, &entries)
+        .with_context(|| format!("the receipts cannot be checked, but the journal itself is sound: {}", text.trim_end()))?;
     writeln!(text, "{confirmed}")?;
     let head = Journal::head_path(file);
     if !head.is_file() {
@@ -44,13 +46,7 @@ pub fn verify_journal(file: &Path, receipts: Option<&Path>, bundle: Option<&Path
 }
 
 /// Describes how many entries of a journal the server has confirmed.
-fn confirmation(
-    journal: &Path,
-    receipts: Option<&Path>,
-    bundle: Option<&Path>,
-    key: Option<&Path>,
-    entries: &[JournalEntry],
-) -> Result<String> {
+fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<String> {
     let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
     if !path.is_file() {
         return Ok(format!(
@@ -58,9 +54,8 @@ fn confirmation(
             path.display()
         ));
     }
-    let read = |bundle: &Path| key.map_or_else(|| Identity::read(bundle), |key| Identity::read_with_key(bundle, key));
-    let identity = bundle.map(read).transpose()?;
-    Ok(match Receipts::verify(&path, entries, identity.as_ref())? {
+    let bundle = bundle.map(Certificates::read).transpose()?;
+    Ok(match Receipts::verify(&path, entries, bundle.as_ref())? {
         None => "the server has not confirmed any entry yet".into(),
         Some(Confirmation { receipts, entries: confirmed, rounds_done, server }) => format!(
             "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); later entries are \
@@ -68,7 +63,7 @@ fn confirmation(
             entries.len(),
             // A checkpoint is signed before its round's answer leaves.
             rounds_done.saturating_sub(1),
-            if identity.is_some() {
+            if bundle.is_some() {
                 ", certificates issued by the consortium's authority"
             } else {
                 "; use --bundle to check who signed them"

@@ -8,6 +8,7 @@
 //! | `ASYNDGAN_RELAY_ADDRESS_FILE` | at the server: the file that gets the address on which the program listens |
 //! | `ASYNDGAN_RELAY_SITE` | at a site: its name, for messages |
 //! | `ASYNDGAN_RELAY_RUN` | at a site: the run's name, and that of the folder of its files, within `folder` |
+//! | `ASYNDGAN_RELAY_PID` | the process of the relay, without which the program ends |
 
 use std::{
     env,
@@ -28,7 +29,6 @@ pub(super) fn server(sites: &[String]) -> Result<RelayServerLink> {
     let file = variable("ASYNDGAN_RELAY_ADDRESS_FILE")?;
     let link = RelayServer::new(token()?, sites.to_vec()).start()?;
     write(Path::new(&file), Access::Private, link.address().to_string().as_bytes())?;
-    end_with_relay();
     Ok(link)
 }
 
@@ -36,9 +36,7 @@ pub(super) fn server(sites: &[String]) -> Result<RelayServerLink> {
 pub(super) fn site(reconnect_timeout: Duration) -> Result<RelaySite> {
     let address = variable("ASYNDGAN_RELAY_ADDRESS")?;
     let address = address.parse().with_context(|| format!("ASYNDGAN_RELAY_ADDRESS is {address}; expected an IP address and a port"))?;
-    let site = RelaySite::new(address, token()?).with(|site| site.reconnect_timeout = reconnect_timeout);
-    end_with_relay();
-    Ok(site)
+    Ok(RelaySite::new(address, token()?).with(|site| site.reconnect_timeout = reconnect_timeout))
 }
 
 /// The name by which the relay knows this site.
@@ -46,13 +44,17 @@ pub(super) fn site_name() -> String {
     env::var("ASYNDGAN_RELAY_SITE").unwrap_or_else(|_| "site".into())
 }
 
-/// The folder of a run within the folder of a site, which a platform uses for one run after another.
-pub(super) fn run_folder(folder: PathBuf) -> Result<PathBuf> {
-    let Ok(run) = env::var("ASYNDGAN_RELAY_RUN") else { return Ok(folder) };
+/// The run that the relay wants this site to take part in.
+pub(super) fn run_name() -> Result<String> {
+    variable("ASYNDGAN_RELAY_RUN")
+}
+
+/// The folder of a run within the folder of a site.
+pub(super) fn run_folder(folder: &Path, run: &str) -> Result<PathBuf> {
     let is_valid = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     ensure!(
         run.starts_with(|c: char| c.is_ascii_alphanumeric()) && run.len() <= 64 && run.chars().all(is_valid),
-        "ASYNDGAN_RELAY_RUN is {run:?}; a run's name has up to 64 letters, digits, '.', '_' and '-'"
+        "the run's name is {run:?}; through a relay, a name has up to 64 letters, digits, '.', '_' and '-'"
     );
     Ok(folder.join(run))
 }
@@ -71,17 +73,30 @@ fn variable(name: &str) -> Result<String> {
 
 /// Ends this process once the relay that started it has ended: nothing could reach it any more, and its folder would
 /// stay locked. As after any interruption, the next start resumes.
-fn end_with_relay() {
+pub(super) fn end_with_relay() -> Result<()> {
+    let pid = variable("ASYNDGAN_RELAY_PID")?;
+    let relay: u32 = pid.parse().with_context(|| format!("ASYNDGAN_RELAY_PID is {pid}; expected the number of a process"))?;
     #[cfg(unix)]
-    {
-        let parent = std::os::unix::process::parent_id;
-        let relay = parent();
-        thread::spawn(move || {
-            while parent() == relay {
-                thread::sleep(PARENT_EVERY);
-            }
-            tracing::error!("the relay that started this program has ended; the next start resumes");
-            std::process::exit(1);
-        });
+    thread::spawn(move || {
+        while std::os::unix::process::parent_id() == relay {
+            thread::sleep(PARENT_EVERY);
+        }
+        tracing::error!("the relay that started this program has ended; the next start resumes");
+        std::process::exit(1);
+    });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_has_a_folder_within_that_of_the_site() {
+        let folder = Path::new("site");
+        assert_eq!(run_folder(folder, "pilot-1.a_b").expect("a name"), folder.join("pilot-1.a_b"));
+        for name in ["", "..", "../x", "a/b", ".hidden", "-x", "a b", &"x".repeat(65)] {
+            assert!(run_folder(folder, name).is_err(), "{name}");
+        }
     }
 }

@@ -11,7 +11,7 @@ use asyndgan_transport::{
 
 use super::{
     compare::Alternatives,
-    config::ServerConfig,
+    config::{Carrier, ServerConfig},
     dashboard::Dashboard,
     events::{Events, Kind},
     folder::claim,
@@ -38,6 +38,9 @@ const PICTURE_EVERY: Duration = Duration::from_secs(10);
 /// If the configuration is not valid, or the run ends early.
 pub fn server(config: &Path) -> Result<()> {
     let config = ServerConfig::read(config)?;
+    if config.carrier == Carrier::Relay {
+        relay::end_with_relay()?;
+    }
     let (run, description) = (config.run()?, config.description()?);
     claim(&config.folder, &run)?;
     let folder = RunFolder::open(&config.folder)?;

@@ -9,7 +9,13 @@ use asyndgan_training::{Pairs, SampledMasks, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords, SiteRunEvent, run_site};
 use tch::Tensor;
 
-use super::{compare::Alternatives, config::SiteConfig, folder::lock, secret::secret};
+use super::{
+    compare::Alternatives,
+    config::{Carrier, SiteConfig},
+    folder::lock,
+    relay,
+    secret::secret,
+};
 use crate::{device::device, progress::Progress, recombine::shared_masks};
 
 /// Takes part in a run with the configuration of a `site.toml`, until the run is finished.
@@ -17,13 +23,17 @@ use crate::{device::device, progress::Progress, recombine::shared_masks};
 /// # Errors
 /// If the configuration is not valid, the hospital has not agreed to the run, or the run ends early.
 pub fn site(config: &Path) -> Result<()> {
-    let config = SiteConfig::read(config)?;
+    let mut config = SiteConfig::read(config)?;
+    if config.carrier == Carrier::Relay {
+        relay::end_with_relay()?;
+        config.set_run(&relay::run_name()?)?;
+    }
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     let mut trainer = trainer(&config, &config.folder, Purpose::Run)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
-    let consent = Consent::in_folder(&config.folder, config.approval);
+    let consent = Consent::in_folder(&config.folder, config.approval());
     ensure!(
         journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
         "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",

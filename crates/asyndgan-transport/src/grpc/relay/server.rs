@@ -24,6 +24,12 @@ use crate::{Error, Frame, Incoming, ServerLink};
 
 /// The longest time that a request may wait, whatever it asks for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
+/// Simultaneous requests of the relay: two for each of 64 sites, and as many that it has lost.
+const STREAMS_MAX: u32 = 256;
+/// How long the end of the link waits for the last frames to be taken.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How often the end of the link looks whether they are.
+const FAREWELL_EVERY: Duration = Duration::from_millis(20);
 /// How often silent sites are looked for.
 const SILENCE_EVERY: Duration = Duration::from_secs(1);
 
@@ -81,25 +87,31 @@ struct Place {
     /// The number of the latest connection, 0 before the first.
     session: u64,
     is_open: bool,
+    /// Whether the driver knows of this connection. Until then, no other one replaces it.
+    is_reported: bool,
+    /// Counts the requests that wait for parts: only the latest one gets them.
+    waiter: u64,
     /// The server ends the connection once all is sent.
     is_closing: bool,
     last_request: Instant,
     incoming: Window,
     outgoing: Outgoing,
-    /// Whole frames that wait for the server.
+    /// Whole frames that wait for the server, over all connections of the site.
     waiting: Arc<Semaphore>,
 }
 
 impl Place {
-    fn new(session: u64) -> Self {
+    fn new(session: u64, waiting: Arc<Semaphore>) -> Self {
         Self {
             session,
             is_open: session > 0,
+            is_reported: session == 0,
+            waiter: 0,
             is_closing: false,
             last_request: now(),
             incoming: Window::default(),
             outgoing: Outgoing::default(),
-            waiting: Arc::new(Semaphore::new(FRAMES_WAITING)),
+            waiting,
         }
     }
 
@@ -131,8 +143,8 @@ impl Places {
     fn take(&self, site: usize, request: ExchangeRequest) -> bool {
         let mut place = self.lock(site);
         let session = request.session;
-        if request.opens && session > place.session {
-            *place = Place::new(session);
+        if request.opens && session > place.session && place.is_reported {
+            *place = Place::new(session, Arc::clone(&place.waiting));
             self.arrived(site, session, ArrivalKind::Connected);
             self.news[site].notify_waiters();
         }
@@ -156,6 +168,13 @@ impl Places {
 
     /// Waits until there are parts for a site, or its connection ends.
     async fn wait_for_parts(&self, site: usize, session: u64, until: Instant) -> ExchangeReply {
+        let waiter = {
+            let mut place = self.lock(site);
+            place.waiter += 1;
+            place.waiter
+        };
+        // An earlier request that still waits was lost by the relay.
+        self.news[site].notify_waiters();
         loop {
             let news = self.news[site].notified();
             tokio::pin!(news);
@@ -165,11 +184,11 @@ impl Places {
                 let mut place = self.lock(site);
                 let mut reply = place.reply(session);
                 let left = until.saturating_duration_since(now());
-                if session == place.session {
+                if session == place.session && place.waiter == waiter {
                     place.last_request = now();
                     (reply.first, reply.parts) = place.outgoing.batch();
                 }
-                if reply.closed || !reply.parts.is_empty() || left.is_zero() {
+                if place.waiter != waiter || reply.closed || !reply.parts.is_empty() || left.is_zero() {
                     return reply;
                 }
             }
@@ -248,7 +267,7 @@ impl RelayServer {
         let (inbox_of, inbox) = blocking::channel();
         let sites = self.sites.len();
         let places = Arc::new(Places {
-            of_sites: (0..sites).map(|_| Mutex::new(Place::new(0))).collect(),
+            of_sites: (0..sites).map(|_| Mutex::new(Place::new(0, Arc::new(Semaphore::new(FRAMES_WAITING))))).collect(),
             news: (0..sites).map(|_| Notify::new()).collect(),
             inbox: inbox_of,
         });
@@ -257,7 +276,8 @@ impl RelayServer {
             let Ok(listener) = tokio::net::TcpListener::from_std(socket) else { return };
             let relay = RelayService::new(service).max_decoding_message_size(EXCHANGE_BYTES_MAX);
             // It ends with the link.
-            let _ = tonic::transport::Server::builder().add_service(relay).serve_with_incoming(TcpListenerStream::new(listener)).await;
+            let router = tonic::transport::Server::builder().max_concurrent_streams(STREAMS_MAX);
+            let _ = { router }.add_service(relay).serve_with_incoming(TcpListenerStream::new(listener)).await;
         });
         runtime.spawn({
             let (places, silence_max) = (Arc::clone(&places), self.silence_max);
@@ -290,6 +310,7 @@ impl RelayServerLink {
         match kind {
             ArrivalKind::Connected => {
                 *current = session;
+                self.places.lock(site.0 as usize).is_reported = true;
                 Some((site, Incoming::Connected))
             }
             // Of an earlier connection: nobody waits for it any more.
@@ -305,9 +326,13 @@ impl RelayServerLink {
 
 impl ServerLink for RelayServerLink {
     fn send(&mut self, site: SiteId, frame: Frame) {
+        let of = site.0 as usize;
         if let Some(mut place) = self.place(site).filter(|place| !place.is_closing) {
             place.outgoing.push(frame);
-            self.places.news[site.0 as usize].notify_waiters();
+            if place.outgoing.is_overfull() {
+                self.places.lost(of, &mut place, "it does not take what is sent");
+            }
+            self.places.news[of].notify_waiters();
         }
     }
 
@@ -333,7 +358,16 @@ impl ServerLink for RelayServerLink {
 }
 
 impl Drop for RelayServerLink {
+    /// Waits up to two seconds for the last frames to be taken.
     fn drop(&mut self) {
+        let until = now() + FAREWELL;
+        let is_left = |site: usize| {
+            let place = self.places.lock(site);
+            place.is_open && place.is_reported && !place.outgoing.is_empty()
+        };
+        while (0..self.current.len()).any(is_left) && now() < until {
+            std::thread::sleep(FAREWELL_EVERY);
+        }
         if let Some(runtime) = self.runtime.take() {
             // Dropping a runtime waits for its threads, which is not allowed in async code.
             runtime.shutdown_background();

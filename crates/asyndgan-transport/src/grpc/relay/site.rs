@@ -23,7 +23,7 @@ use crate::{Error, Frame, Incoming, SiteLink};
 const REQUEST_MAX: Duration = Duration::from_secs(30);
 /// The delay after a failed request: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(2)];
-/// The delay while one end does not take parts.
+/// The delay while one end does not take parts, or answers before its time.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 /// How long the end of the link waits for the last parts to be taken.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -134,7 +134,9 @@ impl SiteLink for RelaySiteLink {
         let mut connection = self.shared.lock();
         // A frame of an earlier connection has another number in this one.
         if connection.session == self.current {
-            connection.outgoing.push(frame);
+            if !connection.outgoing.is_overfull() {
+                connection.outgoing.push(frame);
+            }
             self.shared.news.notify_one();
         }
     }
@@ -181,10 +183,10 @@ struct Caller {
 impl Caller {
     /// Connects repeatedly, until the link is gone.
     async fn connect(&self) -> Result<(), Error> {
-        let mut newest = 0;
+        let mut newest = 0_u64;
         loop {
             // Larger than those of earlier processes, unless the clock was set back: then the server names its number.
-            let session = unix_ns().max(newest + 1);
+            let session = unix_ns().max(newest.saturating_add(1));
             {
                 let mut connection = self.shared.lock();
                 if connection.is_leaving {
@@ -195,9 +197,10 @@ impl Caller {
             let opened = self.insist(ExchangeRequest { session, opens: true, ..ExchangeRequest::default() }).await;
             newest = session;
             let end = match opened {
+                // Or it has not noticed the connection before yet.
                 Ok(reply) if reply.session != session => {
                     newest = newest.max(reply.session);
-                    continue;
+                    End::Lost("the server does not accept the connection yet".into())
                 }
                 Ok(_) => {
                     if self.inbox.send(Arrival::Connected(session)).is_err() {
@@ -228,12 +231,14 @@ impl Caller {
         loop {
             let taken = self.shared.lock().incoming.taken();
             let wait_ms = POLL_WAIT.as_millis() as u32;
+            let asked = now();
             let reply = match self.insist(ExchangeRequest { session, taken, wait_ms, ..ExchangeRequest::default() }).await {
                 Ok(reply) => reply,
                 Err(end) => return end,
             };
+            let is_early = reply.parts.is_empty() && asked.elapsed() < POLL_WAIT / 2;
             let has_parts = !reply.parts.is_empty();
-            let (is_busy, outcome) = {
+            let (has_taken_none, outcome) = {
                 let mut connection = self.shared.lock();
                 if reply.session != session || connection.session != session {
                     return End::Lost("the server has ended the connection".into());
@@ -251,7 +256,7 @@ impl Caller {
             if reply.closed {
                 return End::Lost("the server has ended the connection".into());
             }
-            if has_parts && is_busy {
+            if is_early || has_parts && has_taken_none {
                 tokio::time::sleep(BUSY_PAUSE).await;
             }
         }
@@ -262,6 +267,9 @@ impl Caller {
         loop {
             let (taken, (first, parts), leaves) = {
                 let connection = self.shared.lock();
+                if connection.outgoing.is_overfull() {
+                    return End::Lost("the server does not take what is sent".into());
+                }
                 let leaves = connection.is_leaving && connection.outgoing.is_empty();
                 (connection.incoming.taken(), connection.outgoing.batch(), leaves)
             };

@@ -2,23 +2,33 @@ use std::collections::VecDeque;
 
 use super::{
     super::{
-        chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+        chunks::{Assembly, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, chunks},
         wire::Chunk,
     },
     PARTS_MAX,
 };
 use crate::Frame;
 
+/// The most that waits for the other end: a frame that is being sent, the one after it, and smaller ones.
+const OUTGOING_BYTES_MAX: usize = 3 * FRAME_BYTES_MAX;
+
 /// Parts that the other end has not taken yet.
 #[derive(Debug, Default)]
 pub(super) struct Outgoing {
     first: u64,
     parts: VecDeque<Chunk>,
+    bytes: usize,
 }
 
 impl Outgoing {
     pub(super) fn push(&mut self, frame: Frame) {
+        self.bytes += frame.bytes.len();
         self.parts.extend(chunks(frame));
+    }
+
+    /// Whether the other end has not taken so much that it does not take part.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.bytes > OUTGOING_BYTES_MAX
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -27,8 +37,11 @@ impl Outgoing {
 
     /// Drops what the other end has taken: so many parts since the connection began.
     pub(super) fn acknowledge(&mut self, taken: u64) {
-        while self.first < taken && self.parts.pop_front().is_some() {
+        while self.first < taken
+            && let Some(part) = self.parts.pop_front()
+        {
             self.first += 1;
+            self.bytes -= part.bytes.len();
         }
     }
 
@@ -144,5 +157,17 @@ mod tests {
         incoming.take(0, parts, || Some(()), |_, ()| {}).expect("taken");
         incoming.take(0, Vec::new(), || Some(()), |_, ()| {}).expect("nothing");
         assert_eq!(incoming.taken(), 1);
+    }
+
+    #[test]
+    fn what_is_not_taken_is_counted() {
+        let mut outgoing = Outgoing::default();
+        let frame = |number| Frame { number, bytes: Bytes::from(vec![0; FRAME_BYTES_MAX]) };
+        (0..3).for_each(|number| outgoing.push(frame(number)));
+        assert!(!outgoing.is_overfull());
+        outgoing.push(frame(3));
+        assert!(outgoing.is_overfull());
+        outgoing.acknowledge(64);
+        assert!(!outgoing.is_overfull());
     }
 }

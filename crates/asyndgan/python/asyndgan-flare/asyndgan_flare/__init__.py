@@ -6,7 +6,7 @@ command and no path: each end configures its own program in ``local/asyndgan.tom
     from asyndgan_flare import AsynDganRecipe
     from nvflare.recipe import ProdEnv
 
-    recipe = AsynDganRecipe(name="pilot", task="tissue", min_clients=3)
+    recipe = AsynDganRecipe("pilot", sites=["north", "south"], task="tissue")
     run = recipe.execute(ProdEnv(startup_kit_location="kits/admin@example.org"))
 """
 

@@ -38,7 +38,8 @@ def own_file(fl_ctx: FLContext, simulated: str | None) -> Path:
     """The configuration of this end: ``local/asyndgan.toml``; in the simulator, a file that the job names."""
     if is_simulated(fl_ctx.get_engine()):
         if simulated is None:
-            raise ValueError("give the recipe the argument simulated for FLARE's simulator")
+            end = fl_ctx.get_identity_name()
+            raise ValueError(f"FLARE's simulator needs the recipe's argument simulated, with a file for {end}")
         return Path(simulated)
     if simulated is not None:
         raise ValueError("this job names a file of this machine, which is allowed in FLARE's simulator only")

@@ -7,14 +7,15 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from nvflare.app_common.tie.applet import Applet
 from nvflare.app_common.tie.defs import Constant
 
-# How long a program may take to end after SIGTERM.
-TERMINATION_S = 10.0
+# How long a program may take to end after SIGTERM. FLARE kills the processes of an aborted job after 10 s.
+TERMINATION_S = 3.0
 
 
 def find_program() -> str:
@@ -32,16 +33,18 @@ class Program(Applet):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
+        self._log = Path()
         self._process: subprocess.Popen[bytes] | None = None
         self._error = False
 
     def start(self, app_ctx: dict[str, Any]) -> None:
         """Starts ``app_ctx["command"]`` with the environment ``app_ctx["environment"]``."""
+        self._log = Path(app_ctx["log"])
         try:
             with open(app_ctx["log"], "ab") as log:
                 self._process = subprocess.Popen(
                     app_ctx["command"],
-                    env={**os.environ, **app_ctx["environment"]},
+                    env={**os.environ, **app_ctx["environment"], "ASYNDGAN_RELAY_PID": str(os.getpid())},
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -65,6 +68,15 @@ class Program(Applet):  # type: ignore[misc]
             process.kill()
             return process.wait()
 
+    def last_words(self) -> str:
+        """The last error or warning of the program, after a colon; or where its log is."""
+        try:
+            lines = self._log.read_text(errors="replace").splitlines()
+        except OSError:
+            lines = []
+        found = [line for line in lines if line.startswith(("error:", "warning:"))]
+        return f": {found[-1][:500]}" if found else f"; see {self._log.name}"
+
     def is_stopped(self) -> tuple[bool, int]:
         """Whether the program has ended, and with which exit code."""
         if self._error:
@@ -73,14 +85,16 @@ class Program(Applet):  # type: ignore[misc]
         return code is not None, code or 0
 
 
-def wait_for_file(path: Path, program: Program, timeout_s: float) -> str:
+def wait_for_file(path: Path, program: Program, timeout_s: float, is_aborted: Callable[[], bool]) -> str:
     """The content of a file that the program writes completely or not at all."""
     until = time.monotonic() + timeout_s
     while time.monotonic() < until:
+        if is_aborted():
+            raise RuntimeError("the job was aborted")
         if path.is_file():
             return path.read_text().strip()
         stopped, code = program.is_stopped()
         if stopped:
-            raise RuntimeError(f"the program ended with exit code {code} before it listened; see its log")
+            raise RuntimeError(f"the program ended with exit code {code} before it listened{program.last_words()}")
         time.sleep(0.05)
-    raise RuntimeError(f"the program did not listen within {timeout_s:.0f} s; see its log")
+    raise RuntimeError(f"the program did not listen within {timeout_s:.0f} s{program.last_words()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ class AsynDganRecipe(Recipe):  # type: ignore[misc]
 
     Args:
         name: Name of the run. A job with the name of an earlier one resumes its run.
-        min_clients: Number of sites. The job needs all of them.
+        sites: Names of the FLARE clients that take part. The job needs all of them.
         task: ``"brain"``, ``"tissue"``, or the path of a task file, whose text the job carries.
         profile: ``"smoke"``, ``"desk"`` or ``"paper"``; none for that of the task file, or desk.
         seed: Seed of the run.
@@ -29,7 +30,7 @@ class AsynDganRecipe(Recipe):  # type: ignore[misc]
             right to submit custom code.
 
     Raises:
-        ValueError: For a name that a folder cannot have.
+        ValueError: For a name that a folder cannot have, or sites that are not different.
         OSError: If the task file cannot be read.
     """
 
@@ -37,23 +38,27 @@ class AsynDganRecipe(Recipe):  # type: ignore[misc]
         self,
         name: str,
         *,
-        min_clients: int,
+        sites: Sequence[str],
         task: str = "tissue",
         profile: str | None = None,
         seed: int = 0,
         settings: dict[str, Any] | None = None,
         waiting: Any = "all",
-        simulated: dict[str, str | Path] | None = None,
+        simulated: Mapping[str, str | Path] | None = None,
         installed: bool = True,
     ) -> None:
         check_name(name)
         if task not in ("brain", "tissue"):
             task = Path(task).read_text()
+        names = sorted(set(sites))
+        if not names or len(names) != len(sites):
+            raise ValueError(f"name at least one site, and each once, got {list(sites)}")
         files = {end: str(Path(path).resolve()) for end, path in simulated.items()} if simulated else None
-        job = FedJob(name=name, min_clients=min_clients)
+        job = FedJob(name=name, min_clients=len(names), mandatory_clients=names)
         if installed and simulated is None:
             job.set_app_packages(["asyndgan_flare"])
         server = files.get("server") if files else None
         job.to_server(AsynDganController(name, task, profile, seed, settings, waiting, server))
-        job.to_clients(AsynDganExecutor(files), tasks=["*"])
+        for site in names:
+            job.to(AsynDganExecutor(files.get(site) if files else None), site, tasks=["*"])
         super().__init__(job)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from nvflare.fuel.f3.message import Message
 from asyndgan_flare.configuration import check_name, is_simulated, own_file
 from asyndgan_flare.program import Program, find_program
 from asyndgan_flare.server import run_dir
-from asyndgan_flare.wire import CHANNEL, METHOD, OPTIONS, TOPIC, opened
+from asyndgan_flare.wire import CHANNEL, ENDED, EXCHANGE, METHOD, OPTIONS, opened
 
 # A request waits at the server's program for at most 30 s.
 REQUEST_S = 60.0
-# How long the program may take to end on its own once the job has ended.
-END_S = 15.0
+# How long the program may take to end on its own once the job has ended. FLARE kills the processes of an aborted job
+# after 10 s.
+END_S = 4.0
+# How often the exit code of the program is reported, and how long each report may take.
+REPORTS, REPORT_S = 12, 5.0
 
 
 class SiteConnector(Connector):  # type: ignore[misc]
@@ -72,7 +76,7 @@ class SiteConnector(Connector):  # type: ignore[misc]
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "this is not the token of this job")
         cell = self.engine.get_cell().core_cell
         request = Message(payload=data)
-        reply = cell.send_request(channel=CHANNEL, topic=TOPIC, target=self.target, request=request, timeout=REQUEST_S)
+        reply = cell.send_request(channel=CHANNEL, topic=EXCHANGE, target=self.target, request=request, timeout=REQUEST_S)
         code = reply.get_header(MessageHeaderKey.RETURN_CODE)
         if code == ReturnCode.AUTHENTICATION_ERROR:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "FLARE's server does not know this site as one of the job")
@@ -84,6 +88,17 @@ class SiteConnector(Connector):  # type: ignore[misc]
             context.abort(status, body.decode(errors="replace"))
         return body
 
+    def report(self, code: int) -> None:
+        """Reports the exit code of the program to the server, until it has arrived."""
+        for _ in range(REPORTS):
+            cell = self.engine.get_cell().core_cell
+            request = Message(payload=str(code).encode())
+            reply = cell.send_request(channel=CHANNEL, topic=ENDED, target=self.target, request=request, timeout=REPORT_S)
+            if reply.get_header(MessageHeaderKey.RETURN_CODE) == ReturnCode.OK:
+                return
+            time.sleep(1.0)
+        self.logger.error("the end of the program could not be reported to the server")
+
     def stop(self, fl_ctx: FLContext) -> None:
         """Ends the program, and the listener."""
         self.stop_applet(END_S)
@@ -94,7 +109,7 @@ class SiteConnector(Connector):  # type: ignore[misc]
 class AsynDganExecutor(TieExecutor):  # type: ignore[misc]
     """Runs a site's end of a job."""
 
-    def __init__(self, simulated: dict[str, str] | None = None) -> None:
+    def __init__(self, simulated: str | None = None) -> None:
         super().__init__()
         self.simulated = simulated
         self.run_name = ""
@@ -109,9 +124,13 @@ class AsynDganExecutor(TieExecutor):  # type: ignore[misc]
 
     def get_connector(self, fl_ctx: FLContext) -> Connector:
         """The connector to the program."""
-        files = self.simulated
-        return SiteConnector(files.get(fl_ctx.get_identity_name()) if files else None)
+        return SiteConnector(self.simulated)
 
     def get_applet(self, fl_ctx: FLContext) -> Applet:
         """The program."""
         return Program()
+
+    def _notify_client_done(self, rc: int, fl_ctx: FLContext) -> None:
+        # FLARE's own message is sent once, and its sender is its own word.
+        if self.connector is not None:
+            self.connector.report(rc)

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import grpc
 
-CHANNEL, TOPIC = "asyndgan", "exchange"
+# Cell messages: requests of a site's program, and its exit code.
+CHANNEL, EXCHANGE, ENDED = "asyndgan", "exchange", "ended"
 METHOD = "/asyndgan.carrier.v1.Relay/Exchange"
 # A little more than 1 MiB, the most that the program sends at once. FLARE's default driver closes connections over
 # messages of more than 4 MiB.
 BYTES_MAX = (1 << 20) + (128 << 10)
 OPTIONS = [("grpc.max_send_message_length", BYTES_MAX), ("grpc.max_receive_message_length", BYTES_MAX)]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+def content(payload: object) -> bytes | None:
+    """The bytes of a cell message; none if it has anything else, or too much. The sender chooses what it is decoded to."""
+    if isinstance(payload, (bytes, bytearray, memoryview)) and len(payload) <= BYTES_MAX:
+        return bytes(payload)
+    return None
 
 
 def succeeded(body: bytes) -> bytes:
@@ -23,8 +31,9 @@ def failed(code: grpc.StatusCode, details: str) -> bytes:
     return bytes([code.value[0]]) + details.encode()[:1000]
 
 
-def opened(payload: bytes) -> tuple[grpc.StatusCode, bytes]:
+def opened(payload: object) -> tuple[grpc.StatusCode, bytes]:
     """The status and the rest of what ``succeeded`` or ``failed`` made."""
-    if not payload:
+    reply = content(payload)
+    if not reply:
         return grpc.StatusCode.UNAVAILABLE, b"an empty reply"
-    return CODES.get(payload[0], grpc.StatusCode.UNKNOWN), bytes(payload[1:])
+    return CODES.get(reply[0], grpc.StatusCode.UNKNOWN), reply[1:]

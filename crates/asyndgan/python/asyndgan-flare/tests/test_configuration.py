@@ -25,7 +25,7 @@ class SimulatorEngine:
 
 def context(engine: object, folder: Path) -> Any:
     workspace = SimpleNamespace(get_site_config_dir=lambda: str(folder))
-    return SimpleNamespace(get_engine=lambda: engine, get_prop=lambda _: workspace)
+    return SimpleNamespace(get_engine=lambda: engine, get_prop=lambda _: workspace, get_identity_name=lambda: "site-2")
 
 
 def operator(folder: Path, text: str = 'folder = "runs"\ndevice = "cpu"\n') -> Path:
@@ -74,7 +74,7 @@ def test_files_that_a_job_names_are_for_the_simulator(tmp_path: Path) -> None:
     assert own_file(context(SimulatorEngine(), tmp_path), str(own)) == own
     with pytest.raises(ValueError, match="simulator only"):
         own_file(context(object(), tmp_path), str(own))
-    with pytest.raises(ValueError, match="simulated"):
+    with pytest.raises(ValueError, match="site-2"):
         own_file(context(SimulatorEngine(), tmp_path), None)
     own.unlink()
     with pytest.raises(ValueError, match="missing"):

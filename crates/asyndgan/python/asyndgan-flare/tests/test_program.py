@@ -42,7 +42,20 @@ def test_a_missing_program_is_an_error(tmp_path: Path, monkeypatch: pytest.Monke
 def test_waiting_ends_with_the_program(tmp_path: Path) -> None:
     path = tmp_path / "address"
     program = started(tmp_path, f"open({str(path)!r}, 'w').write('127.0.0.1:1\\n')")
-    assert wait_for_file(path, program, 20.0) == "127.0.0.1:1"
+    assert wait_for_file(path, program, 20.0, lambda: False) == "127.0.0.1:1"
     path.unlink()
-    with pytest.raises(RuntimeError, match="exit code 0"):
-        wait_for_file(path, program, 20.0)
+    with pytest.raises(RuntimeError, match="exit code 0 before it listened; see log"):
+        wait_for_file(path, program, 20.0, lambda: False)
+
+
+def test_waiting_ends_with_the_job(tmp_path: Path) -> None:
+    program = started(tmp_path, "import time; time.sleep(100)")
+    with pytest.raises(RuntimeError, match="aborted"):
+        wait_for_file(tmp_path / "address", program, 20.0, lambda: True)
+    program.stop(0.0)
+
+
+def test_the_last_error_is_told(tmp_path: Path) -> None:
+    program = started(tmp_path, "print('warning: first'); print('error: no data'); print('more')")
+    program.stop(20.0)
+    assert program.last_words() == ": error: no data"

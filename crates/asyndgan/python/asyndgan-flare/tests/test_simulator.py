@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from nvflare.recipe import SimEnv
@@ -13,6 +15,8 @@ from nvflare.recipe import SimEnv
 from asyndgan_flare import AsynDganRecipe
 
 PROGRAM = os.environ.get("ASYNDGAN_PROGRAM", "")
+pytestmark = pytest.mark.skipif(not PROGRAM, reason="ASYNDGAN_PROGRAM is not set")
+DATA = Path(tempfile.mkdtemp()) / "run" / "prepared"
 ROUNDS = 60
 SITES = ("site-1", "site-2")
 
@@ -44,7 +48,7 @@ def over_grpc(folder: Path) -> bytes:
         call(folder, "keys", "issue", site)
         secret(folder / "grpc-sites" / site, number)
         (folder / f"grpc-{site}.toml").write_text(
-            f'server = "localhost:{port}"\nbundle = "keys/sites/{site}.pem"\ndata = "run/prepared/{site}"\n'
+            f'server = "localhost:{port}"\nbundle = "keys/sites/{site}.pem"\ndata = "{DATA}/{site}"\n'
             f'folder = "grpc-sites/{site}"\ndevice = "cpu"\n'
         )
         processes.append(subprocess.Popen([PROGRAM, "site", "--config", f"grpc-{site}.toml"], cwd=folder))
@@ -52,25 +56,46 @@ def over_grpc(folder: Path) -> bytes:
     return (folder / "grpc/seed-0/AsynDgan/generator.safetensors").read_bytes()
 
 
-@pytest.mark.skipif(not PROGRAM, reason="ASYNDGAN_PROGRAM is not set")
-def test_a_run_in_the_simulator_ends_with_the_bytes_of_one_over_grpc(tmp_path: Path) -> None:
-    prepare = ["--set", "data.sites=2", "--set", "data.phantoms_per_site=4", "--arms", "RealAll"]
-    call(tmp_path, "reproduce", "table2", "--profile", "smoke", *prepare, "--out", "run")
-    expected = over_grpc(tmp_path)
-    files: dict[str, str | Path] = {"server": tmp_path / "server.toml"}
-    (tmp_path / "server.toml").write_text('folder = "runs"\ndevice = "cpu"\n')
-    for number, site in enumerate(SITES, 1):
-        secret(tmp_path / site / "pilot", number)
-        files[site] = tmp_path / f"{site}.toml"
-        (tmp_path / f"{site}.toml").write_text(
-            f'carrier = "relay"\ndata = "run/prepared/{site}"\nfolder = "{site}"\ndevice = "cpu"\n'
+def simulated(folder: Path, policies: tuple[str, str] = ("", "")) -> dict[str, Path]:
+    """The configuration files of all ends."""
+    files = {"server": folder / "server.toml", **{site: folder / f"{site}.toml" for site in SITES}}
+    files["server"].write_text('folder = "runs"\ndevice = "cpu"\n')
+    for number, (site, policy) in enumerate(zip(SITES, policies), 1):
+        secret(folder / site / "pilot", number)
+        files[site].write_text(
+            f'carrier = "relay"\ndata = "{DATA}/{site}"\nfolder = "{site}"\ndevice = "cpu"\napproval = "policy"\n{policy}'
         )
-    recipe = AsynDganRecipe(
-        "pilot", min_clients=2, profile="smoke", settings={"protocol": {"rounds": ROUNDS}}, simulated=files
-    )
-    run = recipe.execute(SimEnv(num_clients=2, workspace_root=str(tmp_path / "simulator")))
-    found = list(Path(run.get_result()).rglob("generator.safetensors"))
+    return files
+
+
+def run(folder: Path, files: dict[str, Path]) -> Any:
+    recipe = AsynDganRecipe("pilot", sites=SITES, profile="smoke", settings={"protocol": {"rounds": ROUNDS}}, simulated=files)
+    return recipe.execute(SimEnv(clients=list(SITES), workspace_root=str(folder / "simulator")))
+
+
+def generators(result: Any) -> list[Path]:
+    return list(Path(result.get_result()).rglob("generator.safetensors"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prepared() -> None:
+    if not DATA.exists():
+        chosen = ["--set", "data.sites=2", "--set", "data.phantoms_per_site=4", "--arms", "RealAll"]
+        call(DATA.parents[1], "reproduce", "table2", "--profile", "smoke", *chosen, "--out", "run")
+
+
+def test_a_run_in_the_simulator_ends_with_the_bytes_of_one_over_grpc(tmp_path: Path) -> None:
+    expected = over_grpc(tmp_path)
+    found = generators(run(tmp_path, simulated(tmp_path)))
     assert len(found) == 1, found
     assert found[0].read_bytes() == expected
     # What left each site is in its own folder.
     assert all((tmp_path / site / "pilot" / "journal.jsonl").is_file() for site in SITES)
+
+
+def test_a_site_that_refuses_the_run_ends_the_job(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(RuntimeError):
+        run(tmp_path, simulated(tmp_path, ("", "[policy]\nrounds_max = 5\n")))
+    text = "".join(capfd.readouterr())
+    assert "the program at site-2 ended with exit code 1" in text
+    assert "rounds_max is 5" in text, "the operator learns why"

@@ -72,12 +72,10 @@ pub(crate) enum JournalCommand {
         /// Receipts file, for example the server's copy. Default: the file next to the journal.
         #[arg(long)]
         receipts: Option<PathBuf>,
-        /// The site's bundle. Certificates in the receipts must be issued by its authority.
+        /// The site's bundle, with or without its private key. Certificates in the receipts must be issued by its
+        /// authority.
         #[arg(long)]
         bundle: Option<PathBuf>,
-        /// The site's private key, where the bundle has certificates alone.
-        #[arg(long, requires = "bundle")]
-        key: Option<PathBuf>,
     },
     /// Print the latest entries.
     Show {
@@ -92,9 +90,7 @@ pub(crate) enum JournalCommand {
 pub(crate) fn journal(command: JournalCommand) -> Result<()> {
     print(&match command {
         JournalCommand::Show { file, last } => show_journal(&file, last)?,
-        JournalCommand::Verify { file, receipts, bundle, key } => {
-            verify_journal(&file, receipts.as_deref(), bundle.as_deref(), key.as_deref())?
-        }
+        JournalCommand::Verify { file, receipts, bundle } => verify_journal(&file, receipts.as_deref(), bundle.as_deref())?,
     })
 }
 

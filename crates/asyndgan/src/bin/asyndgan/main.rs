@@ -37,10 +37,10 @@ use self::{
 };
 
 const EXAMPLES: &str = "Examples:
-  cargo xtask reproduce table2 --profile smoke     all steps of an experiment, in order
-  asyndgan train --run target/reproduce/table2-smoke --arm AsynDgan --seed 0
-  asyndgan report --run target/reproduce/table2-smoke
-  asyndgan data inspect data/brats2018             list the contents of a folder of images
+  asyndgan reproduce table2 --profile smoke --out run     all steps of an experiment, in order
+  asyndgan train --run run --arm AsynDgan --seed 0        one step
+  asyndgan report --run run
+  asyndgan data inspect data/brats2018                    list the contents of a folder of images
 
 If training is interrupted, start it again: it resumes from its last checkpoint. Every step writes its results to the run folder.";
 

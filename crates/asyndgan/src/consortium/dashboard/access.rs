@@ -1,6 +1,10 @@
 //! Access control of the dashboard: clients need the token, and must use one of the server's own host names.
 
-use std::{fs, io, net::SocketAddr, path::Path};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access as Mode, write};
@@ -17,7 +21,7 @@ use super::listen::Admitted;
 
 /// The token of a run's dashboard. It is the same after a restart, so that a scraper can store it.
 pub(super) fn token(folder: &Path) -> Result<String> {
-    let path = folder.join("dashboard.token");
+    let path = token_path(folder);
     match fs::read_to_string(&path) {
         Ok(token) => {
             let token = token.trim();
@@ -31,6 +35,11 @@ pub(super) fn token(folder: &Path) -> Result<String> {
     let token = format!("{:032x}", rand::rng().random::<u128>());
     write(&path, Mode::Private, token.as_bytes()).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(token)
+}
+
+/// The file with the token.
+pub(super) fn token_path(folder: &Path) -> PathBuf {
+    folder.join("dashboard.token")
 }
 
 /// What a request must provide.
