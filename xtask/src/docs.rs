@@ -31,7 +31,9 @@ pub(crate) fn check() -> Result<()> {
     }
     let readme = fs::read_to_string(root().join("README.md"))?;
     ensure!(readme.lines().count() <= README_LINES_MAX, "README.md has more than {README_LINES_MAX} lines");
-    ensure!(readme.lines().all(|line| line.chars().count() <= WIDTH_MAX), "README.md has a line of more than {WIDTH_MAX} characters");
+    let is_table = |line: &str| line.starts_with('|');
+    let is_short = |line: &str| line.chars().count() <= WIDTH_MAX || is_table(line);
+    ensure!(readme.lines().all(is_short), "README.md has a line of more than {WIDTH_MAX} characters");
     examples(&readme)
 }
 
