@@ -248,3 +248,20 @@ fn the_authoritys_key_can_be_encrypted() {
     assert!(open().with_passphrase("wrong".into()).issue("south", 30).expect_err("another").to_string().contains("not the passphrase"));
     open().with_passphrase("correct horse".into()).issue("south", 30).expect("issued");
 }
+
+#[test]
+fn names_that_sites_cannot_dial_are_refused_and_leave_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let keys = folder.path().join("keys");
+    for name in ["https://gan.example.org", "gan.example.org:7443", "a b", ""] {
+        let error = Authority::init(&keys, &[name.to_owned()], 30).expect_err(name).to_string();
+        assert!(error.contains("host name"), "{error}");
+        assert!(!keys.exists(), "{name}");
+    }
+    let mut authority = Authority::init(&keys, &["gan.example.org".into(), "192.0.2.7".into(), "2001:db8::7".into()], 30).expect("made");
+    assert!(authority.renew_server(&["gan.example.org:1".into()], 30).is_err());
+    authority.issue("north", 30).expect("issued");
+    authority.issue("south", 30).expect("issued");
+    authority.revoke("south").expect("revoked");
+    assert_eq!(authority.sites(), ["north"]);
+}

@@ -11,6 +11,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData, RevokedCertParams,
     SanType, SerialNumber,
 };
+use rustls_pki_types::ServerName;
 use serde::{Deserialize, Serialize};
 use time::{Duration, OffsetDateTime};
 
@@ -21,6 +22,18 @@ const BACKDATED: Duration = Duration::days(2);
 const AUTHORITY_DAYS: i64 = 3650;
 /// The common name of a server's certificate, reserved for it.
 pub(crate) const SERVER: &str = "server";
+
+/// Checks that sites can dial these names: host names or addresses, without a scheme or a port.
+fn check_hosts(names: &[String]) -> Result<(), Error> {
+    let is_host = |name: &&String| ServerName::try_from(name.as_str()).is_ok();
+    match names.iter().find(|name| !is_host(name)) {
+        Some(name) => {
+            let fact = format!("{name:?} is not a host name or an IP address: leave out a scheme such as https:// and the port");
+            Err(Error::Keys { fact })
+        }
+        None => Ok(()),
+    }
+}
 
 /// A certificate that was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +79,7 @@ impl Authority {
     }
 
     fn make(folder: &Path, server_names: &[String], days: u32, passphrase: Option<String>) -> Result<Self, Error> {
+        check_hosts(server_names)?;
         if folder.join("ca.pem").exists() {
             return Err(Error::Keys {
                 fact: format!("{} already contains an authority: a new one would invalidate its certificates", folder.display()),
@@ -124,7 +138,13 @@ impl Authority {
     /// # Errors
     /// [`Error::Keys`] for an invalid host name, or [`Error::Record`].
     pub fn renew_server(&mut self, server_names: &[String], days: u32) -> Result<(), Error> {
+        check_hosts(server_names)?;
         self.bundle(SERVER, server_names, days, &self.folder.join("server.pem"))
+    }
+
+    /// The sites with a certificate that is not revoked.
+    pub fn sites(&self) -> Vec<&str> {
+        self.issued.iter().filter(|issued| !issued.revoked && issued.name != SERVER).map(|issued| issued.name.as_str()).collect()
     }
 
     /// Issues a site's bundle: one file that includes the site's private key. Deliver it over a secure channel. An

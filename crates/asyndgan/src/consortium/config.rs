@@ -250,10 +250,13 @@ impl SiteConfig {
     /// The site's key and certificates; none for a relay.
     pub(super) fn identity(&self) -> Result<Option<Identity>> {
         let Some(bundle) = self.bundle.as_ref().filter(|_| self.carrier == Carrier::Grpc) else { return Ok(None) };
-        Ok(Some(match &self.key {
+        let identity = match &self.key {
             Some(key) => Identity::read_with_key(bundle, key)?,
             None => Identity::read(bundle)?,
-        }))
+        };
+        let is_server = identity.facts().name == "server";
+        ensure!(!is_server, "{} is the server's own file: a site needs the one that the operator issued for it", bundle.display());
+        Ok(Some(identity))
     }
 
     /// Whether runs need the administrator's approval.

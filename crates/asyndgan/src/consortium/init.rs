@@ -32,6 +32,7 @@ feedback = "f32"
 
 device = "auto"                 # device of the generator: auto (a GPU if available), cpu or cuda
 response_timeout_minutes = 60   # a connected site that does not answer for this long is considered lost
+keep_alive_seconds = 30         # interval of keep-alive pings; a firewall that drops idle connections may need less
 reconnect_timeout_hours = 24    # if a required site is away for this long, the server stops; restart it to resume the run
 
 # Limits on what a site may do to the run.
@@ -65,13 +66,14 @@ folder = "north"                # files of one run: secret, checkpoints, journal
                                 # another file for other runs on the same patients: it would start the budget again
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
 reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
+keep_alive_seconds = 30         # interval of keep-alive pings; a firewall that drops idle connections may need less
 approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
                                 # administrator: join only a run that the administrator has approved
 
 # What this hospital allows. Every limit is checked before anything is computed.
 [policy]
 # How many answers the server may request: each answer reveals something about the images.
-rounds_max = 100000             # rounds of a run, and answers in total
+rounds_max = 100000             # rounds of a run, and answers in total; the paper's schedule needs 220000
 repeated_rounds_max = 1000      # repeated answers to earlier rounds, for different synthetic images
 answers_per_round_max = 5       # answers to the same round, for different synthetic images: its real images are the same each time
 restores_max = 200              # starts from a checkpoint: after each one, the server queries a discriminator that it has queried before

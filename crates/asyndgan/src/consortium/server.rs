@@ -6,7 +6,8 @@ use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::{
-    Error, GrpcServer, Identity, Ledger, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRunEvent, differences, run_server,
+    Authority, Error, GrpcServer, Identity, Ledger, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRunEvent, differences,
+    run_server,
 };
 
 use super::{
@@ -42,6 +43,9 @@ pub fn server(config: &Path) -> Result<()> {
         relay::end_with_relay()?;
     }
     let (run, description) = (config.run()?, config.description()?);
+    // Before the folder is claimed: without keys, nothing begins.
+    config.identity()?;
+    warn_of_missing_certificates(&config);
     claim(&config.folder, &run)?;
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
@@ -134,6 +138,17 @@ pub fn server(config: &Path) -> Result<()> {
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
     tracing::info!("finished: {}", place.join("generator.safetensors").display());
     Ok(())
+}
+
+/// Names the sites of the run for which the authority has issued no certificate, if its folder is here.
+fn warn_of_missing_certificates(config: &ServerConfig) {
+    let with_authority = config.keys().filter(|keys| keys.join("issued.json").is_file());
+    // It may be in use by a command that issues one.
+    let Some(authority) = with_authority.and_then(|keys| Authority::open(keys).ok()) else { return };
+    let issued = authority.sites();
+    for site in config.sites.iter().filter(|site| !issued.contains(&site.as_str())) {
+        tracing::warn!("{site} has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue");
+    }
 }
 
 /// Starts to listen for sites.
