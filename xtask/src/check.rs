@@ -29,10 +29,14 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
         let mut typos = Command::new("typos");
         typos.current_dir(root());
         succeed(typos)?;
+    } else {
+        eprintln!("typos is SKIPPED: it is not installed");
     }
     if is_installed("cargo", &["deny", "--version"]) {
         step("licences and sources of dependencies");
         succeed(cargo(&["deny", "check", "bans", "licenses", "sources"]))?;
+    } else {
+        eprintln!("cargo deny is SKIPPED: it is not installed");
     }
     if let Some(release) = last_release().filter(|_| is_installed("cargo", &["semver-checks", "--version"])) {
         step(&format!("compatibility with {release}"));

@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn publish(arguments: &Arguments) -> Result<()> {
     ensure!(arguments.name.is_none() || arguments.runs.len() == 1, "--name requires a single run");
-    let is_plain = |name: &String| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    let is_plain = |name: &String| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
     ensure!(arguments.name.as_ref().is_none_or(is_plain), "--name may contain only letters, digits and hyphens");
     for run in &arguments.runs {
         one(run, arguments)?;

@@ -33,7 +33,7 @@ def test_values_and_reductions_are_those_of_monai(number: int) -> None:
     spacing = arguments.pop("spacing", None)
     for reduction, (value, count) in expected["reductions"].items():
         metric = metric_class(**arguments, reduction=reduction, get_not_nans=True)
-        # In two batches, of which one is a list.
+        # In two batches.
         rows = spacing if spacing is not None and np.ndim(spacing) == 2 else None
         for part in (slice(0, 1), slice(1, 3)):
             keywords = {} if spacing is None else {"spacing": rows[part] if rows else spacing}
@@ -73,9 +73,18 @@ def test_what_monai_would_read_in_silence_is_refused() -> None:
             compute(np.zeros((4, 4)), np.zeros((4, 4)))
         with pytest.raises(NotImplementedError, match="ignore_index"):
             compute(y, y, ignore_index=0)
-    for spacing in ([1.0, 2.0, 3.0], [[1.0, 1.0], [1.0, 1.0]], -1.0):
-        with pytest.raises(ValueError):
-            monai.compute_hausdorff_distance(np.ones((1, 2, 4, 4)), np.ones((1, 2, 4, 4)), spacing=spacing)
+    for spacing in ([1.0, 2.0, 3.0], [[1.0, 1.0], [1.0, 1.0]], -1.0, [[1.0, 2.0, 3.0]], float("nan"), [[1.0, 2.0], 3.0]):
+        for mask in (np.ones((1, 2, 4, 4)), y):
+            with pytest.raises(ValueError, match="spacing"):
+                monai.compute_hausdorff_distance(mask, mask, spacing=spacing)
+    with pytest.raises(ValueError, match="spatial axes"):
+        monai.compute_hausdorff_distance(np.ones((1, 2, 2, 2, 2, 2)), np.ones((1, 2, 2, 2, 2, 2)))
+    with pytest.raises(ValueError, match="whole numbers"):
+        monai.compute_dice(np.full((1, 1, 4, 4), np.nan), y, num_classes=2)
+    with pytest.raises(ValueError, match="num_classes"):
+        monai.compute_dice(y, y, num_classes=0)
+    with pytest.raises(ValueError, match="same length"):
+        monai.DiceMetric()([], [])
     with pytest.raises(ValueError, match="percentile"):
         monai.compute_hausdorff_distance(y, y, percentile=101)
     with pytest.raises(NotImplementedError, match="distance_metric"):

@@ -2,7 +2,7 @@ use std::{collections::BTreeMap, fmt::Write as _, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Arm, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Table, Verdict};
+use crate::{Arm, Claim, DataKind, Experiment, Profile, Run, Settings, SiteTraffic, Table, Verdict};
 
 /// The published record of a run: without paths of the machine and without names of real patients.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -137,13 +137,17 @@ pub fn results_table(published: &[(String, Published)], folder: &str) -> String 
 /// file with the table.
 pub fn results_summary(published: &[(String, Published)], folder: &str) -> String {
     let mut out = String::from("|run|shown|not shown|contradicted|\n|---|---|---|---|\n");
+    let words = |claim: &Claim| match claim.verdict {
+        Verdict::NotMeasurable => format!("{} (not measurable)", claim.claim),
+        Verdict::Shown | Verdict::NotShown | Verdict::Contradicted => claim.claim.clone(),
+    };
     for (name, run) in published {
-        let claims = |verdict: Verdict| {
-            let found: Vec<_> =
-                run.table.claims.iter().filter(|claim| claim.verdict == verdict).map(|claim| claim.claim.as_str()).collect();
+        let claims = |verdicts: &[Verdict]| {
+            let found: Vec<_> = run.table.claims.iter().filter(|claim| verdicts.contains(&claim.verdict)).map(words).collect();
             if found.is_empty() { "–".to_owned() } else { found.join("; ") }
         };
-        let [shown, not_shown, contradicted] = [Verdict::Shown, Verdict::NotShown, Verdict::Contradicted].map(claims);
+        let [shown, not_shown, contradicted] =
+            [&[Verdict::Shown][..], &[Verdict::NotShown, Verdict::NotMeasurable], &[Verdict::Contradicted]].map(claims);
         let _ = writeln!(out, "|[{}]({folder}{name}.md)|{shown}|{not_shown}|{contradicted}|", run.subject());
     }
     out

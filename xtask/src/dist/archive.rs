@@ -39,7 +39,7 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     }
     fs::write(folder.join("VERSION"), VERSION)?;
     guide(&folder.join("share/doc/asyndgan"))?;
-    licences::write(&folder.join("licences/THIRD-PARTY"))?;
+    licences::write("asyndgan", &folder.join("licences/THIRD-PARTY"))?;
     bill::write(&folder.join("asyndgan.cdx.json"))?;
     // What the program writes about itself.
     let own = |arguments: &[&str]| {
@@ -156,11 +156,8 @@ fn pack(above: &Path, name: &str, archive: &Path) -> Result<()> {
 
 /// Unpacks and installs the archive as another user, and takes part in a consortium with it.
 fn check(archive: &Path, name: &str) -> Result<()> {
-    let place = std::env::temp_dir().join(format!("asyndgan-dist-{}", std::process::id()));
-    fs::create_dir_all(&place)?;
-    let tried = tried(archive, name, &place);
-    fs::remove_dir_all(&place)?;
-    tried
+    let place = tempfile::tempdir().context("cannot create a temporary folder")?;
+    tried(archive, name, place.path())
 }
 
 fn tried(archive: &Path, name: &str, place: &Path) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::setup;
 
 /// Writes the crates in the program and the libraries beside it.
 pub(super) fn write(path: &Path) -> Result<()> {
-    let crates = linked()?;
+    let crates = linked("asyndgan")?;
     let others = crates.iter().filter(|of| of.name != "asyndgan").map(|of| {
         let mut component = component(&of.name, &of.version, &of.licence, &format!("pkg:cargo/{}@{}", of.name, of.version));
         if let Some(checksum) = &of.checksum {

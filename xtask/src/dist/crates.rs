@@ -73,14 +73,14 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// All crates that are linked into `asyndgan`, itself included, by name.
-pub(super) fn linked() -> Result<Vec<Crate>> {
+/// All crates that are linked into a crate of this workspace, itself included, by name.
+pub(super) fn linked(into: &str) -> Result<Vec<Crate>> {
     let arguments = ["metadata", "--format-version=1", "--locked", "--filter-platform=x86_64-unknown-linux-gnu"];
     let output = cargo(&arguments).output().context("cannot start cargo")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     let Metadata { packages, resolve } = serde_json::from_slice(&output.stdout).context("cargo metadata")?;
     let nodes: BTreeMap<&str, &Node> = resolve.nodes.iter().map(|node| (&*node.id, node)).collect();
-    let program = packages.iter().find(|package| package.name == "asyndgan").context("cargo metadata lists no asyndgan")?;
+    let program = packages.iter().find(|package| package.name == into).with_context(|| format!("cargo metadata lists no {into}"))?;
     let mut found = BTreeSet::new();
     let mut waiting = vec![&*program.id];
     while let Some(id) = waiting.pop() {

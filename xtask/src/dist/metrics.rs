@@ -17,6 +17,8 @@ const PLATFORM: &str = "manylinux_2_17";
 pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     let package = root().join(PACKAGE);
     let manifest = package.join("Cargo.toml");
+    // Named in pyproject.toml; it is not committed.
+    super::licences::write("asyndgan-metrics-py", &package.join("THIRD-PARTY"))?;
     let paths = ["--manifest-path".as_ref(), manifest.as_os_str(), "--out".as_ref(), out.as_os_str()];
     // zig links against the symbols of an old glibc.
     let wheel = ["build", "--release", "--locked", "--zig", "--compatibility", PLATFORM].map(AsRef::as_ref);

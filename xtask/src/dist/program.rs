@@ -22,9 +22,16 @@ const GLIBCXX: [u32; 3] = [3, 4, 25];
 /// The program is linked by the installed compiler, but against the symbols of glibc 2.28, which come with zig.
 pub(super) fn build(tools: &PythonEnvironment, library_path: &str, to: &Path) -> Result<()> {
     setup::ensure_libtorch()?;
+    let library = setup::library_folder()?;
+    ensure!(
+        !library.join("libtorch_cuda.so").exists(),
+        "{} is for CUDA: packages need the one that cargo xtask setup downloads",
+        library.display()
+    );
     let folder = sysroot(tools)?;
     let shown = folder.display();
-    let mut build = cargo(&["rustc", "--quiet", "--release", "--package", "asyndgan", "--bin", "asyndgan", "--", "-C", "strip=symbols"]);
+    let mut build =
+        cargo(&["rustc", "--quiet", "--locked", "--release", "--package", "asyndgan", "--bin", "asyndgan", "--", "-C", "strip=symbols"]);
     for argument in
         [&*format!("-B{shown}"), &format!("-L{shown}"), &format!("{shown}/compat.o"), "-Wl,--allow-shlib-undefined", "-lpthread", "-ldl"]
     {

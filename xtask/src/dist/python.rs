@@ -20,7 +20,7 @@ impl PythonEnvironment {
         let folder = target().join(name);
         let mut venv = Command::new("python3");
         venv.args(["-m", "venv", "--clear"]).arg(&folder);
-        succeed(venv)?;
+        succeed(venv).context("no environment can be created (Debian: apt-get install python3-venv)")?;
         let environment = Self { folder };
         let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
         environment.run("python", install.iter().chain(packages))?;

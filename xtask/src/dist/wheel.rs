@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use anyhow::{Context, Result};
 
 use super::{VERSION, made, program, python::PythonEnvironment};
-use crate::{root, setup};
+use crate::{root, setup, succeed};
 
 /// Builds the wheel, and tests it with libtorch in the place of the package torch.
 pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
@@ -25,14 +25,17 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
         fs::copy(root().join(name), about.join("licenses").join(name))?;
     }
-    super::licences::write(&about.join("licenses/THIRD-PARTY"))?;
+    super::licences::write("asyndgan", &about.join("licenses/THIRD-PARTY"))?;
     let [major, minor] = program::GLIBC;
     let tag = format!("py3-none-manylinux_{major}_{minor}_x86_64");
     let wheel = format!("Wheel-Version: 1.0\nGenerator: xtask {VERSION}\nRoot-Is-Purelib: false\nTag: {tag}\n");
     fs::write(about.join("WHEEL"), wheel)?;
     fs::write(about.join("METADATA"), metadata()?)?;
     fs::write(about.join("entry_points.txt"), "[console_scripts]\nasyndgan = asyndgan.__main__:main\n")?;
-    tools.run("python", ["-m".as_ref(), "wheel".as_ref(), "pack".as_ref(), folder.as_os_str(), "--dest-dir".as_ref(), out.as_os_str()])?;
+    let mut pack = tools.command("python")?;
+    // The same files give the same bytes.
+    pack.args(["-m", "wheel", "pack"]).arg(&folder).arg("--dest-dir").arg(out).env("SOURCE_DATE_EPOCH", "315532800");
+    succeed(pack)?;
     check(&made(out, "asyndgan-", ".whl")?)
 }
 

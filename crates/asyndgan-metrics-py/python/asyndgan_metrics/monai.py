@@ -16,7 +16,9 @@ first, ``[batch, class, ...]``, or lists of ``[class, ...]``. What differs:
 - Results are arrays of NumPy.
 - Masks with other values than 0 and 1 raise ValueError: MONAI counts any nonzero prediction as marked for Dice, and 1
   alone for distances.
-- ``distance_metric`` other than ``"euclidean"``, ``ignore_index`` and ``per_component`` raise NotImplementedError.
+- ``distance_metric`` other than ``"euclidean"``, ``ignore_index``, ``per_component`` and ``return_with_label`` raise
+  NotImplementedError. Negative labels, a spacing that is not positive, and lists of unequal length raise ValueError.
+- Metrics have ``aggregate`` and ``reset``, and no buffer to read.
 
 Distances of empty masks are those of MONAI, which warns of them: NaN if both are empty. If one is, inf; but NaN with a
 percentile, so a missed object does not count in a mean of HD95. ``asyndgan_metrics.score`` gives the reason instead.
@@ -77,7 +79,17 @@ def _pair(y_pred: ArrayLike, y: ArrayLike, include_background: bool) -> tuple[ND
 
 def _spacings(spacing: Spacings, batch: int, axes: int) -> list[list[float]]:
     """The spacing of each image: one for all, or one per image."""
+    found = _rows(spacing, batch, axes)
+    for row in found:
+        if len(row) != axes or not all(0 < value < np.inf for value in row):
+            raise ValueError(f"spacing should have positive numbers, one per axis ({axes}), got {row}")
+    return found
+
+
+def _rows(spacing: Spacings, batch: int, axes: int) -> list[list[float]]:
     rows: Any = spacing
+    if isinstance(rows, (list, tuple)) and len({np.ndim(row) for row in rows}) > 1:
+        raise ValueError(f"spacing should have numbers alone or rows alone, got {rows}")
     if rows is None or np.ndim(rows) == 0:
         return [spacing_of(rows, axes)] * batch
     if all(np.ndim(row) == 0 for row in rows):
@@ -94,6 +106,8 @@ def _distances(
 ) -> Values:
     """``value`` of the distances of every class of every image; ``one_empty`` for an empty mask, NaN for two."""
     predicted, truth = _pair(y_pred, y, include_background)
+    if not 1 <= predicted.ndim - 2 <= 3:
+        raise ValueError(f"y_pred and y should have one to three spatial axes, got {predicted.ndim - 2}")
     batch, classes = predicted.shape[:2]
     spacings = _spacings(spacing, batch, predicted.ndim - 2)
     found = np.empty((batch, classes), np.float32)
@@ -177,8 +191,8 @@ def compute_dice(
     """The Dice coefficient of every class of every image, ``[batch, class]``.
 
     Args:
-        y_pred, y: binary masks ``[batch, class, ...]``; label maps ``[batch, 1, ...]`` if ``num_classes`` is given or
-            the other one has several classes.
+        y_pred, y: binary masks ``[batch, class, ...]``; or label maps ``[batch, 1, ...]``. For label maps as
+            predictions, ``num_classes`` must be given.
         include_background: whether the first class counts.
         ignore_empty: whether a class without truth is NaN; else it is 1 without a prediction, and 0 with one.
         num_classes: the number of classes, with the background; by default, that of ``y_pred``.
@@ -193,6 +207,8 @@ def compute_dice(
         raise ValueError("y_pred and y should have at least three dimensions")
     if shapes[0][:1] + shapes[0][2:] != shapes[1][:1] + shapes[1][2:]:
         raise ValueError(f"y_pred and y should have same shapes, got {shapes[0]} and {shapes[1]}")
+    if num_classes is not None and num_classes < 1:
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     classes = num_classes or shapes[0][1]
     one_hot = []
     for values, name, shape in ((y_pred, "y_pred", shapes[0]), (y, "y", shapes[1])):
@@ -204,7 +220,9 @@ def compute_dice(
             one_hot.append(_binary(values, name))
         else:
             array = array_of(values, name)
-            if array.dtype.kind == "f" and (array % 1 == 0).all():
+            if array.dtype.kind == "f":
+                if not (np.isfinite(array).all() and (array % 1 == 0).all()):
+                    raise ValueError(f"{name} must have whole numbers: it has one channel, so it is read as a label map")
                 array = array.astype(np.int64)
             labels = labels_of(array, name)
             one_hot.append(labels == np.arange(classes).reshape(1, -1, *[1] * (labels.ndim - 2)))
@@ -256,7 +274,7 @@ class _Metric:
         A list has one array ``[class, ...]`` per image.
         """
         if isinstance(y_pred, (list, tuple)) and isinstance(y, (list, tuple)):
-            if len(y_pred) != len(y):
+            if len(y_pred) != len(y) or not y:
                 raise ValueError(f"y_pred and y should have the same length, got {len(y_pred)} and {len(y)}")
             pairs = ((np.asarray(a)[None], np.asarray(b)[None]) for a, b in zip(y_pred, y, strict=True))
             values = np.concatenate([self._compute(*pair, **kwargs) for pair in pairs])

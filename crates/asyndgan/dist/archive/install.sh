@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs AsynDGAN from the folder of this script.
 set -eu
+# The files are for all users, whatever the mask of this shell.
+umask 022
 
 usage() {
     cat <<'TEXT'
@@ -8,7 +10,7 @@ Usage: ./install.sh [--prefix DIR] [--libtorch DIR]
 
   --prefix DIR     install into DIR/asyndgan-VERSION, and link the program into DIR/bin
                    [default: ~/.local; for root: /opt, linked into /usr/local/bin]
-  --libtorch DIR   use the libtorch in this folder, such as torch/lib of a Python package with CUDA,
+  --libtorch DIR   use the libtorch in this folder, of the version in asyndgan.cdx.json,
                    and not the one of the archive
 
 As root with the default folder, the script also creates the system user asyndgan, and installs the systemd units
@@ -88,15 +90,16 @@ link "$to/share/zsh/site-functions/_asyndgan" share/zsh/site-functions
 link "$to/share/fish/vendor_completions.d/asyndgan.fish" share/fish/vendor_completions.d
 
 if [ "$system" = yes ]; then
+    [ ! -d /opt/asyndgan ] || [ -L /opt/asyndgan ] || fail "/opt/asyndgan is a folder: remove it, the units need a link there"
     ln -sfn "$to" /opt/asyndgan
-    id asyndgan >/dev/null 2>&1 || useradd --system --home-dir /var/lib/asyndgan --shell /usr/sbin/nologin asyndgan
+    id asyndgan >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/asyndgan --shell /usr/sbin/nologin asyndgan
     mkdir -p /etc/asyndgan
     for role in server site; do
         cp "$to/asyndgan-$role.service" /etc/systemd/system/
     done
     echo "Installed the units asyndgan-server and asyndgan-site. Next, for a site:"
     echo "  install -d -o asyndgan -m 700 /var/lib/asyndgan"
-    echo "  install -o asyndgan -m 600 $to/examples/site.toml north.pem /etc/asyndgan/    # then edit site.toml"
+    echo "  install -o asyndgan -m 600 $to/examples/site.toml north.pem north-key.pem /etc/asyndgan/    # then edit site.toml"
     echo "  systemctl daemon-reload && systemctl enable --now asyndgan-site"
 fi
 case :$PATH: in
