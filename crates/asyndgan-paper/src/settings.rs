@@ -163,7 +163,8 @@ pub struct SynthesisSettings {
     /// conditions have an outline, the others have the classes of another slice inside of it.
     pub per_condition: usize,
     /// Make images of whole conditions, with rows and columns cut to a multiple of 4, instead of crops. The segmenter
-    /// crops them at random in every step, as it does real images, and so sees more different ones.
+    /// crops them at random in every step, as it does real images, and so sees more different ones. A whole image
+    /// reveals more of the training image with the same condition: use it with recombined masks only.
     #[serde(default)]
     pub whole: bool,
     /// Number of intermediate generators to keep. For each, a segmenter is trained with half the steps and scored,

@@ -39,9 +39,7 @@ impl Settings {
             data.quarter_turns = true;
             data.phantoms_per_site = 4;
             protocol.batch = 2;
-            // About as many pixels as 20 crops.
-            synthesis.per_condition = 4;
-            synthesis.whole = true;
+            synthesis.per_condition = 20;
             segmenter.stain_jitter = 0.2;
         }
         match profile {
@@ -63,7 +61,6 @@ impl Settings {
         protocol.rounds = 6;
         protocol.checkpoint_every = 3;
         synthesis.per_condition = 1;
-        synthesis.whole = false;
         synthesis.curve_points = 1;
         segmenter.width = 4;
         segmenter.steps = 12;
@@ -101,7 +98,6 @@ impl Settings {
             ImageKind::Pictures => (3_200, 4),
         };
         synthesis.per_condition = 5;
-        synthesis.whole = false;
         segmenter.width = 64;
         segmenter.depth = 4;
         segmenter.steps = 20_000;

@@ -9,7 +9,7 @@ use super::{ExperimentJob, share_prepared};
 use crate::files::write_text;
 
 /// Each choice, and the setting that removes it.
-const CHOICES: [(&str, &str); 11] = [
+const CHOICES: [(&str, &str); 10] = [
     ("average of the generator's weights", "generator.average_decay=0.0"),
     ("U-Net discriminators", "protocol.gan_loss=cross_entropy"),
     ("augmentation at the site", "discriminator.augmentation=0.0"),
@@ -20,7 +20,6 @@ const CHOICES: [(&str, &str); 11] = [
     ("higher discriminator learning rate", "optimiser.discriminator_learning_rate=0.0002"),
     ("quarter turns", "data.quarter_turns=false"),
     ("stain jitter", "segmenter.stain_jitter=0.0"),
-    ("images of whole conditions", "synthesis.whole=false"),
 ];
 
 /// How many of an experiment's metrics the table shows: Dice, and AJI or sensitivity.
