@@ -55,7 +55,7 @@ impl Receipt {
             return Err(Error::Receipt { fact: "the journal head is not signed by the site".into() });
         }
         let server_signature = identity.sign(receipt_text(run, &head).as_bytes())?;
-        let server_certificate = identity.certificate.to_vec();
+        let server_certificate = identity.certificate().to_vec();
         Ok(Self { run: run.into(), head, site_certificate: site_certificate.into(), server_signature, server_certificate })
     }
 

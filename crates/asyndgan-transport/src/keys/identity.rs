@@ -79,9 +79,7 @@ impl Certificates {
 #[derive(Debug)]
 pub struct Identity {
     pub(crate) key: PrivateKeyDer<'static>,
-    pub(crate) certificate: CertificateDer<'static>,
-    pub(crate) authority: CertificateDer<'static>,
-    facts: CertificateFacts,
+    pub(crate) certificates: Certificates,
 }
 
 /// The contents of a certificate.
@@ -130,7 +128,7 @@ impl Identity {
     pub fn read_with_key(certificates: &Path, key: &Path) -> Result<Self, Error> {
         let identity = Self::read_parts(certificates, key)?;
         let text = b"asyndgan: does this key belong to this certificate";
-        if !verify_signature(&identity.certificate, text, &identity.sign(text)?) {
+        if !verify_signature(identity.certificate(), text, &identity.sign(text)?) {
             let fact = format!("{} is not the key of {}: use the key of this certificate", key.display(), certificates.display());
             return Err(Error::Keys { fact });
         }
@@ -152,8 +150,7 @@ impl Identity {
         if !is_private(key).map_err(io(key))? {
             return Err(Error::NotPrivate { path: key.into() });
         }
-        let Certificates { certificate, authority, facts } = Certificates::read(path)?;
-        Ok(Self { key: private, certificate, authority, facts })
+        Ok(Self { key: private, certificates: Certificates::read(path)? })
     }
 
     /// Signs a text with the private key: ECDSA on P-256 with SHA-256, as ASN.1.
@@ -169,7 +166,7 @@ impl Identity {
 
     /// Host names and IP addresses that its certificate is valid for.
     pub fn hosts(&self) -> &[String] {
-        &self.facts.hosts
+        &self.certificates.facts.hosts
     }
 
     /// The TLS configuration of an HTTPS server with this certificate. Clients need no certificate.
@@ -183,11 +180,11 @@ impl Identity {
 
     /// Its own certificate (DER).
     pub fn certificate(&self) -> &[u8] {
-        &self.certificate
+        &self.certificates.certificate
     }
 
     /// The contents of its own certificate.
     pub fn facts(&self) -> &CertificateFacts {
-        &self.facts
+        &self.certificates.facts
     }
 }

@@ -95,7 +95,7 @@ fn server_config(identity: &Identity, revoked: &Path, text: &[u8]) -> Result<(Ar
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| tls(&e))?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .with_single_cert(vec![identity.certificates.certificate.clone()], identity.key.clone_key())
         .map_err(|e| tls(&e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     // TLS sessions are not resumed, so that the certificate is checked at every connection.
@@ -111,7 +111,7 @@ pub(super) fn https_config(identity: &Identity) -> Result<Arc<ServerConfig>, Err
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| tls(&e))?
         .with_no_client_auth()
-        .with_single_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .with_single_cert(vec![identity.certificates.certificate.clone()], identity.key.clone_key())
         .map_err(|e| tls(&e))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -124,7 +124,7 @@ pub(crate) fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -
         .with_protocol_versions(&[&TLS13])
         .map_err(|e| tls(&e))?
         .with_root_certificates(roots(identity)?)
-        .with_client_auth_cert(vec![identity.certificate.clone()], identity.key.clone_key())
+        .with_client_auth_cert(vec![identity.certificates.certificate.clone()], identity.key.clone_key())
         .map_err(|e| tls(&e))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
@@ -132,6 +132,8 @@ pub(crate) fn client_config(identity: &Identity, clock: Arc<dyn TimeProvider>) -
 
 fn roots(identity: &Identity) -> Result<RootCertStore, Error> {
     let mut roots = RootCertStore::empty();
-    roots.add(identity.authority.clone()).map_err(|e| Error::Keys { fact: format!("the authority's certificate is not valid: {e}") })?;
+    roots
+        .add(identity.certificates.authority.clone())
+        .map_err(|e| Error::Keys { fact: format!("the authority's certificate is not valid: {e}") })?;
     Ok(roots)
 }
