@@ -23,6 +23,12 @@ const AUTHORITY_DAYS: i64 = 3650;
 /// The common name of a server's certificate, reserved for it.
 pub(crate) const SERVER: &str = "server";
 
+fn read_index(folder: &Path) -> Result<Vec<Issued>, Error> {
+    let path = folder.join("issued.json");
+    let text = fs::read_to_string(&path).map_err(|source| Error::Record { path: path.clone(), source })?;
+    serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })
+}
+
 /// Checks that sites can dial these names: host names or addresses, without a scheme or a port.
 fn check_hosts(names: &[String]) -> Result<(), Error> {
     let is_host = |name: &&String| ServerName::try_from(name.as_str()).is_ok();
@@ -111,10 +117,17 @@ impl Authority {
     /// [`Error::Record`], or [`Error::Keys`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let lock = lock(folder)?;
-        let path = folder.join("issued.json");
-        let text = fs::read_to_string(&path).map_err(|source| Error::Record { path: path.clone(), source })?;
-        let issued = serde_json::from_str(&text).map_err(|e| Error::Keys { fact: format!("{}: {e}", path.display()) })?;
-        Ok(Self { folder: folder.into(), issued, passphrase: None, _lock: lock })
+        Ok(Self { folder: folder.into(), issued: read_index(folder)?, passphrase: None, _lock: lock })
+    }
+
+    /// The names of the sites in an authority's folder that have a certificate which is not revoked. The folder may be
+    /// in use.
+    ///
+    /// # Errors
+    /// As [`Authority::open`].
+    pub fn valid_sites(folder: &Path) -> Result<Vec<String>, Error> {
+        let valid = read_index(folder)?.into_iter().filter(|issued| !issued.revoked && issued.name != SERVER);
+        Ok(valid.map(|issued| issued.name).collect())
     }
 
     /// Whether the authority's key in a folder is encrypted.
@@ -140,11 +153,6 @@ impl Authority {
     pub fn renew_server(&mut self, server_names: &[String], days: u32) -> Result<(), Error> {
         check_hosts(server_names)?;
         self.bundle(SERVER, server_names, days, &self.folder.join("server.pem"))
-    }
-
-    /// The sites with a certificate that is not revoked.
-    pub fn sites(&self) -> Vec<&str> {
-        self.issued.iter().filter(|issued| !issued.revoked && issued.name != SERVER).map(|issued| issued.name.as_str()).collect()
     }
 
     /// Issues a site's bundle: one file that includes the site's private key. Deliver it over a secure channel. An

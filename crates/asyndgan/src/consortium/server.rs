@@ -142,11 +142,9 @@ pub fn server(config: &Path) -> Result<()> {
 
 /// Names the sites of the run for which the authority has issued no certificate, if its folder is here.
 fn warn_of_missing_certificates(config: &ServerConfig) {
-    let with_authority = config.keys().filter(|keys| keys.join("issued.json").is_file());
-    // It may be in use by a command that issues one.
-    let Some(authority) = with_authority.and_then(|keys| Authority::open(keys).ok()) else { return };
-    let issued = authority.sites();
-    for site in config.sites.iter().filter(|site| !issued.contains(&site.as_str())) {
+    // The authority may be on another machine.
+    let Some(issued) = config.keys().and_then(|keys| Authority::valid_sites(keys).ok()) else { return };
+    for site in config.sites.iter().filter(|site| !issued.contains(site)) {
         tracing::warn!("{site} has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue");
     }
 }
