@@ -35,7 +35,7 @@ impl Carrier {
     fn patience_hours(self) -> f64 {
         match self {
             Carrier::Grpc => 24.0,
-            // A relay that has ended does not come back: its platform starts both programs anew.
+            // A relay that has ended does not return: its platform starts new processes.
             Carrier::Relay => 0.25,
         }
     }

@@ -71,7 +71,7 @@ fn variable(name: &str) -> Result<String> {
         .with_context(|| format!("{name} is not set: carrier = \"relay\" is for a program that a relay starts, such as a job of FLARE"))
 }
 
-/// Ends this process once the relay that started it has ended: nothing could reach it any more, and its folder would
+/// Ends this process once the relay that started it has ended: the process would be unreachable, and its folder would
 /// stay locked. As after any interruption, the next start resumes.
 pub(super) fn end_with_relay() -> Result<()> {
     let pid = variable("ASYNDGAN_RELAY_PID")?;

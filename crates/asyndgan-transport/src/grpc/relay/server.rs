@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{Error, Frame, Incoming, ServerLink};
 
-/// The longest time that a request may wait, whatever it asks for.
+/// Upper limit of the waiting time that a request may ask for.
 const WAIT_MAX: Duration = Duration::from_secs(30);
 /// Simultaneous requests of the relay: two for each of 64 sites, and as many that it has lost.
 const STREAMS_MAX: u32 = 256;
