@@ -51,8 +51,8 @@ fn metadata() -> Result<String> {
     ))
 }
 
-/// Installs the wheel, and trains with it. The package torch is 4.6 GB with its dependencies, so the test uses a link to
-/// the libtorch of this checkout instead.
+/// Installs the wheel, and trains with it. The package torch is 4.6 GB with its dependencies, so the test uses a link
+/// to the libtorch of this checkout instead.
 fn check(wheel: &Path) -> Result<()> {
     let user = PythonEnvironment::new("dist-wheel-test", &["--no-deps", &wheel.to_string_lossy()])?;
     let torch = user.site_packages()?.join("torch");
