@@ -97,6 +97,24 @@ fn a_site_the_server_and_both_are_killed() {
 }
 
 #[test]
+fn programs_that_are_asked_to_stop_end_in_order_and_resume() {
+    let group = Consortium::new("");
+    let server = group.start("run");
+    let [north, south] = SITES.map(|site| group.start(site));
+    group.wait_for_round(10);
+    north.signal("-TERM");
+    assert!(north.ends_well(), "{}", group.all_words());
+    group.wait_for_words("run", "north: site 1 left");
+    assert!(group.words("run").contains("the site was stopped"), "{}", group.all_words());
+    let north = group.start("north");
+    group.wait_for_round(40);
+    server.signal("-INT");
+    assert!(server.ends_well(), "{}", group.all_words());
+    group.wait_for_words("south", "the operator has stopped the server");
+    ends_as_it_should(&group, vec![group.start("run"), north, south]);
+}
+
+#[test]
 fn a_site_that_is_halted_longer_than_every_timer() {
     let group = Consortium::new("");
     let server = group.start("run");

@@ -167,6 +167,11 @@ impl Running {
         self.0.wait().expect("ended");
     }
 
+    /// Waits until it ends; whether it ends successfully.
+    pub fn ends_well(mut self) -> bool {
+        self.0.wait().expect("ends").success()
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").args([name, &self.0.id().to_string()]).status().expect("kill runs");
         assert!(status.success());

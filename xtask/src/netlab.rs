@@ -23,6 +23,10 @@ use crate::{build::build_program, now, root, succeed};
 
 const ROUNDS: u64 = 200;
 const PORT: u16 = 7443;
+/// The hospital that reaches the server through an HTTP proxy alone, and the proxy.
+const BEHIND_PROXY: u32 = 2;
+const PROXY_PORT: u16 = 3128;
+const PROXY_CONFIG: &str = "Listen 10.77.0.1\nPort 3128\nConnectPort 7443\nTimeout 600\nBasicAuth hospital secret\n";
 /// How far the interfaces' counters may be from the ledger, once protocol overhead is taken off.
 const APART_MAX: f64 = 0.03;
 
@@ -105,7 +109,25 @@ impl Lab {
         }
         let network = |h: u32| if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{SERVER}:{PORT}") };
         self.configure_run("run", "hospital", &network)?;
+        if has_proxy() {
+            let path = self.place.join(format!("hospital-{BEHIND_PROXY}.toml"));
+            let text = fs::read_to_string(&path)?;
+            fs::write(&path, format!("proxy = \"http://hospital:secret@{SERVER}:{PROXY_PORT}\"\n{text}"))?;
+            // It has a password.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            fs::write(self.place.join("tinyproxy.conf"), PROXY_CONFIG)?;
+        }
         self.configure_run("quiet", "quiet", &|_| format!("localhost:{PORT}"))
+    }
+
+    /// Starts the proxy, if there is one, and leaves one hospital no other way.
+    fn proxy(&self) -> Result<Option<Running>> {
+        if !has_proxy() {
+            eprintln!("without an HTTP proxy: tinyproxy is not installed");
+            return Ok(None);
+        }
+        wires::leave_only_proxy(BEHIND_PROXY, PROXY_PORT)?;
+        self.start(wires::HUB, Path::new("tinyproxy"), &["-d", "-c", "tinyproxy.conf"], "proxy.log").map(Some)
     }
 
     fn configure_run(&self, run: &str, site: &str, server: &dyn Fn(u32) -> String) -> Result<()> {
@@ -145,6 +167,7 @@ impl Lab {
         let here = std::env::current_exe()?;
         let (to, listen) = (format!("{SERVER}:{PORT}"), format!("127.0.0.1:{PORT}"));
         let relay = ["netlab-relay", "--listen", &listen, "--to", &to, "--delay-ms", "20"];
+        let _proxy = self.proxy()?;
         let _relay = self.start(&wires::hospital(HOSPITALS), &here, &relay, "relay.log")?;
         thread::sleep(Duration::from_secs(1));
         let mut sites = Vec::new();
@@ -183,6 +206,10 @@ impl Lab {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+fn has_proxy() -> bool {
+    Command::new("tinyproxy").arg("-v").output().is_ok_and(|output| output.status.success())
 }
 
 /// A program that ends with the lab.

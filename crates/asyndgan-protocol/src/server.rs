@@ -71,6 +71,8 @@ pub enum ServerEvent {
     },
     /// [`ServerAction::Update`] is done.
     Updated,
+    /// The operator ends the run with the rounds that are done. Without any, the run ends when the first is done.
+    Finish,
     /// Time has passed; nothing else has happened.
     Tick,
 }
@@ -210,6 +212,8 @@ pub struct Server {
     round: u64,
     /// Rounds after which the run ends: fewer than described if every site has left.
     rounds: u64,
+    /// Whether the operator wants the run to end with the rounds that are done.
+    is_ending: bool,
     /// The last site, which has left and is not stored yet: its number, the first round without it, and why.
     last_retirement: Option<(SiteId, u64, String)>,
     attempt: u32,
@@ -250,6 +254,7 @@ impl Server {
         let end = checkpoints.iter().copied().filter(is_end).max();
         let mut server = Self {
             rounds: end.unwrap_or(run.rounds),
+            is_ending: false,
             last_retirement: None,
             run,
             policy,
@@ -266,8 +271,10 @@ impl Server {
         if let Some(rounds_done) = end {
             // The run is finished: sites only need to be notified.
             (server.state, server.round) = (State::Beginning, rounds_done);
-            if rounds_done < server.run.rounds {
-                // The result is stored before the retirement of the last site.
+            let remaining = server.remaining().count();
+            // The result is stored before the retirement of the last site. Several sites remain if the operator ended
+            // the run.
+            if rounds_done < server.run.rounds && remaining == 1 {
                 for (site, peer) in (0..).map(SiteId).zip(&mut server.peers).filter(|(_, peer)| !peer.is_retired()) {
                     peer.presence = Presence::Retired;
                     let reason = "it had left when the server was stopped".to_owned();
@@ -297,6 +304,18 @@ impl Server {
     /// Rounds done.
     pub fn rounds_done(&self) -> u64 {
         self.round
+    }
+
+    /// The sites that the run waits for now: those that must join, or whose answer the round needs. Empty while the
+    /// server itself has work to do.
+    pub fn awaited(&self) -> Vec<SiteId> {
+        let joined = self.peers.iter().filter(|peer| peer.has_joined()).count();
+        let is_awaited = |peer: &Peer| match self.state {
+            State::Gathering | State::Paused => joined < self.needed() && !peer.has_joined() && !peer.is_retired(),
+            State::Collecting => self.is_awaited(peer),
+            _ => false,
+        };
+        self.sites().filter(|(_, peer)| is_awaited(peer)).map(|(site, _)| site).collect()
     }
 
     /// Whether the end of the run was sent to every site, and all have disconnected.
@@ -331,6 +350,7 @@ impl Server {
             }
             ServerEvent::Synthesized { synthetic } => self.synthesized(now, synthetic),
             ServerEvent::Updated => self.updated(),
+            ServerEvent::Finish => self.is_ending = true,
             ServerEvent::Tick => {
                 for site in (0..self.peers.len() as u32).map(SiteId) {
                     if self.answer_due(self.peer(site)).is_some_and(|due| due <= now) {

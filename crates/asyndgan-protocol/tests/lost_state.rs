@@ -56,6 +56,20 @@ fn a_site_that_lost_its_disk_starts_afresh_and_nobody_is_set_back() {
 }
 
 #[test]
+fn a_site_that_takes_anothers_place_has_lost_nothing() {
+    for policy in [LostState::Fresh, LostState::Wait, LostState::RollBack] {
+        let mut world = world(policy);
+        until(&mut world, 23);
+        world.kill_server();
+        world.replace_site(1);
+        world.play(1, 0);
+        assert!(world.generator.is_some() && world.lost.is_empty(), "{policy:?}: {:?}", world.lost);
+        // The server resumes from its checkpoint.
+        assert!(repeated(&world).iter().all(|round| (20..24).contains(round)), "{policy:?}: {:?}", repeated(&world));
+    }
+}
+
+#[test]
 fn a_site_that_forgets_again_and_again_stops_nobody() {
     let mut world = world(LostState::Fresh);
     for k in 1..12 {

@@ -81,6 +81,13 @@ impl Conditions {
         Ok(None)
     }
 
+    /// Deletes a site's masks.
+    pub(crate) fn remove(&mut self, site: SiteId) -> Result<(), Error> {
+        self.sites.remove(&site);
+        remove_if_there(&self.header_path(site))?;
+        remove_if_there(&self.path(site))
+    }
+
     /// Whether a site's file is the one that its header describes. The file is read in chunks.
     fn is_sound(&self, site: SiteId, header: &Header) -> Result<bool, Error> {
         let path = self.path(site);

@@ -93,6 +93,24 @@ impl ServerTrainer {
         (generator, adam, average)
     }
 
+    /// Removes what is stored about a site: its masks, and that it has left the run. Then another site can take its
+    /// place, or the same one with other data.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn forget(&mut self, site: SiteId) -> Result<(), Error> {
+        self.conditions.remove(site)?;
+        let mut retired = self.retired()?;
+        retired.retain(|(left, _)| *left != site);
+        self.write_retired(&retired)
+    }
+
+    fn write_retired(&self, retired: &[(SiteId, u64)]) -> Result<(), Error> {
+        let io = |source| Error::Io { path: self.retired.clone(), source };
+        let bytes = serde_json::to_vec(retired).map_err(|error| io(error.into()))?;
+        write(&self.retired, Access::Private, &bytes).map_err(io)
+    }
+
     /// The final generator of a run: with the average of its weights over the last rounds, or with its current weights.
     ///
     /// # Panics
@@ -237,9 +255,7 @@ impl ServerWork for ServerTrainer {
     fn retire(&mut self, site: SiteId, round: u64) -> Result<(), Error> {
         let mut all = self.retired()?;
         all.push((site, round));
-        let io = |source| Error::Io { path: self.retired.clone(), source };
-        let bytes = serde_json::to_vec(&all).map_err(|error| io(error.into()))?;
-        write(&self.retired, Access::Private, &bytes).map_err(io)
+        self.write_retired(&all)
     }
 
     fn store_conditions(&mut self, site: SiteId, summary: &SiteSummary, conditions: Payload) -> Result<Option<String>, Error> {

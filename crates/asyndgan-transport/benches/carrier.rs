@@ -16,7 +16,7 @@ use asyndgan_protocol::{
     Draw, Losses, Payload, Readiness, RequestedTraining, RoundDraw, RunDescription, ServerPolicy, ServerWork, SiteId, SitePolicy,
     SiteRandomness, SiteSummary, SiteWork, Waiting,
 };
-use asyndgan_transport::{Ledger, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_transport::{Ledger, ServerRecords, ServerRun, ServerRunEvent, SiteRecords, SiteRun, in_memory};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use support::{PATIENT, keys, learning};
@@ -150,20 +150,18 @@ impl Shape {
         thread::scope(|scope| {
             for mut link in sites {
                 scope.spawn(move || {
-                    run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
+                    SiteRun::new(SitePolicy::unrestricted()).take_part(
+                        &mut link,
+                        &mut self.idle(),
+                        &mut SiteRecords::default(),
+                        |_, _, _| {},
+                    )
                 });
             }
             let watch = |news: ServerRunEvent<'_>, _: &Idle, _: &Ledger| watch(news);
-            run_server(
-                run,
-                self.sites,
-                ServerPolicy::unrestricted(PATIENT),
-                &mut link,
-                &mut self.idle(),
-                &mut ServerRecords::default(),
-                watch,
-            )
-            .expect("ends");
+            ServerRun::new(run.clone(), self.sites, ServerPolicy::unrestricted(PATIENT))
+                .serve(&mut link, &mut self.idle(), &mut ServerRecords::default(), watch)
+                .expect("ends");
         });
     }
 
@@ -184,21 +182,15 @@ impl Shape {
                 });
                 scope.spawn(move || {
                     let mut link = site.start().expect("dials");
-                    run_site(SitePolicy::unrestricted(), &mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _| {})
+                    SiteRun::new(SitePolicy::unrestricted())
+                        .take_part(&mut link, &mut self.idle(), &mut SiteRecords::default(), |_, _, _| {})
                         .expect("ends");
                 });
             }
             let watch = |news: ServerRunEvent<'_>, _: &Idle, _: &Ledger| watch(news);
-            run_server(
-                run,
-                self.sites,
-                ServerPolicy::unrestricted(PATIENT),
-                &mut link,
-                &mut self.idle(),
-                &mut ServerRecords::default(),
-                watch,
-            )
-            .expect("ends");
+            ServerRun::new(run.clone(), self.sites, ServerPolicy::unrestricted(PATIENT))
+                .serve(&mut link, &mut self.idle(), &mut ServerRecords::default(), watch)
+                .expect("ends");
         });
     }
 }

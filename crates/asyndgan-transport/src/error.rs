@@ -130,6 +130,22 @@ pub enum Error {
         /// What is wrong with its certificate.
         fact: String,
     },
+    /// The server answers, but has no run now.
+    #[error("{server} has no run now: {reason}")]
+    NoRun {
+        /// The server's address.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The HTTP proxy cannot be used.
+    #[error("the proxy {proxy}: {fact}")]
+    Proxy {
+        /// The proxy's address, without user and password.
+        proxy: String,
+        /// What is wrong.
+        fact: String,
+    },
     /// The server cannot be reached.
     #[error("could not reach {server} for {waited_s} s; the last attempt failed: {fact}")]
     Unreachable {

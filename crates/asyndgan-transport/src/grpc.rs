@@ -3,6 +3,7 @@
 mod chunks;
 mod connections;
 mod listener;
+mod proxy;
 mod relay;
 mod server;
 mod site;
@@ -11,6 +12,7 @@ mod tls_error_tap;
 mod wire;
 
 pub use chunks::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX};
+pub use proxy::Proxy;
 pub use relay::{RelayServer, RelayServerLink, RelaySite, RelaySiteLink, RelayToken};
 pub use server::{GrpcServer, GrpcServerLink, RevocationStatus};
 pub use site::{GrpcSite, GrpcSiteLink, Preflight};

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod consent;
+mod control;
 mod error;
 #[cfg(feature = "grpc")]
 mod grpc;
@@ -22,10 +23,11 @@ pub use bytes::Bytes;
 pub use {tokio, tokio_rustls::rustls};
 
 pub use consent::{Approval, ApprovedRun, Consent, differences};
+pub use control::{Control, Outcome};
 pub use error::Error;
 #[cfg(feature = "grpc")]
 pub use grpc::{
-    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, RelayServer, RelayServerLink,
+    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, Proxy, RelayServer, RelayServerLink,
     RelaySite, RelaySiteLink, RelayToken, RevocationStatus,
 };
 pub use journal::{Journal, JournalEntry, ShownCases};
@@ -34,6 +36,6 @@ pub use ledger::{Ledger, LedgerLine, Traffic};
 pub use link::{Frame, Incoming, ServerLink, SiteLink};
 pub use memory::{MemoryServerLink, MemorySiteLink, in_memory};
 pub use receipts::{Confirmation, Receipt, Receipts};
-pub use server::{ServerRecords, ServerRunEvent, run_server};
-pub use site::{Signer, SiteRecords, SiteRunEvent, run_site};
+pub use server::{ServerRecords, ServerRun, ServerRunEvent};
+pub use site::{Signer, SiteRecords, SiteRun, SiteRunEvent};
 pub use stamp::RunStamp;

@@ -47,6 +47,11 @@ pub trait ServerLink {
     /// Waits for the next event from any site. Returns `None` after the timeout, or, without a timeout, when no further
     /// event is possible.
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)>;
+    /// Ends all connections because the server stops, with the reason: the sites connect again. A carrier without words
+    /// for it does nothing, and the connections end with the link.
+    fn stop(&mut self, reason: &str) {
+        let _ = reason;
+    }
     /// The certificate (DER) that a site presented on its current connection, if the transport uses certificates.
     fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
         let _ = site;
@@ -59,11 +64,11 @@ pub trait SiteLink {
     /// Sends a frame to the server. Does nothing without a connection; [`Incoming::Lost`] and [`Incoming::Connected`]
     /// report its state.
     fn send(&mut self, frame: Frame);
-    /// Waits for the next event from the server.
+    /// Waits for the next event from the server. Returns `None` after the timeout, which there may not be.
     ///
     /// # Errors
     /// An error if the link has no connection and cannot reconnect.
-    fn receive(&mut self) -> Result<Incoming, Error>;
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error>;
     /// The certificate (DER) that the server presented on the current connection, if the transport uses certificates.
     fn server_certificate(&self) -> Option<Vec<u8>> {
         None
@@ -80,6 +85,9 @@ impl<L: ServerLink + ?Sized> ServerLink for Box<L> {
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
         (**self).receive(wait)
     }
+    fn stop(&mut self, reason: &str) {
+        (**self).stop(reason);
+    }
     fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
         (**self).site_certificate(site)
     }
@@ -89,8 +97,8 @@ impl<L: SiteLink + ?Sized> SiteLink for Box<L> {
     fn send(&mut self, frame: Frame) {
         (**self).send(frame);
     }
-    fn receive(&mut self) -> Result<Incoming, Error> {
-        (**self).receive()
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error> {
+        (**self).receive(wait)
     }
     fn server_certificate(&self) -> Option<Vec<u8>> {
         (**self).server_certificate()

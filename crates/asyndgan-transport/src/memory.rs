@@ -1,5 +1,6 @@
 use std::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    thread,
     time::Duration,
 };
 
@@ -51,7 +52,11 @@ impl ServerLink for MemoryServerLink {
 
     fn receive(&mut self, wait: Option<Duration>) -> Option<(SiteId, Incoming)> {
         match wait {
-            Some(wait) => self.inbox.recv_timeout(wait).ok(),
+            Some(wait) => received(&self.inbox, Some(wait)).unwrap_or_else(|()| {
+                // Nothing comes any more; the time passes all the same.
+                thread::sleep(wait);
+                None
+            }),
             None => self.inbox.recv().ok(),
         }
     }
@@ -63,12 +68,25 @@ impl SiteLink for MemorySiteLink {
         let _ = self.server.send((self.site, Incoming::Frame(frame)));
     }
 
-    fn receive(&mut self) -> Result<Incoming, Error> {
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error> {
         if !std::mem::replace(&mut self.connected, true) {
             let _ = self.server.send((self.site, Incoming::Connected));
-            return Ok(Incoming::Connected);
+            return Ok(Some(Incoming::Connected));
         }
-        self.inbox.recv().map(Incoming::Frame).map_err(|_| Error::Disconnected { peer: "server".into() })
+        let frame = received(&self.inbox, wait).map_err(|()| Error::Disconnected { peer: "server".into() })?;
+        Ok(frame.map(Incoming::Frame))
+    }
+}
+
+/// The next value, or `None` after the timeout. An error if no value can come any more.
+pub(crate) fn received<T>(inbox: &Receiver<T>, wait: Option<Duration>) -> Result<Option<T>, ()> {
+    match wait {
+        None => inbox.recv().map(Some).map_err(drop),
+        Some(wait) => match inbox.recv_timeout(wait) {
+            Ok(value) => Ok(Some(value)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        },
     }
 }
 

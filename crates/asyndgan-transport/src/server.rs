@@ -11,8 +11,8 @@ use asyndgan_protocol::{
 use bytes::Bytes;
 
 use crate::{
-    Error, Identity, Incoming, Ledger, LedgerLine, Receipt, Receipts, ServerLink, error::with_causes, reorder::ReorderBuffer,
-    retry::retried,
+    Control, Error, Identity, Incoming, Ledger, LedgerLine, Outcome, Receipt, Receipts, ServerLink, control::POLL_EVERY,
+    error::with_causes, reorder::ReorderBuffer, retry::retried,
 };
 
 /// How long after the end of a run disconnected sites can reconnect to learn about it.
@@ -45,6 +45,8 @@ pub enum ServerRunEvent<'a> {
     },
     /// A warning that does not stop the run.
     Notice(&'a str),
+    /// The run waits for these sites, and for no others. Empty while the server works.
+    Waiting(&'a [SiteId]),
     /// The run starts or resumes.
     Begun {
         /// Rounds already done.
@@ -68,115 +70,96 @@ pub struct ServerRecords {
     pub receipts: Option<(Identity, Vec<Receipts>)>,
 }
 
-/// Runs the server until the run is finished. `watch` is called for every event, and can inspect the worker and the
-/// ledger.
-///
-/// # Errors
-/// The error that ended the run early.
-pub fn run_server<W: ServerWork>(
-    run: &RunDescription,
-    sites: u32,
-    policy: ServerPolicy,
-    link: &mut impl ServerLink,
-    work: &mut W,
-    records: &mut ServerRecords,
-    mut watch: impl FnMut(ServerRunEvent<'_>, &W, &Ledger),
-) -> Result<(), Error> {
-    let failed = |error: W::Error| Error::Work(Box::new(error));
-    let known = work.stored_conditions().map_err(failed)?;
-    let retired: Vec<SiteId> = work.retired().map_err(failed)?.into_iter().map(|(site, _)| site).collect();
-    let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known, &retired);
-    let numbers = (0..sites).map(|_| None).collect();
-    let mut driver =
-        Driver { server, link, records, run: hex(&run.sha256()), numbers, notices: Vec::new(), lost: BTreeSet::new(), started: now() };
-    let mut finished: Option<Duration> = None;
-    loop {
-        for notice in std::mem::take(&mut driver.notices) {
-            watch(ServerRunEvent::Notice(&notice), work, &driver.records.ledger);
+/// A run as its server carries it out.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct ServerRun {
+    /// The description that the sites get.
+    pub description: RunDescription,
+    /// The number of sites.
+    pub sites: u32,
+    /// The limits on what sites may do to the run.
+    pub policy: ServerPolicy,
+    /// Requests to stop, or to end the run early. Default: none are possible.
+    pub control: Control,
+}
+
+/// What sites are told when the server stops.
+const STOPPED: &str = "the operator has stopped the server; the run resumes when it is started again";
+
+impl ServerRun {
+    /// A run that lasts until it is finished.
+    pub fn new(description: RunDescription, sites: u32, policy: ServerPolicy) -> Self {
+        Self { description, sites, policy, control: Control::default() }
+    }
+
+    /// This run with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Serves the sites until the run is finished, or [`Control`] stops the server. `watch` is called for every event,
+    /// and can inspect the worker and the ledger.
+    ///
+    /// # Errors
+    /// The error that ended the run early.
+    pub fn serve<W: ServerWork>(
+        self,
+        link: &mut impl ServerLink,
+        work: &mut W,
+        records: &mut ServerRecords,
+        mut watch: impl FnMut(ServerRunEvent<'_>, &W, &Ledger),
+    ) -> Result<Outcome, Error> {
+        let Self { description: run, sites, policy, control } = self;
+        let failed = |error: W::Error| Error::Work(Box::new(error));
+        let known = work.stored_conditions().map_err(failed)?;
+        let retired: Vec<SiteId> = work.retired().map_err(failed)?.into_iter().map(|(site, _)| site).collect();
+        let server = Server::new(run.clone(), sites, policy, &work.checkpoints().map_err(failed)?, known, &retired);
+        let numbers = (0..sites).map(|_| None).collect();
+        let mut driver = Driver {
+            server,
+            link,
+            records,
+            run: hex(&run.sha256()),
+            numbers,
+            notices: Vec::new(),
+            lost: BTreeSet::new(),
+            awaited: Vec::new(),
+            finished: None,
+            started: now(),
+        };
+        let mut is_ending = false;
+        loop {
+            if control.is_stopping() {
+                driver.link.stop(STOPPED);
+                return Ok(Outcome::Stopped);
+            }
+            if control.is_finishing() && !std::mem::replace(&mut is_ending, true) {
+                driver.handle(ServerEvent::Finish)?;
+            }
+            for notice in std::mem::take(&mut driver.notices) {
+                watch(ServerRunEvent::Notice(&notice), work, &driver.records.ledger);
+            }
+            while let Some(action) = driver.server.poll_action() {
+                if let Some(event) = driver.perform(action, work, &mut watch)? {
+                    driver.handle(event)?;
+                }
+            }
+            let now = driver.started.elapsed();
+            if driver.finished.is_some_and(|at| driver.server.all_notified() || now >= at + FAREWELL) {
+                return Ok(Outcome::Finished);
+            }
+            driver.wait_for(driver.server.awaited(), work, &mut watch);
+            let due = driver.server.poll_timeout().into_iter().chain(driver.finished.map(|at| at + FAREWELL)).min();
+            if due.is_some_and(|due| due <= now) {
+                // Also when messages never cease.
+                driver.handle(ServerEvent::Tick)?;
+                continue;
+            }
+            driver.receive(due.map(|due| due.saturating_sub(now)), control.can_be_used())?;
         }
-        while let Some(action) = driver.server.poll_action() {
-            let event = match action {
-                ServerAction::Send { site, message } => {
-                    driver.send(site, &message)?;
-                    continue;
-                }
-                ServerAction::Dismiss { site, error } => {
-                    tracing::debug!(%site, %error, "site dismissed");
-                    driver.dismiss(site, &error)?;
-                    watch(ServerRunEvent::Dismissed(site, &error), work, &driver.records.ledger);
-                    continue;
-                }
-                ServerAction::Joined { site } => {
-                    tracing::debug!(%site, "site takes part");
-                    watch(ServerRunEvent::Joined(site), work, &driver.records.ledger);
-                    continue;
-                }
-                ServerAction::Retired { site, round, reason } => {
-                    tracing::debug!(%site, round, reason, "site has left the run in order");
-                    work.retire(site, round).map_err(failed)?;
-                    watch(ServerRunEvent::Retired { site, round, reason: &reason }, work, &driver.records.ledger);
-                    continue;
-                }
-                ServerAction::StateLost { site, round, restored } => {
-                    tracing::debug!(%site, round, restored, "site has lost its state");
-                    driver.lost.insert(site);
-                    watch(ServerRunEvent::StateLost { site, round, restored }, work, &driver.records.ledger);
-                    continue;
-                }
-                ServerAction::StoreConditions { site, summary, conditions } => {
-                    ServerEvent::ConditionsStored { site, fault: work.store_conditions(site, &summary, conditions).map_err(failed)? }
-                }
-                ServerAction::Begin { rounds_done } => {
-                    tracing::debug!(rounds_done, "run begins");
-                    let norms = work.begin(rounds_done).map_err(failed)?;
-                    watch(ServerRunEvent::Begun { rounds_done }, work, &driver.records.ledger);
-                    ServerEvent::Begun { norms }
-                }
-                ServerAction::Prepare { round, draws } => {
-                    work.prepare(round, &draws).map_err(failed)?;
-                    continue;
-                }
-                ServerAction::Synthesize { round, draws } => {
-                    ServerEvent::Synthesized { synthetic: work.synthesize(round, &draws).map_err(failed)? }
-                }
-                ServerAction::Update { round, contributions } => {
-                    tracing::debug!(round, contributions = contributions.len(), "generator updated");
-                    work.update(round, &contributions).map_err(failed)?;
-                    watch(ServerRunEvent::Round { rounds_done: round + 1, contributions: &contributions }, work, &driver.records.ledger);
-                    ServerEvent::Updated
-                }
-                ServerAction::Checkpoint { rounds_done } => {
-                    tracing::debug!(rounds_done, "checkpoint");
-                    // File descriptors and space come back: nobody's work is thrown away for a moment's lack of them.
-                    let kept = retried(
-                        || work.checkpoint(rounds_done),
-                        |error| {
-                            driver
-                                .notices
-                                .push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error)));
-                        },
-                    );
-                    kept.map_err(failed)?;
-                    continue;
-                }
-                ServerAction::Finished => {
-                    finished = Some(driver.started.elapsed());
-                    continue;
-                }
-            };
-            driver.handle(event)?;
-        }
-        let now = driver.started.elapsed();
-        if finished.is_some_and(|at| driver.server.all_notified() || now >= at + FAREWELL) {
-            return Ok(());
-        }
-        let due = driver.server.poll_timeout().into_iter().chain(finished.map(|at| at + FAREWELL)).min();
-        if due.is_some_and(|due| due <= now) {
-            // Also when messages never cease.
-            driver.handle(ServerEvent::Tick)?;
-            continue;
-        }
-        driver.receive(due.map(|due| due.saturating_sub(now)))?;
     }
 }
 
@@ -191,10 +174,87 @@ struct Driver<'a, L> {
     notices: Vec<String>,
     /// Sites whose next start is one without their state.
     lost: BTreeSet<SiteId>,
+    /// The sites that the run waits for, as reported.
+    awaited: Vec<SiteId>,
+    /// When the run was finished.
+    finished: Option<Duration>,
     started: Instant,
 }
 
 impl<L: ServerLink> Driver<'_, L> {
+    /// Performs an action; returns the event of its completion, if it has one.
+    fn perform<W: ServerWork>(
+        &mut self,
+        action: ServerAction,
+        work: &mut W,
+        watch: &mut impl FnMut(ServerRunEvent<'_>, &W, &Ledger),
+    ) -> Result<Option<ServerEvent>, Error> {
+        let failed = |error: W::Error| Error::Work(Box::new(error));
+        match action {
+            ServerAction::Send { site, message } => self.send(site, &message)?,
+            ServerAction::Dismiss { site, error } => {
+                tracing::debug!(%site, %error, "site dismissed");
+                self.dismiss(site, &error)?;
+                watch(ServerRunEvent::Dismissed(site, &error), work, &self.records.ledger);
+            }
+            ServerAction::Joined { site } => {
+                tracing::debug!(%site, "site takes part");
+                watch(ServerRunEvent::Joined(site), work, &self.records.ledger);
+            }
+            ServerAction::Retired { site, round, reason } => {
+                tracing::debug!(%site, round, reason, "site has left the run in order");
+                work.retire(site, round).map_err(failed)?;
+                watch(ServerRunEvent::Retired { site, round, reason: &reason }, work, &self.records.ledger);
+            }
+            ServerAction::StateLost { site, round, restored } => {
+                tracing::debug!(%site, round, restored, "site has lost its state");
+                self.lost.insert(site);
+                watch(ServerRunEvent::StateLost { site, round, restored }, work, &self.records.ledger);
+            }
+            ServerAction::StoreConditions { site, summary, conditions } => {
+                let fault = work.store_conditions(site, &summary, conditions).map_err(failed)?;
+                return Ok(Some(ServerEvent::ConditionsStored { site, fault }));
+            }
+            ServerAction::Begin { rounds_done } => {
+                tracing::debug!(rounds_done, "run begins");
+                let norms = work.begin(rounds_done).map_err(failed)?;
+                watch(ServerRunEvent::Begun { rounds_done }, work, &self.records.ledger);
+                return Ok(Some(ServerEvent::Begun { norms }));
+            }
+            ServerAction::Prepare { round, draws } => work.prepare(round, &draws).map_err(failed)?,
+            ServerAction::Synthesize { round, draws } => {
+                return Ok(Some(ServerEvent::Synthesized { synthetic: work.synthesize(round, &draws).map_err(failed)? }));
+            }
+            ServerAction::Update { round, contributions } => {
+                self.wait_for(Vec::new(), work, watch);
+                tracing::debug!(round, contributions = contributions.len(), "generator updated");
+                work.update(round, &contributions).map_err(failed)?;
+                watch(ServerRunEvent::Round { rounds_done: round + 1, contributions: &contributions }, work, &self.records.ledger);
+                return Ok(Some(ServerEvent::Updated));
+            }
+            ServerAction::Checkpoint { rounds_done } => {
+                tracing::debug!(rounds_done, "checkpoint");
+                let notices = &mut self.notices;
+                // File descriptors and space come back: nobody's work is thrown away for a moment's lack of them.
+                let kept = retried(
+                    || work.checkpoint(rounds_done),
+                    |error| notices.push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error))),
+                );
+                kept.map_err(failed)?;
+            }
+            ServerAction::Finished => self.finished = Some(self.started.elapsed()),
+        }
+        Ok(None)
+    }
+
+    /// Reports the sites that the run waits for, if they have changed.
+    fn wait_for<W>(&mut self, sites: Vec<SiteId>, work: &W, watch: &mut impl FnMut(ServerRunEvent<'_>, &W, &Ledger)) {
+        if sites != self.awaited {
+            self.awaited = sites;
+            watch(ServerRunEvent::Waiting(&self.awaited), work, &self.records.ledger);
+        }
+    }
+
     fn send(&mut self, site: SiteId, message: &Message) -> Result<(), Error> {
         let Some(Some(numbers)) = self.numbers.get_mut(site.0 as usize) else { return Ok(()) };
         let frame = numbers.frame(message);
@@ -218,14 +278,18 @@ impl<L: ServerLink> Driver<'_, L> {
         Ok(())
     }
 
-    /// Waits for what comes next, at most so long.
-    fn receive(&mut self, wait: Option<Duration>) -> Result<(), Error> {
+    /// Waits for what comes next, at most so long; not for long at a time if there may be requests.
+    fn receive(&mut self, wait: Option<Duration>, has_control: bool) -> Result<(), Error> {
         // One message at a time: what it asks for is done before the next is looked at.
         let held = |(i, n): (usize, &mut Option<ReorderBuffer>)| Some((SiteId(i as u32), n.as_mut()?.next()?));
         if let Some((site, bytes)) = self.numbers.iter_mut().enumerate().find_map(held) {
             return self.message(site, &bytes);
         }
-        let Some((site, incoming)) = self.link.receive(wait) else {
+        let turn = if has_control { Some(wait.map_or(POLL_EVERY, |wait| wait.min(POLL_EVERY))) } else { wait };
+        let Some((site, incoming)) = self.link.receive(turn) else {
+            if turn != wait {
+                return Ok(());
+            }
             // Without a time to wait for, nothing means that nothing can come any more.
             return if wait.is_none() { Err(Error::Disconnected { peer: "sites".into() }) } else { self.handle(ServerEvent::Tick) };
         };

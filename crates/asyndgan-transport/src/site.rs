@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use asyndgan_protocol::{
     History, JournalHead, JournalReceipt, Message, MessageKind, Payload, Readiness, RoundDraw, RunDescription, Site, SiteAction, SiteEvent,
     SiteId, SitePolicy, SiteSetup, SiteWork, synthetic_digest,
@@ -6,8 +8,8 @@ use asyndgan_protocol::{
 use bytes::Bytes;
 
 use crate::{
-    Consent, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Receipt, Receipts, RunStamp, ShownCases, SiteLink, error::with_causes,
-    receipts::signed_head, reorder::ReorderBuffer, retry::retried,
+    Consent, Control, Error, Identity, Incoming, Journal, Ledger, LedgerLine, Outcome, Receipt, Receipts, RunStamp, ShownCases, SiteLink,
+    control::POLL_EVERY, error::with_causes, receipts::signed_head, reorder::ReorderBuffer, retry::retried,
 };
 
 /// The records that a site keeps of its part in a run.
@@ -71,121 +73,136 @@ pub enum SiteRunEvent<'a> {
     Retired(&'a str),
 }
 
-/// Runs a site until the run is finished, or its privacy budget is spent, and reconnects as often as necessary. `watch`
-/// is called for every event.
-///
-/// # Errors
-/// The error that ended the site's part early. The server is informed, if it is connected.
-pub fn run_site<W: SiteWork>(
-    policy: SitePolicy,
-    link: &mut impl SiteLink,
-    work: &mut W,
-    records: &mut SiteRecords,
-    mut watch: impl FnMut(SiteRunEvent<'_>, &W),
-) -> Result<(), Error> {
-    policy.validate()?;
-    let summary = work.summary();
-    let history = records.history.take().unwrap_or_else(|| History::new(work.patients()));
-    let setup = SiteSetup { policy, summary, randomness: work.randomness(), history };
-    let mut driver = Driver {
-        site: Site::new(setup),
-        run: None,
-        showing: None,
-        notices: Vec::new(),
-        id: None,
-        early: Vec::new(),
-        link,
-        records,
-        numbers: None,
-        refusal: None,
-    };
-    loop {
-        for notice in std::mem::take(&mut driver.notices) {
-            watch(SiteRunEvent::Notice(&notice), work);
-        }
-        while let Some(action) = driver.site.poll_action() {
-            let done = match action {
-                SiteAction::Send(message) => {
-                    driver.send(&message)?;
-                    continue;
-                }
-                SiteAction::Inspect { site, run } => {
-                    driver.handle(inspected(work, site, &run));
-                    continue;
-                }
-                SiteAction::Consent { site, run } => {
-                    let event = driver.consent(site, &run);
-                    driver.handle(event);
-                    continue;
-                }
-                SiteAction::LoadState { site, run, conditions_wanted } => {
-                    tracing::debug!(%site, run = run.name, conditions_wanted, "takes part");
-                    driver.takes_part(site, &run)?;
-                    watch(SiteRunEvent::Accepted(&run), work);
-                    work.checkpoints(site, &run).map(|checkpoints| {
-                        let conditions = conditions_wanted.then(|| work.conditions().compressed());
-                        Some(SiteEvent::StateLoaded { checkpoints, conditions })
-                    })
-                }
-                SiteAction::Begin { site, run, rounds_done } => {
-                    tracing::debug!(%site, rounds_done, "run begins");
-                    if let Some(journal) = &mut driver.records.journal {
-                        // Nothing leaves; but that the server had it start from here counts, also after a restart.
-                        journal.append(MessageKind::Start, Some(rounds_done), None, b"")?;
+/// A site's part in a run.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct SiteRun {
+    /// What the hospital allows.
+    pub policy: SitePolicy,
+    /// Requests to stop. Default: none are possible.
+    pub control: Control,
+}
+
+impl SiteRun {
+    /// A part that lasts until the run is finished.
+    pub fn new(policy: SitePolicy) -> Self {
+        Self { policy, control: Control::default() }
+    }
+
+    /// This part with changed fields.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// Takes part until the run is finished, the privacy budget is spent, or [`Control`] stops the site, and reconnects
+    /// as often as necessary. `watch` is called for every event, and can inspect the worker and the ledger.
+    ///
+    /// # Errors
+    /// The error that ended the site's part early. The server is informed, if it is connected.
+    pub fn take_part<W: SiteWork>(
+        self,
+        link: &mut impl SiteLink,
+        work: &mut W,
+        records: &mut SiteRecords,
+        mut watch: impl FnMut(SiteRunEvent<'_>, &W, &Ledger),
+    ) -> Result<Outcome, Error> {
+        let Self { policy, control } = self;
+        policy.validate()?;
+        let mut driver = Driver::new(policy, link, work, records);
+        let turn = control.can_be_used().then_some(POLL_EVERY);
+        loop {
+            if control.is_stopping() {
+                driver.send(&Message::Leave { reason: "the site was stopped; it resumes when it is started again".into() })?;
+                return driver.finished().map(|()| Outcome::Stopped);
+            }
+            for notice in std::mem::take(&mut driver.notices) {
+                watch(SiteRunEvent::Notice(&notice), work, &driver.records.ledger);
+            }
+            while let Some(action) = driver.site.poll_action() {
+                let done = match action {
+                    SiteAction::Send(message) => {
+                        driver.send(&message)?;
+                        continue;
                     }
-                    work.begin(site, &run, rounds_done).map(|()| {
-                        watch(SiteRunEvent::Begun { rounds_done }, work);
-                        Some(SiteEvent::Begun)
-                    })
-                }
-                SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
-                // The server may have skipped the round that was prepared.
-                SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
-                    Ok(None) => stepped(work, round, &draw, &synthetic).map(|event| {
-                        if let SiteEvent::Stepped { .. } = event {
-                            watch(SiteRunEvent::Round { rounds_done: round + 1 }, work);
-                            driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                    SiteAction::Inspect { site, run } => {
+                        driver.handle(inspected(work, site, &run));
+                        continue;
+                    }
+                    SiteAction::Consent { site, run } => {
+                        let event = driver.consent(site, &run);
+                        driver.handle(event);
+                        continue;
+                    }
+                    SiteAction::LoadState { site, run, conditions_wanted } => {
+                        tracing::debug!(%site, run = run.name, conditions_wanted, "takes part");
+                        driver.takes_part(site, &run)?;
+                        watch(SiteRunEvent::Accepted(&run), work, &driver.records.ledger);
+                        work.checkpoints(site, &run).map(|checkpoints| {
+                            let conditions = conditions_wanted.then(|| work.conditions().compressed());
+                            Some(SiteEvent::StateLoaded { checkpoints, conditions })
+                        })
+                    }
+                    SiteAction::Begin { site, run, rounds_done } => {
+                        tracing::debug!(%site, rounds_done, "run begins");
+                        if let Some(journal) = &mut driver.records.journal {
+                            // Nothing leaves; but that the server had it start from here counts, also after a restart.
+                            journal.append(MessageKind::Start, Some(rounds_done), None, b"")?;
                         }
-                        Some(event)
-                    }),
-                    other => other,
-                },
-                SiteAction::Checkpoint { rounds_done } => {
-                    tracing::debug!(rounds_done, "checkpoint");
-                    let kept = retried(
-                        || work.checkpoint(rounds_done),
-                        |error| {
-                            driver
-                                .notices
-                                .push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error)));
-                        },
-                    );
-                    if kept.is_ok() {
-                        driver.sign_journal(rounds_done)?;
+                        work.begin(site, &run, rounds_done).map(|()| {
+                            watch(SiteRunEvent::Begun { rounds_done }, work, &driver.records.ledger);
+                            Some(SiteEvent::Begun)
+                        })
                     }
-                    kept.map(|()| None)
-                }
-                SiteAction::Retired { reason } => {
-                    watch(SiteRunEvent::Retired(&reason), work);
-                    return driver.records.journal.as_mut().map_or(Ok(()), Journal::sync);
-                }
-                SiteAction::Finished => {
-                    return driver.records.journal.as_mut().map_or(Ok(()), Journal::sync);
-                }
-                SiteAction::Ended { reason } => return Err(driver.refusal.take().unwrap_or(Error::Ended { reason })),
-            };
-            match done {
-                Ok(Some(event)) => driver.handle(event),
-                Ok(None) => {}
-                // What was to follow counted on this: the machine drops it. The error may name files or patients, so it
-                // stays here.
-                Err(error) => {
-                    driver.refusal.get_or_insert(Error::Work(Box::new(error)));
-                    driver.handle(SiteEvent::Failed { reason: "the computation at this site failed; see the site's log".into() });
+                    SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
+                    // The server may have skipped the round that was prepared.
+                    SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
+                        Ok(None) => stepped(work, round, &draw, &synthetic).map(|event| {
+                            if let SiteEvent::Stepped { .. } = event {
+                                watch(SiteRunEvent::Round { rounds_done: round + 1 }, work, &driver.records.ledger);
+                                driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                            }
+                            Some(event)
+                        }),
+                        other => other,
+                    },
+                    SiteAction::Checkpoint { rounds_done } => {
+                        tracing::debug!(rounds_done, "checkpoint");
+                        let kept = retried(
+                            || work.checkpoint(rounds_done),
+                            |error| {
+                                driver.notices.push(format!(
+                                    "cannot write the checkpoint of round {rounds_done} ({}); retrying",
+                                    with_causes(&error)
+                                ));
+                            },
+                        );
+                        if kept.is_ok() {
+                            driver.sign_journal(rounds_done)?;
+                        }
+                        kept.map(|()| None)
+                    }
+                    SiteAction::Retired { reason } => {
+                        watch(SiteRunEvent::Retired(&reason), work, &driver.records.ledger);
+                        return driver.finished().map(|()| Outcome::Finished);
+                    }
+                    SiteAction::Finished => return driver.finished().map(|()| Outcome::Finished),
+                    SiteAction::Ended { reason } => return Err(driver.refusal.take().unwrap_or(Error::Ended { reason })),
+                };
+                match done {
+                    Ok(Some(event)) => driver.handle(event),
+                    Ok(None) => {}
+                    // What was to follow counted on this: the machine drops it. The error may name files or patients,
+                    // so it stays here.
+                    Err(error) => {
+                        driver.refusal.get_or_insert(Error::Work(Box::new(error)));
+                        driver.handle(SiteEvent::Failed { reason: "the computation at this site failed; see the site's log".into() });
+                    }
                 }
             }
+            driver.receive(turn, &mut |news, ledger| watch(news, work, ledger))?;
         }
-        driver.receive(&mut |news| watch(news, work))?;
     }
 }
 
@@ -228,7 +245,24 @@ struct Driver<'a, L> {
     refusal: Option<Error>,
 }
 
-impl<L: SiteLink> Driver<'_, L> {
+impl<'a, L: SiteLink> Driver<'a, L> {
+    fn new(policy: SitePolicy, link: &'a mut L, work: &mut impl SiteWork, records: &'a mut SiteRecords) -> Self {
+        let history = records.history.take().unwrap_or_else(|| History::new(work.patients()));
+        let setup = SiteSetup { policy, summary: work.summary(), randomness: work.randomness(), history };
+        Self {
+            site: Site::new(setup),
+            run: None,
+            showing: None,
+            notices: Vec::new(),
+            id: None,
+            early: Vec::new(),
+            link,
+            records,
+            numbers: None,
+            refusal: None,
+        }
+    }
+
     fn send(&mut self, message: &Message) -> Result<(), Error> {
         // Without a connection nothing leaves, and nothing is written down.
         let Some(numbers) = &mut self.numbers else { return Ok(()) };
@@ -312,20 +346,26 @@ impl<L: SiteLink> Driver<'_, L> {
         }
     }
 
-    fn receive(&mut self, watch: &mut impl FnMut(SiteRunEvent<'_>)) -> Result<(), Error> {
+    /// Nothing more leaves.
+    fn finished(&mut self) -> Result<(), Error> {
+        self.records.journal.as_mut().map_or(Ok(()), Journal::sync)
+    }
+
+    fn receive(&mut self, wait: Option<Duration>, watch: &mut impl FnMut(SiteRunEvent<'_>, &Ledger)) -> Result<(), Error> {
         // One message at a time: what it asks for is done before the next is looked at.
         if let Some(bytes) = self.numbers.as_mut().and_then(ReorderBuffer::next) {
             return self.message(&bytes);
         }
-        match self.link.receive()? {
+        let Some(incoming) = self.link.receive(wait)? else { return Ok(()) };
+        match incoming {
             Incoming::Connected => {
                 self.numbers = Some(ReorderBuffer::default());
-                watch(SiteRunEvent::Connected);
+                watch(SiteRunEvent::Connected, &self.records.ledger);
                 self.handle(SiteEvent::Connected);
             }
             Incoming::Lost(reason) => {
                 self.numbers = None;
-                watch(SiteRunEvent::Lost(&reason));
+                watch(SiteRunEvent::Lost(&reason), &self.records.ledger);
             }
             Incoming::Frame(frame) => {
                 if let Some(Err(fact)) = self.numbers.as_mut().map(|n| n.take(frame)) {

@@ -8,8 +8,8 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, thread};
 use asyndgan_files::is_private;
 use asyndgan_protocol::{MessageKind, ServerPolicy, SiteId, SitePolicy, Waiting};
 use asyndgan_transport::{
-    Approval, Authority, Certificates, Consent, Error, Identity, Journal, Ledger, Receipt, Receipts, ServerRecords, Signer, SiteRecords,
-    differences, request, run_server, run_site,
+    Approval, Authority, Certificates, Consent, Error, Identity, Journal, Ledger, Receipt, Receipts, ServerRecords, ServerRun, Signer,
+    SiteRecords, SiteRun, differences, request,
 };
 use support::{Keys, PATIENT, StubServer, keys, run, stub_site};
 
@@ -28,7 +28,9 @@ fn recorded(site: &Path, server: &Path) -> Keys {
             ledger.set_run(&run, Some(identity.certificate()));
             let mut records = ServerRecords { ledger, receipts: Some((identity, receipts)) };
             let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
-            run_server(&run, 1, ServerPolicy::new(PATIENT), &mut link, &mut work, &mut records, |_, _, _| {}).expect("ends");
+            ServerRun::new(run.clone(), 1, ServerPolicy::new(PATIENT))
+                .serve(&mut link, &mut work, &mut records, |_, _, _| {})
+                .expect("ends");
         }
     });
     let journal = site.join("journal.jsonl");
@@ -40,7 +42,7 @@ fn recorded(site: &Path, server: &Path) -> Keys {
         history: None,
     };
     let mut link = keys.site("north", address).start().expect("dials");
-    run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(3), &mut records, |_, _| {}).expect("ends");
+    SiteRun::new(SitePolicy::unrestricted()).take_part(&mut link, &mut stub_site(3), &mut records, |_, _, _| {}).expect("ends");
     drop(link);
     serving.join().expect("no panic");
     keys

@@ -29,9 +29,9 @@ fn listening(keys: &Keys) -> (GrpcServerLink, SocketAddr, Receiver<String>) {
 fn end_of(site: GrpcSite) -> Error {
     let mut link = site.start().expect("dials");
     loop {
-        match link.receive() {
+        match link.receive(None) {
             Err(error) => return error,
-            Ok(Incoming::Connected) => panic!("it was let in"),
+            Ok(Some(Incoming::Connected)) => panic!("it was let in"),
             Ok(_) => {}
         }
     }
@@ -97,12 +97,12 @@ fn a_site_that_is_revoked_while_it_takes_part() {
     let mut keys = keys();
     let (mut link, address, _notices) = listening(&keys);
     let mut site = keys.site("north", address).start().expect("dials");
-    assert!(matches!(site.receive(), Ok(Incoming::Connected)));
+    assert!(matches!(site.receive(None), Ok(Some(Incoming::Connected))));
     assert!(matches!(link.receive(Some(Duration::from_secs(5))), Some((_, Incoming::Connected))));
     keys.authority.revoke("north").expect("revoked");
     assert!(matches!(link.receive(Some(Duration::from_secs(8))), Some((_, Incoming::Lost(_)))));
     let error = loop {
-        if let Err(error) = site.receive() {
+        if let Err(error) = site.receive(None) {
             break error;
         }
     };
@@ -259,13 +259,13 @@ fn frames_that_are_no_messages() {
         let (link, address, _notices) = listening(&keys);
         let server = serve(link, run(4, Waiting::All), 1, PATIENT);
         let mut hostile = keys.site("north", address).start().expect("dials");
-        assert!(matches!(hostile.receive(), Ok(Incoming::Connected)));
+        assert!(matches!(hostile.receive(None), Ok(Some(Incoming::Connected))));
         hostile.send(Frame { number: 0, bytes: bytes.into() });
         let leave = loop {
-            match hostile.receive().expect("the reason") {
-                Incoming::Frame(frame) => break Message::decode(&frame.bytes).expect("a message"),
-                Incoming::Lost(reason) => panic!("lost before it got the reason: {reason}"),
-                Incoming::Connected => {}
+            match hostile.receive(None).expect("the reason") {
+                Some(Incoming::Frame(frame)) => break Message::decode(&frame.bytes).expect("a message"),
+                Some(Incoming::Lost(reason)) => panic!("lost before it got the reason: {reason}"),
+                Some(Incoming::Connected) | None => {}
             }
         };
         assert!(matches!(&leave, Message::Leave { reason } if reason.contains("site 1")), "{leave:?}");

@@ -7,8 +7,8 @@ use std::{net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use asyndgan_protocol::{RunDescription, ServerPolicy, SiteId, SitePolicy, Waiting};
 use asyndgan_transport::{
-    Error, Incoming, RelayServer, RelayServerLink, RelaySite, RelayToken, ServerLink as _, ServerRecords, ServerRunEvent, SiteLink as _,
-    SiteRecords, run_server, run_site,
+    Error, Incoming, RelayServer, RelayServerLink, RelaySite, RelayToken, ServerLink as _, ServerRecords, ServerRun, ServerRunEvent,
+    SiteLink as _, SiteRecords, SiteRun,
 };
 use support::{
     PATIENT, SITES, StubServer, in_process,
@@ -40,14 +40,16 @@ fn played(run: &RunDescription, mut link: RelayServerLink, faults: impl Fn(usize
             let relay = platform(address, "serv", "site", name, faults(i));
             scope.spawn(move || {
                 let mut link = site(relay).start().expect("starts");
-                run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(CASES[i]), &mut SiteRecords::default(), |_, _| {})
+                SiteRun::new(SitePolicy::unrestricted())
+                    .take_part(&mut link, &mut stub_site(CASES[i]), &mut SiteRecords::default(), |_, _, _| {})
                     .expect("the site ends well");
             });
         }
-        run_server(run, 3, ServerPolicy::new(PATIENT), &mut link, &mut work, &mut ServerRecords::default(), |event, _, _| {
-            lost += usize::from(matches!(event, ServerRunEvent::Dismissed(..)));
-        })
-        .expect("the server ends well");
+        ServerRun::new(run.clone(), 3, ServerPolicy::new(PATIENT))
+            .serve(&mut link, &mut work, &mut ServerRecords::default(), |event, _, _| {
+                lost += usize::from(matches!(event, ServerRunEvent::Dismissed(..)));
+            })
+            .expect("the server ends well");
     });
     (work.generator, lost)
 }
@@ -106,8 +108,8 @@ fn strangers_are_refused() {
         let relay = platform(link.address(), server_token, "site", name, Faults::default());
         let mut site = RelaySite::new(relay, token(site_token)).start().expect("starts");
         loop {
-            match site.receive() {
-                Ok(Incoming::Lost(_)) => {}
+            match site.receive(None) {
+                Ok(Some(Incoming::Lost(_))) => {}
                 Ok(other) => panic!("{other:?}"),
                 Err(error) => return error.to_string(),
             }
@@ -147,7 +149,7 @@ fn a_token_that_others_can_read_is_refused() {
 fn a_site_without_a_relay_gives_up_in_time() {
     let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     let mut site = site(free).with(|site| site.reconnect_timeout = Duration::from_millis(300)).start().expect("starts");
-    assert!(matches!(site.receive(), Err(Error::Unreachable { .. })));
+    assert!(matches!(site.receive(None), Err(Error::Unreachable { .. })));
 }
 
 #[test]
@@ -157,13 +159,13 @@ fn a_site_that_ends_is_lost_at_once_and_a_closed_one_connects_again() {
     let mut first = site(relay).start().expect("starts");
     let next = |link: &mut RelayServerLink| link.receive(Some(Duration::from_secs(10))).expect("an event");
     assert!(matches!(next(&mut link), (SiteId(0), Incoming::Connected)));
-    assert!(matches!(first.receive(), Ok(Incoming::Connected)));
+    assert!(matches!(first.receive(None), Ok(Some(Incoming::Connected))));
     link.close(SiteId(0));
-    assert!(matches!(first.receive(), Ok(Incoming::Lost(_))));
+    assert!(matches!(first.receive(None), Ok(Some(Incoming::Lost(_)))));
     assert!(matches!(next(&mut link), (SiteId(0), Incoming::Connected)));
     let (ended, has_ended) = mpsc::channel();
     thread::spawn(move || {
-        assert!(matches!(first.receive(), Ok(Incoming::Connected)));
+        assert!(matches!(first.receive(None), Ok(Some(Incoming::Connected))));
         drop(first);
         ended.send(()).expect("listened to");
     });

@@ -47,7 +47,7 @@ fn servers_in_async_code() {
             let mut site = keys.site("north", link.address()).start().expect("connects");
             assert!(matches!(link.receive(Some(Duration::from_secs(5))), Some((_, Incoming::Connected))));
             drop(link);
-            let lost = tokio::task::spawn_blocking(move || while !matches!(site.receive(), Ok(Incoming::Lost(_)) | Err(_)) {});
+            let lost = tokio::task::spawn_blocking(move || while !matches!(site.receive(None), Ok(Some(Incoming::Lost(_))) | Err(_)) {});
             tokio::time::timeout(Duration::from_secs(10), lost).await.expect("the site notices in time").expect("no panic");
             // A server that cannot start leaves no runtime behind, either; and a site can ask from here.
             let missing = keys.server(&SITES[..1], &run, 0).with(|server| server.revoked = "missing.pem".into()).start(|_| {});
@@ -102,10 +102,7 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
             let mut rounds = 0;
             // Its timeout ends in the midst of a round, because the site is slow: as good as being killed.
             let timeouts = asyndgan_protocol::Timeouts { answer: Duration::from_millis(300), absence: Duration::ZERO };
-            let ended = asyndgan_transport::run_server(
-                &run,
-                1,
-                asyndgan_protocol::ServerPolicy::new(timeouts),
+            let ended = asyndgan_transport::ServerRun::new(run.clone(), 1, asyndgan_protocol::ServerPolicy::new(timeouts)).serve(
                 &mut link,
                 &mut work,
                 &mut asyndgan_transport::ServerRecords::default(),
@@ -137,16 +134,9 @@ fn a_server_that_ends_and_comes_back_on_its_port() {
         let (run, mut link) = (run.clone(), link);
         move || {
             let mut work = support::StubServer { run: Some(run.clone()), disk, ..support::StubServer::default() };
-            asyndgan_transport::run_server(
-                &run,
-                1,
-                asyndgan_protocol::ServerPolicy::new(PATIENT),
-                &mut link,
-                &mut work,
-                &mut asyndgan_transport::ServerRecords::default(),
-                |_, _, _| {},
-            )
-            .expect("ends");
+            asyndgan_transport::ServerRun::new(run.clone(), 1, asyndgan_protocol::ServerPolicy::new(PATIENT))
+                .serve(&mut link, &mut work, &mut asyndgan_transport::ServerRecords::default(), |_, _, _| {})
+                .expect("ends");
             work.generator
         }
     });

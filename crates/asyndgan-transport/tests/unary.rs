@@ -12,7 +12,7 @@ use std::{
 };
 
 use asyndgan_protocol::{SiteId, SitePolicy, Timeouts, Waiting};
-use asyndgan_transport::{Error, Frame, Incoming, ServerLink, SiteLink, SiteRecords, run_server, run_site};
+use asyndgan_transport::{Error, Frame, Incoming, ServerLink, ServerRun, SiteLink, SiteRecords, SiteRun};
 use support::{PATIENT, StubServer, in_process, run, stub_site};
 
 /// What waits at the relay for each site.
@@ -63,14 +63,14 @@ impl SiteLink for RelaySite {
     fn send(&mut self, frame: Frame) {
         self.outgoing.push(frame);
     }
-    fn receive(&mut self) -> Result<Incoming, Error> {
+    fn receive(&mut self, _: Option<Duration>) -> Result<Option<Incoming>, Error> {
         if !std::mem::replace(&mut self.connected, true) {
             let _ = self.server.send((self.site, Incoming::Connected));
-            return Ok(Incoming::Connected);
+            return Ok(Some(Incoming::Connected));
         }
         loop {
             if let Some(frame) = self.arrived.pop_front() {
-                return Ok(Incoming::Frame(frame));
+                return Ok(Some(Incoming::Frame(frame)));
             }
             self.request();
             thread::sleep(Duration::from_millis(1));
@@ -96,22 +96,16 @@ fn requests_and_responses_carry_a_run() {
             scope.spawn(move || {
                 let (outgoing, arrived) = (Vec::new(), VecDeque::new());
                 let mut link = RelaySite { site, connected: false, server, mailboxes, outgoing, arrived, requests: 0 };
-                run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {})
+                SiteRun::new(SitePolicy::unrestricted())
+                    .take_part(&mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _, _| {})
                     .expect("ends");
             });
         }
         let mut link = RelayServer { inbox, mailboxes: Arc::clone(&mailboxes) };
         let timeouts = Timeouts { absence: Duration::ZERO, ..PATIENT };
-        run_server(
-            &run,
-            2,
-            asyndgan_protocol::ServerPolicy::new(timeouts),
-            &mut link,
-            &mut work,
-            &mut asyndgan_transport::ServerRecords::default(),
-            |_, _, _| {},
-        )
-        .expect("ends");
+        ServerRun::new(run.clone(), 2, asyndgan_protocol::ServerPolicy::new(timeouts))
+            .serve(&mut link, &mut work, &mut asyndgan_transport::ServerRecords::default(), |_, _, _| {})
+            .expect("ends");
     });
     assert_eq!(work.generator, in_process(&run, &cases));
 }

@@ -10,7 +10,7 @@ use asyndgan::{
     Result,
     consortium::{Proposal, ledger, server, site, site_template, verify_journal},
 };
-use asyndgan_transport::Authority;
+use asyndgan_transport::{Authority, Control};
 
 fn main() -> Result<()> {
     let place = tempfile::tempdir()?;
@@ -39,7 +39,7 @@ fn main() -> Result<()> {
     }
 
     thread::scope(|scope| -> Result<()> {
-        let served = scope.spawn(|| server(&at("run.toml")));
+        let served = scope.spawn(|| server(&at("run.toml"), &Control::default()));
         let sites = ["north.toml", "south.toml"].map(|config| {
             let config = at(config);
             scope.spawn(move || {
@@ -74,5 +74,5 @@ fn take_part(config: &Path) -> Result<()> {
     };
     println!("{}", proposal.text());
     proposal.approve()?;
-    site(config)
+    site(config, &Control::default())
 }

@@ -13,7 +13,7 @@ use asyndgan::{Result, in_process::InProcess, task_file::TaskFile};
 use asyndgan_data::CaseSet;
 use asyndgan_protocol::{ServerPolicy, SiteId, SitePolicy, Timeouts};
 use asyndgan_training::{Pairs, ServerTrainer, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Error, Frame, Incoming, ServerLink, ServerRecords, ServerRunEvent, SiteLink, SiteRecords, run_server, run_site};
+use asyndgan_transport::{Error, Frame, Incoming, ServerLink, ServerRecords, ServerRun, ServerRunEvent, SiteLink, SiteRecords, SiteRun};
 use tch::Device;
 
 struct ServerEnd {
@@ -49,13 +49,20 @@ impl SiteLink for SiteEnd {
         let _ = self.to_server.send((self.site, Incoming::Frame(frame)));
     }
 
-    fn receive(&mut self) -> Result<Incoming, Error> {
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error> {
         if !std::mem::replace(&mut self.is_connected, true) {
             let _ = self.to_server.send((self.site, Incoming::Connected));
-            return Ok(Incoming::Connected);
+            return Ok(Some(Incoming::Connected));
         }
-        let lost = |_| Error::Disconnected { peer: "server".into() };
-        self.from_server.recv().map(Incoming::Frame).map_err(lost)
+        let frame = match wait {
+            Some(wait) => self.from_server.recv_timeout(wait),
+            None => self.from_server.recv().map_err(mpsc::RecvTimeoutError::from),
+        };
+        match frame {
+            Ok(frame) => Ok(Some(Incoming::Frame(frame))),
+            Err(mpsc::RecvTimeoutError::Timeout) => Ok(None),
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err(Error::Disconnected { peer: "server".into() }),
+        }
     }
 }
 
@@ -83,13 +90,13 @@ fn main() -> Result<()> {
             let checkpoints = job.checkpoints.clone();
             scope.spawn(move || {
                 let mut trainer = SiteTrainer::new(pairs, SiteOptions::default(), &checkpoints, Device::Cpu);
-                run_site(SitePolicy::unrestricted(), &mut link, &mut trainer, &mut SiteRecords::default(), |_, _| {})
+                SiteRun::new(SitePolicy::unrestricted()).take_part(&mut link, &mut trainer, &mut SiteRecords::default(), |_, _, _| {})
             });
         }
         // Sites learn that the server has ended when its end of the carrier is gone.
         let mut server = server;
         let policy = ServerPolicy::unrestricted(Timeouts { answer: Duration::from_mins(1), absence: Duration::ZERO });
-        run_server(&job.run, 2, policy, &mut server, &mut trainer, &mut ServerRecords::default(), |news, _, _| {
+        ServerRun::new(job.run.clone(), 2, policy).serve(&mut server, &mut trainer, &mut ServerRecords::default(), |news, _, _| {
             if let ServerRunEvent::Round { rounds_done, .. } = news {
                 println!("{rounds_done} of {} rounds", job.run.rounds);
             }

@@ -10,7 +10,7 @@ use asyndgan_protocol::{
     ConditionPolicy, PrivacyBudget, Role, RunDescription, ServerPolicy, SiteId, SitePolicy, SiteRandomness, SiteSecret, Timeouts, stream,
 };
 use asyndgan_training::{GanConfig, Pairs, SampledMasks, ServerTrainer, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRunEvent, SiteRecords, in_memory, run_server, run_site};
+use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRun, ServerRunEvent, SiteRecords, SiteRun, in_memory};
 use tch::Device;
 
 use crate::{configure, consortium::secret, recombine::shared_masks};
@@ -88,14 +88,17 @@ impl InProcess {
             let threads: Vec<_> = (0..)
                 .zip(links)
                 .zip(sites)
-                .map(|((site, link), pairs)| scope.spawn(move || self.run_site(SiteId(site), pairs, link)))
+                .map(|((site, link), pairs)| scope.spawn(move || self.take_part(SiteId(site), pairs, link)))
                 .collect();
             set_threads(self.server_threads);
             let (policy, mut records) = (ServerPolicy::unrestricted(TIMEOUTS), ServerRecords::default());
-            let served = run_server(&self.run, count, policy, &mut link, &mut server, &mut records, |news, server, _| match news {
-                ServerRunEvent::Begun { rounds_done } | ServerRunEvent::Round { rounds_done, .. } => observe(rounds_done, &news, server),
-                _ => {}
-            });
+            let served =
+                ServerRun::new(self.run.clone(), count, policy).serve(&mut link, &mut server, &mut records, |news, server, _| match news {
+                    ServerRunEvent::Begun { rounds_done } | ServerRunEvent::Round { rounds_done, .. } => {
+                        observe(rounds_done, &news, server);
+                    }
+                    _ => {}
+                });
             drop(link);
             // A site's own error is more informative than the fact that it left.
             let mut site_errors = BTreeMap::new();
@@ -105,7 +108,7 @@ impl InProcess {
                 }
             }
             match served {
-                Ok(()) => Ok((server, records.ledger)),
+                Ok(_) => Ok((server, records.ledger)),
                 Err(asyndgan_transport::Error::Protocol(asyndgan_protocol::Error::SiteLeft { site, round, reason })) => {
                     let own = site_errors.remove(&site).map(|error| error.context(site));
                     Err(own.unwrap_or_else(|| asyndgan_protocol::Error::SiteLeft { site, round, reason }.into()))
@@ -119,7 +122,7 @@ impl InProcess {
         secret(&self.checkpoints.join(format!("secret-of-site-{}", site.0 + 1)))
     }
 
-    fn run_site(&self, site: SiteId, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
+    fn take_part(&self, site: SiteId, pairs: Pairs, mut link: MemorySiteLink) -> Result<()> {
         set_threads(self.run.site_threads);
         let shared = match &self.networks.images {
             Some(images) => {
@@ -138,6 +141,7 @@ impl InProcess {
         let options = SiteOptions::default().with(|options| (options.shared, options.randomness) = (shared, randomness));
         let mut site = SiteTrainer::new(pairs, options, &self.checkpoints, self.device);
         // In one process all data are in one place already: nothing gives away what is not there.
-        Ok(run_site(SitePolicy::unrestricted(), &mut link, &mut site, &mut SiteRecords::default(), |_, _| {})?)
+        SiteRun::new(SitePolicy::unrestricted()).take_part(&mut link, &mut site, &mut SiteRecords::default(), |_, _, _| {})?;
+        Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing is shown unless the program asks for it with [`show`].
 
 use std::{
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     sync::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
@@ -11,15 +11,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
 
 static IS_SHOWN: AtomicBool = AtomicBool::new(false);
+
+/// How often a program without a terminal reports its progress.
+const MESSAGE_EVERY: Duration = Duration::from_mins(1);
 
 /// All bars of this process.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
-/// Shows progress from now on: bars on standard error if it is a terminal, or lines on standard output if the
-/// environment variable `ASYNDGAN_PROGRESS` is `lines`.
+/// Shows progress from now on: bars on standard error if it is a terminal, or else a message every minute. If the
+/// environment variable `ASYNDGAN_PROGRESS` is `lines`: lines for another program on standard output.
 pub fn show() {
     IS_SHOWN.store(true, Ordering::Relaxed);
 }
@@ -33,7 +36,17 @@ pub fn suspend<T>(print: impl FnOnce() -> T) -> T {
 pub(crate) enum Progress {
     Hidden,
     Bar(ProgressBar),
-    Lines { total: u64, shown_at: Option<Instant> },
+    /// A message now and then.
+    Messages {
+        label: String,
+        total: u64,
+        first: Option<(u64, Instant)>,
+        shown_at: Instant,
+    },
+    Lines {
+        total: u64,
+        shown_at: Option<Instant>,
+    },
 }
 
 impl Progress {
@@ -44,6 +57,9 @@ impl Progress {
         if std::env::var("ASYNDGAN_PROGRESS").is_ok_and(|v| v == "lines") {
             return Self::Lines { total, shown_at: None };
         }
+        if !std::io::stderr().is_terminal() {
+            return Self::Messages { label: label.into(), total, first: None, shown_at: now() };
+        }
         Self::Bar(bar("{msg} [{bar:30}] {pos}/{len}, {eta} left", label, total))
     }
 
@@ -51,6 +67,14 @@ impl Progress {
         match self {
             Self::Hidden => {}
             Self::Bar(bar) => bar.set_position(done),
+            Self::Messages { label, total, first, shown_at } => {
+                let (from, since) = *first.get_or_insert((done, now()));
+                if shown_at.elapsed() > MESSAGE_EVERY && done > from {
+                    *shown_at = now();
+                    let left = since.elapsed().mul_f64(total.saturating_sub(done) as f64 / (done - from) as f64);
+                    tracing::info!("{label}: {done} of {total}, about {} left", HumanDuration(left));
+                }
+            }
             Self::Lines { total, shown_at } => {
                 if done >= *total || shown_at.is_none_or(|at| at.elapsed() > Duration::from_millis(200)) {
                     *shown_at = Some(now());

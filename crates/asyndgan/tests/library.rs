@@ -13,6 +13,7 @@ use asyndgan::{
 use asyndgan_data::{Case, Study, TestCase};
 use asyndgan_medio::{Subject, Volume};
 use asyndgan_training::Pairs;
+use asyndgan_transport::Control;
 use static_assertions::assert_not_impl_any;
 use tch::Device;
 
@@ -36,7 +37,7 @@ fn the_chain_of_an_error_ends_at_that_of_the_operating_system() {
     let shown = missing.display().to_string();
     let errors = [
         GeneratorFile::open(&missing, Device::Cpu).expect_err("no generator"),
-        server(&missing).expect_err("no configuration"),
+        server(&missing, &Control::default()).expect_err("no configuration"),
         TaskFile::read(&shown).expect_err("no task"),
     ];
     for error in errors {

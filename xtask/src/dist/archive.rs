@@ -59,7 +59,11 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     // Where the systemd units may write.
-    example("server", "run.toml", &[("folder", "/var/lib/asyndgan/run"), ("keys", "/etc/asyndgan/keys")])?;
+    example("server", "run.toml", &[])?;
+    example("runs", "runs.toml", &[("folder", "/var/lib/asyndgan/runs"), ("keys", "/etc/asyndgan/keys")])?;
+    for name in ["alerts.yml", "grafana.json"] {
+        copy(&root().join("crates/asyndgan/dist/monitoring").join(name), &folder.join("examples").join(name))?;
+    }
     let site =
         [("bundle", "/etc/asyndgan/north.pem"), ("data", "/var/lib/asyndgan/prepared/site-1"), ("folder", "/var/lib/asyndgan/north")];
     example("site", "site.toml", &site)?;

@@ -113,6 +113,13 @@ impl Wires {
     }
 }
 
+/// From now on, a hospital reaches the server's machine on one port alone: that of the proxy.
+pub(super) fn leave_only_proxy(h: u32, port: u16) -> Result<()> {
+    let name = hospital(h);
+    inside(&name, "nft add chain inet lab proxy { type filter hook output priority 1 ; }")?;
+    inside(&name, &format!("nft add rule inet lab proxy oifname eth0 tcp dport != {port} reject with tcp reset")).map(drop)
+}
+
 /// From now on, the given percentage of packets to a hospital is lost.
 pub(super) fn lose_packets(h: u32, percent: u32) -> Result<()> {
     inside(&hospital(h), &format!("nft add rule inet lab in iifname eth0 numgen random mod 100 < {percent} drop")).map(drop)

@@ -225,9 +225,7 @@ impl Server {
         self.attempt += 1;
         self.state = State::Gathering;
         self.since = None;
-        for peer in &mut self.peers {
-            (peer.task, peer.answer) = (None, None);
-        }
+        self.drop_round();
     }
 
     pub(super) fn start(&mut self, site: SiteId, round: u64, restore: Option<u64>) {

@@ -13,7 +13,7 @@ impl Server {
     pub(super) fn advance(&mut self, now: Duration) {
         match self.state {
             // Nobody is left: what was learnt is the result.
-            State::Gathering if self.is_abandoned() => {
+            State::Gathering if self.is_abandoned() || self.is_ending && self.latest_checkpoint_of_all() > 0 => {
                 self.round = self.latest_checkpoint_of_all();
                 if self.round > 0 {
                     self.state = State::Beginning;
@@ -22,6 +22,10 @@ impl Server {
             }
             State::Paused if self.is_abandoned() && self.round > 0 => self.next_round(),
             State::Collecting if self.is_abandoned() && self.round > 0 && !self.any_answer() => self.next_round(),
+            State::Paused | State::Collecting if self.is_ending && self.round > 0 => {
+                self.drop_round();
+                self.next_round();
+            }
             State::Gathering => {
                 let enough = self.has_quorum();
                 self.since = self.since.filter(|_| enough).or_else(|| enough.then_some(now));
@@ -55,13 +59,20 @@ impl Server {
     }
 
     /// Whether a round waits for this site's answer.
-    fn is_awaited(&self, peer: &Peer) -> bool {
+    pub(super) fn is_awaited(&self, peer: &Peer) -> bool {
         peer.task.as_ref().is_some_and(|task| match self.run.waiting {
             Waiting::All => true,
             // An answer to an earlier round does not count.
             Waiting::Quorum { .. } => task.round == self.round,
             Waiting::Staleness { rounds, .. } => task.round.saturating_add(rounds) < self.round + 1,
         })
+    }
+
+    /// Nobody is asked for anything, and no answer counts.
+    pub(super) fn drop_round(&mut self) {
+        for peer in &mut self.peers {
+            (peer.task, peer.answer) = (None, None);
+        }
     }
 
     fn any_answer(&self) -> bool {
@@ -130,7 +141,8 @@ impl Server {
     /// [`ServerPolicy::lost_state`](super::ServerPolicy::lost_state).
     fn begin(&mut self, now: Duration) {
         let paper_policy = self.run.waiting == Waiting::All;
-        let all_hold = |round: &u64| self.remaining().all(|s| s.1.holds(*round));
+        // A site that takes another's place has nothing to go back to.
+        let all_hold = |round: &u64| self.remaining().all(|s| s.1.holds(*round) || !s.1.returned);
         let latest = self.latest_checkpoint_of_all();
         self.round = match self.policy.lost_state {
             LostState::RollBack if paper_policy => self.checkpoints.iter().rev().copied().find(all_hold).unwrap_or(0),
@@ -143,8 +155,9 @@ impl Server {
             !peer.holds(round) && (paper_policy || peer.nearest(round) == 0 && peer.returned)
         };
         let lost: Vec<SiteId> = here.iter().copied().filter(lost).collect();
-        if !lost.is_empty() && self.policy.lost_state == LostState::Wait {
-            for site in lost {
+        let has_come_back: Vec<SiteId> = lost.iter().copied().filter(|site| self.peer(*site).returned).collect();
+        if !has_come_back.is_empty() && self.policy.lost_state == LostState::Wait {
+            for site in has_come_back {
                 self.dismiss(now, site, Error::StateLost { site, round });
             }
             return;
@@ -152,7 +165,7 @@ impl Server {
         self.state = State::Beginning;
         for site in here {
             let restored = self.peer(site).nearest(round);
-            if lost.contains(&site) {
+            if lost.contains(&site) && self.peer(site).returned {
                 self.actions.push_back(ServerAction::StateLost { site, round, restored });
             }
             self.start(site, round, Some(restored));
@@ -161,7 +174,7 @@ impl Server {
     }
 
     pub(super) fn next_round(&mut self) {
-        if self.is_abandoned() && self.round > 0 {
+        if (self.is_abandoned() || self.is_ending) && self.round > 0 {
             self.rounds = self.round;
         }
         if self.round >= self.rounds {

@@ -193,6 +193,13 @@ impl World {
         self.disks[i].clear();
     }
 
+    /// While the server is down, its operator gives a site's place to another one.
+    pub fn replace_site(&mut self, i: usize) {
+        assert!(self.server.is_none());
+        self.lose_disk(i);
+        self.server_disk.1.remove(&SiteId(i as u32));
+    }
+
     /// A site's checkpoints.
     pub fn disk(&self, i: usize) -> BTreeMap<u64, u64> {
         self.disks[i].clone()

@@ -31,6 +31,10 @@ use super::{
 };
 use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
 
+/// How long to wait until sites have the reason why the server stops.
+const FAREWELL: Duration = Duration::from_secs(1);
+/// How often to look whether they have it.
+const FAREWELL_EVERY: Duration = Duration::from_millis(10);
 /// How often the certificates of connected sites are checked against the list of revoked certificates.
 const REVOKED_EVERY: Duration = Duration::from_secs(2);
 
@@ -46,15 +50,16 @@ pub struct GrpcServer {
     pub revoked: PathBuf,
     /// The names of the run's sites, in order.
     pub sites: Vec<String>,
-    /// The description of the run, for sites that only ask for it.
-    pub run: RunDescription,
+    /// The description of the run, for sites that only ask for it; or the reason why there is no run now, which sites
+    /// get until they give up or there is one.
+    pub run: Result<RunDescription, String>,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
     /// The tokio runtime on which the server runs, with I/O and time enabled. By default it starts its own, with two
     /// threads.
     ///
-    /// [`ServerLink::receive`] blocks its thread: call it, or [`crate::run_server`], with `spawn_blocking` or on a
-    /// thread of its own.
+    /// [`ServerLink::receive`] blocks its thread: call it, or [`crate::ServerRun::serve`], with `spawn_blocking` or on
+    /// a thread of its own.
     pub runtime: Option<Handle>,
 }
 
@@ -132,7 +137,13 @@ impl GrpcServer {
     /// order of the run; `revoked` is the authority's list of revoked certificates.
     pub fn new(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, sites: Vec<String>, run: RunDescription) -> Self {
         let keep_alive = Duration::from_secs(30);
-        Self { listen, identity, revoked: revoked.into(), sites, run, keep_alive, runtime: None }
+        Self { listen, identity, revoked: revoked.into(), sites, run: Ok(run), keep_alive, runtime: None }
+    }
+
+    /// A server without a run. It gives every site with a valid certificate the reason, and the sites wait.
+    pub fn without_run(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
+        let keep_alive = Duration::from_secs(30);
+        Self { listen, identity, revoked: revoked.into(), sites: Vec::new(), run: Err(reason.into()), keep_alive, runtime: None }
     }
 
     /// This configuration with changed fields.
@@ -257,6 +268,17 @@ impl ServerLink for GrpcServerLink {
         }
     }
 
+    fn stop(&mut self, reason: &str) {
+        for session in self.sessions.iter().flatten() {
+            let _ = session.outbox.send(Err(Status::unavailable(reason)));
+        }
+        // Until the reason is on its way.
+        let until = now() + FAREWELL;
+        while self.sessions.iter().flatten().any(|session| !session.outbox.is_closed()) && now() < until {
+            std::thread::sleep(FAREWELL_EVERY);
+        }
+    }
+
     fn site_certificate(&self, site: SiteId) -> Option<Vec<u8>> {
         self.sessions.get(site.0 as usize)?.as_ref().map(|session| session.certificate.to_vec())
     }
@@ -282,14 +304,14 @@ fn now() -> std::time::Instant {
 
 struct Service {
     names: Vec<String>,
-    run: RunDescription,
+    run: Result<RunDescription, String>,
     slots: Arc<SiteSlots>,
     tls: Arc<Mutex<Tls>>,
     inbox: blocking::Sender<Arrival>,
 }
 
 impl Service {
-    fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer), Status> {
+    fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer, &RunDescription), Status> {
         let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
         if !peer.place.allows_request(now()) {
             return Err(Status::resource_exhausted("too many requests with this certificate; try again in a minute"));
@@ -311,11 +333,12 @@ impl Service {
         if peer.facts.not_after < (unix_ms() / 1000) as i64 {
             return Err(Status::unauthenticated("the site's certificate has expired"));
         }
+        let run = self.run.as_ref().map_err(|reason| Status::failed_precondition(reason.clone()))?;
         let name = &peer.facts.name;
         let slot = self.names.iter().position(|n| n == name);
         let slot =
             slot.ok_or_else(|| Status::permission_denied(format!("{name} is not a participant of this run; contact the server operator")))?;
-        Ok((SiteId(slot as u32), peer.clone()))
+        Ok((SiteId(slot as u32), peer.clone(), run))
     }
 }
 
@@ -324,7 +347,7 @@ impl Carrier for Service {
     type JoinStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
 
     async fn join(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::JoinStream>, Status> {
-        let (site, peer) = self.site(&request)?;
+        let (site, peer, _) = self.site(&request)?;
         let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let (session, closed, waiting) = self.slots.enter(site, &instance, &peer.facts.serial)?;
         let (outbox, outgoing) = mpsc::unbounded_channel();
@@ -345,14 +368,11 @@ impl Carrier for Service {
     }
 
     async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightReply>, Status> {
-        let (site, _) = self.site(&request)?;
+        let (site, _, run) = self.site(&request)?;
         let probe = Bytes::from(vec![0; request.get_ref().probe.len()]);
         // A message has no space for a whole probe and a description.
-        let describe = if probe.is_empty() {
-            Message::Describe { site, run: self.run.clone(), conditions_wanted: true }.encode()
-        } else {
-            Bytes::new()
-        };
+        let describe =
+            if probe.is_empty() { Message::Describe { site, run: run.clone(), conditions_wanted: true }.encode() } else { Bytes::new() };
         Ok(Response::new(PreflightReply { unix_ms: unix_ms(), describe, probe }))
     }
 }

@@ -30,10 +30,11 @@ use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus,
 
 use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    proxy::{Proxy, Route, TunnelFailure},
     tls_error_tap::{LastTlsError, TlsErrorTap},
     wire::{Chunk, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
 };
-use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config};
+use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config, memory::received};
 
 /// How long one attempt to connect may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
@@ -52,6 +53,8 @@ pub struct GrpcSite {
     pub reconnect_timeout: Duration,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
+    /// The HTTP proxy on the way to the server. Default: that of the environment.
+    pub proxy: Proxy,
     /// The clock for checking certificates. Default: the system clock.
     pub clock: Option<Arc<dyn TimeProvider>>,
 }
@@ -101,7 +104,7 @@ impl GrpcSite {
     /// A site that tries for a day to reach a server that is down, and sends keep-alive pings every 30 s.
     pub fn new(server: impl Into<String>, identity: Identity) -> Self {
         let (reconnect_timeout, keep_alive) = (Duration::from_hours(24), Duration::from_secs(30));
-        Self { server: server.into(), identity, reconnect_timeout, keep_alive, clock: None }
+        Self { server: server.into(), identity, reconnect_timeout, keep_alive, proxy: Proxy::default(), clock: None }
     }
 
     /// This configuration with changed fields.
@@ -130,6 +133,17 @@ impl GrpcSite {
         });
         spawned.map_err(|source| Error::Thread { source })?;
         Ok(GrpcSiteLink { inbox: Some(inbox), outbox: None, server_certificate: None, dialling })
+    }
+
+    /// The HTTP proxy through which the site connects, without user and password; `None` for a direct connection.
+    ///
+    /// # Errors
+    /// [`Error::Proxy`] for a proxy that cannot be used, [`Error::Keys`] for an invalid server name.
+    pub fn proxy_address(&self) -> Result<Option<String>, Error> {
+        Ok(match self.proxy.route(&self.server)? {
+            Route::Direct => None,
+            Route::Through(tunnelled) => Some(tunnelled.proxy),
+        })
     }
 
     /// Connects once, checks the standard gRPC health service, and asks for the message that a joining site receives.
@@ -181,6 +195,11 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// What a server says, in one short line.
+fn readable(status: &Status) -> String {
+    status.message().chars().filter(|c| !c.is_control()).take(500).collect()
+}
+
 impl SiteLink for GrpcSiteLink {
     fn send(&mut self, frame: Frame) {
         if let Some(outbox) = &self.outbox {
@@ -195,21 +214,22 @@ impl SiteLink for GrpcSiteLink {
         self.server_certificate.clone()
     }
 
-    fn receive(&mut self) -> Result<Incoming, Error> {
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error> {
         let gone = || Error::Disconnected { peer: "server".into() };
-        match self.inbox.as_ref().ok_or_else(gone)?.recv() {
-            Ok(Arrival::Connected(outbox, certificate)) => {
+        let arrival = received(self.inbox.as_ref().ok_or_else(gone)?, wait).map_err(|()| gone())?;
+        Ok(match arrival {
+            None => None,
+            Some(Arrival::Connected(outbox, certificate)) => {
                 (self.outbox, self.server_certificate) = (Some(outbox), certificate);
-                Ok(Incoming::Connected)
+                Some(Incoming::Connected)
             }
-            Ok(Arrival::Frame(frame)) => Ok(Incoming::Frame(frame)),
-            Ok(Arrival::Lost(reason)) => {
+            Some(Arrival::Frame(frame)) => Some(Incoming::Frame(frame)),
+            Some(Arrival::Lost(reason)) => {
                 self.outbox = None;
-                Ok(Incoming::Lost(reason))
+                Some(Incoming::Lost(reason))
             }
-            Ok(Arrival::Ended(error)) => Err(error),
-            Err(_) => Err(gone()),
-        }
+            Some(Arrival::Ended(error)) => return Err(error),
+        })
     }
 }
 
@@ -217,6 +237,8 @@ impl SiteLink for GrpcSiteLink {
 enum Failure {
     /// It may go better next time.
     Passing(String),
+    /// The server answers, but has no run now.
+    NoRun(Error),
     /// Another program has the site's place; perhaps it is our own former self, and the server has not noticed yet.
     Taken(Error),
     /// It will never go better.
@@ -227,7 +249,7 @@ impl Failure {
     fn error(self) -> Error {
         match self {
             Failure::Passing(fact) => Error::Transient { fact },
-            Failure::Taken(error) | Failure::Final(error) => error,
+            Failure::NoRun(error) | Failure::Taken(error) | Failure::Final(error) => error,
         }
     }
 }
@@ -236,6 +258,7 @@ struct Dialler {
     site: GrpcSite,
     host: String,
     config: Arc<ClientConfig>,
+    route: Route,
     instance: String,
     /// The layers above do not report it.
     last_error: LastTlsError,
@@ -249,8 +272,9 @@ impl Dialler {
         let host = host.ok_or_else(|| Error::Keys { fact: format!("{} is not a server address: use host:port", site.server) })?;
         let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
         let config = client_config(&site.identity, clock)?;
+        let route = site.proxy.route(&site.server)?;
         let instance = format!("{:032x}", rand::rng().random::<u128>());
-        Ok(Self { site, host, config, instance, last_error: LastTlsError::default(), certificate: Mutex::default() })
+        Ok(Self { site, host, config, route, instance, last_error: LastTlsError::default(), certificate: Mutex::default() })
     }
 
     /// Connects repeatedly, and finally returns the reason for giving up.
@@ -283,6 +307,10 @@ impl Dialler {
                 Failure::Passing(fact) => {
                     taken_since = None;
                     fact
+                }
+                Failure::NoRun(error) => {
+                    (taken_since, last_connected) = (None, now());
+                    error.to_string()
                 }
             };
             if last_connected.elapsed() > self.site.reconnect_timeout {
@@ -345,7 +373,13 @@ impl Dialler {
 
     async fn connect(&self) -> Result<TlsStream<TcpStream>, Failure> {
         let passing = |e: io::Error| Failure::Passing(format!("{}: {e}", self.site.server));
-        let tcp = TcpStream::connect(&self.site.server).await.map_err(passing)?;
+        let tcp = match &self.route {
+            Route::Direct => TcpStream::connect(&self.site.server).await.map_err(passing)?,
+            Route::Through(tunnelled) => tunnelled.open(&self.site.server).await.map_err(|failure| match failure {
+                TunnelFailure::Passing(fact) => Failure::Passing(fact),
+                TunnelFailure::Final(error) => Failure::Final(error),
+            })?,
+        };
         tcp.set_nodelay(true).map_err(passing)?;
         let name = ServerName::try_from(self.host.clone()).map_err(|e| self.keys(&e))?;
         let connector = TlsConnector::from(Arc::clone(&self.config));
@@ -365,13 +399,11 @@ impl Dialler {
     }
 
     fn failure(&self, status: &Status) -> Failure {
-        let refused = || Error::Rejected {
-            server: self.site.server.clone(),
-            fact: status.message().chars().filter(|c| !c.is_control()).take(500).collect(),
-        };
+        let refused = || Error::Rejected { server: self.site.server.clone(), fact: readable(status) };
         match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Failure::Final(refused()),
             Code::AlreadyExists => Failure::Taken(refused()),
+            Code::FailedPrecondition => Failure::NoRun(Error::NoRun { server: self.site.server.clone(), reason: readable(status) }),
             Code::Unimplemented => Failure::Final(Error::Rejected {
                 server: self.site.server.clone(),
                 fact: "it has another version; install the same release on both ends".into(),

@@ -21,8 +21,8 @@ use asyndgan_protocol::{
     ServerWork, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSummary, SiteWork, Symmetry, Timeouts, Waiting,
 };
 use asyndgan_transport::{
-    Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, ServerRecords, SiteRecords, in_memory,
-    run_server, run_site,
+    Authority, Error, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Identity, Ledger, ServerRecords, ServerRun, SiteRecords, SiteRun,
+    in_memory,
 };
 use tempfile::TempDir;
 
@@ -203,11 +203,17 @@ pub fn in_process(run: &RunDescription, cases: &[u32]) -> u64 {
     thread::scope(|scope| {
         for (mut link, &cases) in sites.into_iter().zip(cases) {
             scope.spawn(move || {
-                run_site(SitePolicy::unrestricted(), &mut link, &mut stub_site(cases), &mut SiteRecords::default(), |_, _| {})
+                SiteRun::new(SitePolicy::unrestricted()).take_part(
+                    &mut link,
+                    &mut stub_site(cases),
+                    &mut SiteRecords::default(),
+                    |_, _, _| {},
+                )
             });
         }
         let timeouts = Timeouts { absence: Duration::ZERO, ..PATIENT };
-        run_server(run, cases.len() as u32, ServerPolicy::new(timeouts), &mut link, &mut work, &mut ServerRecords::default(), |_, _, _| {})
+        ServerRun::new(run.clone(), cases.len() as u32, ServerPolicy::new(timeouts))
+            .serve(&mut link, &mut work, &mut ServerRecords::default(), |_, _, _| {})
             .expect("ends");
     });
     work.generator
@@ -264,7 +270,7 @@ pub fn serve(mut link: GrpcServerLink, run: RunDescription, sites: u32, timeouts
     thread::spawn(move || {
         let mut work = StubServer { run: Some(run.clone()), ..StubServer::default() };
         let mut records = ServerRecords::default();
-        run_server(&run, sites, ServerPolicy::new(timeouts), &mut link, &mut work, &mut records, |_, _, _| {})?;
+        ServerRun::new(run.clone(), sites, ServerPolicy::new(timeouts)).serve(&mut link, &mut work, &mut records, |_, _, _| {})?;
         Ok((work.generator, records.ledger))
     })
 }
@@ -274,7 +280,7 @@ pub fn take_part(site: GrpcSite, mut work: StubSite) -> JoinHandle<Result<SiteRe
     thread::spawn(move || {
         let mut link: GrpcSiteLink = site.start()?;
         let mut records = SiteRecords::default();
-        run_site(SitePolicy::unrestricted(), &mut link, &mut work, &mut records, |_, _| {})?;
+        SiteRun::new(SitePolicy::unrestricted()).take_part(&mut link, &mut work, &mut records, |_, _, _| {})?;
         Ok(records)
     })
 }
@@ -308,7 +314,7 @@ pub fn relay(to: SocketAddr, weather: impl Fn(usize) -> Weather + Send + 'static
     address
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, weather: Weather) {
+pub fn pass(mut from: TcpStream, mut to: TcpStream, weather: Weather) {
     let mut buffer = vec![0; 16 << 10];
     let mut passed = 0;
     while let Ok(n) = from.read(&mut buffer) {

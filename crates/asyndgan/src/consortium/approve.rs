@@ -47,7 +47,7 @@ impl Proposal {
             }
             None => ask(&config)?,
         };
-        config.set_run(&run.name)?;
+        config.set_run(&run)?;
         let lock = lock(&config.folder)?;
         let consent = Consent::in_folder(&config.folder, config.approval());
         let checked = check(&config, &run);
@@ -99,7 +99,7 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
 }
 
 /// Whether the policy allows the run on this site's data.
-fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
+pub(super) fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
     let mut trainer = trainer(config, &config.folder, Purpose::Check)?;
     let (summary, patients) = (trainer.data().clone(), trainer.patients());
     // The place in the run is not known yet; errors name the first.

@@ -6,12 +6,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use asyndgan_files::is_private;
 use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SitePolicy, Timeouts, Waiting};
-use asyndgan_transport::{Approval, GrpcSite, Identity, SiteLink};
+use asyndgan_transport::{Approval, GrpcSite, Identity, Outcome, Proxy, SiteLink};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::relay;
+use super::{relay, runs::folder_name};
 use crate::{configure, task_file::TaskFile};
 
 /// Sites that one server serves.
@@ -31,6 +32,15 @@ pub(super) enum Carrier {
 }
 
 impl Carrier {
+    /// Whether a program that ended like this was successful. A relay's job without a result is not.
+    pub(super) fn ends_with(self, outcome: Outcome) -> Result<()> {
+        ensure!(
+            self == Carrier::Grpc || outcome == Outcome::Finished,
+            "stopped before the end of the run; submit the job again to resume it"
+        );
+        Ok(())
+    }
+
     /// How long an end waits for the other one by default.
     fn patience_hours(self) -> f64 {
         match self {
@@ -86,8 +96,30 @@ pub(super) struct ServerConfig {
     settings: serde_json::Map<String, serde_json::Value>,
 }
 
+/// The `runs.toml` of a server that serves one run after another.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunsConfig {
+    /// The folder of all runs.
+    pub(super) folder: PathBuf,
+    pub(super) keys: PathBuf,
+    #[serde(default = "listen")]
+    pub(super) listen: SocketAddr,
+    pub(super) dashboard: Option<SocketAddr>,
+}
+
+impl RunsConfig {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let (mut config, at): (Self, _) = read(path)?;
+        for place in [&mut config.folder, &mut config.keys] {
+            *place = at.join(&place);
+        }
+        Ok(config)
+    }
+}
+
 /// A site's `site.toml`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteConfig {
     #[serde(default)]
@@ -95,11 +127,16 @@ pub(super) struct SiteConfig {
     /// Empty for a relay.
     #[serde(default)]
     pub(super) server: String,
+    /// The URL of an HTTP proxy, or "none"; `None` for that of the environment.
+    proxy: Option<String>,
     bundle: Option<PathBuf>,
     /// The private key, where the bundle holds certificates alone.
     key: Option<PathBuf>,
     pub(super) data: PathBuf,
     pub(super) folder: PathBuf,
+    /// Whether the site takes part in one run after another, each in a folder within `folder`.
+    #[serde(default)]
+    pub(super) keep_running: bool,
     /// The steps with differential privacy of all runs on these patients; `None` for a file beside the data.
     privacy_ledger: Option<PathBuf>,
     #[serde(default = "auto")]
@@ -108,6 +145,8 @@ pub(super) struct SiteConfig {
     reconnect_timeout_hours: Option<f64>,
     #[serde(default = "thirty")]
     keep_alive_seconds: f64,
+    /// The address of the site's own web page and metrics.
+    pub(super) dashboard: Option<SocketAddr>,
     /// By default, a relay's jobs need the administrator's approval: anyone who may submit jobs chooses their runs.
     approval: Option<Approval>,
     #[serde(default)]
@@ -267,13 +306,31 @@ impl SiteConfig {
         })
     }
 
-    /// Makes `folder` that of one run. Through a relay, a site takes part in one run after another, each with a folder
-    /// of its own.
-    pub(super) fn set_run(&mut self, name: &str) -> Result<()> {
+    /// Makes `folder` that of one run, if the site takes part in one run after another: each has a folder of its own.
+    pub(super) fn set_run(&mut self, run: &RunDescription) -> Result<()> {
+        if self.keep_running {
+            // The operator chooses the name, and may use it again.
+            let name = folder_name(&run.name).unwrap_or_else(|_| "run".into());
+            self.folder = self.folder.join(format!("{name}-{}", run.id()));
+        }
+        self.set_relay_run(&run.name)
+    }
+
+    /// Makes `folder` that of one run, which a relay has named.
+    pub(super) fn set_relay_run(&mut self, name: &str) -> Result<()> {
         if self.carrier == Carrier::Relay {
             self.folder = relay::run_folder(&self.folder, name)?;
         }
         Ok(())
+    }
+
+    /// The HTTP proxy on the way to the server.
+    fn proxy(&self) -> Proxy {
+        match self.proxy.as_deref() {
+            None => Proxy::Environment,
+            Some("none") => Proxy::Direct,
+            Some(url) => Proxy::Url(url.into()),
+        }
     }
 
     /// The site's name: that of its certificate, or that by which the relay knows it.
@@ -294,6 +351,19 @@ impl SiteConfig {
             );
             ensure!(config.bundle.is_some(), "{shown}: bundle is missing: the operator issues it");
         }
+        if config.proxy.as_ref().is_some_and(|url| url.contains('@')) {
+            let is_private = is_private(path).with_context(|| format!("cannot read {}", path.display()))?;
+            ensure!(
+                is_private,
+                "{} has the password of the proxy, but other users of this machine can read it: run chmod 600 on it",
+                path.display()
+            );
+        }
+        ensure!(
+            !config.keep_running || config.carrier == Carrier::Grpc,
+            "{}: keep_running is for a site that connects to the server itself; a relay starts the site for each run",
+            path.display()
+        );
         config.bundle = config.bundle.map(|bundle| at.join(bundle));
         config.key = config.key.map(|key| at.join(key));
         config.privacy_ledger = config.privacy_ledger.map(|ledger| at.join(ledger));
@@ -320,6 +390,7 @@ impl SiteConfig {
         Ok(GrpcSite::new(self.server.clone(), identity).with(|site| {
             site.reconnect_timeout = reconnect_timeout;
             site.keep_alive = keep_alive;
+            site.proxy = self.proxy();
         }))
     }
 

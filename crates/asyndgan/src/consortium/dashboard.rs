@@ -1,5 +1,6 @@
 mod access;
 mod listen;
+mod site;
 
 use std::{
     collections::BTreeMap,
@@ -10,8 +11,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use asyndgan_protocol::{Losses, MessageKind};
-use asyndgan_transport::{Identity, Ledger, RevocationStatus, ServerRunEvent};
+use asyndgan_protocol::{Losses, MessageKind, SiteId};
+use asyndgan_transport::{Identity, Ledger, RevocationStatus, ServerRunEvent, rustls};
 use axum::{
     Json, Router,
     extract::State,
@@ -29,9 +30,13 @@ use serde::Serialize;
 use std::sync::atomic::AtomicU64;
 
 use access::Access;
+pub(super) use site::SitePage;
 
+use super::{config::ServerConfig, dates::days_left};
 use crate::progress::now;
 
+/// A run without a new round for this long may be stalled.
+const STALLED_AFTER_S: f64 = 30.0;
 /// Maximum number of points per curve; above it, points are thinned out.
 const POINTS_MAX: usize = 512;
 
@@ -50,7 +55,18 @@ struct Status {
     rounds: u64,
     rounds_done: u64,
     seconds: f64,
+    /// `None` if no round was done lately: then nothing can be said.
     seconds_left: Option<f64>,
+    /// Since the last round was done.
+    last_round_seconds: Option<f64>,
+    /// The sites that the run waits for, and for how long.
+    waits_for: Vec<Awaited>,
+    /// The time that the rounds took, waiting for sites and working here.
+    phase_seconds: Phases,
+    /// How often all sites went back to a checkpoint.
+    rollbacks: u32,
+    certificate_days_left: Option<f64>,
+    disk_free_bytes: Option<u64>,
     finished: bool,
     /// A problem that the operator must fix.
     alarm: Option<String>,
@@ -58,12 +74,32 @@ struct Status {
     points: Vec<Point>,
     #[serde(skip)]
     started: Instant,
+    #[serde(skip)]
+    last_round: Option<Instant>,
+    /// The sites that the run waits for, and since when; and since when it is these.
+    #[serde(skip)]
+    awaited: (Vec<(usize, Instant)>, Instant),
+    /// When the server's certificate expires: seconds since the Unix epoch.
+    #[serde(skip)]
+    certificate_until: Option<i64>,
     /// Rounds done when this process began, and when that was.
     #[serde(skip)]
     begun: Option<(u64, Instant)>,
     /// Every so many rounds become a point.
     #[serde(skip)]
     stride: u64,
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Awaited {
+    site: String,
+    seconds: f64,
+}
+
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Phases {
+    sites: f64,
+    server: f64,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -94,7 +130,8 @@ struct Point {
 }
 
 impl Dashboard {
-    pub(super) fn new(name: &str, sites: &[String], rounds: u64, picture: &Path, revocation: Option<RevocationStatus>) -> Self {
+    /// The dashboard of a run. The identity is the server's.
+    pub(super) fn new(config: &ServerConfig, rounds: u64, revocation: Option<RevocationStatus>, identity: Option<&Identity>) -> Self {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
             connected: false,
@@ -109,20 +146,29 @@ impl Dashboard {
             feedback_scaled: 0,
         };
         let status = Status {
-            name: name.into(),
+            name: config.name.clone(),
             rounds,
             rounds_done: 0,
             seconds: 0.0,
             seconds_left: None,
+            last_round_seconds: None,
+            waits_for: Vec::new(),
+            phase_seconds: Phases::default(),
+            rollbacks: 0,
+            certificate_days_left: None,
+            disk_free_bytes: None,
             finished: false,
             alarm: None,
-            sites: sites.iter().map(site).collect(),
+            sites: config.sites.iter().map(site).collect(),
             points: Vec::new(),
             started: now(),
+            last_round: None,
+            awaited: (Vec::new(), now()),
+            certificate_until: identity.map(|identity| identity.facts().not_after),
             begun: None,
             stride: 1,
         };
-        Self { status: Arc::new(Mutex::new(status)), picture: picture.into(), revocation }
+        Self { status: Arc::new(Mutex::new(status)), picture: config.folder.join("latest.png"), revocation }
     }
 
     /// Updates the status with an event.
@@ -146,13 +192,16 @@ impl Dashboard {
                 (site.note, site.states_lost) = (super::events::lost_state(*round, *restored), site.states_lost + 1);
             }
             ServerRunEvent::Notice(_) => {}
+            ServerRunEvent::Waiting(sites) => status.wait_for(sites),
             ServerRunEvent::Begun { rounds_done } => {
+                status.rollbacks += u32::from(status.begun.is_some());
                 status.rounds_done = *rounds_done;
                 status.begun = Some((*rounds_done, now()));
                 status.points.retain(|p| p.round < *rounds_done);
             }
             ServerRunEvent::Round { rounds_done, contributions } => {
                 status.rounds_done = *rounds_done;
+                status.last_round = Some(now());
                 status.finished = status.rounds_done == status.rounds;
                 for c in *contributions {
                     let site = &mut status.sites[c.draw.site.0 as usize];
@@ -199,43 +248,102 @@ impl Dashboard {
         let alarm = |fact| format!("no site may join: the list of revoked certificates cannot be read: {fact}");
         status.alarm = self.revocation.as_ref().and_then(RevocationStatus::unreadable).map(alarm);
         status.seconds = status.started.elapsed().as_secs_f64();
+        status.last_round_seconds = status.last_round.map(|at| at.elapsed().as_secs_f64());
+        status.certificate_days_left = status.certificate_until.map(days_left);
+        status.disk_free_bytes = self.picture.parent().and_then(|folder| fs4::available_space(folder).ok());
+        let awaited = status.awaited.0.iter();
+        let named = |&(site, since): &(usize, Instant)| {
+            Some(Awaited { site: status.sites.get(site)?.name.clone(), seconds: since.elapsed().as_secs_f64() })
+        };
+        status.waits_for = awaited.filter_map(named).collect();
         status.seconds_left = status.begun.filter(|(from, _)| status.rounds_done > *from).map(|(from, at)| {
             at.elapsed().as_secs_f64() / (status.rounds_done - from) as f64 * (status.rounds - status.rounds_done) as f64
         });
+        let is_stalled = |age: f64| age > STALLED_AFTER_S && status.seconds_left.is_some_and(|left| left / (status.rounds as f64) < age);
+        if status.last_round_seconds.is_some_and(is_stalled) {
+            status.seconds_left = None;
+        }
         status
+    }
+}
+
+/// The web page of a server. It shows one run, and later perhaps another.
+#[derive(Clone)]
+pub(super) struct Page(Arc<Mutex<Dashboard>>);
+
+impl Page {
+    fn current(&self) -> Dashboard {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Shows another run.
+    pub(super) fn show(&self, dashboard: Dashboard) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = dashboard;
     }
 
     /// Serves in its own thread until the program ends; returns the URL for a browser, with the token. On addresses
     /// other than localhost it uses HTTPS with the server's certificate, which a server behind a relay does not have.
-    pub(super) fn serve(&self, address: SocketAddr, folder: &Path, identity: Option<&Identity>) -> Result<String> {
-        let text = |kind: &'static str, text: &'static str| move || async move { ([(header::CONTENT_TYPE, kind)], text) };
+    pub(super) fn serve(first: Dashboard, address: SocketAddr, folder: &Path, identity: Option<&Identity>) -> Result<(Self, String)> {
+        let this = Self(Arc::new(Mutex::new(first)));
         let routes = Router::new()
             .route("/", get(|| async { Html(include_str!("dashboard/dashboard.html")) }))
-            .route("/dashboard.css", get(text("text/css; charset=utf-8", include_str!("dashboard/dashboard.css"))))
-            .route("/dashboard.js", get(text("text/javascript; charset=utf-8", include_str!("dashboard/dashboard.js"))))
-            .route("/status.json", get(|State(this): State<Self>| async move { Json(this.status()) }))
-            .route("/metrics", get(|State(this): State<Self>| async move { metrics(&this.status()) }))
-            .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.picture) }))
-            .with_state(self.clone());
-        let token = access::token(folder)?;
+            .route("/dashboard.js", get(|| script(include_str!("dashboard/dashboard.js"))))
+            .route("/status.json", get(|State(this): State<Self>| async move { Json(this.current().status()) }))
+            .route("/metrics", get(|State(this): State<Self>| async move { metrics(&this.current().status()) }))
+            .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.current().picture) }))
+            .with_state(this.clone());
         let tls = if address.ip().is_loopback() {
             None
         } else {
             let identity = identity.context("with carrier = \"relay\", the dashboard has no certificate: serve it on 127.0.0.1")?;
             Some(identity.https()?)
         };
-        let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?;
-        let bound = socket.local_addr()?;
-        let access = Access::new(token.clone(), bound, identity.map_or(&[], Identity::hosts), tls.is_some());
-        let routes = routes.layer(from_fn_with_state(access, access::check));
         let scheme = if tls.is_some() { "https" } else { "http" };
-        listen::serve(socket, routes, tls)?;
+        let (bound, token) = serve(routes, address, folder, identity.map_or(&[], Identity::hosts), tls)?;
         // The log of a relay's job is for those who submit jobs.
-        Ok(match identity {
+        let url = match identity {
             Some(_) => format!("{scheme}://{bound}/?token={token}"),
             None => format!("{scheme}://{bound}/?token=TOKEN, with the token in {}", access::token_path(folder).display()),
-        })
+        };
+        Ok((this, url))
     }
+}
+
+impl Status {
+    fn wait_for(&mut self, sites: &[SiteId]) {
+        let (before, since) = std::mem::replace(&mut self.awaited, (Vec::new(), now()));
+        let now = self.awaited.1;
+        let seconds = (now - since).as_secs_f64();
+        // The time before the first round is not that of a round.
+        if self.begun.is_some() {
+            *(if before.is_empty() { &mut self.phase_seconds.server } else { &mut self.phase_seconds.sites }) += seconds;
+        }
+        let since = |site: usize| before.iter().find(|(awaited, _)| *awaited == site).map_or(now, |awaited| awaited.1);
+        self.awaited.0 = sites.iter().map(|site| (site.0 as usize, since(site.0 as usize))).collect();
+    }
+}
+
+async fn script(text: &'static str) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/javascript; charset=utf-8")], text)
+}
+
+/// Serves pages behind the token of a folder, in a thread of their own, until the program ends. Returns the address and
+/// the token.
+fn serve(
+    routes: Router,
+    address: SocketAddr,
+    folder: &Path,
+    hosts: &[String],
+    tls: Option<Arc<rustls::ServerConfig>>,
+) -> Result<(SocketAddr, String)> {
+    let css = include_str!("dashboard/dashboard.css");
+    let routes = routes.route("/dashboard.css", get(move || async move { ([(header::CONTENT_TYPE, "text/css; charset=utf-8")], css) }));
+    let token = access::token(folder)?;
+    let socket = std::net::TcpListener::bind(address).with_context(|| format!("cannot serve the dashboard on {address}"))?;
+    let bound = socket.local_addr()?;
+    let access = Access::new(token.clone(), bound, hosts, tls.is_some());
+    listen::serve(socket, routes.layer(from_fn_with_state(access, access::check)), tls)?;
+    Ok((bound, token))
 }
 
 fn picture(path: &Path) -> Response {
@@ -254,6 +362,11 @@ struct OfSite {
 struct OfWay {
     site: String,
     direction: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfPhase {
+    phase: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -276,6 +389,20 @@ fn metrics(status: &Status) -> Response {
     unreadable.set(status.alarm.is_some().into());
     let help = "Whether the list of revoked certificates cannot be read (1); no site may join then";
     registry.register("asyndgan_revocation_list_unreadable", help, unreadable);
+    let phases = Family::<OfPhase, Counter<f64, AtomicU64>>::default();
+    for (phase, seconds) in [("sites", status.phase_seconds.sites), ("server", status.phase_seconds.server)] {
+        phases.get_or_create(&OfPhase { phase }).inc_by(seconds);
+    }
+    registry.register("asyndgan_round_seconds", "Time of the rounds: waiting for sites, and work of the server", phases);
+    float(&mut registry, "asyndgan_last_round_age_seconds", "Time since the last round was done", status.last_round_seconds);
+    let days = "Days until the certificate expires";
+    float(&mut registry, "asyndgan_certificate_days_left", days, status.certificate_days_left);
+    let free = status.disk_free_bytes.map(|bytes| bytes as f64);
+    float(&mut registry, "asyndgan_disk_free_bytes", "Free space on the disk of the run's folder", free);
+    let rollbacks = Counter::<u64>::default();
+    rollbacks.inc_by(status.rollbacks.into());
+    registry.register("asyndgan_rollbacks", "How often all sites went back to a checkpoint since the start of the server", rollbacks);
+    let waits = Family::<OfSite, Float>::default();
     let up = Family::<OfSite, Gauge>::default();
     let bytes = Family::<OfWay, Counter>::default();
     let norms = Family::<OfSite, Float>::default();
@@ -284,6 +411,8 @@ fn metrics(status: &Status) -> Response {
     let losses = Family::<OfNetwork, Float>::default();
     for s in &status.sites {
         let site = || s.name.clone();
+        let wait = status.waits_for.iter().find(|awaited| awaited.site == s.name).map_or(0.0, |awaited| awaited.seconds);
+        waits.get_or_create(&OfSite { site: site() }).set(wait);
         up.get_or_create(&OfSite { site: site() }).set(i64::from(s.connected));
         for (direction, n) in [("to_site", s.bytes_to), ("from_site", s.bytes_from)] {
             bytes.get_or_create(&OfWay { site: site(), direction }).inc_by(n);
@@ -299,14 +428,29 @@ fn metrics(status: &Status) -> Response {
             }
         }
     }
+    registry.register("asyndgan_site_awaited_seconds", "For how long the run has waited for a site; 0 if it does not", waits);
     registry.register("asyndgan_site_up", "Whether a site takes part in the run (1) or not (0)", up);
     registry.register("asyndgan_message_bytes", "Bytes of messages since the start of the run", bytes);
     registry.register("asyndgan_feedback_norm", "Euclidean norm of a site's latest feedback", norms);
     registry.register("asyndgan_feedback_scaled", "Rounds in which a site's feedback was scaled down", scaled);
     registry.register("asyndgan_states_lost", "How often a site came back without its checkpoint", lost);
     registry.register("asyndgan_loss", "Latest losses of a site, if it reports them", losses);
+    encoded(&registry)
+}
+
+/// Adds a value, if there is one.
+fn float(registry: &mut Registry, name: &str, help: &str, value: Option<f64>) {
+    if let Some(value) = value {
+        let gauge = Float::default();
+        gauge.set(value);
+        registry.register(name, help, gauge);
+    }
+}
+
+/// Metrics in the text format of Prometheus.
+fn encoded(registry: &Registry) -> Response {
     let mut text = String::new();
-    match encode(&mut text, &registry) {
+    match encode(&mut text, registry) {
         Ok(()) => ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

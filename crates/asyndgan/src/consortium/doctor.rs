@@ -3,7 +3,7 @@ use std::{fs, path::Path, time::SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
-use asyndgan_transport::Preflight;
+use asyndgan_transport::{Error, Preflight};
 
 use super::{
     config::{Carrier, SiteConfig},
@@ -141,12 +141,16 @@ fn disk(config: &SiteConfig) -> Result<(String, ())> {
 }
 
 fn preflight(config: &SiteConfig) -> Result<(String, Preflight)> {
-    let server = config
-        .grpc_site()?
-        .preflight()
-        .with_context(|| format!("{}: check that it is running, and that the firewall allows outgoing connections", config.server))?;
+    let site = config.grpc_site()?;
+    let way = site.proxy_address()?.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
+    let server = match site.preflight() {
+        Err(error @ Error::NoRun { .. }) => bail!("{error}{way}; the connection works: repeat this check when there is a run"),
+        asked => asked.with_context(|| {
+            format!("{}{way}: check that it is running, and that the firewall allows outgoing connections", config.server)
+        })?,
+    };
     let (ms, rate) = (server.round_trip.as_secs_f64() * 1e3, server.bytes_per_second * 8.0 / 1e6);
-    Ok((format!("{} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), server))
+    Ok((format!("{}{way} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), server))
 }
 
 fn clock(server: &Preflight) -> Result<(String, ())> {

@@ -1,15 +1,19 @@
 //! The event log of a server's run: one line per event, kept across restarts.
 
 use std::{
+    fmt::Write as _,
     fs::{self, File},
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result};
 use asyndgan_files::append_private;
 use serde::{Deserialize, Serialize};
+
+use super::dates::time;
 
 /// One event.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -34,34 +38,83 @@ pub(super) enum Kind {
     StateLost,
     /// A site has left in order.
     Retired,
+    /// The operator has changed who takes part.
+    Amended,
+    /// A connection was refused.
+    Refused,
+    /// The rounds begin or resume.
+    Begun,
+    /// The server was stopped.
+    Stopped,
+    /// The run is finished.
+    Finished,
 }
 
-/// The file of events.
+/// The file of events. Clones write to the same file.
+#[derive(Debug, Clone)]
 pub(super) struct Events {
     path: PathBuf,
-    file: File,
+    file: Arc<Mutex<File>>,
 }
 
 impl Events {
     pub(super) fn open(folder: &Path) -> Result<Self> {
-        let path = folder.join("events.jsonl");
+        let path = path_in(folder);
         let file = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { path, file })
+        Ok(Self { path, file: Arc::new(Mutex::new(file)) })
     }
 
-    pub(super) fn add(&mut self, kind: Kind, site: &str, fact: &str) -> Result<()> {
+    /// Adds an event of a site. The run goes on if it cannot be written.
+    pub(super) fn add(&self, kind: Kind, site: &str, fact: &str) {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let event = Event { unix_ms, kind, site: site.into(), fact: fact.into() };
-        let line = serde_json::to_string(&event)? + "\n";
-        self.file.write_all(line.as_bytes()).with_context(|| format!("cannot write {}", self.path.display()))
+        let line = serde_json::to_string(&event).unwrap_or_default() + "\n";
+        let written = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        if let Err(error) = written {
+            tracing::warn!("cannot write {}: {error}", self.path.display());
+        }
+    }
+
+    /// Adds an event that is not about one site.
+    pub(super) fn note(&self, kind: Kind, fact: &str) {
+        self.add(kind, "", fact);
     }
 
     /// The events that changed the run's result, across all starts of the server.
-    pub(super) fn that_count(&self) -> Result<Vec<String>> {
-        let text = fs::read_to_string(&self.path).with_context(|| format!("cannot read {}", self.path.display()))?;
+    pub(super) fn that_count(folder: &Path) -> Result<Vec<String>> {
+        let path = path_in(folder);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let events = text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok());
-        Ok(events.filter(|e| matches!(e.kind, Kind::StateLost | Kind::Retired)).map(|e| format!("{} {}", e.site, e.fact)).collect())
+        Ok(events
+            .filter(|e| matches!(e.kind, Kind::StateLost | Kind::Retired | Kind::Amended))
+            .map(|e| format!("{} {}", e.site, e.fact))
+            .collect())
     }
+}
+
+fn path_in(folder: &Path) -> PathBuf {
+    folder.join("events.jsonl")
+}
+
+/// The events of a run as lines of text, from the byte `from` of the file on; and where the file ends now.
+///
+/// # Errors
+/// If the file cannot be read. A run that has not begun has no events.
+pub fn show_events(folder: &Path, from: usize) -> Result<(String, usize)> {
+    let path = path_in(folder);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    // The last line may be half written.
+    let end = bytes.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
+    let new = String::from_utf8_lossy(bytes.get(from..end).unwrap_or_default());
+    let mut text = String::new();
+    for event in new.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+        let site = if event.site.is_empty() { "-" } else { &event.site };
+        writeln!(text, "{} UTC  {site:12} {}", time((event.unix_ms / 1000) as i64), event.fact)?;
+    }
+    Ok((text, end.max(from)))
 }
 
 /// What happened to a site that came back without its checkpoint.

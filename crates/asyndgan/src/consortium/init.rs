@@ -52,19 +52,33 @@ rollbacks_max = 10              # how often one site may set all others back by 
 # l1_weight = 10.0              # reveals real images to the server: every site must allow it
 "#;
 
+const RUNS: &str = r#"# A server that serves one run after another. Start it with: asyndgan run serve --config runs.toml
+# Add a run: asyndgan run submit run.toml. The run uses the keys, the address and the dashboard of this file, and a folder within
+# the folder below. Relative paths are relative to this file's folder.
+
+folder = "runs"                 # a folder for each run: its configuration, states, checkpoints, generator, ledger
+keys = "keys"                   # asyndgan keys init --keys keys --server HOST
+listen = "0.0.0.0:7443"
+dashboard = "127.0.0.1:7480"    # web page of the current run, and /metrics for Prometheus
+"#;
+
 const SITE: &str = r#"# One hospital's part in a run, as configured by the hospital. Check it with: asyndgan doctor --config site.toml
 # Inspect the run and approve it: asyndgan site approve --config site.toml. Start it with: asyndgan site --config site.toml.
 # Relative paths are relative to this file's folder.
 
 server = "localhost:7443"       # the site only makes outgoing connections: no open port is needed here
 bundle = "north.pem"            # certificates from the server's operator; if they include the private key, over a secure channel
+# proxy = "http://proxy:3128"   # the hospital's HTTP proxy (http://USER:PASSWORD@HOST:PORT), or "none"; the default is that of the
+                                # environment variable HTTPS_PROXY
 # carrier = "relay"             # messages travel through NVIDIA FLARE, without server and bundle: see the guide's page on FLARE
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
+keep_running = false            # true: take part in one run after another, each with a folder of its own within this folder
 # privacy_ledger = "site-1.privacy.jsonl"   # steps that spend the privacy budget; the default is beside the data. Never use
                                 # another file for other runs on the same patients: it would start the budget again
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
+# dashboard = "127.0.0.1:7481"  # web page of this site, and /metrics for Prometheus, on this machine alone
 reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
 keep_alive_seconds = 30         # interval of keep-alive pings; a firewall that drops idle connections may need less
 approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
@@ -122,6 +136,11 @@ pub fn server_template(profile: Option<Profile>, task: &str) -> String {
         None if ["brain", "tissue"].contains(&task) => text,
         None => text.split_inclusive('\n').filter(|line| !line.starts_with("profile = ")).collect(),
     }
+}
+
+/// A commented `runs.toml` for a server that serves one run after another.
+pub fn runs_template() -> String {
+    RUNS.into()
 }
 
 /// A commented `site.toml` for a hospital, with other values for some of its keys: server, bundle, data, folder.

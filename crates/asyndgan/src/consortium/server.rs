@@ -1,4 +1,4 @@
-use std::{path::Path, time::Duration};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_models::set_threads;
@@ -6,46 +6,52 @@ use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::{
-    Authority, Error, GrpcServer, Identity, Ledger, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRunEvent, differences,
-    run_server,
+    Authority, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRun,
+    differences,
 };
 
 use super::{
+    amend,
     compare::Alternatives,
     config::{Carrier, ServerConfig},
-    dashboard::Dashboard,
+    dashboard::{Dashboard, Page},
     events::{Events, Kind},
     folder::claim,
+    notify,
+    observer::Observer,
     relay,
 };
 use crate::{
     configure,
-    curves::LossCurves,
-    figures::latest,
     files::write_json,
-    progress::{Progress, now},
+    progress::now,
     run::{
         RunFolder,
         train::{traffic, write_results},
     },
 };
 
-/// How often the picture of the latest synthetic images is drawn.
-const PICTURE_EVERY: Duration = Duration::from_secs(10);
-
-/// Runs the server of a `run.toml` over the network until the run is finished.
+/// Runs the server of a `run.toml` over the network until the run is finished. `control` stops it.
 ///
 /// # Errors
 /// If the configuration is not valid, or the run ends early.
-pub fn server(config: &Path) -> Result<()> {
+pub fn server(config: &Path, control: &Control) -> Result<()> {
     let config = ServerConfig::read(config)?;
     if config.carrier == Carrier::Relay {
         relay::end_with_relay()?;
     }
+    notify::watchdog(control);
+    let token_folder = config.folder.clone();
+    let outcome = serve_run(&config, &token_folder, control, &mut None)?;
+    config.carrier.ends_with(outcome)
+}
+
+/// Serves one run. The dashboard shows it; its token is in `token_folder`.
+pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Control, page: &mut Option<Page>) -> Result<Outcome> {
     let (run, description) = (config.run()?, config.description()?);
     // Before the folder is claimed: without keys, nothing begins.
     config.identity()?;
-    warn_of_missing_certificates(&config);
+    warn_of_missing_certificates(config);
     claim(&config.folder, &run)?;
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
@@ -54,90 +60,55 @@ pub fn server(config: &Path) -> Result<()> {
     set_threads(threads);
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     claim_description(&config.folder.join("description.json"), &description)?;
-    let mut records = records(&config, &description)?;
-    let mut events = Events::open(&config.folder)?;
-    let (mut link, revocation) = listen(&config, &description)?;
-    let picture = config.folder.join("latest.png");
-    let dashboard = Dashboard::new(&config.name, &config.sites, description.rounds, &picture, revocation);
-    if let Some(address) = config.dashboard {
-        tracing::info!("dashboard: {}", dashboard.serve(address, &config.folder, config.identity()?.as_ref())?);
-    }
+    let events = Events::open(&config.folder)?;
+    amend::apply_pending(config, &mut trainer, &events)?;
+    let mut records = records(config, &description)?;
+    let (mut link, revocation) = listen(config, &description, &events)?;
+    notify::ready();
+    let dashboard = show(config, description.rounds, revocation, token_folder, page)?;
+    let task = configure::task(&folder.run)?;
+    let mut observer = Observer::new(config, &description, task, events, dashboard, &place);
 
     let started = now();
-    let (mut first, mut drawn) = (None, None);
-    let mut bar = Progress::new(&config.name, description.rounds);
-    let (names, task) = (&config.sites, configure::task(&folder.run)?);
-    let mut curves = LossCurves::new(&place);
-    run_server(&description, sites, config.policy()?, &mut link, &mut trainer, &mut records, |news, trainer, ledger| {
-        dashboard.on_event(&news, ledger);
-        if let Err(error) = curves.on_event(&news, trainer) {
-            tracing::warn!("cannot update the learning curves: {error:#}");
-        }
-        let event = match &news {
-            ServerRunEvent::Joined(site) => Some((Kind::Joined, site, "joined the run".to_owned())),
-            ServerRunEvent::Dismissed(site, error) => Some((Kind::Left, site, error.to_string())),
-            ServerRunEvent::Retired { site, round, reason } => Some((Kind::Retired, site, super::events::retired(*round, reason))),
-            ServerRunEvent::StateLost { site, round, restored } => {
-                Some((Kind::StateLost, site, super::events::lost_state(*round, *restored)))
-            }
-            _ => None,
-        };
-        if let Some((kind, site, fact)) = event
-            && let Err(error) = events.add(kind, &names[site.0 as usize], &fact)
-        {
-            tracing::warn!("cannot record an event: {error:#}");
-        }
-        match news {
-            ServerRunEvent::Joined(site) => tracing::info!("{}: joined the run", names[site.0 as usize]),
-            ServerRunEvent::Dismissed(site, error) => tracing::warn!("{}: {error}", names[site.0 as usize]),
-            ServerRunEvent::Retired { site, round, reason } => {
-                tracing::info!("{}: {}", names[site.0 as usize], super::events::retired(round, reason));
-            }
-            ServerRunEvent::StateLost { site, round, restored } => {
-                tracing::info!("{}: {}", names[site.0 as usize], super::events::lost_state(round, restored));
-            }
-            ServerRunEvent::Notice(fact) => tracing::warn!("{fact}"),
-            ServerRunEvent::Begun { rounds_done } => {
-                for path in trainer.damaged() {
-                    tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
-                }
-                first.get_or_insert(rounds_done);
-                let written =
-                    Alternatives::compute(&description, trainer).and_then(|a| write_json(&config.folder.join("alternatives.json"), &a));
-                if let Err(error) = written {
-                    tracing::warn!("cannot compare with other methods: {error:#}");
-                }
-                bar.set(rounds_done);
-                tracing::info!("{}", super::events::starting(rounds_done));
-            }
-            ServerRunEvent::Round { rounds_done, contributions } => {
-                for c in contributions.iter().filter(|c| c.scale < 1.0) {
-                    let name = &names[c.draw.site.0 as usize];
-                    tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
-                }
-                bar.set(rounds_done);
-                if drawn.is_none_or(|at: std::time::Instant| at.elapsed() > PICTURE_EVERY) || rounds_done == description.rounds {
-                    drawn = Some(now());
-                    if let Err(error) = latest(&picture, task, names, trainer) {
-                        // A picture is for people; the run goes on without.
-                        tracing::warn!("cannot draw latest.png: {error:#}");
-                    }
-                }
-            }
-        }
-    })
-    .map_err(|error| with_names(error, names))?;
+    let serving = ServerRun::new(description.clone(), sites, config.policy()?).with(|run| run.control = control.clone());
+    let served = serving.serve(&mut link, &mut trainer, &mut records, |news, trainer, ledger| observer.on_event(&news, trainer, ledger));
+    if served.map_err(|error| with_names(error, &config.sites))? == Outcome::Stopped {
+        observer.end(Kind::Stopped, "stopped; the next start resumes from the last checkpoint");
+        return Ok(Outcome::Stopped);
+    }
     write_results(&folder, &place, &trainer)?;
     let record = TrainRecord {
         seconds: started.elapsed().as_secs_f64(),
-        resumed_from_round: first.unwrap_or(0),
+        resumed_from_round: observer.resumed_from.unwrap_or(0),
         bytes: traffic(&records.ledger),
         versions: folder.provenance(Arm::AsynDgan),
-        events: events.that_count()?,
+        events: Events::that_count(&config.folder)?,
     };
     write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
-    tracing::info!("finished: {}", place.join("generator.safetensors").display());
-    Ok(())
+    observer.end(Kind::Finished, &format!("finished: {}", place.join("generator.safetensors").display()));
+    Ok(Outcome::Finished)
+}
+
+/// Shows the run on the web page of the server, and serves the page if that is configured and not done yet.
+fn show(
+    config: &ServerConfig,
+    rounds: u64,
+    revocation: Option<RevocationStatus>,
+    token_folder: &Path,
+    page: &mut Option<Page>,
+) -> Result<Dashboard> {
+    let identity = config.identity()?;
+    let dashboard = Dashboard::new(config, rounds, revocation, identity.as_ref());
+    match (page.as_ref(), config.dashboard) {
+        (Some(page), _) => page.show(dashboard.clone()),
+        (None, Some(address)) => {
+            let (served, url) = Page::serve(dashboard.clone(), address, token_folder, identity.as_ref())?;
+            tracing::info!("dashboard: {url}");
+            *page = Some(served);
+        }
+        (None, None) => {}
+    }
+    Ok(dashboard)
 }
 
 /// Names the sites of the run for which the authority has issued no certificate, if its folder is here.
@@ -149,8 +120,8 @@ fn warn_of_missing_certificates(config: &ServerConfig) {
     }
 }
 
-/// Starts to listen for sites.
-fn listen(config: &ServerConfig, description: &RunDescription) -> Result<(Box<dyn ServerLink>, Option<RevocationStatus>)> {
+/// Starts to listen for sites. Refused connections are among the events.
+fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) -> Result<(Box<dyn ServerLink>, Option<RevocationStatus>)> {
     let (Some(identity), Some(keys)) = (config.identity()?, config.keys()) else {
         let link = relay::server(&config.sites)?;
         tracing::info!("listening on {} for a relay of {}", link.address(), config.sites.join(", "));
@@ -159,7 +130,11 @@ fn listen(config: &ServerConfig, description: &RunDescription) -> Result<(Box<dy
     let keep_alive = config.keep_alive()?;
     let listener = GrpcServer::new(config.listen, identity, keys.join("revoked.pem"), config.sites.clone(), description.clone())
         .with(|server| server.keep_alive = keep_alive);
-    let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    let events = events.clone();
+    let link = listener.start(move |fact| {
+        tracing::warn!("{fact}");
+        events.note(Kind::Refused, fact);
+    })?;
     tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
     let revocation = link.revocation_status();
     Ok((Box::new(link), Some(revocation)))

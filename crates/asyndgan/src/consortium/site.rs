@@ -2,35 +2,60 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
-use asyndgan_files::{Access, write};
+use asyndgan_files::{Access, create_private_folder, write};
 use asyndgan_models::set_threads;
 use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, Role, SiteId, SiteRandomness, SiteWork as _};
 use asyndgan_training::{Pairs, SampledMasks, SiteOptions, SiteTrainer};
-use asyndgan_transport::{Consent, Journal, Ledger, Receipts, Signer, SiteRecords, SiteRunEvent, run_site};
+use asyndgan_transport::{Consent, Control, Journal, Ledger, Outcome, Receipts, Signer, SiteRecords, SiteRun, SiteRunEvent};
 use tch::Tensor;
 
 use super::{
     compare::Alternatives,
     config::{Carrier, SiteConfig},
+    dashboard::SitePage,
     folder::lock,
-    relay,
+    notify, relay,
     secret::secret,
+    stay::stay,
 };
 use crate::{device::device, progress::Progress, recombine::shared_masks};
 
-/// Takes part in a run with the configuration of a `site.toml`, until the run is finished.
+/// Takes part in a run with the configuration of a `site.toml`, until the run is finished; or in one run after another.
+/// `control` stops the site.
 ///
 /// # Errors
 /// If the configuration is not valid, the hospital has not agreed to the run, or the run ends early.
-pub fn site(config: &Path) -> Result<()> {
+pub fn site(config: &Path, control: &Control) -> Result<()> {
     let mut config = SiteConfig::read(config)?;
+    notify::watchdog(control);
+    let page = serve_page(&config)?;
+    if config.keep_running {
+        return stay(&config, control, page.as_ref());
+    }
     if config.carrier == Carrier::Relay {
         relay::end_with_relay()?;
-        config.set_run(&relay::run_name()?)?;
+        config.set_relay_run(&relay::run_name()?)?;
     }
+    let outcome = take_part(&config, control, page.as_ref())?;
+    config.carrier.ends_with(outcome)
+}
+
+/// Serves the site's own page, if it is configured.
+fn serve_page(config: &SiteConfig) -> Result<Option<SitePage>> {
+    let Some(address) = config.dashboard else { return Ok(None) };
+    create_private_folder(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
+    let (identity, name) = (config.identity()?, config.name()?);
+    let until = identity.map(|identity| identity.facts().not_after);
+    let (page, url) = SitePage::serve(&name, &config.server, &config.folder, until, address)?;
+    tracing::info!("{name}: dashboard: {url}");
+    Ok(Some(page))
+}
+
+/// Takes part in one run.
+pub(super) fn take_part(config: &SiteConfig, control: &Control, page: Option<&SitePage>) -> Result<Outcome> {
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
-    let mut trainer = trainer(&config, &config.folder, Purpose::Run)?;
+    let mut trainer = trainer(config, &config.folder, Purpose::Run)?;
     let journal = config.folder.join("journal.jsonl");
     // First the chain: what cannot be relied on limits nothing.
     let consent = Consent::in_folder(&config.folder, config.approval());
@@ -53,11 +78,17 @@ pub fn site(config: &Path) -> Result<()> {
         history: Some(history),
     };
     let mut link = config.link()?;
+    notify::ready();
     let mut bar: Option<Progress> = None;
     let mut last_reason = String::new();
     let mut retired = None;
     let folder = &config.folder;
-    let played = run_site(config.policy.clone(), &mut link, &mut trainer, &mut records, |news, trainer| match news {
+    let part = SiteRun::new(config.policy.clone()).with(|part| part.control = control.clone());
+    let played = part.take_part(&mut link, &mut trainer, &mut records, |news, trainer, ledger| {
+        if let Some(page) = page {
+            page.on_event(&news, trainer, ledger);
+        }
+        match news {
         SiteRunEvent::Connected => {
             last_reason.clear();
             tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
@@ -98,13 +129,17 @@ pub fn site(config: &Path) -> Result<()> {
             }
         }
         _ => {}
+        }
     });
-    played.with_context(|| name.clone())?;
+    if played.with_context(|| name.clone())? == Outcome::Stopped {
+        tracing::info!("{name}: stopped; the next start resumes from the last checkpoint");
+        return Ok(Outcome::Stopped);
+    }
     if let Some(reason) = retired {
         tracing::info!("{name}: left the run in order, and the others continue: {reason}");
     }
     tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
-    Ok(())
+    Ok(Outcome::Finished)
 }
 
 /// What a trainer is for.

@@ -17,7 +17,7 @@ use super::{
     EXCHANGE_BYTES_MAX, FRAMES_WAITING, POLL_WAIT, RelayToken,
     window::{Incoming as Window, Outgoing},
 };
-use crate::{Error, Frame, Incoming, SiteLink};
+use crate::{Error, Frame, Incoming, SiteLink, memory::received};
 
 /// How long a request may take beyond what it waits: a relay may have a long way.
 const REQUEST_MAX: Duration = Duration::from_secs(30);
@@ -141,17 +141,18 @@ impl SiteLink for RelaySiteLink {
         }
     }
 
-    fn receive(&mut self) -> Result<Incoming, Error> {
-        match self.inbox.recv() {
-            Ok(Arrival::Connected(session)) => {
+    fn receive(&mut self, wait: Option<Duration>) -> Result<Option<Incoming>, Error> {
+        let arrival = received(&self.inbox, wait).map_err(|()| Error::Disconnected { peer: "server".into() })?;
+        Ok(match arrival {
+            None => None,
+            Some(Arrival::Connected(session)) => {
                 self.current = session;
-                Ok(Incoming::Connected)
+                Some(Incoming::Connected)
             }
-            Ok(Arrival::Frame(frame, _permit)) => Ok(Incoming::Frame(frame)),
-            Ok(Arrival::Lost(reason)) => Ok(Incoming::Lost(reason)),
-            Ok(Arrival::Ended(error)) => Err(error),
-            Err(_) => Err(Error::Disconnected { peer: "server".into() }),
-        }
+            Some(Arrival::Frame(frame, _permit)) => Some(Incoming::Frame(frame)),
+            Some(Arrival::Lost(reason)) => Some(Incoming::Lost(reason)),
+            Some(Arrival::Ended(error)) => return Err(error),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan::consortium::{Proposal, server_template, show_journal, site_template, verify_journal};
+use asyndgan::consortium::{Proposal, runs_template, server_template, show_journal, site_template, verify_journal};
 use asyndgan_paper::Profile;
 use clap::Subcommand;
 
@@ -26,6 +26,12 @@ pub(crate) enum InitCommand {
         /// The task: brain, tissue, or the path of a task file, relative to the folder of run.toml.
         #[arg(long, default_value = "tissue")]
         task: String,
+    },
+    /// Write a commented runs.toml, for a server that serves one run after another.
+    Runs {
+        /// The file to write.
+        #[arg(long, default_value = "runs.toml")]
+        out: PathBuf,
     },
     /// Write a commented site.toml.
     Site {
@@ -51,6 +57,7 @@ pub(crate) enum InitCommand {
 pub(crate) fn init(command: InitCommand) -> Result<()> {
     let (out, text) = match command {
         InitCommand::Server { out, profile, task } => (out, server_template(profile, &task)),
+        InitCommand::Runs { out } => (out, runs_template()),
         InitCommand::Site { out, server, bundle, data, folder } => {
             (out, site_template(&[("server", &server), ("bundle", &bundle), ("data", &data), ("folder", &folder)]))
         }

@@ -3,11 +3,15 @@
 use std::{
     fmt,
     io::{self, IsTerminal as _},
+    path::Path,
+    sync::Arc,
 };
 
+use anyhow::{Context as _, Result};
 use asyndgan::progress;
 use clap::ValueEnum;
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::rolling::{RollingFileAppender, Rotation};
 use tracing_subscriber::{
     EnvFilter,
     fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter, format::Writer},
@@ -23,8 +27,45 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// How many log files are kept: one for each day.
+const FILES_KEPT: usize = 30;
+
+/// Where messages go.
+#[derive(Clone)]
+enum Output {
+    StandardError(AboveBars),
+    File(Arc<RollingFileAppender>),
+}
+
+impl Output {
+    fn new(file: Option<&Path>) -> Result<Self> {
+        let Some(path) = file else { return Ok(Self::StandardError(AboveBars)) };
+        let shown = path.display();
+        let name = path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} is not the name of a log file"))?;
+        let builder = RollingFileAppender::builder().rotation(Rotation::DAILY).filename_prefix(name).max_log_files(FILES_KEPT);
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let appender = builder.build(folder).with_context(|| format!("cannot write {shown}"))?;
+        Ok(Self::File(Arc::new(appender)))
+    }
+}
+
+impl<'a> MakeWriter<'a> for Output {
+    type Writer = Box<dyn io::Write + 'a>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        match self {
+            Self::StandardError(output) => Box::new(*output),
+            Self::File(output) => Box::new(output.make_writer()),
+        }
+    }
+}
+
 /// Starts to write messages. Without -v and `RUST_LOG`: those of level info and above of this program.
-pub(crate) fn start(format: LogFormat, verbose: u8) {
+///
+/// # Errors
+/// If the log file cannot be written.
+pub(crate) fn start(format: LogFormat, verbose: u8, file: Option<&Path>) -> Result<()> {
+    let output = Output::new(file)?;
     let level = match verbose {
         0 => "info",
         1 => "debug",
@@ -32,12 +73,15 @@ pub(crate) fn start(format: LogFormat, verbose: u8) {
     };
     let own = format!("warn,asyndgan={level},{}", CRATES.map(|name| format!("asyndgan_{name}={level}")).join(","));
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(own));
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(AboveBars).with_ansi(io::stderr().is_terminal());
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(output).with_ansi(file.is_none() && io::stderr().is_terminal());
     match format {
         LogFormat::Json => subscriber.json().init(),
-        LogFormat::Text if verbose > 0 => subscriber.init(),
+        // A file has no other times.
+        LogFormat::Text if verbose > 0 || file.is_some() => subscriber.init(),
         LogFormat::Text => subscriber.event_format(Plain).init(),
     }
+    Ok(())
 }
 
 /// The arguments about messages with which this program was started, for those that it starts.
@@ -67,15 +111,8 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>, N: for<'a> FormatFields<'a> + 'stat
 }
 
 /// Writes to standard error above the progress bars.
+#[derive(Clone, Copy)]
 struct AboveBars;
-
-impl<'a> MakeWriter<'a> for AboveBars {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        Self
-    }
-}
 
 impl io::Write for AboveBars {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {

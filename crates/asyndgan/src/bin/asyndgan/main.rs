@@ -9,8 +9,10 @@ mod keys;
 mod log;
 mod plan;
 mod privacy;
+mod runs;
 mod score;
 mod stdout;
+mod stop;
 mod synthesize;
 
 use std::{fs, path::PathBuf, process::ExitCode};
@@ -96,6 +98,10 @@ struct Cli {
     /// Format of the messages on standard error.
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
+    /// Write the messages to files, one per day, and not to standard error: the date is added to this name. The files
+    /// of the last 30 days are kept.
+    #[arg(long, global = true, value_name = "FILE")]
+    log_file: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -215,6 +221,9 @@ enum Command {
         #[arg(long)]
         config: PathBuf,
     },
+    /// Serve one run after another from a queue, and manage the queue.
+    #[command(subcommand, after_help = runs::EXAMPLES)]
+    Run(runs::RunCommand),
     /// Take part in a run as a hospital: keep data and discriminator here, and connect to the server.
     #[command(after_help = SITE, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
     Site {
@@ -290,13 +299,17 @@ enum SiteCommand {
 fn main() -> ExitCode {
     let arguments = Cli::parse();
     progress::show();
-    log::start(arguments.log_format, arguments.verbose);
+    if let Err(error) = log::start(arguments.log_format, arguments.verbose, arguments.log_file.as_deref()) {
+        print_note(&format!("error: {error:#}"));
+        return ExitCode::FAILURE;
+    }
     match carry_out(arguments.step) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            match arguments.log_format {
-                LogFormat::Text => print_note(&format!("error: {error:#}")),
-                LogFormat::Json => tracing::error!("{error:#}"),
+            if arguments.log_format == LogFormat::Json || arguments.log_file.is_some() {
+                tracing::error!("{error:#}");
+            } else {
+                print_note(&format!("error: {error:#}"));
             }
             ExitCode::FAILURE
         }
@@ -331,11 +344,12 @@ fn carry_out(step: Command) -> Result<()> {
         Command::Report { run, out } => run::report(&run, out),
         Command::Score(arguments) => score::score(&arguments),
         Command::Data(command) => data::data(command),
-        Command::Server { config } => server(&config),
+        Command::Server { config } => server(&config, &stop::on_signal()?),
+        Command::Run(command) => runs::run(command),
         Command::Site { command: Some(SiteCommand::Approve { config, description, yes }), .. } => {
             approve(&config, description.as_deref(), yes)
         }
-        Command::Site { config: Some(config), .. } => site(&config),
+        Command::Site { config: Some(config), .. } => site(&config, &stop::on_signal()?),
         // clap asks for one of both.
         Command::Site { config: None, .. } => Ok(()),
         Command::Init(command) => init(command),

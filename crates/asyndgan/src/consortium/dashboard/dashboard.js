@@ -15,7 +15,15 @@ function plot(svg, all, lines) {
     line.setAttribute("fill", "none"); line.setAttribute("stroke", colour); line.setAttribute("stroke-width", "1.5");
     svg.append(line);
   }
-  for (const [x, at, text] of [[2, y(top) + 3, top.toPrecision(2)], [2, y(low) + 3, low ? low.toPrecision(2) : "0"], [30, 217, `round ${first}`], [540, 217, `${last}`]]) {
+  const ticks = [0, .25, .5, .75, 1];
+  for (const f of ticks) {
+    const grid = document.createElementNS("http://www.w3.org/2000/svg", "line");
+    for (const [name, value] of [["x1", 30], ["x2", 590], ["y1", 200 - 185 * f], ["y2", 200 - 185 * f], ["stroke", "#dde3ea"]]) grid.setAttribute(name, value);
+    svg.prepend(grid);
+  }
+  const across = ticks.map(f => [30 + 530 * f, 217, `${f ? "" : "round "}${Math.round(first + f * (last - first))}`]);
+  const up = ticks.map(f => [2, 203 - 185 * f, (low + f * (top - low)).toPrecision(2)]);
+  for (const [x, at, text] of [...up, ...across]) {
     const label = document.createElementNS("http://www.w3.org/2000/svg", "text");
     label.setAttribute("x", x); label.setAttribute("y", at); label.textContent = text; svg.append(label);
   }
@@ -27,6 +35,8 @@ async function refresh() {
     $("alarm").textContent = s.alarm ?? ""; $("alarm").hidden = s.alarm == null;
     $("bar").max = s.rounds; $("bar").value = s.rounds_done;
     $("line").textContent = s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}`;
+    const long = s.waits_for.filter(w => w.seconds > 10);
+    $("waits").textContent = s.finished || !long.length ? "" : `waiting for ${long.map(w => `${w.site} (${time(w.seconds)})`).join(", ")}`;
     $("sites").replaceChildren();
     for (const site of s.sites) {
       const row = $("sites").insertRow();

@@ -1,0 +1,198 @@
+//! Changes of a run that has begun: other members, other limits and timeouts. Finished rounds stay.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_files::{Access, rename, write};
+use asyndgan_protocol::{ServerWork as _, SiteId};
+use asyndgan_training::ServerTrainer;
+use asyndgan_transport::differences;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    config::ServerConfig,
+    events::{Events, Kind},
+    runs::{RunState, Runs},
+};
+
+/// Settings of the server alone. All others are in the description that the hospitals have approved.
+const OWN_SETTINGS: [&str; 9] = [
+    "cases_max",
+    "condition_bytes_max",
+    "feedback_ratio_max",
+    "keep_alive_seconds",
+    "lost_state",
+    "reconnect_timeout_hours",
+    "response_timeout_minutes",
+    "rollbacks_max",
+    "weight_ratio_max",
+];
+
+/// A change of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Amendment {
+    /// Another site takes the place of a site, with its own data and a fresh discriminator. Both names can be the same:
+    /// the site then takes part with other data.
+    Replace {
+        /// The site.
+        site: String,
+        /// The site that takes its place.
+        by: String,
+    },
+    /// The others continue without a site. Its masks are deleted.
+    Drop {
+        /// The site.
+        site: String,
+    },
+    /// Another value of a setting of the server.
+    Set {
+        /// The setting, as in `run.toml`.
+        key: String,
+        /// The value, as in `run.toml`.
+        value: String,
+    },
+}
+
+/// What the server does about a site when it serves the run next.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Pending {
+    site: SiteId,
+    is_dropped: bool,
+}
+
+impl Runs {
+    /// Changes a run that is not being served. The changes and the reason are added to its states.
+    ///
+    /// # Errors
+    /// If the run is being served or has ended, or a change would change its description. Then nothing is changed.
+    pub fn amend(&self, name: &str, amendments: &[Amendment], reason: &str) -> Result<()> {
+        ensure!(!amendments.is_empty(), "nothing to change: use --replace, --drop or --limit");
+        let _lock = self.lock()?;
+        let run = self.get(name)?;
+        let state = run.last().state;
+        ensure!(
+            [RunState::Queued, RunState::Paused, RunState::Failed].contains(&state),
+            "the run {name:?} is {}; asyndgan run pause it first",
+            state.name()
+        );
+        let path = run.config();
+        let before = ServerConfig::read(&path)?;
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
+        let (mut sites, mut pending, mut facts) = (before.sites.clone(), read_pending(&run.folder)?, Vec::new());
+        for amendment in amendments {
+            facts.push(apply(amendment, &mut table, &mut sites, &mut pending)?);
+        }
+        let names = sites.into_iter().map(toml::Value::from).collect();
+        table.insert("sites".into(), toml::Value::Array(names));
+
+        let changed = run.folder.join(".amended-run.toml");
+        write(&changed, Access::Private, toml::to_string(&table)?.as_bytes()).with_context(|| changed.display().to_string())?;
+        let checked = check(&before, &changed);
+        if checked.is_err() {
+            let _ = fs::remove_file(&changed);
+        }
+        checked?;
+        write_pending(&run.folder, &pending)?;
+        rename(&changed, &path).with_context(|| format!("cannot write {}", path.display()))?;
+        if !reason.is_empty() {
+            facts.push(reason.into());
+        }
+        super::runs::add_state(&run.folder, state, &facts.join("; "))
+    }
+}
+
+/// Checks that a changed configuration is valid, and describes the same run.
+fn check(before: &ServerConfig, changed: &Path) -> Result<()> {
+    let (before, after) = (before.description()?, ServerConfig::read(changed)?.description()?);
+    ensure!(
+        before == after,
+        "this would change the description that the hospitals have approved: {}; submit it as a new run",
+        differences(&before, &after).join(", ")
+    );
+    Ok(())
+}
+
+/// Applies a change; returns it in words.
+fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], pending: &mut Vec<Pending>) -> Result<String> {
+    let place = |sites: &[String], site: &String| {
+        let place = sites.iter().position(|name| name == site);
+        place.with_context(|| format!("{site} is not a site of this run, whose sites are {}", sites.join(", ")))
+    };
+    let mut set = |place: usize, is_dropped: bool| {
+        let site = SiteId(place as u32);
+        pending.retain(|earlier| earlier.site != site);
+        pending.push(Pending { site, is_dropped });
+    };
+    match amendment {
+        Amendment::Replace { site, by } => {
+            let place = place(sites, site)?;
+            ensure!(site == by || !sites.contains(by), "{by} is a site of this run already");
+            sites[place].clone_from(by);
+            set(place, false);
+            Ok(if site == by { format!("{site} takes part with other data") } else { format!("{site} is replaced by {by}") })
+        }
+        Amendment::Drop { site } => {
+            set(place(sites, site)?, true);
+            Ok(format!("{site} takes no part from now on"))
+        }
+        Amendment::Set { key, value } => {
+            if !OWN_SETTINGS.contains(&key.as_str()) {
+                bail!(
+                    "{key} cannot be changed in a run: it is part of the description that the hospitals approve, or of the server's address; \
+                     submit a new run. These can be changed: {}",
+                    OWN_SETTINGS.join(", ")
+                );
+            }
+            // A word without quotes is a string.
+            let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
+            table.insert(key.clone(), parsed.unwrap_or_else(|| value.as_str().into()));
+            Ok(format!("{key} = {value}"))
+        }
+    }
+}
+
+fn pending_path(folder: &Path) -> PathBuf {
+    folder.join("amendments.json")
+}
+
+fn read_pending(folder: &Path) -> Result<Vec<Pending>> {
+    let path = pending_path(folder);
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        read => read.with_context(|| format!("cannot read {}", path.display()))?,
+    };
+    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
+}
+
+fn write_pending(folder: &Path, pending: &[Pending]) -> Result<()> {
+    let path = pending_path(folder);
+    write(&path, Access::Private, &serde_json::to_vec(pending)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Carries out what is pending, before the run is served.
+pub(super) fn apply_pending(config: &ServerConfig, trainer: &mut ServerTrainer, events: &Events) -> Result<()> {
+    let folder = &config.folder;
+    let pending = read_pending(folder)?;
+    if pending.is_empty() {
+        return Ok(());
+    }
+    let round = trainer.checkpoints()?.last().copied().unwrap_or(0);
+    for Pending { site, is_dropped } in pending {
+        trainer.forget(site)?;
+        let fact = if is_dropped {
+            trainer.retire(site, round)?;
+            format!("takes no part from round {} on; its masks are deleted", round + 1)
+        } else {
+            format!("takes this place in the run from round {} on, with a fresh discriminator", round + 1)
+        };
+        let name = &config.sites[site.0 as usize];
+        tracing::info!("{name}: {fact}");
+        events.add(Kind::Amended, name, &fact);
+    }
+    write_pending(folder, &[])
+}

@@ -1,0 +1,150 @@
+//! What people see of a server's run: messages, events, progress, learning curves, the latest images, the dashboard.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use asyndgan_protocol::{Contribution, RunDescription, SiteId};
+use asyndgan_task::Task;
+use asyndgan_training::ServerTrainer;
+use asyndgan_transport::{Ledger, ServerRunEvent};
+
+use super::{
+    compare::Alternatives,
+    config::ServerConfig,
+    dashboard::Dashboard,
+    events::{self, Events, Kind},
+    runs::RoundCount,
+};
+use crate::{
+    curves::LossCurves,
+    figures::latest,
+    files::write_json,
+    progress::{Progress, now},
+};
+
+/// How often the picture of the latest synthetic images is drawn.
+const PICTURE_EVERY: Duration = Duration::from_secs(10);
+/// How often the number of rounds is written for other programs.
+const COUNT_EVERY: Duration = Duration::from_secs(5);
+
+/// Reports the events of one run. What cannot be written is a warning: the run goes on.
+pub(super) struct Observer<'a> {
+    config: &'a ServerConfig,
+    description: &'a RunDescription,
+    task: &'a Task,
+    events: Events,
+    dashboard: Dashboard,
+    curves: LossCurves,
+    bar: Progress,
+    picture: PathBuf,
+    drawn: Option<Instant>,
+    counted: Option<Instant>,
+    /// Rounds that were done when this process began to serve.
+    pub(super) resumed_from: Option<u64>,
+    rounds_done: u64,
+}
+
+impl<'a> Observer<'a> {
+    /// An observer whose curves are in the folder `place`.
+    pub(super) fn new(
+        config: &'a ServerConfig,
+        description: &'a RunDescription,
+        task: &'a Task,
+        events: Events,
+        dashboard: Dashboard,
+        place: &Path,
+    ) -> Self {
+        let (curves, bar) = (LossCurves::new(place), Progress::new(&config.name, description.rounds));
+        let picture = config.folder.join("latest.png");
+        let (drawn, counted, resumed_from, rounds_done) = (None, None, None, 0);
+        Self { config, description, task, events, dashboard, curves, bar, picture, drawn, counted, resumed_from, rounds_done }
+    }
+
+    /// Reports an event.
+    pub(super) fn on_event(&mut self, news: &ServerRunEvent<'_>, trainer: &ServerTrainer, ledger: &Ledger) {
+        self.dashboard.on_event(news, ledger);
+        warn("cannot update the learning curves", self.curves.on_event(news, trainer));
+        match news {
+            ServerRunEvent::Joined(site) => self.of_site(Kind::Joined, *site, "joined the run"),
+            ServerRunEvent::Dismissed(site, error) => self.of_site(Kind::Left, *site, &error.to_string()),
+            ServerRunEvent::Retired { site, round, reason } => self.of_site(Kind::Retired, *site, &events::retired(*round, reason)),
+            ServerRunEvent::StateLost { site, round, restored } => {
+                self.of_site(Kind::StateLost, *site, &events::lost_state(*round, *restored));
+            }
+            ServerRunEvent::Notice(fact) => tracing::warn!("{fact}"),
+            ServerRunEvent::Waiting(_) => {}
+            ServerRunEvent::Begun { rounds_done } => self.begun(*rounds_done, trainer),
+            ServerRunEvent::Round { rounds_done, contributions } => self.round(*rounds_done, contributions, trainer),
+        }
+    }
+
+    fn name(&self, site: SiteId) -> &str {
+        &self.config.sites[site.0 as usize]
+    }
+
+    fn of_site(&self, kind: Kind, site: SiteId, fact: &str) {
+        let name = self.name(site);
+        if kind == Kind::Left {
+            tracing::warn!("{name}: {fact}");
+        } else {
+            tracing::info!("{name}: {fact}");
+        }
+        self.events.add(kind, name, fact);
+    }
+
+    fn begun(&mut self, rounds_done: u64, trainer: &ServerTrainer) {
+        for path in trainer.damaged() {
+            tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
+        }
+        self.resumed_from.get_or_insert(rounds_done);
+        let path = self.config.folder.join("alternatives.json");
+        warn("cannot compare with other methods", Alternatives::compute(self.description, trainer).and_then(|a| write_json(&path, &a)));
+        self.bar.set(rounds_done);
+        self.rounds_done = rounds_done;
+        let fact = events::starting(rounds_done);
+        tracing::info!("{fact}");
+        self.events.note(Kind::Begun, &fact);
+    }
+
+    fn round(&mut self, rounds_done: u64, contributions: &[Contribution], trainer: &ServerTrainer) {
+        for c in contributions.iter().filter(|c| c.scale < 1.0) {
+            let name = self.name(c.draw.site);
+            tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
+        }
+        self.bar.set(rounds_done);
+        self.rounds_done = rounds_done;
+        let is_last = rounds_done == self.description.rounds;
+        let is_due = |at: Option<Instant>, every| is_last || at.is_none_or(|at| at.elapsed() > every);
+        if is_due(self.counted, COUNT_EVERY) {
+            self.count();
+        }
+        if is_due(self.drawn, PICTURE_EVERY) {
+            self.drawn = Some(now());
+            warn("cannot draw latest.png", latest(&self.picture, self.task, &self.config.sites, trainer));
+        }
+    }
+
+    fn count(&mut self) {
+        self.counted = Some(now());
+        let count = RoundCount { rounds_done: self.rounds_done, rounds: self.description.rounds };
+        warn("cannot count the rounds", count.write(&self.config.folder));
+    }
+
+    /// Records how the run ended here, or that it was stopped.
+    pub(super) fn end(&mut self, kind: Kind, fact: &str) {
+        if self.resumed_from.is_some() {
+            self.count();
+        }
+        tracing::info!("{fact}");
+        self.events.note(kind, fact);
+    }
+}
+
+fn warn(what: &str, done: Result<()>) {
+    if let Err(error) = done {
+        tracing::warn!("{what}: {error:#}");
+    }
+}

@@ -1,0 +1,123 @@
+//! A server that serves one run after another.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+    time::Duration,
+};
+
+use anyhow::Result;
+use asyndgan_transport::{Control, GrpcServer, Identity, Outcome};
+
+use super::{
+    config::{RunsConfig, ServerConfig},
+    dashboard::Page,
+    folder::lock,
+    notify,
+    runs::{QueuedRun, RunState, Runs},
+    server::serve_run,
+};
+
+/// How often the server looks for requests of the operator.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// Serves the runs of a `runs.toml`, one after another, until it is asked to stop.
+///
+/// # Errors
+/// If the configuration is not valid, or the queue cannot be read. The error of a run ends that run alone.
+pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
+    let config = RunsConfig::read(config)?;
+    // Before anything is claimed.
+    config.identity()?;
+    let runs = Runs::with_config(config.clone())?;
+    let _lock = lock(&config.folder)?;
+    let mut page = None;
+    while !control.is_stopping() {
+        match runs.next()? {
+            Some(run) => serve_one(&config, &runs, &run, control, &mut page)?,
+            None => wait_for_run(&config, &runs, control)?,
+        }
+    }
+    tracing::info!("stopped; the next start resumes");
+    Ok(())
+}
+
+/// Serves one run until it ends, or is to be served no longer, and records that.
+fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Control, page: &mut Option<Page>) -> Result<()> {
+    let name = &run.name;
+    if run.last().state == RunState::Queued {
+        runs.change(name, &[RunState::Queued], RunState::Running, "")?;
+    }
+    tracing::info!("serving the run {name:?}");
+    let (inner, is_over) = (control.child(), AtomicBool::new(false));
+    let outcome = thread::scope(|scope| {
+        scope.spawn(|| watch(runs, name, &inner, &is_over));
+        let outcome = ServerConfig::read(&run.config()).and_then(|run| serve_run(&run, &config.folder, &inner, page));
+        is_over.store(true, Relaxed);
+        outcome
+    });
+    // The operator may have decided otherwise meanwhile.
+    let served = [RunState::Running, RunState::Finishing];
+    let state = |runs: &Runs| runs.get(name).map(|run| run.last().state);
+    match outcome {
+        Ok(Outcome::Finished) => {
+            runs.change(name, &[served.as_slice(), &[RunState::Paused, RunState::Aborted]].concat(), RunState::Finished, "")?;
+            tracing::info!("the run {name:?} is finished");
+        }
+        Ok(Outcome::Stopped) => tracing::info!("the run {name:?} is {}", state(runs)?.name()),
+        Err(error) => {
+            tracing::error!("the run {name:?} has failed: {error:#}");
+            if served.contains(&state(runs)?) {
+                runs.change(name, &served, RunState::Failed, &format!("{error:#}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Passes the operator's requests on to the server of a run.
+fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
+    let mut is_unreadable = false;
+    while !is_over.load(Relaxed) {
+        match runs.get(name).map(|run| run.last().state) {
+            Ok(RunState::Paused | RunState::Aborted) => control.stop(),
+            Ok(RunState::Finishing) => control.finish(),
+            Ok(_) => is_unreadable = false,
+            Err(error) if !is_unreadable => {
+                is_unreadable = true;
+                tracing::warn!("cannot read the state of the run {name:?}: {error:#}");
+            }
+            Err(_) => {}
+        }
+        thread::sleep(POLL_EVERY);
+    }
+}
+
+/// Tells sites that there is no run, until there is one.
+fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control) -> Result<()> {
+    let paused = || -> Result<Vec<String>> {
+        let runs = runs.list()?.into_iter().filter(|run| run.last().state == RunState::Paused);
+        Ok(runs.map(|run| run.name).collect())
+    };
+    let reason_of = |paused: &[String]| match paused {
+        [] => "no run is queued".to_owned(),
+        names => format!("no run is queued; paused: {}", names.join(", ")),
+    };
+    let names = paused()?;
+    let reason = reason_of(&names);
+    let listener = GrpcServer::without_run(config.listen, config.identity()?, config.keys.join("revoked.pem"), &reason);
+    let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    tracing::info!("listening on {}: {reason}; add one with asyndgan run submit", link.address());
+    notify::ready();
+    while !control.is_stopping() && runs.next()?.is_none() && paused()? == names {
+        thread::sleep(POLL_EVERY);
+    }
+    Ok(())
+}
+
+impl RunsConfig {
+    fn identity(&self) -> Result<Identity> {
+        Ok(Identity::read(&self.keys.join("server.pem"))?)
+    }
+}

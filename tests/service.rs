@@ -1,0 +1,208 @@
+//! A server that serves one run after another, and sites that stay.
+#![allow(missing_docs, reason = "tests")]
+
+use std::{fs, path::PathBuf, process::Stdio, thread, time::Duration};
+
+use e2e::consortium::{Consortium, Running, SITES, now};
+
+/// A consortium whose sites stay, and whose server has a queue.
+struct Service {
+    group: Consortium,
+}
+
+impl Service {
+    fn new() -> Self {
+        let group = Consortium::new("");
+        for site in SITES {
+            let path = group.path(&format!("{site}.toml"));
+            let text = fs::read_to_string(&path).expect("a configuration");
+            fs::write(&path, format!("keep_running = true\n{text}")).expect("written");
+        }
+        let run = fs::read_to_string(group.path("run.toml")).expect("a configuration");
+        let listen = run.lines().find(|line| line.starts_with("listen")).expect("an address");
+        fs::write(group.path("runs.toml"), format!("folder = \"runs\"\nkeys = \"keys\"\n{listen}\n")).expect("written");
+        Self { group }
+    }
+
+    fn serve(&self) -> Running {
+        let words = fs::OpenOptions::new().create(true).append(true).open(self.group.path("run.log")).expect("a log");
+        Running(self.group.command(&["run", "serve"]).stdout(Stdio::null()).stderr(words).spawn().expect("starts"))
+    }
+
+    fn submit(&self, name: &str) {
+        let path = self.group.path("run.toml");
+        let text = fs::read_to_string(&path).expect("a configuration").replacen("\"trial\"", &format!("\"{name}\""), 1);
+        fs::write(self.group.path("submitted.toml"), text).expect("written");
+        self.group.succeed(&["run", "submit", "submitted.toml"]);
+    }
+
+    fn state(&self, name: &str) -> String {
+        let table = self.group.succeed(&["run", "list"]);
+        let row = table.lines().find(|line| line.starts_with(&format!("{name} "))).unwrap_or_else(|| panic!("{name} in {table}"));
+        row.split_whitespace().nth(1).expect("a state").to_owned()
+    }
+
+    fn wait_for_state(&self, name: &str, state: &str) {
+        self.group.wait_until(&format!("{name} is {state}"), || self.state(name) == state);
+    }
+
+    /// Until the server holds a checkpoint of the run.
+    fn wait_for_checkpoint(&self, name: &str) {
+        let folder = self.group.path(&format!("runs/{name}/seed-0/AsynDgan/checkpoints"));
+        let is_checkpoint = |entry: fs::DirEntry| entry.file_name().to_string_lossy().starts_with("server-");
+        let holds = |run: fs::DirEntry| fs::read_dir(run.path()).is_ok_and(|mut files| files.any(|file| file.is_ok_and(is_checkpoint)));
+        self.group.wait_until(&format!("a checkpoint of {name}"), || {
+            fs::read_dir(&folder).is_ok_and(|mut runs| runs.any(|run| run.is_ok_and(holds)))
+        });
+    }
+
+    fn rounds(&self, name: &str) -> u64 {
+        let text = fs::read_to_string(self.group.path(&format!("runs/{name}/progress.json"))).unwrap_or_default();
+        text.split(['{', ':', ',']).nth(2).and_then(|number| number.parse().ok()).unwrap_or(0)
+    }
+
+    fn generator(&self, name: &str) -> PathBuf {
+        self.group.path(&format!("runs/{name}/seed-0/AsynDgan/generator.safetensors"))
+    }
+
+    fn site_folder(&self, site: &str, run: &str) -> PathBuf {
+        let folders = fs::read_dir(self.group.path(site)).expect("a folder").map(|entry| entry.expect("an entry").path());
+        let is_of_run = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{run}-")));
+        folders.into_iter().find(is_of_run).expect("a folder for the run")
+    }
+}
+
+/// Sends SIGTERM; the program ends successfully within ten seconds.
+fn terminates(mut program: Running, words: impl Fn() -> String) {
+    program.signal("-TERM");
+    let began = now();
+    loop {
+        if let Some(status) = program.0.try_wait().expect("a status") {
+            assert!(status.success(), "{status}\n{}", words());
+            return;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not end\n{}", words());
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn runs_follow_each_other_and_obey_the_operator() {
+    let service = Service::new();
+    let group = &service.group;
+    let mut server = service.serve();
+    let sites = SITES.map(|site| group.start(site));
+    for site in SITES {
+        group.wait_for_words(site, "has no run now: no run is queued");
+    }
+    service.submit("first");
+    service.submit("second");
+    service.wait_for_state("first", "finished");
+    assert!(service.generator("first").exists());
+
+    // The second begins by itself, is paused, and survives a restart of the server.
+    service.wait_for_checkpoint("second");
+    group.succeed(&["run", "pause", "second", "--reason", "maintenance"]);
+    for site in SITES {
+        group.wait_for_words(site, "no run is queued; paused: second");
+    }
+    assert!(!service.generator("second").exists());
+    terminates(server, || group.all_words());
+    server = service.serve();
+    assert_eq!(service.state("second"), "paused");
+    group.succeed(&["run", "resume", "second"]);
+    service.wait_for_state("second", "finished");
+    assert!(service.generator("second").exists());
+    assert!(group.succeed(&["run", "show", "second"]).contains("maintenance"));
+    let events = group.succeed(&["run", "logs", "second"]);
+    assert!(events.contains("resumes after round") && events.contains("north"), "{events}");
+
+    // A run can be ended early, with a result, or without.
+    service.submit("short");
+    service.wait_for_checkpoint("short");
+    group.succeed(&["run", "finish", "short"]);
+    service.wait_for_state("short", "finished");
+    assert!(service.generator("short").exists());
+    service.submit("never");
+    group.succeed(&["run", "abort", "never", "--reason", "a mistake"]);
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(service.state("never"), "aborted");
+
+    for site in sites {
+        terminates(site, || group.all_words());
+    }
+    terminates(server, || group.all_words());
+    for (site, run) in SITES.into_iter().flat_map(|site| ["first", "second", "short"].map(|run| (site, run))) {
+        let journal = service.site_folder(site, run).join("journal.jsonl");
+        let said = group.succeed(&["journal", "verify", &journal.display().to_string()]);
+        assert!(said.contains("verified"), "{said}");
+    }
+}
+
+#[test]
+fn a_site_that_asks_its_administrator_waits_for_the_approval() {
+    let service = Service::new();
+    let group = &service.group;
+    let path = group.path("north.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    fs::write(&path, format!("approval = \"administrator\"\n{text}")).expect("written");
+    let server = service.serve();
+    service.submit("trial");
+    let sites = SITES.map(|site| group.start(site));
+    group.wait_for_words("north", "the operator proposes the run \"trial\"");
+    group.succeed(&["site", "approve", "--config", "north.toml", "--yes"]);
+    service.wait_for_state("trial", "finished");
+    for program in sites.into_iter().chain([server]) {
+        terminates(program, || group.all_words());
+    }
+}
+
+#[test]
+fn a_paused_run_gets_another_site_and_continues_without_one() {
+    let service = Service::new();
+    let group = &service.group;
+    let server = service.serve();
+    service.submit("trial");
+    let [north, south] = SITES.map(|site| group.start(site));
+    service.wait_for_checkpoint("trial");
+    let refused = group.command(&["run", "amend", "trial", "--drop", "north"]).output().expect("starts");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("pause it first"));
+    group.succeed(&["run", "pause", "trial"]);
+    group.wait_for_words("south", "paused: trial");
+    let done = service.rounds("trial");
+    let refuses = |arguments: &[&str], fact: &str| {
+        let refused = group.command(&[&["run", "amend", "trial"], arguments].concat()).output().expect("starts");
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(fact), "{said}");
+    };
+    refuses(&["--limit", "seed=7"], "submit a new run");
+    refuses(&["--replace", "east=west"], "east is not a site of this run");
+    refuses(&["--limit", "weight_ratio_max=0.1"], "at least 1");
+    terminates(north, || group.all_words());
+
+    // West takes the place of north, with north's images.
+    group.succeed(&["keys", "issue", "west"]);
+    let text = fs::read_to_string(group.path("north.toml")).expect("a configuration");
+    let text = text.replace("keys/sites/north.pem", "keys/sites/west.pem").replace("folder = \"north\"", "folder = \"west\"");
+    fs::write(group.path("west.toml"), text).expect("written");
+    group.succeed(&["run", "amend", "trial", "--replace", "north=west", "--limit", "rollbacks_max=3", "--reason", "north has left"]);
+    let west = group.start("west");
+    group.succeed(&["run", "resume", "trial"]);
+    group.wait_until("more rounds", || service.rounds("trial") > done + 10);
+    let events = group.succeed(&["run", "logs", "trial"]);
+    assert!(events.contains("takes this place in the run from round") && !events.contains("came back"), "{events}");
+
+    // Then the run continues with south alone.
+    group.succeed(&["run", "pause", "trial"]);
+    group.wait_for_words("west", "paused: trial");
+    terminates(west, || group.all_words());
+    group.succeed(&["run", "amend", "trial", "--drop", "west"]);
+    group.succeed(&["run", "resume", "trial"]);
+    service.wait_for_state("trial", "finished");
+    assert!(service.generator("trial").exists());
+    let shown = group.succeed(&["run", "show", "trial"]);
+    assert!(shown.contains("north is replaced by west; rollbacks_max = 3; north has left"), "{shown}");
+    for program in [south, server] {
+        terminates(program, || group.all_words());
+    }
+}
