@@ -3,7 +3,7 @@
 
 use std::{fs, path::PathBuf, process::Stdio, thread, time::Duration};
 
-use e2e::consortium::{Consortium, Running, SITES, now};
+use e2e::consortium::{Consortium, ROUNDS, Running, SITES, now};
 
 /// A consortium whose sites stay, and whose server has a queue.
 struct Service {
@@ -16,7 +16,7 @@ impl Service {
         for site in SITES {
             let path = group.path(&format!("{site}.toml"));
             let text = fs::read_to_string(&path).expect("a configuration");
-            fs::write(&path, format!("keep_running = true\n{text}")).expect("written");
+            fs::write(&path, format!("keep_running = true\nruns_max = 9\napproval = \"policy\"\n{text}")).expect("written");
         }
         let run = fs::read_to_string(group.path("run.toml")).expect("a configuration");
         let listen = run.lines().find(|line| line.starts_with("listen")).expect("an address");
@@ -122,7 +122,7 @@ fn runs_follow_each_other_and_obey_the_operator() {
     service.wait_for_checkpoint("short");
     group.succeed(&["run", "finish", "short"]);
     service.wait_for_state("short", "finished");
-    assert!(service.generator("short").exists());
+    assert!(service.generator("short").exists() && service.rounds("short") < ROUNDS);
     service.submit("never");
     group.succeed(&["run", "abort", "never", "--reason", "a mistake"]);
     thread::sleep(Duration::from_secs(1));
@@ -145,11 +145,11 @@ fn a_site_that_asks_its_administrator_waits_for_the_approval() {
     let group = &service.group;
     let path = group.path("north.toml");
     let text = fs::read_to_string(&path).expect("a configuration");
-    fs::write(&path, format!("approval = \"administrator\"\n{text}")).expect("written");
+    fs::write(&path, text.replace("approval = \"policy\"", "approval = \"administrator\"")).expect("written");
     let server = service.serve();
     service.submit("trial");
     let sites = SITES.map(|site| group.start(site));
-    group.wait_for_words("north", "the operator proposes the run \"trial\"");
+    group.wait_for_words("north", "it is proposed by the operator");
     group.succeed(&["site", "approve", "--config", "north.toml", "--yes"]);
     service.wait_for_state("trial", "finished");
     for program in sites.into_iter().chain([server]) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -82,6 +82,32 @@ pub fn create_private_folder(folder: &Path) -> io::Result<()> {
 /// The system's error.
 pub fn append_private(path: &Path) -> io::Result<File> {
     private(path, OpenOptions::new().append(true))
+}
+
+/// Opens a private file of lines for reading and appending, as [`append_private`]. A last line without its end, which
+/// was being written when the machine failed, is removed.
+///
+/// # Errors
+/// The system's error.
+pub fn append_private_lines(path: &Path) -> io::Result<File> {
+    let mut file = append_private(path)?;
+    let mut end = file.metadata()?.len();
+    let mut byte = [0];
+    let mut at = end;
+    while at > 0 {
+        file.seek(SeekFrom::Start(at - 1))?;
+        file.read_exact(&mut byte)?;
+        if byte == *b"\n" {
+            break;
+        }
+        at -= 1;
+    }
+    if at < end {
+        end = at;
+        file.set_len(end)?;
+    }
+    file.seek(SeekFrom::Start(end))?;
+    Ok(file)
 }
 
 /// Opens a private file for reading and writing at any position, and creates it if it does not exist.

@@ -118,6 +118,20 @@ pub enum Error {
         /// The round from which the run resumes.
         round: u64,
     },
+    /// The server describes another run than the one that the site has joined, or another number of the site.
+    #[error(
+        "the site joined the run {joined} as {joined_as}, but the server now describes the run {described}, with this site as {described_as}"
+    )]
+    OtherRun {
+        /// Identity of the run that the site has joined.
+        joined: String,
+        /// The number of the site in it.
+        joined_as: SiteId,
+        /// Identity of the run that the server describes.
+        described: String,
+        /// The number of the site in it.
+        described_as: SiteId,
+    },
     /// Feedback that is repeatedly far larger than that of the other sites, or than the site's own earlier feedback.
     #[error(
         "{site} sent feedback of {ratio:.0} times the usual norm, and exceeded the limit in more than {strikes} of 100 \
@@ -281,6 +295,7 @@ impl Error {
             | Error::PayloadSize { .. }
             | Error::RunLimits { .. }
             | Error::AllRetired
+            | Error::OtherRun { .. }
             | Error::ServerOutOfTurn { .. }
             | Error::Policy { .. }
             | Error::Refused { .. } => &[],

@@ -271,16 +271,6 @@ impl Server {
         if let Some(rounds_done) = end {
             // The run is finished: sites only need to be notified.
             (server.state, server.round) = (State::Beginning, rounds_done);
-            let remaining = server.remaining().count();
-            // The result is stored before the retirement of the last site. Several sites remain if the operator ended
-            // the run.
-            if rounds_done < server.run.rounds && remaining == 1 {
-                for (site, peer) in (0..).map(SiteId).zip(&mut server.peers).filter(|(_, peer)| !peer.is_retired()) {
-                    peer.presence = Presence::Retired;
-                    let reason = "it had left when the server was stopped".to_owned();
-                    server.actions.push_back(ServerAction::Retired { site, round: rounds_done, reason });
-                }
-            }
             server.actions.push_back(ServerAction::Begin { rounds_done });
         }
         server

@@ -213,12 +213,8 @@ impl Site {
                         (part.expected, part.conditions_wanted) = (None, conditions_wanted);
                     }
                     Some(part) => {
-                        let fact = format!(
-                            "the site joined the run {} as {}, but the server now describes another run or site",
-                            part.run.id(),
-                            part.site
-                        );
-                        return Err(refused(&run, fact));
+                        let (joined, described) = (part.run.id(), run.id());
+                        return Err(Error::OtherRun { joined, joined_as: part.site, described, described_as: site });
                     }
                     None => {
                         let (rounds_done, answer, expected) = (None, None, None);

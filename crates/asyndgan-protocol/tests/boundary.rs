@@ -405,7 +405,7 @@ fn a_server_cannot_skip_rounds_without_a_lost_connection() {
 fn another_description_ends_the_sites_part() {
     let mut asked = Asked::new(SitePolicy::default(), allowed());
     asked.run.seed += 1;
-    assert!(words(asked.join()).contains("describes another"));
+    assert!(words(asked.join()).contains("now describes the run"));
 }
 
 #[test]

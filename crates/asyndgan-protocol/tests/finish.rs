@@ -35,13 +35,26 @@ proptest! {
     }
 
     #[test]
-    fn faults_do_not_prevent_the_end(waiting in waitings(), seed in any::<u64>(), steps in 200_u32..2_000) {
-        let mut world = world(waiting);
+    fn a_server_that_is_killed_while_it_ends_the_run_ends_it_when_it_is_asked_again(
+        sites in 1_usize..4,
+        seed in any::<u64>(),
+        steps in 200_u32..2_000,
+        actions in 0_u32..20,
+    ) {
+        let mut world = World::new(run(ROUNDS, Waiting::All), &[2, 3, 4][..sites]);
         world.strict = false;
-        world.go(seed, steps);
+        let under_way = world.go(seed, steps);
+        let done = world.updates.last().map_or(0, |update| update.0 + 1);
+        world.server_dies_in = Some(actions);
         world.tell_server(ServerEvent::Finish);
-        world.play(seed, 4);
-        prop_assert!(world.generator.is_some() && world.retired.is_empty());
+        world.server_dies_in = None;
+        world.kill_server();
+        world.start_server();
+        world.tell_server(ServerEvent::Finish);
+        world.play(seed, 0);
+        prop_assert!(world.generator.is_some() && world.retired.is_empty(), "{:?}", world.retired);
+        let rounds = world.server_checkpoints().pop().expect("a result");
+        prop_assert!(!under_way || rounds <= (done + 1).max(1), "{done} rounds were done, {rounds} are the result");
     }
 
     #[test]

@@ -41,12 +41,21 @@ pub struct ApprovedRun {
 pub struct Consent {
     path: PathBuf,
     approval: Approval,
+    /// The only run that the folder is for.
+    only: Option<RunDescription>,
 }
 
 impl Consent {
     /// The consent that is stored in a site's folder.
     pub fn in_folder(folder: &Path, approval: Approval) -> Self {
-        Self { path: folder.join("approved-run.json"), approval }
+        Self { path: folder.join("approved-run.json"), approval, only: None }
+    }
+
+    /// For a folder that was chosen for one run: any other run is refused, and nothing is stored about it.
+    #[must_use]
+    pub fn for_run(mut self, run: RunDescription) -> Self {
+        self.only = Some(run);
+        self
     }
 
     /// The run that the folder belongs to, if any.
@@ -81,8 +90,11 @@ impl Consent {
     /// policy.
     ///
     /// # Errors
-    /// [`Error::Consent`] if it does not take part, or [`Error::Record`].
+    /// [`Error::Consent`] if it does not take part, [`Error::OtherRun`], or [`Error::Record`].
     pub fn decide(&self, site: SiteId, run: &RunDescription) -> Result<(), Error> {
+        if let Some(only) = self.only.as_ref().filter(|only| *only != run) {
+            return Err(Error::OtherRun { expected: only.id(), described: run.id() });
+        }
         match self.approved()? {
             Some(before) if before.description != *run => Err(self.other_run(&before, run)),
             Some(ApprovedRun { site: Some(before), .. }) if before != site => {

@@ -86,6 +86,14 @@ pub enum Error {
         /// Why the site does not take part.
         fact: String,
     },
+    /// The server describes another run than the one that was expected.
+    #[error("the server now describes the run {described}, and not {expected}")]
+    OtherRun {
+        /// Identity of the run that was expected.
+        expected: String,
+        /// Identity of the run that the server describes.
+        described: String,
+    },
     /// A journal's receipt that is invalid, or that shows that the journal was changed.
     #[error("receipts: {fact}")]
     Receipt {

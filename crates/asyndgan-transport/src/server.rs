@@ -85,7 +85,7 @@ pub struct ServerRun {
 }
 
 /// What sites are told when the server stops.
-const STOPPED: &str = "the operator has stopped the server; the run resumes when it is started again";
+const STOPPED: &str = "the operator has stopped the run";
 
 impl ServerRun {
     /// A run that lasts until it is finished.
@@ -133,6 +133,10 @@ impl ServerRun {
         let mut is_ending = false;
         loop {
             if control.is_stopping() {
+                if driver.finished.is_some() {
+                    // The result is stored; only sites that are away do not know it yet.
+                    return Ok(Outcome::Finished);
+                }
                 driver.link.stop(STOPPED);
                 return Ok(Outcome::Stopped);
             }

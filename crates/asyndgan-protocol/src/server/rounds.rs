@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{CHECKPOINTS_KEPT, LostState, Server, ServerAction, State, feedback::Verdict};
 use crate::{
     Contribution, Draw, Error, Message, Payload, SiteId, Waiting,
-    peer::{Answer, Peer, Task},
+    peer::{Answer, Peer, Presence, Task},
 };
 
 impl Server {
@@ -181,6 +181,7 @@ impl Server {
             if self.checkpoints.insert(self.round) {
                 self.actions.push_back(ServerAction::Checkpoint { rounds_done: self.round });
             }
+            self.retire_last_site();
             self.store_retirement();
             self.state = State::Finished;
             for site in self.sites().filter(|s| s.1.has_joined()).map(|s| s.0).collect::<Vec<_>>() {
@@ -199,6 +200,19 @@ impl Server {
         }
         self.state = State::Synthesizing;
         self.actions.push_back(ServerAction::Synthesize { round: self.round, draws: self.draws.clone() });
+    }
+
+    /// The result is stored before the retirement of the last site. So if the checkpoint of the end was all that a
+    /// restarted server found, and the operator has not ended the run, the one site that remains had left.
+    fn retire_last_site(&mut self) {
+        let remaining: Vec<SiteId> = self.remaining().map(|(site, _)| site).collect();
+        if let [site] = remaining[..]
+            && self.rounds < self.run.rounds
+            && !self.is_ending
+        {
+            self.peer_mut(site).presence = Presence::Retired;
+            self.last_retirement = Some((site, self.round, "it had left when the server was stopped".to_owned()));
+        }
     }
 
     pub(super) fn finish(&mut self, site: SiteId) {

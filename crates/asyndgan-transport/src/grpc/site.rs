@@ -32,12 +32,14 @@ use super::{
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
     proxy::{Proxy, Route, TunnelFailure},
     tls_error_tap::{LastTlsError, TlsErrorTap},
-    wire::{Chunk, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
+    wire::{Chunk, PreflightReply, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
 };
 use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config, memory::received};
 
 /// How long one attempt to connect may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
+/// How long a question to the server may take.
+const ASK_MAX: Duration = Duration::from_mins(1);
 /// The delay after a failed attempt: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
@@ -146,38 +148,62 @@ impl GrpcSite {
         })
     }
 
-    /// Connects once, checks the standard gRPC health service, and asks for the message that a joining site receives.
+    /// Connects once, checks the standard gRPC health service, asks for the message that a joining site receives, and
+    /// measures the throughput.
     ///
     /// # Errors
     /// The reason why the server cannot be reached or rejects the request.
     pub fn preflight(self) -> Result<Preflight, Error> {
-        // On a thread of its own, because a runtime cannot start within another one: the caller may be async code.
-        let started = thread::Builder::new().name("preflight".into()).spawn(|| self.ask_server());
+        self.asking(async |dialler| dialler.preflight().await)
+    }
+
+    /// Connects once, and asks for the message that a joining site receives.
+    ///
+    /// # Errors
+    /// As [`GrpcSite::preflight`].
+    pub fn describe(self) -> Result<Message, Error> {
+        self.asking(async |dialler| {
+            let mut client = limited(dialler.channel().await.map_err(Failure::error)?);
+            Ok(Message::decode(&dialler.ask(&mut client, 0).await?.describe)?)
+        })
+    }
+
+    /// Asks on a thread of its own, because a runtime cannot start within another one: the caller may be async code.
+    fn asking<T: Send + 'static>(self, ask: impl AsyncFnOnce(&Dialler) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+        let started = thread::Builder::new().name("preflight".into()).spawn(move || {
+            let dialler = Dialler::new(self)?;
+            runtime()?.block_on(async {
+                let silent = || Error::Transient { fact: format!("{}: no answer within {} s", dialler.site.server, ASK_MAX.as_secs()) };
+                tokio::time::timeout(ASK_MAX, ask(&dialler)).await.unwrap_or_else(|_| Err(silent()))
+            })
+        });
         let thread = started.map_err(|source| Error::Thread { source })?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
+}
 
-    fn ask_server(self) -> Result<Preflight, Error> {
-        let dialler = Dialler::new(self)?;
-        runtime()?.block_on(async {
-            let channel = dialler.channel().await.map_err(Failure::error)?;
-            let service = CarrierServer::<()>::NAME.to_owned();
-            let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service }).await;
-            let health = health.map_err(|status| dialler.failure(&status).error())?.into_inner();
-            if health.status() != ServingStatus::Serving {
-                return Err(Error::Rejected { server: dialler.site.server.clone(), fact: "it is running, but not serving".into() });
-            }
-            let mut client = limited(channel);
-            let ask = |probe: usize| Request::new(PreflightRequest { probe: Bytes::from(vec![0; probe]) });
-            let failed = |status: Status| dialler.failure(&status).error();
-            let asked = now();
-            let reply = client.preflight(ask(0)).await.map_err(failed)?.into_inner();
-            let round_trip = asked.elapsed();
-            let asked = now();
-            client.preflight(ask(CHUNK_BYTES_MAX)).await.map_err(failed)?;
-            let bytes_per_second = 2.0 * CHUNK_BYTES_MAX as f64 / asked.elapsed().as_secs_f64();
-            Ok(Preflight { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
-        })
+impl Dialler {
+    async fn ask(&self, client: &mut CarrierClient<Channel>, probe: usize) -> Result<PreflightReply, Error> {
+        let request = Request::new(PreflightRequest { probe: Bytes::from(vec![0; probe]) });
+        Ok(client.preflight(request).await.map_err(|status| self.failure(&status).error())?.into_inner())
+    }
+
+    async fn preflight(&self) -> Result<Preflight, Error> {
+        let channel = self.channel().await.map_err(Failure::error)?;
+        let service = CarrierServer::<()>::NAME.to_owned();
+        let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service }).await;
+        let health = health.map_err(|status| self.failure(&status).error())?.into_inner();
+        if health.status() != ServingStatus::Serving {
+            return Err(Error::Rejected { server: self.site.server.clone(), fact: "it is running, but not serving".into() });
+        }
+        let mut client = limited(channel);
+        let asked = now();
+        let reply = self.ask(&mut client, 0).await?;
+        let round_trip = asked.elapsed();
+        let asked = now();
+        self.ask(&mut client, CHUNK_BYTES_MAX).await?;
+        let bytes_per_second = 2.0 * CHUNK_BYTES_MAX as f64 / asked.elapsed().as_secs_f64();
+        Ok(Preflight { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
     }
 }
 

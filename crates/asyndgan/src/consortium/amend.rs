@@ -1,9 +1,6 @@
 //! Changes of a run that has begun: other members, other limits and timeouts. Finished rounds stay.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, rename, write};
@@ -17,6 +14,7 @@ use super::{
     events::{Events, Kind},
     runs::{RunState, Runs},
 };
+use crate::files::{read_json, write_json};
 
 /// Settings of the server alone. All others are in the description that the hospitals have approved.
 const OWN_SETTINGS: [&str; 9] = [
@@ -57,10 +55,15 @@ pub enum Amendment {
     },
 }
 
-/// What the server does about a site when it serves the run next.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-struct Pending {
+/// A change of the sites of a run, in its `run.toml`. The server carries it out when it serves the run next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SiteChange {
+    /// The number of the site in the run.
     site: SiteId,
+    /// The site that has this number from now on, unless it is dropped.
+    name: String,
+    #[serde(default)]
     is_dropped: bool,
 }
 
@@ -79,16 +82,18 @@ impl Runs {
             "the run {name:?} is {}; asyndgan run pause it first",
             state.name()
         );
+        // A run that was paused a moment ago may still be served.
+        let _serving = run.lock()?;
         let path = run.config();
         let before = ServerConfig::read(&path)?;
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut table: toml::Table = toml::from_str(&text).with_context(|| path.display().to_string())?;
-        let (mut sites, mut pending, mut facts) = (before.sites.clone(), read_pending(&run.folder)?, Vec::new());
+        let (mut sites, mut changes, mut facts) = (before.sites.clone(), before.amendments.clone(), Vec::new());
         for amendment in amendments {
-            facts.push(apply(amendment, &mut table, &mut sites, &mut pending)?);
+            facts.push(apply(amendment, &mut table, &mut sites, &mut changes)?);
         }
-        let names = sites.into_iter().map(toml::Value::from).collect();
-        table.insert("sites".into(), toml::Value::Array(names));
+        table.insert("sites".into(), toml::Value::try_from(sites)?);
+        table.insert("amendments".into(), toml::Value::try_from(changes)?);
 
         let changed = run.folder.join(".amended-run.toml");
         write(&changed, Access::Private, toml::to_string(&table)?.as_bytes()).with_context(|| changed.display().to_string())?;
@@ -97,7 +102,6 @@ impl Runs {
             let _ = fs::remove_file(&changed);
         }
         checked?;
-        write_pending(&run.folder, &pending)?;
         rename(&changed, &path).with_context(|| format!("cannot write {}", path.display()))?;
         if !reason.is_empty() {
             facts.push(reason.into());
@@ -118,26 +122,24 @@ fn check(before: &ServerConfig, changed: &Path) -> Result<()> {
 }
 
 /// Applies a change; returns it in words.
-fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], pending: &mut Vec<Pending>) -> Result<String> {
+fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], changes: &mut Vec<SiteChange>) -> Result<String> {
     let place = |sites: &[String], site: &String| {
         let place = sites.iter().position(|name| name == site);
         place.with_context(|| format!("{site} is not a site of this run, whose sites are {}", sites.join(", ")))
     };
-    let mut set = |place: usize, is_dropped: bool| {
-        let site = SiteId(place as u32);
-        pending.retain(|earlier| earlier.site != site);
-        pending.push(Pending { site, is_dropped });
+    let mut change = |place: usize, name: &String, is_dropped: bool| {
+        changes.push(SiteChange { site: SiteId(place as u32), name: name.clone(), is_dropped });
     };
     match amendment {
         Amendment::Replace { site, by } => {
             let place = place(sites, site)?;
             ensure!(site == by || !sites.contains(by), "{by} is a site of this run already");
             sites[place].clone_from(by);
-            set(place, false);
+            change(place, by, false);
             Ok(if site == by { format!("{site} takes part with other data") } else { format!("{site} is replaced by {by}") })
         }
         Amendment::Drop { site } => {
-            set(place(sites, site)?, true);
+            change(place(sites, site)?, site, true);
             Ok(format!("{site} takes no part from now on"))
         }
         Amendment::Set { key, value } => {
@@ -156,43 +158,25 @@ fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], p
     }
 }
 
-fn pending_path(folder: &Path) -> PathBuf {
-    folder.join("amendments.json")
-}
-
-fn read_pending(folder: &Path) -> Result<Vec<Pending>> {
-    let path = pending_path(folder);
-    let bytes = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        read => read.with_context(|| format!("cannot read {}", path.display()))?,
-    };
-    serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))
-}
-
-fn write_pending(folder: &Path, pending: &[Pending]) -> Result<()> {
-    let path = pending_path(folder);
-    write(&path, Access::Private, &serde_json::to_vec(pending)?).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Carries out what is pending, before the run is served.
-pub(super) fn apply_pending(config: &ServerConfig, trainer: &mut ServerTrainer, events: &Events) -> Result<()> {
-    let folder = &config.folder;
-    let pending = read_pending(folder)?;
-    if pending.is_empty() {
+/// Carries out the changes of the sites that are new, before the run is served.
+pub(super) fn carry_out(config: &ServerConfig, trainer: &mut ServerTrainer, events: &Events) -> Result<()> {
+    let path = config.folder.join("amendments-done.json");
+    let done: usize = if path.try_exists().with_context(|| path.display().to_string())? { read_json(&path)? } else { 0 };
+    let new = config.amendments.get(done..).unwrap_or_default();
+    if new.is_empty() {
         return Ok(());
     }
     let round = trainer.checkpoints()?.last().copied().unwrap_or(0);
-    for Pending { site, is_dropped } in pending {
-        trainer.forget(site)?;
-        let fact = if is_dropped {
-            trainer.retire(site, round)?;
+    for SiteChange { site, name, is_dropped } in new {
+        trainer.forget(*site)?;
+        let fact = if *is_dropped {
+            trainer.retire(*site, round)?;
             format!("takes no part from round {} on; its masks are deleted", round + 1)
         } else {
             format!("takes this place in the run from round {} on, with a fresh discriminator", round + 1)
         };
-        let name = &config.sites[site.0 as usize];
         tracing::info!("{name}: {fact}");
         events.add(Kind::Amended, name, &fact);
     }
-    write_pending(folder, &[])
+    write_json(&path, &config.amendments.len())
 }

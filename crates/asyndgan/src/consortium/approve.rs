@@ -50,7 +50,7 @@ impl Proposal {
         config.set_run(&run)?;
         let lock = lock(&config.folder)?;
         let consent = Consent::in_folder(&config.folder, config.approval());
-        let checked = check(&config, &run);
+        let checked = check(&config, &config.folder, &run);
         let mut text = described(&config, &run, checked.as_ref().ok())?;
         for line in compared(&config, &consent, &run)? {
             writeln!(text, "{line}")?;
@@ -92,15 +92,16 @@ fn ask(config: &SiteConfig) -> Result<RunDescription> {
         config.carrier == Carrier::Grpc,
         "the server is behind a relay, and cannot be asked: give the description.json that the operator sent, with --description"
     );
-    match config.grpc_site()?.preflight()?.describe {
+    match config.grpc_site()?.describe()? {
         Message::Describe { run, .. } => Ok(run),
         _ => bail!("the server did not describe a run; check that both ends run the same version"),
     }
 }
 
 /// Whether the policy allows the run on this site's data.
-pub(super) fn check(config: &SiteConfig, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
-    let mut trainer = trainer(config, &config.folder, Purpose::Check)?;
+/// The secret of the check is in `folder`.
+pub(super) fn check(config: &SiteConfig, folder: &Path, run: &RunDescription) -> Result<(SiteSummary, RequestedTraining)> {
+    let mut trainer = trainer(config, folder, Purpose::Check)?;
     let (summary, patients) = (trainer.data().clone(), trainer.patients());
     // The place in the run is not known yet; errors name the first.
     run.check(SiteId(0), &summary)?;

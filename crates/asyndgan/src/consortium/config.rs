@@ -12,7 +12,7 @@ use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SitePoli
 use asyndgan_transport::{Approval, GrpcSite, Identity, Outcome, Proxy, SiteLink};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::{relay, runs::folder_name};
+use super::{amend::SiteChange, relay, runs::folder_name};
 use crate::{configure, task_file::TaskFile};
 
 /// Sites that one server serves.
@@ -69,7 +69,7 @@ pub(super) struct ServerConfig {
     pub(super) dashboard: Option<SocketAddr>,
     #[serde(default)]
     pub(super) carrier: Carrier,
-    keys: Option<PathBuf>,
+    pub(super) keys: Option<PathBuf>,
     pub(super) folder: PathBuf,
     #[serde(default = "auto")]
     device: String,
@@ -94,6 +94,9 @@ pub(super) struct ServerConfig {
     rollbacks_max: Option<u32>,
     #[serde(default)]
     settings: serde_json::Map<String, serde_json::Value>,
+    /// Changes of the sites since the run was submitted; `asyndgan run amend` writes them.
+    #[serde(default)]
+    pub(super) amendments: Vec<SiteChange>,
 }
 
 /// The `runs.toml` of a server that serves one run after another.
@@ -137,6 +140,8 @@ pub(super) struct SiteConfig {
     /// Whether the site takes part in one run after another, each in a folder within `folder`.
     #[serde(default)]
     pub(super) keep_running: bool,
+    /// How many runs a site that keeps running joins because its policy allows them.
+    pub(super) runs_max: Option<u32>,
     /// The steps with differential privacy of all runs on these patients; `None` for a file beside the data.
     privacy_ledger: Option<PathBuf>,
     #[serde(default = "auto")]
@@ -147,7 +152,7 @@ pub(super) struct SiteConfig {
     keep_alive_seconds: f64,
     /// The address of the site's own web page and metrics.
     pub(super) dashboard: Option<SocketAddr>,
-    /// By default, a relay's jobs need the administrator's approval: anyone who may submit jobs chooses their runs.
+    /// By default, the runs of a relay and of a site that keeps running need the administrator's approval.
     approval: Option<Approval>,
     #[serde(default)]
     pub(super) policy: SitePolicy,
@@ -226,11 +231,11 @@ impl ServerConfig {
 
     /// The server's key and certificates; none for a relay.
     pub(super) fn identity(&self) -> Result<Option<Identity>> {
-        Ok(self.keys().map(|keys| Identity::read(&keys.join("server.pem"))).transpose()?)
+        Ok(self.keys_folder().map(|keys| Identity::read(&keys.join("server.pem"))).transpose()?)
     }
 
     /// The folder of the consortium's keys; none for a relay.
-    pub(super) fn keys(&self) -> Option<&Path> {
+    pub(super) fn keys_folder(&self) -> Option<&Path> {
         self.keys.as_deref().filter(|_| self.carrier == Carrier::Grpc)
     }
 
@@ -301,8 +306,9 @@ impl SiteConfig {
     /// Whether runs need the administrator's approval.
     pub(super) fn approval(&self) -> Approval {
         self.approval.unwrap_or(match self.carrier {
-            Carrier::Grpc => Approval::Policy,
-            Carrier::Relay => Approval::Administrator,
+            Carrier::Grpc if !self.keep_running => Approval::Policy,
+            // Others choose the runs.
+            Carrier::Grpc | Carrier::Relay => Approval::Administrator,
         })
     }
 
@@ -359,6 +365,12 @@ impl SiteConfig {
                 path.display()
             );
         }
+        ensure!(
+            !config.keep_running || config.approval() == Approval::Administrator || config.runs_max.is_some(),
+            "{}: with keep_running and approval = \"policy\", set runs_max: how many runs this site may join without being asked. The bounds \
+             of the policy hold for each run",
+            path.display()
+        );
         ensure!(
             !config.keep_running || config.carrier == Carrier::Grpc,
             "{}: keep_running is for a site that connects to the server itself; a relay starts the site for each run",

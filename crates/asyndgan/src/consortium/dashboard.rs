@@ -243,6 +243,16 @@ impl Dashboard {
         }
     }
 
+    /// The run has ended here, or was stopped: it waits for nobody.
+    pub(super) fn end(&self, is_finished: bool, fact: &str) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.wait_for(&[]);
+        (status.finished, status.last_round) = (is_finished, None);
+        for site in &mut status.sites {
+            (site.connected, site.note) = (false, fact.into());
+        }
+    }
+
     fn status(&self) -> Status {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let alarm = |fact| format!("no site may join: the list of revoked certificates cannot be read: {fact}");

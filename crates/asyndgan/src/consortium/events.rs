@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use asyndgan_files::append_private;
+use asyndgan_files::append_private_lines;
 use serde::{Deserialize, Serialize};
 
 use super::dates::time;
@@ -60,7 +60,7 @@ pub(super) struct Events {
 impl Events {
     pub(super) fn open(folder: &Path) -> Result<Self> {
         let path = path_in(folder);
-        let file = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        let file = append_private_lines(&path).with_context(|| format!("cannot write {}", path.display()))?;
         Ok(Self { path, file: Arc::new(Mutex::new(file)) })
     }
 

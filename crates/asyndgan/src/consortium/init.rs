@@ -74,15 +74,18 @@ bundle = "north.pem"            # certificates from the server's operator; if th
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
 folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
-keep_running = false            # true: take part in one run after another, each with a folder of its own within this folder
+keep_running = false            # true: take part in one run after another, each with a folder of its own within this folder, and
+                                # each with the administrator's approval
+# runs_max = 3                  # with keep_running and approval = "policy": how many runs to join without being asked
 # privacy_ledger = "site-1.privacy.jsonl"   # steps that spend the privacy budget; the default is beside the data. Never use
                                 # another file for other runs on the same patients: it would start the budget again
 device = "auto"                 # device of the discriminator: auto (a GPU if available), cpu or cuda
 # dashboard = "127.0.0.1:7481"  # web page of this site, and /metrics for Prometheus, on this machine alone
 reconnect_timeout_hours = 24    # how long to wait for a server that does not answer
 keep_alive_seconds = 30         # interval of keep-alive pings; a firewall that drops idle connections may need less
-approval = "policy"             # policy: join the first run that the limits below allow, and no other run from this folder;
-                                # administrator: join only a run that the administrator has approved
+# approval = "policy"           # policy (the default): join the first run that the limits below allow, and no other run from this
+                                # folder; administrator (the default with keep_running): join only a run that the administrator has
+                                # approved
 
 # What this hospital allows. Every limit is checked before anything is computed.
 [policy]

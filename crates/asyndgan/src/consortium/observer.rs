@@ -138,6 +138,7 @@ impl<'a> Observer<'a> {
         if self.resumed_from.is_some() {
             self.count();
         }
+        self.dashboard.end(kind == Kind::Finished, fact);
         tracing::info!("{fact}");
         self.events.note(kind, fact);
     }

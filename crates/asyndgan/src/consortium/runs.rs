@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_files::{Access, append_private, create_private_folder, write};
+use asyndgan_files::{Access, append_private, append_private_lines, create_private_folder, write};
 use serde::{Deserialize, Serialize};
 
-use super::config::{RunsConfig, ServerConfig};
+use super::config::{Carrier, RunsConfig, ServerConfig};
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,17 @@ impl QueuedRun {
     /// Without any state, which a run of the queue always has.
     pub fn last(&self) -> &StateChange {
         self.states.last().expect("a run has a state")
+    }
+
+    /// Held while the run is served.
+    ///
+    /// # Errors
+    /// If it is being served.
+    pub(super) fn lock(&self) -> Result<File> {
+        let path = self.folder.join("serving.lock");
+        let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        lock.try_lock().with_context(|| format!("the run {:?} is still being served: try again in a moment", self.name))?;
+        Ok(lock)
     }
 
     /// Its configuration.
@@ -201,7 +212,11 @@ impl Runs {
             if name.starts_with('.') || !states_path(&entry.path()).exists() {
                 continue;
             }
-            runs.push(read_run(entry.path(), name)?);
+            // One that cannot be read must not stop the others.
+            runs.push(read_run(entry.path(), name.clone()).unwrap_or_else(|error| {
+                let states = vec![StateChange { unix_ms: 0, state: RunState::Failed, reason: format!("{error:#}") }];
+                QueuedRun { name, folder: entry.path(), states }
+            }));
         }
         runs.sort_by(|a, b| (a.states[0].unix_ms, &a.name).cmp(&(b.states[0].unix_ms, &b.name)));
         Ok(runs)
@@ -233,6 +248,12 @@ impl Runs {
         Ok(before)
     }
 
+    /// Sets the state of a run, whatever it is.
+    pub(super) fn set(&self, name: &str, state: RunState, reason: &str) -> Result<()> {
+        let _lock = self.lock()?;
+        add_state(&self.get(name)?.folder, state, reason)
+    }
+
     /// The run to serve next: one that was being served, or else the first of the queue.
     ///
     /// # Errors
@@ -255,6 +276,7 @@ fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<
     let config = folder.join("run.toml");
     write(&config, Access::Private, toml::to_string(table)?.as_bytes())?;
     let config = ServerConfig::read(&config)?;
+    ensure!(config.carrier == Carrier::Grpc, "carrier = \"relay\" is for a run that a relay starts, not for a queue");
     config.description()?;
     config.identity()?;
     add_state(folder, RunState::Queued, "")
@@ -268,7 +290,7 @@ pub(super) fn add_state(folder: &Path, state: RunState, reason: &str) -> Result<
     let path = states_path(folder);
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
     let line = serde_json::to_string(&StateChange { unix_ms, state, reason: reason.into() })? + "\n";
-    let written = append_private(&path).and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));
+    let written = append_private_lines(&path).and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
@@ -354,5 +376,18 @@ mod tests {
         let mut file = append_private(&place.path().join("runs/a/states.jsonl")).expect("opens");
         file.write_all(b"{\"unix_ms\":1,\"sta").expect("written");
         assert_eq!(runs.get("a").expect("there").last().state, RunState::Queued);
+        runs.change("a", &[RunState::Queued], RunState::Paused, "").expect("the next line is complete");
+        assert_eq!(runs.get("a").expect("there").last().state, RunState::Paused);
+    }
+
+    #[test]
+    fn a_damaged_run_does_not_stop_the_others() {
+        let (place, runs) = runs();
+        submit(place.path(), &runs, "a").expect("queued");
+        submit(place.path(), &runs, "b").expect("queued");
+        fs::write(place.path().join("runs/a/states.jsonl"), "???\n").expect("written");
+        assert_eq!(runs.next().expect("read").map(|run| run.name).as_deref(), Some("b"));
+        let damaged = &runs.list().expect("read")[0];
+        assert!(damaged.last().state == RunState::Failed && damaged.last().reason.contains("damaged"), "{damaged:?}");
     }
 }

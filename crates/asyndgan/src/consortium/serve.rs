@@ -22,21 +22,30 @@ use super::{
 /// How often the server looks for requests of the operator.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
+/// The delay before the server tries again after an error.
+const AFTER_ERROR: Duration = Duration::from_secs(5);
+
 /// Serves the runs of a `runs.toml`, one after another, until it is asked to stop.
 ///
 /// # Errors
-/// If the configuration is not valid, or the queue cannot be read. The error of a run ends that run alone.
+/// If the configuration is not valid, or another server uses the folder. The error of a run ends that run alone.
 pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
     let config = RunsConfig::read(config)?;
     // Before anything is claimed.
     config.identity()?;
     let runs = Runs::with_config(config.clone())?;
     let _lock = lock(&config.folder)?;
+    notify::watchdog(control);
     let mut page = None;
     while !control.is_stopping() {
-        match runs.next()? {
-            Some(run) => serve_one(&config, &runs, &run, control, &mut page)?,
-            None => wait_for_run(&config, &runs, control)?,
+        let turn = runs.next().and_then(|next| match next {
+            Some(run) => serve_one(&config, &runs, &run, control, &mut page),
+            None => wait_for_run(&config, &runs, control),
+        });
+        if let Err(error) = turn {
+            // The disk may be full for a moment, or the operator was quicker.
+            tracing::warn!("{error:#}; trying again");
+            thread::sleep(AFTER_ERROR);
         }
     }
     tracing::info!("stopped; the next start resumes");
@@ -46,34 +55,54 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
 /// Serves one run until it ends, or is to be served no longer, and records that.
 fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Control, page: &mut Option<Page>) -> Result<()> {
     let name = &run.name;
+    let _serving = run.lock()?;
     if run.last().state == RunState::Queued {
         runs.change(name, &[RunState::Queued], RunState::Running, "")?;
     }
     tracing::info!("serving the run {name:?}");
     let (inner, is_over) = (control.child(), AtomicBool::new(false));
+    if run.last().state == RunState::Finishing {
+        inner.finish();
+    }
     let outcome = thread::scope(|scope| {
         scope.spawn(|| watch(runs, name, &inner, &is_over));
-        let outcome = ServerConfig::read(&run.config()).and_then(|run| serve_run(&run, &config.folder, &inner, page));
-        is_over.store(true, Relaxed);
-        outcome
+        let _over = Over(&is_over);
+        configured(config, run).and_then(|run| serve_run(&run, &config.folder, &inner, page))
     });
-    // The operator may have decided otherwise meanwhile.
-    let served = [RunState::Running, RunState::Finishing];
-    let state = |runs: &Runs| runs.get(name).map(|run| run.last().state);
     match outcome {
         Ok(Outcome::Finished) => {
-            runs.change(name, &[served.as_slice(), &[RunState::Paused, RunState::Aborted]].concat(), RunState::Finished, "")?;
+            runs.set(name, RunState::Finished, "")?;
             tracing::info!("the run {name:?} is finished");
         }
-        Ok(Outcome::Stopped) => tracing::info!("the run {name:?} is {}", state(runs)?.name()),
+        Ok(Outcome::Stopped) => tracing::info!("the run {name:?} is {}", runs.get(name)?.last().state.name()),
         Err(error) => {
             tracing::error!("the run {name:?} has failed: {error:#}");
-            if served.contains(&state(runs)?) {
-                runs.change(name, &served, RunState::Failed, &format!("{error:#}"))?;
+            // Unless the operator has decided otherwise meanwhile.
+            if SERVED.contains(&runs.get(name)?.last().state) {
+                runs.change(name, &SERVED, RunState::Failed, &format!("{error:#}"))?;
             }
         }
     }
     Ok(())
+}
+
+/// The configuration of a run, with the keys and addresses of this server.
+fn configured(config: &RunsConfig, run: &QueuedRun) -> Result<ServerConfig> {
+    let mut of_run = ServerConfig::read(&run.config())?;
+    (of_run.keys, of_run.listen, of_run.dashboard) = (Some(config.keys.clone()), config.listen, config.dashboard);
+    Ok(of_run)
+}
+
+/// The states in which a run is served.
+const SERVED: [RunState; 2] = [RunState::Running, RunState::Finishing];
+
+/// Ends [`watch`], also if the server of the run panics.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
 }
 
 /// Passes the operator's requests on to the server of a run.
@@ -81,9 +110,10 @@ fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
     let mut is_unreadable = false;
     while !is_over.load(Relaxed) {
         match runs.get(name).map(|run| run.last().state) {
-            Ok(RunState::Paused | RunState::Aborted) => control.stop(),
+            Ok(RunState::Running) => is_unreadable = false,
             Ok(RunState::Finishing) => control.finish(),
-            Ok(_) => is_unreadable = false,
+            // Also one that was paused and resumed meanwhile: it may have been changed.
+            Ok(_) => control.stop(),
             Err(error) if !is_unreadable => {
                 is_unreadable = true;
                 tracing::warn!("cannot read the state of the run {name:?}: {error:#}");

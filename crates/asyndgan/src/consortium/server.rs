@@ -61,7 +61,7 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let mut trainer = ServerTrainer::new(networks, description.clone(), sites, threads, &place.join("checkpoints"), folder.device)?;
     claim_description(&config.folder.join("description.json"), &description)?;
     let events = Events::open(&config.folder)?;
-    amend::apply_pending(config, &mut trainer, &events)?;
+    amend::carry_out(config, &mut trainer, &events)?;
     let mut records = records(config, &description)?;
     let (mut link, revocation) = listen(config, &description, &events)?;
     notify::ready();
@@ -73,7 +73,7 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let serving = ServerRun::new(description.clone(), sites, config.policy()?).with(|run| run.control = control.clone());
     let served = serving.serve(&mut link, &mut trainer, &mut records, |news, trainer, ledger| observer.on_event(&news, trainer, ledger));
     if served.map_err(|error| with_names(error, &config.sites))? == Outcome::Stopped {
-        observer.end(Kind::Stopped, "stopped; the next start resumes from the last checkpoint");
+        observer.end(Kind::Stopped, "stopped; the last checkpoint is kept");
         return Ok(Outcome::Stopped);
     }
     write_results(&folder, &place, &trainer)?;
@@ -114,7 +114,7 @@ fn show(
 /// Names the sites of the run for which the authority has issued no certificate, if its folder is here.
 fn warn_of_missing_certificates(config: &ServerConfig) {
     // The authority may be on another machine.
-    let Some(issued) = config.keys().and_then(|keys| Authority::valid_sites(keys).ok()) else { return };
+    let Some(issued) = config.keys_folder().and_then(|keys| Authority::valid_sites(keys).ok()) else { return };
     for site in config.sites.iter().filter(|site| !issued.contains(site)) {
         tracing::warn!("{site} has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue");
     }
@@ -122,7 +122,7 @@ fn warn_of_missing_certificates(config: &ServerConfig) {
 
 /// Starts to listen for sites. Refused connections are among the events.
 fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) -> Result<(Box<dyn ServerLink>, Option<RevocationStatus>)> {
-    let (Some(identity), Some(keys)) = (config.identity()?, config.keys()) else {
+    let (Some(identity), Some(keys)) = (config.identity()?, config.keys_folder()) else {
         let link = relay::server(&config.sites)?;
         tracing::info!("listening on {} for a relay of {}", link.address(), config.sites.join(", "));
         return Ok((Box::new(link), None));

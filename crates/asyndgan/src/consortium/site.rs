@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use asyndgan_data::CaseSet;
 use asyndgan_files::{Access, create_private_folder, write};
 use asyndgan_models::set_threads;
-use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, Role, SiteId, SiteRandomness, SiteWork as _};
+use asyndgan_protocol::{ConditionPolicy, PrivacyBudget, Role, RunDescription, SiteId, SiteRandomness, SiteSummary, SiteWork as _};
 use asyndgan_training::{Pairs, SampledMasks, SiteOptions, SiteTrainer};
 use asyndgan_transport::{Consent, Control, Journal, Ledger, Outcome, Receipts, Signer, SiteRecords, SiteRun, SiteRunEvent};
 use tch::Tensor;
@@ -36,8 +36,26 @@ pub fn site(config: &Path, control: &Control) -> Result<()> {
         relay::end_with_relay()?;
         config.set_relay_run(&relay::run_name()?)?;
     }
-    let outcome = take_part(&config, control, page.as_ref())?;
+    let outcome = take_part(&config, None, control, page.as_ref())?;
     config.carrier.ends_with(outcome)
+}
+
+/// Checks that the folder belongs to these images: with other ones, the discriminator and the journal would be wrong.
+fn check_same_data(config: &SiteConfig, trainer: &mut SiteTrainer) -> Result<()> {
+    let (path, summary) = (config.folder.join("data.json"), trainer.summary());
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        return Ok(write(&path, Access::Private, &serde_json::to_vec(&summary)?)?);
+    }
+    let before: SiteSummary = crate::files::read_json(&path)?;
+    ensure!(
+        before == summary,
+        "{} belongs to {} other images than {}: move the folder aside and keep it, because it has the journal; the operator must amend the \
+         run",
+        config.folder.display(),
+        before.cases,
+        config.data.display()
+    );
+    Ok(())
 }
 
 /// Serves the site's own page, if it is configured.
@@ -51,8 +69,13 @@ fn serve_page(config: &SiteConfig) -> Result<Option<SitePage>> {
     Ok(Some(page))
 }
 
-/// Takes part in one run.
-pub(super) fn take_part(config: &SiteConfig, control: &Control, page: Option<&SitePage>) -> Result<Outcome> {
+/// Takes part in one run: in `expected` and no other, if it is given.
+pub(super) fn take_part(
+    config: &SiteConfig,
+    expected: Option<&RunDescription>,
+    control: &Control,
+    page: Option<&SitePage>,
+) -> Result<Outcome> {
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     let mut trainer = trainer(config, &config.folder, Purpose::Run)?;
@@ -64,6 +87,11 @@ pub(super) fn take_part(config: &SiteConfig, control: &Control, page: Option<&Si
         "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",
         journal.display()
     );
+    let consent = match expected {
+        Some(run) => consent.for_run(run.clone()),
+        None => consent,
+    };
+    check_same_data(config, &mut trainer)?;
     let history = Journal::history(&journal, trainer.patients())?;
     // A relay's site has no key to sign with.
     let signer = match config.identity()? {

@@ -1,10 +1,16 @@
 //! A site that takes part in one run after another.
 
-use std::{path::Path, thread, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use asyndgan_files::{Access, write};
-use asyndgan_protocol::{Message, RunDescription};
+use asyndgan_protocol::{Error as Fault, Message, RunDescription};
 use asyndgan_transport::{Approval, Consent, Control, Error, Outcome};
 
 use super::{approve::check, config::SiteConfig, dashboard::SitePage, folder::lock, notify, site::take_part};
@@ -12,8 +18,8 @@ use crate::progress::now;
 
 /// How often a site asks for the next run.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// The delay before a site joins again after an error.
-const AFTER_ERROR: Duration = Duration::from_mins(1);
+/// The longest delay after errors, each of which doubles it.
+const DELAY_MAX: Duration = Duration::from_mins(10);
 
 /// The file that marks a run as finished at this site.
 const FINISHED: &str = "finished";
@@ -23,101 +29,175 @@ pub(super) fn stay(config: &SiteConfig, control: &Control, page: Option<&SitePag
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     notify::ready();
-    let mut said = String::new();
-    let mut say = |fact: String| {
-        if let Some(page) = page {
-            page.waits(&fact);
-        }
-        if said != fact {
-            tracing::info!("{name}: {fact}");
-            said = fact;
-        }
-    };
+    let mut site = Staying { config, name: &name, page, said: String::new(), delay: ASK_EVERY, closed: BTreeMap::new() };
     while !control.is_stopping() {
-        let mut pause = ASK_EVERY;
-        match config.grpc_site()?.preflight() {
-            Ok(preflight) => {
-                let Message::Describe { run, .. } = preflight.describe else {
-                    anyhow::bail!("the server did not describe a run; check that both ends run the same version")
-                };
-                match state(config, &run)? {
-                    State::Open(of_run) => match take_part(&of_run, control, page) {
-                        Ok(Outcome::Finished) => mark_finished(&of_run.folder)?,
-                        Ok(Outcome::Stopped) => break,
-                        Err(error) if may_pass(&error) => {
-                            tracing::warn!("{error:#}; this site asks for the next run");
-                            pause = pause_after(&error);
-                        }
-                        Err(error) => return Err(error),
-                    },
-                    State::Closed(fact) => say(fact),
-                }
-            }
-            // The next run may include a site that this one rejects.
-            Err(error @ (Error::NoRun { .. } | Error::Transient { .. } | Error::Rejected { .. })) => {
-                say(format!("waiting for a run: {error}"));
-            }
-            Err(error) => return Err(error).with_context(|| name.clone()),
+        if site.turn(control)? == Outcome::Stopped {
+            break;
         }
-        wait(pause, control);
+        let began: Instant = now();
+        while began.elapsed() < site.delay && !control.is_stopping() {
+            thread::sleep(Duration::from_millis(200));
+        }
     }
     tracing::info!("{name}: stopped; the next start resumes");
     Ok(())
 }
 
-fn wait(pause: Duration, control: &Control) {
-    let began = now();
-    while began.elapsed() < pause && !control.is_stopping() {
-        thread::sleep(Duration::from_millis(200));
+struct Staying<'a> {
+    config: &'a SiteConfig,
+    name: &'a str,
+    page: Option<&'a SitePage>,
+    /// What was reported last.
+    said: String,
+    /// Until the site asks again.
+    delay: Duration,
+    /// Runs that this process does not join, by identity, and why.
+    closed: BTreeMap<String, String>,
+}
+
+impl Staying<'_> {
+    /// Reports why the site takes part in no run now.
+    fn say(&mut self, fact: String) {
+        if let Some(page) = self.page {
+            page.waits(&fact);
+        }
+        if self.said != fact {
+            tracing::info!("{}: {fact}", self.name);
+            self.said = fact;
+        }
+    }
+
+    /// Asks the server once, and takes part if it describes a run that this site can join.
+    fn turn(&mut self, control: &Control) -> Result<Outcome> {
+        let run = match self.config.grpc_site()?.describe() {
+            Ok(Message::Describe { run, .. }) => run,
+            Ok(_) => bail!("the server did not describe a run; check that both ends run the same version"),
+            // The next run may include a site that this one rejects, and an expired certificate is renewed.
+            Err(error @ (Error::NoRun { .. } | Error::Transient { .. })) => {
+                self.say(format!("waiting for a run: {error}"));
+                self.delay = ASK_EVERY;
+                return Ok(Outcome::Finished);
+            }
+            Err(error @ (Error::Rejected { .. } | Error::Untrusted { .. })) => {
+                self.say(format!("waiting for a run: {error}"));
+                self.wait_longer();
+                return Ok(Outcome::Finished);
+            }
+            Err(error) => return Err(error).with_context(|| self.name.to_owned()),
+        };
+        let mut of_run = self.config.clone();
+        of_run.set_run(&run)?;
+        if let Some(reason) = self.closed_for(&of_run, &run)? {
+            self.say(format!("run {:?} ({}): {reason}", run.name, run.id()));
+            self.delay = ASK_EVERY;
+            return Ok(Outcome::Finished);
+        }
+        self.said.clear();
+        match take_part(&of_run, Some(&run), control, self.page) {
+            Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
+            Ok(Outcome::Finished) => {
+                self.delay = ASK_EVERY;
+                mark_finished(&of_run.folder)?;
+            }
+            Err(error) => match cause(&error) {
+                Some(Error::OtherRun { .. } | Error::Protocol(Fault::OtherRun { .. })) => {
+                    self.say("the server describes another run".into());
+                    self.delay = ASK_EVERY;
+                }
+                // The policy refuses the same again; each attempt would cost the others rounds.
+                Some(Error::Protocol(Fault::Refused { .. }) | Error::Consent { .. }) => {
+                    tracing::warn!("{error:#}");
+                    self.closed.insert(run.id(), format!("{error:#}; restart this site after a change of its policy"));
+                }
+                Some(
+                    Error::Protocol(_)
+                    | Error::Disconnected { .. }
+                    | Error::Ended { .. }
+                    | Error::Unreachable { .. }
+                    | Error::Rejected { .. },
+                ) => {
+                    self.say(format!("{error:#}"));
+                    self.wait_longer();
+                }
+                _ if is_locked(&error) => {
+                    self.say(format!("{error:#}"));
+                    self.delay = ASK_EVERY;
+                }
+                _ => return Err(error),
+            },
+        }
+        Ok(Outcome::Finished)
+    }
+
+    fn wait_longer(&mut self) {
+        self.delay = (2 * self.delay).min(DELAY_MAX);
+    }
+
+    /// Why the site does not join a run that the server describes, if so. Nothing is sent, and nothing is stored.
+    fn closed_for(&mut self, of_run: &SiteConfig, run: &RunDescription) -> Result<Option<String>> {
+        let folder = &of_run.folder;
+        if folder.join(FINISHED).try_exists().with_context(|| folder.display().to_string())? {
+            return Ok(Some("it is finished, or the operator has taken this site out of it; waiting for the next".into()));
+        }
+        if let Some(reason) = self.closed.get(&run.id()) {
+            return Ok(Some(reason.clone()));
+        }
+        let approved = Consent::in_folder(folder, of_run.approval()).approved()?;
+        if approved.as_ref().is_some_and(|run| run.site.is_some()) {
+            return Ok(None);
+        }
+        let is_approved = approved.is_some_and(|run| run.by == Approval::Administrator);
+        if !is_approved {
+            if of_run.approval() == Approval::Administrator {
+                let fact = "it is proposed by the operator; inspect it and decide: asyndgan site approve --config SITE.TOML";
+                return Ok(Some(fact.into()));
+            }
+            let (joined, limit) = (self.joined_by_policy()?, self.config.runs_max.unwrap_or(0));
+            if joined >= limit {
+                let fact = "approve it with asyndgan site approve, or raise runs_max";
+                return Ok(Some(format!("this site has joined {joined} runs without being asked, and runs_max is {limit}: {fact}")));
+            }
+        }
+        // The server would hear of a refusal from a site that joins.
+        let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
+        if let Err(refusal) = check(of_run, scratch.path(), run) {
+            let reason = format!("the policy of this site does not allow it: {refusal:#}; restart this site after a change of its policy");
+            self.closed.insert(run.id(), reason.clone());
+            return Ok(Some(reason));
+        }
+        Ok(None)
+    }
+
+    /// The number of runs that this site has joined because its policy allows them.
+    fn joined_by_policy(&self) -> Result<u32> {
+        let folder = &self.config.folder;
+        let mut joined = 0;
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let place = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
+            let approved = if place.is_dir() { Consent::in_folder(&place, Approval::Policy).approved()? } else { None };
+            joined += u32::from(approved.is_some_and(|run| run.by == Approval::Policy));
+        }
+        Ok(joined)
     }
 }
 
-enum State {
-    /// The site can take part, with this configuration.
-    Open(Box<SiteConfig>),
-    /// It cannot, for this reason.
-    Closed(String),
-}
-
-/// Whether the site takes part in a run that the server describes. Nothing is sent.
-fn state(config: &SiteConfig, run: &RunDescription) -> Result<State> {
-    let mut of_run = config.clone();
-    of_run.set_run(run)?;
-    let shown = format!("{:?} ({})", run.name, run.id());
-    if of_run.folder.join(FINISHED).try_exists().with_context(|| of_run.folder.display().to_string())? {
-        return Ok(State::Closed(format!("the run {shown} is finished; waiting for the next")));
-    }
-    let approved = Consent::in_folder(&of_run.folder, config.approval()).approved()?;
-    if config.approval() == Approval::Administrator && approved.as_ref().is_none_or(|run| run.by != Approval::Administrator) {
-        return Ok(State::Closed(format!(
-            "the operator proposes the run {shown}; inspect it and decide with `asyndgan site approve --config SITE.TOML`"
-        )));
-    }
-    // The server hears of a refusal only from a site that joins.
-    if approved.is_none_or(|run| run.site.is_none())
-        && let Err(refusal) = check(&of_run, run)
-    {
-        return Ok(State::Closed(format!("the operator proposes the run {shown}, which this site does not allow: {refusal:#}")));
-    }
-    Ok(State::Open(Box::new(of_run)))
-}
-
+/// Marks a run as finished, and deletes the discriminator, which has learnt from patients.
 fn mark_finished(folder: &Path) -> Result<()> {
-    let path = folder.join(FINISHED);
-    write(&path, Access::Private, b"").with_context(|| format!("cannot write {}", path.display()))
+    let (mark, checkpoints) = (folder.join(FINISHED), folder.join("checkpoints"));
+    write(&mark, Access::Private, b"").with_context(|| format!("cannot write {}", mark.display()))?;
+    match fs::remove_dir_all(&checkpoints) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot delete {}", checkpoints.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn cause(error: &anyhow::Error) -> Option<&Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
 }
 
-/// Whether a later attempt may succeed without a change at this site.
-fn may_pass(error: &anyhow::Error) -> bool {
-    use Error::{Disconnected, Ended, Protocol, Rejected, Unreachable};
-    matches!(cause(error), Some(Protocol(_) | Disconnected { .. } | Ended { .. } | Unreachable { .. } | Rejected { .. }))
-}
-
-/// The server may already describe the next run; but one that has dismissed this site is not asked at once.
-fn pause_after(error: &anyhow::Error) -> Duration {
-    if let Some(Error::Ended { .. }) = cause(error) { AFTER_ERROR } else { ASK_EVERY }
+/// Whether another program uses the folder, such as `site approve` that waits for an answer.
+fn is_locked(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(fs::TryLockError::WouldBlock)))
 }

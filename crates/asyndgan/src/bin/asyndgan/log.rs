@@ -1,13 +1,15 @@
 //! Messages on standard error.
 
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt as _;
 use std::{
-    fmt,
+    fmt, fs,
     io::{self, IsTerminal as _},
     path::Path,
     sync::Arc,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use asyndgan::progress;
 use clap::ValueEnum;
 use tracing::{Event, Level, Subscriber};
@@ -44,7 +46,21 @@ impl Output {
         let name = path.file_name().and_then(|name| name.to_str()).with_context(|| format!("{shown} is not the name of a log file"))?;
         let builder = RollingFileAppender::builder().rotation(Rotation::DAILY).filename_prefix(name).max_log_files(FILES_KEPT);
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Old files are found by the beginning of their names, and deleted.
+        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+            let other = entry?.file_name().to_string_lossy().into_owned();
+            let is_own = other.strip_prefix(name).is_none_or(|rest| rest.is_empty() || rest.starts_with('.'));
+            ensure!(is_own, "{shown} is the beginning of the name of {other}: choose another name, or another folder");
+        }
         let appender = builder.build(folder).with_context(|| format!("cannot write {shown}"))?;
+        // They have the address of the dashboard with its token.
+        #[cfg(unix)]
+        for entry in fs::read_dir(folder)? {
+            let file = entry?.path();
+            if file.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)) {
+                fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).with_context(|| file.display().to_string())?;
+            }
+        }
         Ok(Self::File(Arc::new(appender)))
     }
 }

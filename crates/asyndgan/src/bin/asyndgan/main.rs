@@ -311,10 +311,16 @@ fn main() -> ExitCode {
             } else {
                 print_note(&format!("error: {error:#}"));
             }
-            ExitCode::FAILURE
+            // Repeated attempts with a wrong password can lock an account.
+            let is_proxy =
+                |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(asyndgan_transport::Error::Proxy { .. }));
+            if error.chain().any(is_proxy) { ExitCode::from(PROXY_REFUSED) } else { ExitCode::FAILURE }
         }
     }
 }
+
+/// The exit code of a site that its HTTP proxy refuses, which a service must not start again.
+const PROXY_REFUSED: u8 = 3;
 
 fn carry_out(step: Command) -> Result<()> {
     match step {

@@ -104,7 +104,10 @@ impl SitePage {
 
     /// Shows why the site takes part in no run now.
     pub(in crate::consortium) fn waits(&self, fact: &str) {
-        self.change(|status| (status.connected, status.note) = (false, fact.into()));
+        self.change(|status| {
+            (status.connected, status.note, status.run, status.last_round) = (false, fact.into(), None, None);
+            (status.rounds, status.rounds_done) = (0, 0);
+        });
     }
 
     /// Updates the status with an event.
