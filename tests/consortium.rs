@@ -110,7 +110,7 @@ fn programs_that_are_asked_to_stop_end_in_order_and_resume() {
     group.wait_for_round(40);
     server.signal("-INT");
     assert!(server.ends_well(), "{}", group.all_words());
-    group.wait_for_words("south", "the operator has stopped the server");
+    group.wait_for_words("south", "the operator has stopped the run");
     ends_as_it_should(&group, vec![group.start("run"), north, south]);
 }
 

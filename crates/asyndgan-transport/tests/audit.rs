@@ -268,3 +268,13 @@ fn names_that_sites_cannot_dial_are_refused_and_leave_nothing() {
     // While it is in use.
     assert_eq!(Authority::valid_sites(&keys).expect("read"), ["north"]);
 }
+
+#[test]
+fn a_folder_that_was_chosen_for_one_run_takes_no_other() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (expected, other) = (run(12, Waiting::All), run(13, Waiting::All));
+    let consent = Consent::in_folder(folder.path(), Approval::Policy).for_run(expected.clone());
+    assert!(matches!(consent.decide(SiteId(0), &other), Err(Error::OtherRun { .. })));
+    assert_eq!(consent.approved().expect("read"), None, "nothing is stored about it");
+    consent.decide(SiteId(0), &expected).expect("it takes part");
+}

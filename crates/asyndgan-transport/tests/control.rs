@@ -78,7 +78,7 @@ fn a_server_that_stops_gives_the_reason_and_resumes_with_the_same_result() {
     assert_eq!((outcome, done), (Outcome::Finished, ROUNDS));
     let (outcome, lost) = site.join().expect("no panic");
     assert_eq!(outcome, Outcome::Finished);
-    assert!(lost[0].contains("the operator has stopped the server"), "{lost:?}");
+    assert!(lost[0].contains("the operator has stopped the run"), "{lost:?}");
     assert_eq!(generator, in_process(&run, &[3]));
 }
 

@@ -8,7 +8,7 @@ use asyndgan_transport::{Error, Preflight};
 use super::{
     config::{Carrier, SiteConfig},
     dates::date,
-    folder::lock,
+    folder::{is_locked, lock},
     secret::read_secret,
     site::{Purpose, trainer},
 };
@@ -94,7 +94,11 @@ fn folder(config: &SiteConfig) -> Result<(String, Option<fs::File>)> {
     if !exists(&config.folder)? {
         return Ok((format!("{shown} does not exist yet"), None));
     }
-    let lock = if exists(&config.folder.join("site.lock"))? { Some(lock(&config.folder)?) } else { None };
+    let lock = match exists(&config.folder.join("site.lock"))?.then(|| lock(&config.folder)).transpose() {
+        // That is how it should be; only the estimate is slower.
+        Err(error) if config.keep_running && is_locked(&error) => return Ok((format!("{shown} is in use by the site that runs"), None)),
+        lock => lock?,
+    };
     let secret = if read_secret(&config.folder)?.is_some() { ", and has the site's secret" } else { "" };
     Ok((format!("{shown} is not in use by another process{secret}"), lock))
 }
@@ -144,7 +148,7 @@ fn preflight(config: &SiteConfig) -> Result<(String, Preflight)> {
     let site = config.grpc_site()?;
     let way = site.proxy_address()?.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     let server = match site.preflight() {
-        Err(error @ Error::NoRun { .. }) => bail!("{error}{way}; the connection works: repeat this check when there is a run"),
+        Err(error @ Error::NoRun { .. }) => bail!("{error}. The connection{way} works: repeat this check when there is a run"),
         asked => asked.with_context(|| {
             format!("{}{way}: check that it is running, and that the firewall allows outgoing connections", config.server)
         })?,

@@ -14,6 +14,11 @@ pub(super) fn lock(folder: &Path) -> Result<fs::File> {
     Ok(lock)
 }
 
+/// Whether an error of [`lock`] is that another process uses the folder.
+pub(super) fn is_locked(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(fs::TryLockError::WouldBlock)))
+}
+
 /// Creates the run folder with its description, or checks that an existing one describes the same run.
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;

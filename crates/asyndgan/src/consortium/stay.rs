@@ -13,7 +13,14 @@ use asyndgan_files::{Access, write};
 use asyndgan_protocol::{Error as Fault, Message, RunDescription};
 use asyndgan_transport::{Approval, Consent, Control, Error, Outcome};
 
-use super::{approve::check, config::SiteConfig, dashboard::SitePage, folder::lock, notify, site::take_part};
+use super::{
+    approve::check,
+    config::SiteConfig,
+    dashboard::SitePage,
+    folder::{is_locked, lock},
+    notify,
+    site::take_part,
+};
 use crate::progress::now;
 
 /// How often a site asks for the next run.
@@ -195,9 +202,4 @@ fn mark_finished(folder: &Path) -> Result<()> {
 
 fn cause(error: &anyhow::Error) -> Option<&Error> {
     error.chain().find_map(|cause| cause.downcast_ref())
-}
-
-/// Whether another program uses the folder, such as `site approve` that waits for an answer.
-fn is_locked(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(fs::TryLockError::WouldBlock)))
 }
