@@ -15,13 +15,17 @@ mod journal;
 mod ledger;
 mod notify;
 mod observer;
+mod part;
 mod relay;
 mod runs;
 mod secret;
 mod serve;
 mod server;
+mod server_config;
 mod site;
+mod site_config;
 mod stay;
+mod trainer;
 
 pub use amend::Amendment;
 pub use approve::Proposal;

@@ -7,12 +7,11 @@ use asyndgan_files::{Access, rename, write};
 use asyndgan_protocol::{ServerWork as _, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::differences;
-use serde::{Deserialize, Serialize};
 
 use super::{
-    config::ServerConfig,
     events::{Events, Kind},
     runs::{RunState, Runs},
+    server_config::{ServerConfig, SiteChange},
 };
 use crate::files::{read_json, write_json};
 
@@ -53,18 +52,6 @@ pub enum Amendment {
         /// The value, as in `run.toml`.
         value: String,
     },
-}
-
-/// A change of the sites of a run, in its `run.toml`. The server carries it out when it serves the run next.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct SiteChange {
-    /// The number of the site in the run.
-    site: SiteId,
-    /// The site that has this number from now on, unless it is dropped.
-    name: String,
-    #[serde(default)]
-    is_dropped: bool,
 }
 
 impl Runs {

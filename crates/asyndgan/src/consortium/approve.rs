@@ -15,9 +15,10 @@ use asyndgan_training::{GanConfig, MASKS, PrivacyLedger};
 use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{
-    config::{Carrier, SiteConfig},
+    config::Carrier,
     folder::lock,
-    site::{Purpose, trainer},
+    site_config::SiteConfig,
+    trainer::{Purpose, trainer},
 };
 use crate::privacy;
 

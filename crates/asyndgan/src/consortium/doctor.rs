@@ -6,11 +6,12 @@ use asyndgan_training::SiteTrainer;
 use asyndgan_transport::{Error, Preflight};
 
 use super::{
-    config::{Carrier, SiteConfig},
+    config::Carrier,
     dates::date,
     folder::{is_locked, lock},
     secret::read_secret,
-    site::{Purpose, trainer},
+    site_config::SiteConfig,
+    trainer::{Purpose, trainer},
 };
 use crate::progress::now;
 

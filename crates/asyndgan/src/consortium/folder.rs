@@ -1,6 +1,6 @@
 use std::{fs, path::Path};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use asyndgan_files::{append_private, create_private_folder};
 use asyndgan_paper::Run;
 
@@ -23,4 +23,13 @@ pub(super) fn is_locked(error: &anyhow::Error) -> bool {
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     describe(folder, run, false)
+}
+
+/// The name of a run's folder: letters, digits, `.`, `_` and `-`.
+pub(super) fn folder_name(name: &str) -> Result<String> {
+    let kept = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+    let name: String = name.trim().chars().map(kept).collect();
+    let name = name.trim_start_matches(['.', '-', '_']).to_owned();
+    ensure!(!name.is_empty() && name.len() <= 64, "a run's name has 1 to 64 characters, and begins with a letter or a digit");
+    Ok(name)
 }

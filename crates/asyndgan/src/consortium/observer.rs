@@ -13,10 +13,10 @@ use asyndgan_transport::{Ledger, ServerRunEvent};
 
 use super::{
     compare::Alternatives,
-    config::ServerConfig,
     dashboard::Dashboard,
     events::{self, Events, Kind},
     runs::RoundCount,
+    server_config::ServerConfig,
 };
 use crate::{
     curves::LossCurves,

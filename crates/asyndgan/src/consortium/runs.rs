@@ -11,7 +11,11 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, append_private, append_private_lines, create_private_folder, write};
 use serde::{Deserialize, Serialize};
 
-use super::config::{Carrier, RunsConfig, ServerConfig};
+use super::{
+    config::Carrier,
+    folder::folder_name,
+    server_config::{RunsConfig, ServerConfig},
+};
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,15 +307,6 @@ fn read_run(folder: PathBuf, name: String) -> Result<QueuedRun> {
         lines.map(serde_json::from_str).collect::<Result<_, _>>().with_context(|| format!("{} is damaged", path.display()))?;
     ensure!(!states.is_empty(), "{} has no state: remove the folder, and submit the run again", path.display());
     Ok(QueuedRun { name, folder, states })
-}
-
-/// The name of a run's folder: letters, digits, `.`, `_` and `-`.
-pub(super) fn folder_name(name: &str) -> Result<String> {
-    let kept = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
-    let name: String = name.trim().chars().map(kept).collect();
-    let name = name.trim_start_matches(['.', '-', '_']).to_owned();
-    ensure!(!name.is_empty() && name.len() <= 64, "a run's name has 1 to 64 characters, and begins with a letter or a digit");
-    Ok(name)
 }
 
 #[cfg(test)]

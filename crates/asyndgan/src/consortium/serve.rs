@@ -11,12 +11,12 @@ use anyhow::Result;
 use asyndgan_transport::{Control, GrpcServer, Identity, Outcome};
 
 use super::{
-    config::{RunsConfig, ServerConfig},
     dashboard::Page,
     folder::lock,
     notify,
     runs::{QueuedRun, RunState, Runs},
     server::serve_run,
+    server_config::{RunsConfig, ServerConfig},
 };
 
 /// How often the server looks for requests of the operator.

@@ -13,13 +13,14 @@ use asyndgan_transport::{
 use super::{
     amend,
     compare::Alternatives,
-    config::{Carrier, ServerConfig},
+    config::Carrier,
     dashboard::{Dashboard, Page},
     events::{Events, Kind},
     folder::claim,
     notify,
     observer::Observer,
     relay,
+    server_config::ServerConfig,
 };
 use crate::{
     configure,

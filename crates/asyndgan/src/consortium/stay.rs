@@ -15,11 +15,11 @@ use asyndgan_transport::{Approval, Consent, Control, Error, Outcome};
 
 use super::{
     approve::check,
-    config::SiteConfig,
     dashboard::SitePage,
     folder::{is_locked, lock},
     notify,
-    site::take_part,
+    part::take_part,
+    site_config::SiteConfig,
 };
 use crate::progress::now;
 

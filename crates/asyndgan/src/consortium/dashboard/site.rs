@@ -22,7 +22,10 @@ use prometheus_client::{
 };
 use serde::Serialize;
 
-use super::{encoded, float, script, serve};
+use super::{
+    metrics::{encoded, float},
+    script, serve,
+};
 use crate::{consortium::dates::days_left, progress::now};
 
 /// The web page of one site, over all its runs.
