@@ -88,7 +88,9 @@ pub enum Error {
         size: u32,
     },
     /// A site that reconnected with a different data set.
-    #[error("{site} joined with {expected} and came back with {found}; restore its original data set, or start a new run")]
+    #[error(
+        "{site} joined with {expected} and came back with {found}; restore its original data set, or ask the operator to amend the run"
+    )]
     Changed {
         /// Which site.
         site: SiteId,

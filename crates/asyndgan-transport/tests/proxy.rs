@@ -81,6 +81,8 @@ fn refusals_are_explained() {
     };
     let error = ask("407 Proxy Authentication Required");
     assert!(matches!(&error, Error::Proxy { fact, .. } if fact.contains("user name and password")), "{error}");
+    let error = ask("401 Unauthorized");
+    assert!(matches!(&error, Error::Proxy { fact, .. } if fact.contains("rejects this user name and password")), "{error}");
     let error = ask("403 Forbidden").to_string();
     assert!(error.contains("its rules do not allow"), "{error}");
     let error = ask("503 Service Unavailable").to_string();

@@ -118,7 +118,8 @@ impl Tunnelled {
         match response.status() {
             status if status.is_success() => {}
             // Repeated attempts with a wrong password can lock an account.
-            StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            // Some proxies answer a wrong password with 401.
+            StatusCode::PROXY_AUTHENTICATION_REQUIRED | StatusCode::UNAUTHORIZED => {
                 let given = if self.intercept.basic_auth().is_some() { "rejects this" } else { "requires a" };
                 let fact = format!("it {given} user name and password; set `proxy` in site.toml to http://USER:PASSWORD@HOST:PORT");
                 return Err(TunnelFailure::Final(Error::Proxy { proxy: proxy.clone(), fact }));

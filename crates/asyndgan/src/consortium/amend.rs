@@ -1,6 +1,6 @@
 //! Changes of a run that has begun: other members, other limits and timeouts. Finished rounds stay.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, rename, write};
@@ -54,6 +54,9 @@ pub enum Amendment {
     },
 }
 
+/// How long a run that was paused may take to stop.
+const PAUSED_WITHIN: Duration = Duration::from_secs(20);
+
 impl Runs {
     /// Changes a run that is not being served. The changes and the reason are added to its states.
     ///
@@ -64,13 +67,13 @@ impl Runs {
         let _lock = self.lock()?;
         let run = self.get(name)?;
         let state = run.last().state;
-        ensure!(
-            [RunState::Queued, RunState::Paused, RunState::Failed].contains(&state),
-            "the run {name:?} is {}; asyndgan run pause it first",
-            state.name()
-        );
+        match state {
+            RunState::Queued | RunState::Paused | RunState::Failed => {}
+            RunState::Running | RunState::Finishing => bail!("the run {name:?} is {}: asyndgan run pause it first", state.name()),
+            RunState::Finished | RunState::Aborted => bail!("the run {name:?} is {}: submit a new run", state.name()),
+        }
         // A run that was paused a moment ago may still be served.
-        let _serving = run.lock()?;
+        let _serving = run.lock_within(PAUSED_WITHIN)?;
         let path = run.config();
         let before = ServerConfig::read(&path)?;
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -79,6 +82,7 @@ impl Runs {
         for amendment in amendments {
             facts.push(apply(amendment, &mut table, &mut sites, &mut changes)?);
         }
+        ensure!((0..sites.len()).any(|site| !is_dropped(&changes, site)), "no site would be left: abort the run instead");
         table.insert("sites".into(), toml::Value::try_from(sites)?);
         table.insert("amendments".into(), toml::Value::try_from(changes)?);
 
@@ -95,6 +99,11 @@ impl Runs {
         }
         super::runs::add_state(&run.folder, state, &facts.join("; "))
     }
+}
+
+/// Whether the last change of a site is that it takes no part.
+fn is_dropped(changes: &[SiteChange], site: usize) -> bool {
+    changes.iter().rfind(|change| change.site.0 as usize == site).is_some_and(|change| change.is_dropped)
 }
 
 /// Checks that a changed configuration is valid, and describes the same run.
@@ -114,26 +123,24 @@ fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], c
         let place = sites.iter().position(|name| name == site);
         place.with_context(|| format!("{site} is not a site of this run, whose sites are {}", sites.join(", ")))
     };
-    let mut change = |place: usize, name: &String, is_dropped: bool| {
-        changes.push(SiteChange { site: SiteId(place as u32), name: name.clone(), is_dropped });
-    };
     match amendment {
         Amendment::Replace { site, by } => {
             let place = place(sites, site)?;
             ensure!(site == by || !sites.contains(by), "{by} is a site of this run already");
             sites[place].clone_from(by);
-            change(place, by, false);
+            changes.push(SiteChange { site: SiteId(place as u32), name: by.clone(), is_dropped: false });
             Ok(if site == by { format!("{site} takes part with other data") } else { format!("{site} is replaced by {by}") })
         }
         Amendment::Drop { site } => {
-            change(place(sites, site)?, site, true);
+            let place = place(sites, site)?;
+            ensure!(!is_dropped(changes, place), "{site} takes no part already");
+            changes.push(SiteChange { site: SiteId(place as u32), name: site.clone(), is_dropped: true });
             Ok(format!("{site} takes no part from now on"))
         }
         Amendment::Set { key, value } => {
             if !OWN_SETTINGS.contains(&key.as_str()) {
                 bail!(
-                    "{key} cannot be changed in a run: it is part of the description that the hospitals approve, or of the server's address; \
-                     submit a new run. These can be changed: {}",
+                    "{key} is not a limit or timeout of the server, which are {}. What the hospitals approve cannot change: submit a new run",
                     OWN_SETTINGS.join(", ")
                 );
             }
@@ -160,10 +167,22 @@ pub(super) fn carry_out(config: &ServerConfig, trainer: &mut ServerTrainer, even
             trainer.retire(*site, round)?;
             format!("takes no part from round {} on; its masks are deleted", round + 1)
         } else {
+            // Receipts are of one journal, and the site begins another.
+            set_receipts_aside(config, name, round)?;
             format!("takes this place in the run from round {} on, with a fresh discriminator", round + 1)
         };
         tracing::info!("{name}: {fact}");
         events.add(Kind::Amended, name, &fact);
     }
     write_json(&path, &config.amendments.len())
+}
+
+/// Keeps the receipts of a site's journal under another name.
+fn set_receipts_aside(config: &ServerConfig, site: &str, round: u64) -> Result<()> {
+    let folder = config.folder.join("receipts");
+    let (path, aside) = (folder.join(format!("{site}.receipts")), folder.join(format!("{site}-until-round-{round}.receipts")));
+    if path.try_exists().with_context(|| path.display().to_string())? {
+        rename(&path, &aside).with_context(|| format!("cannot rename {}", path.display()))?;
+    }
+    Ok(())
 }

@@ -28,13 +28,18 @@ use access::Access;
 use metrics::metrics;
 pub(super) use site::SitePage;
 
-use super::{dates::days_left, server_config::ServerConfig};
+use super::{dates::days_left, runs::RoundCount, server_config::ServerConfig};
 use crate::progress::now;
 
+/// A site that a run has waited for this long is reported.
+const AWAITED_AFTER_S: f64 = 10.0;
 /// A run without a new round for this long may be stalled.
 const STALLED_AFTER_S: f64 = 30.0;
 /// Maximum number of points per curve; above it, points are thinned out.
 const POINTS_MAX: usize = 512;
+
+/// The name on the page of a server that serves no run.
+const IDLE: &str = "no run is being served";
 
 /// The web page and the Prometheus metrics of one server's run.
 #[derive(Clone)]
@@ -126,8 +131,24 @@ struct Point {
 }
 
 impl Dashboard {
+    /// The dashboard of a server without a run. The identity is the server's.
+    pub(super) fn idle(folder: &Path, identity: &Identity) -> Self {
+        Self::of(IDLE, &[], 0, folder, None, Some(identity))
+    }
+
     /// The dashboard of a run. The identity is the server's.
     pub(super) fn new(config: &ServerConfig, rounds: u64, revocation: Option<RevocationStatus>, identity: Option<&Identity>) -> Self {
+        Self::of(&config.name, &config.sites, rounds, &config.folder, revocation, identity)
+    }
+
+    fn of(
+        name: &str,
+        sites: &[String],
+        rounds: u64,
+        folder: &Path,
+        revocation: Option<RevocationStatus>,
+        identity: Option<&Identity>,
+    ) -> Self {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
             connected: false,
@@ -142,7 +163,7 @@ impl Dashboard {
             feedback_scaled: 0,
         };
         let status = Status {
-            name: config.name.clone(),
+            name: name.into(),
             rounds,
             rounds_done: 0,
             seconds: 0.0,
@@ -155,7 +176,7 @@ impl Dashboard {
             disk_free_bytes: None,
             finished: false,
             alarm: None,
-            sites: config.sites.iter().map(site).collect(),
+            sites: sites.iter().map(site).collect(),
             points: Vec::new(),
             started: now(),
             last_round: None,
@@ -164,7 +185,7 @@ impl Dashboard {
             begun: None,
             stride: 1,
         };
-        Self { status: Arc::new(Mutex::new(status)), picture: config.folder.join("latest.png"), revocation }
+        Self { status: Arc::new(Mutex::new(status)), picture: folder.join("latest.png"), revocation }
     }
 
     /// Updates the status with an event.
@@ -237,6 +258,13 @@ impl Dashboard {
                 (site.bytes_to, site.bytes_from) = (to, from);
             }
         }
+    }
+
+    /// The number of rounds, and the sites that the run has waited for, for a while.
+    pub(super) fn count(&self) -> RoundCount {
+        let status = self.status();
+        let waits_for = status.waits_for.into_iter().filter(|awaited| awaited.seconds > AWAITED_AFTER_S).map(|awaited| awaited.site);
+        RoundCount { rounds_done: status.rounds_done, rounds: status.rounds, waits_for: waits_for.collect() }
     }
 
     /// The run has ended here, or was stopped: it waits for nobody.

@@ -76,7 +76,7 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
         checks.skip("server", "it is behind a relay, so neither it nor its run can be checked before a job starts");
         return checks.end();
     }
-    let server = checks.check("server", preflight(&config));
+    let server = checks.check("server", preflight(&config)).flatten();
     if let (Some(server), Some(mut trainer)) = (server, trainer) {
         checks.check("clock", clock(&server));
         let run = checks.check("policy", allowed(&config, &server, &mut trainer));
@@ -145,17 +145,19 @@ fn disk(config: &SiteConfig) -> Result<(String, ())> {
     Ok((shown, ()))
 }
 
-fn preflight(config: &SiteConfig) -> Result<(String, Preflight)> {
+fn preflight(config: &SiteConfig) -> Result<(String, Option<Preflight>)> {
     let site = config.grpc_site()?;
     let way = site.proxy_address()?.map_or_else(String::new, |proxy| format!(" through the proxy {proxy}"));
     let server = match site.preflight() {
-        Err(error @ Error::NoRun { .. }) => bail!("{error}. The connection{way} works: repeat this check when there is a run"),
+        Err(Error::NoRun { reason, .. }) => {
+            return Ok((format!("{} answers{way}, and has no run now ({reason}): check the policy when it has one", config.server), None));
+        }
         asked => asked.with_context(|| {
             format!("{}{way}: check that it is running, and that the firewall allows outgoing connections", config.server)
         })?,
     };
     let (ms, rate) = (server.round_trip.as_secs_f64() * 1e3, server.bytes_per_second * 8.0 / 1e6);
-    Ok((format!("{}{way} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), server))
+    Ok((format!("{}{way} answers in {ms:.1} ms, about {rate:.0} Mbit/s", config.server), Some(server)))
 }
 
 fn clock(server: &Preflight) -> Result<(String, ())> {

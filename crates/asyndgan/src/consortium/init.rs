@@ -73,7 +73,8 @@ bundle = "north.pem"            # certificates from the server's operator; if th
 # carrier = "relay"             # messages travel through NVIDIA FLARE, without server and bundle: see the guide's page on FLARE
 # key = "north-key.pem"         # the private key, if this hospital created it with asyndgan keys request
 data = "prepared/site-1"        # written by asyndgan data prepare, at the size and scale that the operator specifies; never sent
-folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder
+folder = "north"                # files of one run: secret, checkpoints, journal of all sent data, ledger. A new run needs a new folder,
+                                # unless the site keeps running
 keep_running = false            # true: take part in one run after another, each with a folder of its own within this folder, and
                                 # each with the administrator's approval
 # runs_max = 3                  # with keep_running and approval = "policy": how many runs to join without being asked

@@ -2,6 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -15,7 +20,6 @@ use super::{
     compare::Alternatives,
     dashboard::Dashboard,
     events::{self, Events, Kind},
-    runs::RoundCount,
     server_config::ServerConfig,
 };
 use crate::{
@@ -41,10 +45,10 @@ pub(super) struct Observer<'a> {
     bar: Progress,
     picture: PathBuf,
     drawn: Option<Instant>,
-    counted: Option<Instant>,
+    /// Until the run ends here.
+    counter: Option<Counter>,
     /// Rounds that were done when this process began to serve.
     pub(super) resumed_from: Option<u64>,
-    rounds_done: u64,
 }
 
 impl<'a> Observer<'a> {
@@ -59,8 +63,8 @@ impl<'a> Observer<'a> {
     ) -> Self {
         let (curves, bar) = (LossCurves::new(place), Progress::new(&config.name, description.rounds));
         let picture = config.folder.join("latest.png");
-        let (drawn, counted, resumed_from, rounds_done) = (None, None, None, 0);
-        Self { config, description, task, events, dashboard, curves, bar, picture, drawn, counted, resumed_from, rounds_done }
+        let counter = Some(Counter::start(&dashboard, &config.folder));
+        Self { config, description, task, events, dashboard, curves, bar, picture, drawn: None, counter, resumed_from: None }
     }
 
     /// Reports an event.
@@ -103,7 +107,6 @@ impl<'a> Observer<'a> {
         let path = self.config.folder.join("alternatives.json");
         warn("cannot compare with other methods", Alternatives::compute(self.description, trainer).and_then(|a| write_json(&path, &a)));
         self.bar.set(rounds_done);
-        self.rounds_done = rounds_done;
         let fact = events::starting(rounds_done);
         tracing::info!("{fact}");
         self.events.note(Kind::Begun, &fact);
@@ -115,32 +118,57 @@ impl<'a> Observer<'a> {
             tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
         }
         self.bar.set(rounds_done);
-        self.rounds_done = rounds_done;
         let is_last = rounds_done == self.description.rounds;
         let is_due = |at: Option<Instant>, every| is_last || at.is_none_or(|at| at.elapsed() > every);
-        if is_due(self.counted, COUNT_EVERY) {
-            self.count();
-        }
         if is_due(self.drawn, PICTURE_EVERY) {
             self.drawn = Some(now());
             warn("cannot draw latest.png", latest(&self.picture, self.task, &self.config.sites, trainer));
         }
     }
 
-    fn count(&mut self) {
-        self.counted = Some(now());
-        let count = RoundCount { rounds_done: self.rounds_done, rounds: self.description.rounds };
-        warn("cannot count the rounds", count.write(&self.config.folder));
-    }
-
     /// Records how the run ended here, or that it was stopped.
     pub(super) fn end(&mut self, kind: Kind, fact: &str) {
-        if self.resumed_from.is_some() {
-            self.count();
-        }
+        drop(self.counter.take());
         self.dashboard.end(kind == Kind::Finished, fact);
         tracing::info!("{fact}");
         self.events.note(kind, fact);
+    }
+}
+
+/// Writes the number of rounds, and the sites that the run waits for, for other programs.
+struct Counter {
+    is_over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Counter {
+    fn start(dashboard: &Dashboard, folder: &Path) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let (over, dashboard, folder) = (Arc::clone(&is_over), dashboard.clone(), folder.to_owned());
+        let thread = thread::spawn(move || {
+            let mut written = None;
+            loop {
+                let is_last = over.load(Relaxed);
+                if is_last || written.is_none_or(|at: Instant| at.elapsed() > COUNT_EVERY) {
+                    written = Some(now());
+                    warn("cannot count the rounds", dashboard.count().write(&folder));
+                }
+                if is_last {
+                    return;
+                }
+                thread::sleep(Duration::from_millis(200));
+            }
+        });
+        Self { is_over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Counter {
+    /// Writes the last count.
+    fn drop(&mut self) {
+        self.is_over.store(true, Relaxed);
+        // A panic there is not one here.
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 

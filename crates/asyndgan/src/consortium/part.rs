@@ -1,5 +1,7 @@
 //! A site's part in one run.
 
+use std::{fmt, path::PathBuf};
+
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
 use asyndgan_protocol::{RunDescription, SiteSummary, SiteWork as _};
@@ -124,13 +126,26 @@ fn check_same_data(config: &SiteConfig, trainer: &mut SiteTrainer) -> Result<()>
         return Ok(write(&path, Access::Private, &serde_json::to_vec(&summary)?)?);
     }
     let before: SiteSummary = crate::files::read_json(&path)?;
-    ensure!(
-        before == summary,
-        "{} belongs to {} other images than {}: move the folder aside and keep it, because it has the journal; the operator must amend the \
-         run",
-        config.folder.display(),
-        before.cases,
-        config.data.display()
-    );
+    ensure!(before == summary, OtherImages { folder: config.folder.clone(), data: config.data.clone() });
     Ok(())
+}
+
+/// The folder of a run belongs to other images than those of the configuration.
+#[derive(Debug)]
+pub(super) struct OtherImages {
+    folder: PathBuf,
+    data: PathBuf,
+}
+
+impl std::error::Error for OtherImages {}
+
+impl fmt::Display for OtherImages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (folder, data) = (self.folder.display(), self.data.display());
+        write!(
+            f,
+            "{folder} belongs to other images than {data}: move the folder aside and keep it, because it has the journal; the operator must \
+             amend the run"
+        )
+    }
 }

@@ -1,14 +1,16 @@
 //! The runs of a server that serves one after another: a folder each, with its configuration and its states.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::Write as _,
     path::{Path, PathBuf},
-    time::{SystemTime, UNIX_EPOCH},
+    thread,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_files::{Access, append_private, append_private_lines, create_private_folder, write};
+use asyndgan_files::{Access, append_private, append_private_lines, create_private_folder, rename, write};
+use asyndgan_transport::Authority;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -16,6 +18,8 @@ use super::{
     folder::folder_name,
     server_config::{RunsConfig, ServerConfig},
 };
+
+use crate::progress::now;
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,9 +93,20 @@ impl QueuedRun {
     /// # Errors
     /// If it is being served.
     pub(super) fn lock(&self) -> Result<File> {
+        self.lock_within(Duration::ZERO)
+    }
+
+    /// As [`QueuedRun::lock`], for a run that will not be served for long.
+    pub(super) fn lock_within(&self, wait: Duration) -> Result<File> {
         let path = self.folder.join("serving.lock");
         let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        lock.try_lock().with_context(|| format!("the run {:?} is still being served: try again in a moment", self.name))?;
+        let began = now();
+        loop {
+            match lock.try_lock() {
+                Err(TryLockError::WouldBlock) if began.elapsed() < wait => thread::sleep(Duration::from_millis(100)),
+                locked => break locked.with_context(|| format!("the run {:?} is still being served: try again in a moment", self.name))?,
+            }
+        }
         Ok(lock)
     }
 
@@ -102,12 +117,15 @@ impl QueuedRun {
 }
 
 /// The rounds of a run that is or was served.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct RoundCount {
     /// Rounds done.
     pub rounds_done: u64,
     /// Rounds of the whole run.
     pub rounds: u64,
+    /// The sites that it has waited for, for a while.
+    #[serde(default)]
+    pub waits_for: Vec<String>,
 }
 
 impl RoundCount {
@@ -120,7 +138,7 @@ impl RoundCount {
         serde_json::from_slice(&fs::read(Self::path(folder)).ok()?).ok()
     }
 
-    pub(super) fn write(self, folder: &Path) -> Result<()> {
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
         let path = Self::path(folder);
         write(&path, Access::Private, &serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -199,7 +217,7 @@ impl Runs {
             let _ = fs::remove_dir_all(&partial);
             return Err(error);
         }
-        asyndgan_files::rename(&partial, &folder).with_context(|| format!("cannot create {}", folder.display()))?;
+        rename(&partial, &folder).with_context(|| format!("cannot create {}", folder.display()))?;
         Ok(name)
     }
 
@@ -213,14 +231,9 @@ impl Runs {
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with('.') || !states_path(&entry.path()).exists() {
-                continue;
+            if !name.starts_with('.') && is_run(&entry.path()) {
+                runs.push(read_run(entry.path(), name));
             }
-            // One that cannot be read must not stop the others.
-            runs.push(read_run(entry.path(), name.clone()).unwrap_or_else(|error| {
-                let states = vec![StateChange { unix_ms: 0, state: RunState::Failed, reason: format!("{error:#}") }];
-                QueuedRun { name, folder: entry.path(), states }
-            }));
         }
         runs.sort_by(|a, b| (a.states[0].unix_ms, &a.name).cmp(&(b.states[0].unix_ms, &b.name)));
         Ok(runs)
@@ -232,8 +245,19 @@ impl Runs {
     /// If there is no run of this name, or its states cannot be read.
     pub fn get(&self, name: &str) -> Result<QueuedRun> {
         let folder = self.config.folder.join(folder_name(name)?);
-        ensure!(states_path(&folder).exists(), "there is no run {name:?} in {}: see asyndgan run list", self.config.folder.display());
-        read_run(folder, name.into())
+        ensure!(is_run(&folder), "there is no run {name:?} in {}: see asyndgan run list", self.config.folder.display());
+        Ok(read_run(folder, name.into()))
+    }
+
+    /// The sites of a run for which the authority has issued no valid certificate, if its folder is here.
+    ///
+    /// # Errors
+    /// If the configuration of the run cannot be read.
+    pub fn sites_without_certificate(&self, name: &str) -> Result<Vec<String>> {
+        let sites = ServerConfig::read(&self.get(name)?.config())?.sites;
+        // The authority may be on another machine.
+        let Ok(issued) = Authority::valid_sites(&self.config.keys) else { return Ok(Vec::new()) };
+        Ok(sites.into_iter().filter(|site| !issued.contains(site)).collect())
     }
 
     /// Changes the state of a run, with a reason for the record. Returns the state before.
@@ -286,27 +310,45 @@ fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<
     add_state(folder, RunState::Queued, "")
 }
 
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
+}
+
 fn states_path(folder: &Path) -> PathBuf {
     folder.join("states.jsonl")
 }
 
 pub(super) fn add_state(folder: &Path, state: RunState, reason: &str) -> Result<()> {
     let path = states_path(folder);
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
-    let line = serde_json::to_string(&StateChange { unix_ms, state, reason: reason.into() })? + "\n";
+    if path.exists() && read_states(folder).is_err() {
+        // The run can go on; what happened before is kept for people.
+        rename(&path, &folder.join("states.damaged")).with_context(|| format!("cannot rename {}", path.display()))?;
+    }
+    let line = serde_json::to_string(&StateChange { unix_ms: unix_ms(), state, reason: reason.into() })? + "\n";
     let written = append_private_lines(&path).and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));
     written.with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn read_run(folder: PathBuf, name: String) -> Result<QueuedRun> {
-    let path = states_path(&folder);
+fn is_run(folder: &Path) -> bool {
+    folder.join("run.toml").exists()
+}
+
+/// A run whose states cannot be read counts as failed: it must not stop the others.
+fn read_run(folder: PathBuf, name: String) -> QueuedRun {
+    let states = read_states(&folder)
+        .unwrap_or_else(|error| vec![StateChange { unix_ms: unix_ms(), state: RunState::Failed, reason: format!("{error:#}") }]);
+    QueuedRun { name, folder, states }
+}
+
+fn read_states(folder: &Path) -> Result<Vec<StateChange>> {
+    let path = states_path(folder);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     // A line without its end was being written when the machine failed.
     let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let states: Vec<StateChange> =
-        lines.map(serde_json::from_str).collect::<Result<_, _>>().with_context(|| format!("{} is damaged", path.display()))?;
-    ensure!(!states.is_empty(), "{} has no state: remove the folder, and submit the run again", path.display());
-    Ok(QueuedRun { name, folder, states })
+    let state = |(i, line)| serde_json::from_str(line).with_context(|| format!("line {} of {} is damaged", i + 1, path.display()));
+    let states: Vec<StateChange> = lines.enumerate().map(state).collect::<Result<_>>()?;
+    ensure!(!states.is_empty(), "{} has no state", path.display());
+    Ok(states)
 }
 
 #[cfg(test)]
@@ -382,7 +424,12 @@ mod tests {
         submit(place.path(), &runs, "b").expect("queued");
         fs::write(place.path().join("runs/a/states.jsonl"), "???\n").expect("written");
         assert_eq!(runs.next().expect("read").map(|run| run.name).as_deref(), Some("b"));
-        let damaged = &runs.list().expect("read")[0];
-        assert!(damaged.last().state == RunState::Failed && damaged.last().reason.contains("damaged"), "{damaged:?}");
+        let damaged = runs.get("a").expect("there");
+        assert!(damaged.last().state == RunState::Failed && damaged.last().reason.contains("line 1"), "{damaged:?}");
+        runs.change("a", &[RunState::Failed], RunState::Queued, "").expect("it can be resumed");
+        assert_eq!(runs.get("a").expect("there").last().state, RunState::Queued);
+        assert!(place.path().join("runs/a/states.damaged").exists());
+        fs::remove_file(place.path().join("runs/a/states.jsonl")).expect("removed");
+        assert_eq!(runs.get("a").expect("there").last().state, RunState::Failed);
     }
 }

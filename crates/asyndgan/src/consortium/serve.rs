@@ -11,7 +11,7 @@ use anyhow::Result;
 use asyndgan_transport::{Control, GrpcServer, Identity, Outcome};
 
 use super::{
-    dashboard::Page,
+    dashboard::{Dashboard, Page},
     folder::lock,
     notify,
     runs::{QueuedRun, RunState, Runs},
@@ -37,6 +37,12 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
     let _lock = lock(&config.folder)?;
     notify::watchdog(control);
     let mut page = None;
+    if let Some(address) = config.dashboard {
+        let identity = config.identity()?;
+        let (served, url) = Page::serve(Dashboard::idle(&config.folder, &identity), address, &config.folder, Some(&identity))?;
+        tracing::info!("dashboard: {url}");
+        page = Some(served);
+    }
     while !control.is_stopping() {
         let turn = runs.next().and_then(|next| match next {
             Some(run) => serve_one(&config, &runs, &run, control, &mut page),

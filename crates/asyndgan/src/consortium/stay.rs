@@ -18,7 +18,7 @@ use super::{
     dashboard::SitePage,
     folder::{is_locked, lock},
     notify,
-    part::take_part,
+    part::{OtherImages, take_part},
     site_config::SiteConfig,
 };
 use crate::progress::now;
@@ -80,12 +80,12 @@ impl Staying<'_> {
             Ok(Message::Describe { run, .. }) => run,
             Ok(_) => bail!("the server did not describe a run; check that both ends run the same version"),
             // The next run may include a site that this one rejects, and an expired certificate is renewed.
-            Err(error @ (Error::NoRun { .. } | Error::Transient { .. })) => {
+            Err(error @ (Error::NoRun { .. } | Error::Transient { .. } | Error::Rejected { .. })) => {
                 self.say(format!("waiting for a run: {error}"));
                 self.delay = ASK_EVERY;
                 return Ok(Outcome::Finished);
             }
-            Err(error @ (Error::Rejected { .. } | Error::Untrusted { .. })) => {
+            Err(error @ Error::Untrusted { .. }) => {
                 self.say(format!("waiting for a run: {error}"));
                 self.wait_longer();
                 return Ok(Outcome::Finished);
@@ -125,6 +125,11 @@ impl Staying<'_> {
                 ) => {
                     self.say(format!("{error:#}"));
                     self.wait_longer();
+                }
+                // Another run has other images, or none.
+                _ if error.chain().any(|cause| cause.downcast_ref::<OtherImages>().is_some()) => {
+                    tracing::warn!("{error:#}");
+                    self.closed.insert(run.id(), format!("{error:#}; then restart this site"));
                 }
                 _ if is_locked(&error) => {
                     self.say(format!("{error:#}"));

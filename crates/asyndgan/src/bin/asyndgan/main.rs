@@ -319,7 +319,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit code of a site that its HTTP proxy refuses, which a service must not start again.
+/// The exit code of a site whose HTTP proxy cannot be used, which a service must not start again.
 const PROXY_REFUSED: u8 = 3;
 
 fn carry_out(step: Command) -> Result<()> {

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use asyndgan::consortium::{Amendment, QueuedRun, RoundCount, RunState, Runs, serve_runs, show_events};
 use clap::{Args, Subcommand};
 
@@ -106,23 +106,29 @@ pub(crate) fn run(command: RunCommand) -> Result<()> {
     match command {
         RunCommand::Serve(at) => serve_runs(&at.config, &stop::on_signal()?),
         RunCommand::Submit { run, at } => {
-            let name = Runs::open(&at.config)?.submit(&run)?;
+            let runs = Runs::open(&at.config)?;
+            let name = runs.submit(&run)?;
             print_note(&format!("queued: {name}"));
-            Ok(())
+            warn_of_certificates(&runs, &name)
         }
         RunCommand::List(at) => print(&table(&Runs::open(&at.config)?.list()?)),
         RunCommand::Show(run) => print(&shown(&run.open()?)?),
         RunCommand::Logs { run, follow } => logs(&run.open()?.folder, follow),
-        RunCommand::Pause(run) => run.change(&[Queued, Running], Paused),
+        RunCommand::Pause(run) => run.change(&[Queued, Running, Finishing], Paused),
         RunCommand::Resume(run) => run.change(&[Paused, Failed], Queued),
         RunCommand::Amend { run, replace, drop, limit } => {
             let amendments = [replace, drop, limit].concat();
-            run.run.runs()?.amend(&run.run.name, &amendments, &run.reason)?;
-            print_note(&format!("{}: changed; it takes effect when the run is resumed", run.run.name));
-            Ok(())
+            let (runs, name) = (run.run.runs()?, &run.run.name);
+            runs.amend(name, &amendments, &run.reason)?;
+            print_note(&format!("{name}: changed; it takes effect when the run is served again"));
+            warn_of_certificates(&runs, name)
         }
         RunCommand::Abort(run) => run.change(&[Queued, Running, Paused, Finishing, Failed], Aborted),
-        RunCommand::Finish(run) => run.change(&[Running, Paused, Failed], Finishing),
+        RunCommand::Finish(run) => {
+            let has_rounds = RoundCount::read(&run.run.open()?.folder).is_some_and(|count| count.rounds_done > 0);
+            ensure!(has_rounds, "no round of this run is done, so it has no result: abort it instead");
+            run.change(&[Running, Paused, Failed], Finishing)
+        }
     }
 }
 
@@ -160,8 +166,26 @@ impl Reasoned {
     }
 }
 
+/// Names the sites that cannot join.
+fn warn_of_certificates(runs: &Runs, name: &str) -> Result<()> {
+    for site in runs.sites_without_certificate(name)? {
+        print_note(&format!("warning: {site} has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue"));
+    }
+    Ok(())
+}
+
 fn rounds(folder: &Path) -> String {
     RoundCount::read(folder).map_or_else(|| "-".into(), |count| format!("{} of {}", count.rounds_done, count.rounds))
+}
+
+/// Why a run is in its state, or the sites that it waits for.
+fn note(run: &QueuedRun) -> String {
+    let waits_for = RoundCount::read(&run.folder).map(|count| count.waits_for).filter(|sites| !sites.is_empty());
+    match (run.last().state, waits_for) {
+        (RunState::Running | RunState::Finishing, Some(sites)) => format!("waits for {}", sites.join(", ")),
+        // Only the first line: an error can have several.
+        _ => run.last().reason.lines().next().unwrap_or_default().chars().take(100).collect(),
+    }
 }
 
 fn age(unix_ms: u64) -> String {
@@ -175,12 +199,11 @@ fn age(unix_ms: u64) -> String {
 }
 
 fn table(runs: &[QueuedRun]) -> String {
-    let mut text = format!("{:24} {:10} {:>8} {:>18}  {}\n", "run", "state", "for", "rounds", "reason");
+    let mut text = format!("{:24} {:10} {:>8} {:>18}  {}\n", "run", "state", "for", "rounds", "note");
     for run in runs {
         let last = run.last();
-        // Only the first line: an error can have several.
-        let reason: String = last.reason.lines().next().unwrap_or_default().chars().take(100).collect();
-        let _ = writeln!(text, "{:24} {:10} {:>8} {:>18}  {reason}", run.name, last.state.name(), age(last.unix_ms), rounds(&run.folder));
+        let (state, note) = (last.state.name(), note(run));
+        let _ = writeln!(text, "{:24} {state:10} {:>8} {:>18}  {note}", run.name, age(last.unix_ms), rounds(&run.folder));
     }
     text
 }

@@ -31,10 +31,10 @@ function plot(svg, all, lines) {
 async function refresh() {
   try {
     const s = await (await fetch("status.json")).json();
-    $("name").textContent = s.name; document.title = `${s.rounds_done}/${s.rounds} ${s.name}`;
+    $("name").textContent = s.name; document.title = s.rounds ? `${s.rounds_done}/${s.rounds} ${s.name}` : s.name;
     $("alarm").textContent = s.alarm ?? ""; $("alarm").hidden = s.alarm == null;
-    $("bar").max = s.rounds; $("bar").value = s.rounds_done;
-    $("line").textContent = s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}`;
+    $("bar").max = s.rounds || 1; $("bar").value = s.rounds_done;
+    $("line").textContent = !s.rounds ? "" : s.finished ? `finished: ${s.rounds} rounds` : `round ${s.rounds_done} of ${s.rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}`;
     const long = s.waits_for.filter(w => w.seconds > 10);
     $("waits").textContent = s.finished || !long.length ? "" : `waiting for ${long.map(w => `${w.site} (${time(w.seconds)})`).join(", ")}`;
     $("sites").replaceChildren();

@@ -26,6 +26,11 @@ struct OfWay {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfRun {
+    run: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfPhase {
     phase: &'static str,
 }
@@ -50,6 +55,9 @@ pub(super) fn metrics(status: &Status) -> Response {
     unreadable.set(status.alarm.is_some().into());
     let help = "Whether the list of revoked certificates cannot be read (1); no site may join then";
     registry.register("asyndgan_revocation_list_unreadable", help, unreadable);
+    let run = Family::<OfRun, Gauge>::default();
+    run.get_or_create(&OfRun { run: status.name.clone() }).set(1);
+    registry.register("asyndgan_run", "The run that is being served", run);
     let phases = Family::<OfPhase, Counter<f64, AtomicU64>>::default();
     for (phase, seconds) in [("sites", status.phase_seconds.sites), ("server", status.phase_seconds.server)] {
         phases.get_or_create(&OfPhase { phase }).inc_by(seconds);
