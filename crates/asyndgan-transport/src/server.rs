@@ -84,7 +84,7 @@ pub struct ServerRun {
     pub control: Control,
 }
 
-/// What sites are told when the server stops.
+/// The reason that sites get when the server stops.
 const STOPPED: &str = "the operator has stopped the run";
 
 impl ServerRun {

@@ -221,7 +221,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// What a server says, in one short line.
+/// The message of a status, as one short line without control characters.
 fn readable(status: &Status) -> String {
     status.message().chars().filter(|c| !c.is_control()).take(500).collect()
 }

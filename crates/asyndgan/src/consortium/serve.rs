@@ -130,7 +130,7 @@ fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
     }
 }
 
-/// Tells sites that there is no run, until there is one.
+/// Answers sites with the reason why there is no run, until there is one.
 fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control) -> Result<()> {
     let paused = || -> Result<Vec<String>> {
         let runs = runs.list()?.into_iter().filter(|run| run.last().state == RunState::Paused);

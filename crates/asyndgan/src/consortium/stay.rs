@@ -36,7 +36,7 @@ pub(super) fn stay(config: &SiteConfig, control: &Control, page: Option<&SitePag
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     notify::ready();
-    let mut site = Staying { config, name: &name, page, said: String::new(), delay: ASK_EVERY, closed: BTreeMap::new() };
+    let mut site = Staying { config, name: &name, page, reported: String::new(), delay: ASK_EVERY, closed: BTreeMap::new() };
     while !control.is_stopping() {
         if site.turn(control)? == Outcome::Stopped {
             break;
@@ -55,7 +55,7 @@ struct Staying<'a> {
     name: &'a str,
     page: Option<&'a SitePage>,
     /// What was reported last.
-    said: String,
+    reported: String,
     /// Until the site asks again.
     delay: Duration,
     /// Runs that this process does not join, by identity, and why.
@@ -64,13 +64,13 @@ struct Staying<'a> {
 
 impl Staying<'_> {
     /// Reports why the site takes part in no run now.
-    fn say(&mut self, fact: String) {
+    fn report(&mut self, fact: String) {
         if let Some(page) = self.page {
             page.waits(&fact);
         }
-        if self.said != fact {
+        if self.reported != fact {
             tracing::info!("{}: {fact}", self.name);
-            self.said = fact;
+            self.reported = fact;
         }
     }
 
@@ -81,12 +81,12 @@ impl Staying<'_> {
             Ok(_) => bail!("the server did not describe a run; check that both ends run the same version"),
             // The next run may include a site that this one rejects, and an expired certificate is renewed.
             Err(error @ (Error::NoRun { .. } | Error::Transient { .. } | Error::Rejected { .. })) => {
-                self.say(format!("waiting for a run: {error}"));
+                self.report(format!("waiting for a run: {error}"));
                 self.delay = ASK_EVERY;
                 return Ok(Outcome::Finished);
             }
             Err(error @ Error::Untrusted { .. }) => {
-                self.say(format!("waiting for a run: {error}"));
+                self.report(format!("waiting for a run: {error}"));
                 self.wait_longer();
                 return Ok(Outcome::Finished);
             }
@@ -95,11 +95,11 @@ impl Staying<'_> {
         let mut of_run = self.config.clone();
         of_run.set_run(&run)?;
         if let Some(reason) = self.closed_for(&of_run, &run)? {
-            self.say(format!("run {:?} ({}): {reason}", run.name, run.id()));
+            self.report(format!("run {:?} ({}): {reason}", run.name, run.id()));
             self.delay = ASK_EVERY;
             return Ok(Outcome::Finished);
         }
-        self.said.clear();
+        self.reported.clear();
         match take_part(&of_run, Some(&run), control, self.page) {
             Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
             Ok(Outcome::Finished) => {
@@ -108,7 +108,7 @@ impl Staying<'_> {
             }
             Err(error) => match cause(&error) {
                 Some(Error::OtherRun { .. } | Error::Protocol(Fault::OtherRun { .. })) => {
-                    self.say("the server describes another run".into());
+                    self.report("the server describes another run".into());
                     self.delay = ASK_EVERY;
                 }
                 // The policy refuses the same again; each attempt would cost the others rounds.
@@ -123,7 +123,7 @@ impl Staying<'_> {
                     | Error::Unreachable { .. }
                     | Error::Rejected { .. },
                 ) => {
-                    self.say(format!("{error:#}"));
+                    self.report(format!("{error:#}"));
                     self.wait_longer();
                 }
                 // Another run has other images, or none.
@@ -132,7 +132,7 @@ impl Staying<'_> {
                     self.closed.insert(run.id(), format!("{error:#}; then restart this site"));
                 }
                 _ if is_locked(&error) => {
-                    self.say(format!("{error:#}"));
+                    self.report(format!("{error:#}"));
                     self.delay = ASK_EVERY;
                 }
                 _ => return Err(error),
