@@ -94,6 +94,15 @@ fn refusals_are_explained() {
 }
 
 #[test]
+fn a_machine_that_never_answers_does_not_hold_a_site_for_long() {
+    let keys = keys();
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let site = keys.site("north", silent.local_addr().expect("an address"));
+    let error = site.describe().expect_err("no answer");
+    assert!(matches!(&error, Error::Transient { fact } if fact.contains("no answer within")), "{error}");
+}
+
+#[test]
 fn a_wrong_password_is_not_tried_again() {
     let (keys, run) = (keys(), run(12, Waiting::All));
     let link = keys.server(&["north"], &run, 0).start(|_| {}).expect("listens");

@@ -38,8 +38,8 @@ use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config, mem
 
 /// How long one attempt to connect may take.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
-/// How long a question to the server may take.
-const ASK_MAX: Duration = Duration::from_mins(1);
+/// How long a preflight may take, which measures the throughput.
+const PREFLIGHT_MAX: Duration = Duration::from_mins(1);
 /// The delay after a failed attempt: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
@@ -154,7 +154,7 @@ impl GrpcSite {
     /// # Errors
     /// The reason why the server cannot be reached or rejects the request.
     pub fn preflight(self) -> Result<Preflight, Error> {
-        self.asking(async |dialler| dialler.preflight().await)
+        self.asking(PREFLIGHT_MAX, async |dialler| dialler.preflight().await)
     }
 
     /// Connects once, and asks for the message that a joining site receives.
@@ -162,19 +162,23 @@ impl GrpcSite {
     /// # Errors
     /// As [`GrpcSite::preflight`].
     pub fn describe(self) -> Result<Message, Error> {
-        self.asking(async |dialler| {
+        self.asking(ATTEMPT_MAX, async |dialler| {
             let mut client = limited(dialler.channel().await.map_err(Failure::error)?);
             Ok(Message::decode(&dialler.ask(&mut client, 0).await?.describe)?)
         })
     }
 
     /// Asks on a thread of its own, because a runtime cannot start within another one: the caller may be async code.
-    fn asking<T: Send + 'static>(self, ask: impl AsyncFnOnce(&Dialler) -> Result<T, Error> + Send + 'static) -> Result<T, Error> {
+    fn asking<T: Send + 'static>(
+        self,
+        limit: Duration,
+        ask: impl AsyncFnOnce(&Dialler) -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, Error> {
         let started = thread::Builder::new().name("preflight".into()).spawn(move || {
             let dialler = Dialler::new(self)?;
             runtime()?.block_on(async {
-                let silent = || Error::Transient { fact: format!("{}: no answer within {} s", dialler.site.server, ASK_MAX.as_secs()) };
-                tokio::time::timeout(ASK_MAX, ask(&dialler)).await.unwrap_or_else(|_| Err(silent()))
+                let silent = || Error::Transient { fact: format!("{}: no answer within {} s", dialler.site.server, limit.as_secs()) };
+                tokio::time::timeout(limit, ask(&dialler)).await.unwrap_or_else(|_| Err(silent()))
             })
         });
         let thread = started.map_err(|source| Error::Thread { source })?;

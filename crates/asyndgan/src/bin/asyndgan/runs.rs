@@ -22,7 +22,7 @@ pub(crate) const EXAMPLES: &str = "Examples:
   asyndgan run list
   asyndgan run pause pilot --reason \"new network cards\"
   asyndgan run resume pilot
-  asyndgan run amend pilot --replace north=west --reason \"north has left the consortium\"
+  asyndgan run amend pilot --replace north=west --reason \"north has left\"
   asyndgan run logs pilot --follow
 
 The sites need no new configuration for the next run: with keep_running = true in site.toml they wait for it.";
