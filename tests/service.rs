@@ -120,6 +120,7 @@ fn runs_follow_each_other_and_obey_the_operator() {
     // A run can be ended early, with a result, or without.
     service.submit("short");
     service.wait_for_checkpoint("short");
+    group.wait_until("the count of rounds", || service.rounds("short") > 0);
     group.succeed(&["run", "finish", "short"]);
     service.wait_for_state("short", "finished");
     assert!(service.generator("short").exists() && service.rounds("short") < ROUNDS);

@@ -20,6 +20,7 @@ use super::{
     compare::Alternatives,
     dashboard::Dashboard,
     events::{self, Events, Kind},
+    runs::RoundCount,
     server_config::ServerConfig,
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
 /// How often the picture of the latest synthetic images is drawn.
 const PICTURE_EVERY: Duration = Duration::from_secs(10);
 /// How often the number of rounds is written for other programs.
-const COUNT_EVERY: Duration = Duration::from_secs(5);
+const COUNT_EVERY: Duration = Duration::from_secs(1);
 
 /// Reports the events of one run. What cannot be written is a warning: the run goes on.
 pub(super) struct Observer<'a> {
@@ -146,12 +147,15 @@ impl Counter {
         let is_over = Arc::new(AtomicBool::new(false));
         let (over, dashboard, folder) = (Arc::clone(&is_over), dashboard.clone(), folder.to_owned());
         let thread = thread::spawn(move || {
-            let mut written = None;
+            let mut written: Option<(RoundCount, Instant)> = None;
             loop {
                 let is_last = over.load(Relaxed);
-                if is_last || written.is_none_or(|at: Instant| at.elapsed() > COUNT_EVERY) {
-                    written = Some(now());
-                    warn("cannot count the rounds", dashboard.count().write(&folder));
+                if is_last || written.as_ref().is_none_or(|(_, at)| at.elapsed() > COUNT_EVERY) {
+                    let count = dashboard.count();
+                    if written.as_ref().is_none_or(|(before, _)| *before != count) {
+                        warn("cannot count the rounds", count.write(&folder));
+                    }
+                    written = Some((count, now()));
                 }
                 if is_last {
                     return;

@@ -117,7 +117,7 @@ impl QueuedRun {
 }
 
 /// The rounds of a run that is or was served.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RoundCount {
     /// Rounds done.
     pub rounds_done: u64,
