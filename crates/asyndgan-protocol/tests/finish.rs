@@ -61,7 +61,10 @@ proptest! {
     fn absent_sites_do_not_prevent_the_end(seed in any::<u64>(), steps in 600_u32..2_000) {
         let mut world = world(Waiting::All);
         let under_way = world.go(seed, steps);
-        prop_assume!(under_way && !world.updates.is_empty());
+        if !under_way || world.updates.is_empty() {
+            // Too early or too late for this case.
+            return Ok(());
+        }
         for i in 0..3 {
             world.kill_site(i);
             world.gone[i] = true;

@@ -158,6 +158,12 @@ impl Server {
         let peer = self.peer_mut(site);
         peer.checkpoints = resume_state.checkpoints;
         peer.fault = None;
+        if self.state == State::Finished {
+            // The operator has ended the run while its conditions were stored.
+            self.peer_mut(site).presence = Presence::Joined;
+            self.finish(site);
+            return Ok(());
+        }
         let readmitted = self.state == State::Gathering || self.readmit(now, site, resume_state.in_memory);
         if !readmitted {
             return Err(Error::StateLost { site, round: self.latest_checkpoint() });
