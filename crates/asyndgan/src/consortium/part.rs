@@ -66,46 +66,47 @@ pub(super) fn take_part(
             page.on_event(&news, trainer, ledger);
         }
         match news {
-        SiteRunEvent::Connected => {
-            last_reason.clear();
-            tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
-        }
-        SiteRunEvent::Lost(reason) if last_reason != reason => {
-            last_reason = reason.into();
-            tracing::warn!("{name}: no connection ({reason}); retrying");
-        }
-        SiteRunEvent::Accepted(run) if bar.is_none() => {
-            tracing::info!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds);
-            bar = Some(Progress::new(&name, run.rounds));
-            let written = Alternatives::at_site(run, trainer)
-                .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
-            if let Err(error) = written {
-                tracing::warn!("{name}: cannot compare with other methods: {error:#}");
+            SiteRunEvent::Connected => {
+                last_reason.clear();
+                tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
             }
-        }
-        SiteRunEvent::Notice(fact) => tracing::warn!("{name}: {fact}"),
-        SiteRunEvent::Begun { rounds_done } => {
-            for path in trainer.damaged() {
-                tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
+            SiteRunEvent::Lost(reason) if last_reason != reason => {
+                last_reason = reason.into();
+                tracing::warn!("{name}: no connection ({reason}); retrying");
             }
-            tracing::info!("{name}: {}", super::events::starting(rounds_done));
-            if let Some((step, left)) = trainer.private_steps() {
-                let (rate, noise) = (step.sampling_rate(), step.noise_multiplier());
-                tracing::info!(
-                    "{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}; at most {left} more steps"
-                );
+            SiteRunEvent::Accepted(run) if bar.is_none() => {
+                tracing::info!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds);
+                bar = Some(Progress::new(&name, run.rounds));
+                let written = Alternatives::at_site(run, trainer)
+                    .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
+                if let Err(error) = written {
+                    tracing::warn!("{name}: cannot compare with other methods: {error:#}");
+                }
             }
-            if let Some(bar) = &mut bar {
-                bar.set(rounds_done);
+            SiteRunEvent::Notice(fact) => tracing::warn!("{name}: {fact}"),
+            SiteRunEvent::Begun { rounds_done } => {
+                for path in trainer.damaged() {
+                    tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
+                }
+                tracing::info!("{name}: {}", super::events::starting(rounds_done));
+                if let Some((step, left)) = trainer.private_steps() {
+                    let (rate, noise) = (step.sampling_rate(), step.noise_multiplier());
+                    tracing::info!(
+                        "{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}; at most {left} more \
+                     steps"
+                    );
+                }
+                if let Some(bar) = &mut bar {
+                    bar.set(rounds_done);
+                }
             }
-        }
-        SiteRunEvent::Retired(reason) => retired = Some(reason.to_owned()),
-        SiteRunEvent::Round { rounds_done } => {
-            if let Some(bar) = &mut bar {
-                bar.set(rounds_done);
+            SiteRunEvent::Retired(reason) => retired = Some(reason.to_owned()),
+            SiteRunEvent::Round { rounds_done } => {
+                if let Some(bar) = &mut bar {
+                    bar.set(rounds_done);
+                }
             }
-        }
-        _ => {}
+            _ => {}
         }
     });
     if played.with_context(|| name.clone())? == Outcome::Stopped {

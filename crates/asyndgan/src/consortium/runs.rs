@@ -18,7 +18,6 @@ use super::{
     folder::folder_name,
     server_config::{RunsConfig, ServerConfig},
 };
-
 use crate::progress::now;
 
 /// The state of a run.
@@ -172,8 +171,8 @@ impl Runs {
         Ok(lock)
     }
 
-    /// Adds the run of a `run.toml` to the queue, and returns its name. The configuration and its task file are copied;
-    /// keys, address and dashboard are those of the server.
+    /// Adds the run of a `run.toml` to the queue, and returns its name. The configuration and its task file are copied.
+    /// The server uses its own keys, address and dashboard.
     ///
     /// # Errors
     /// If the configuration is not valid, or there is a run of this name.
@@ -189,12 +188,6 @@ impl Runs {
         let absolute = std::path::absolute(&folder).with_context(|| folder.display().to_string())?;
         set("folder", absolute.display().to_string().into());
         set("keys", keys.display().to_string().into());
-        set("listen", self.config.listen.to_string().into());
-        let dashboard = self.config.dashboard.map(|address| address.to_string());
-        match dashboard {
-            Some(address) => set("dashboard", address.into()),
-            None => drop(table.remove("dashboard")),
-        }
         let task_key = if table.contains_key("images") { "images" } else { "task" };
         let task = table.get(task_key).and_then(toml::Value::as_str).unwrap_or_default();
         let task_file = (!matches!(task, "brain" | "tissue" | "")).then(|| path.parent().unwrap_or(Path::new("")).join(task));
@@ -242,7 +235,7 @@ impl Runs {
     /// One run.
     ///
     /// # Errors
-    /// If there is no run of this name, or its states cannot be read.
+    /// If there is no run of this name.
     pub fn get(&self, name: &str) -> Result<QueuedRun> {
         let folder = self.config.folder.join(folder_name(name)?);
         ensure!(is_run(&folder), "there is no run {name:?} in {}: see asyndgan run list", self.config.folder.display());
@@ -276,7 +269,7 @@ impl Runs {
         Ok(before)
     }
 
-    /// Sets the state of a run, whatever it is.
+    /// Sets the state of a run that was served.
     pub(super) fn set(&self, name: &str, state: RunState, reason: &str) -> Result<()> {
         let _lock = self.lock()?;
         add_state(&self.get(name)?.folder, state, reason)
