@@ -31,6 +31,6 @@ pub use pairs::Pairs;
 pub use privacy_ledger::{PrivacyLedger, PrivateStep};
 pub use sampled_masks::{MASKS, SampledMasks};
 pub use server::ServerTrainer;
-pub use site::{SiteOptions, SiteTrainer};
+pub use site::{PrivateSteps, SiteOptions, SiteTrainer};
 pub use synthesize::{SynthesisRequest, synthesize};
 pub use tensors::{one_hot_condition, to_payload, to_payload_as, to_tensor};

@@ -10,6 +10,7 @@ use asyndgan_protocol::{
 };
 use tch::{Device, Kind, Tensor};
 
+pub use self::private::PrivateSteps;
 use self::private::{BUDGET_SPENT, Private, Synthetic};
 use crate::{
     Error, GanConfig, Pairs, PrivacyLedger, PrivateStep,

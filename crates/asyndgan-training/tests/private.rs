@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, path::Path};
 use asyndgan_models::{DiscriminatorConfig, GeneratorConfig, Norm, read_tensors};
 use asyndgan_privacy::SubsampledGaussian;
 use asyndgan_protocol::{Payload, PrivacyBudget, Readiness, RoundDraw, RunDescription, SiteId, SiteRandomness, SiteSecret, SiteWork};
-use asyndgan_training::{DpSgd, Error, GanConfig, Pairs, PrivacyLedger, SiteOptions, SiteTrainer, to_payload};
+use asyndgan_training::{DpSgd, Error, GanConfig, Pairs, PrivacyLedger, PrivateSteps, SiteOptions, SiteTrainer, to_payload};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -78,7 +78,7 @@ fn noisy_sums(values: &[f64], privacy: DpSgd, rounds: u64) -> (Tensor, Subsample
         // Adam's mean after one step is (1 - beta_1) times the gradient.
         gradients.push(tensors["adam.mean"].shallow_clone() / 0.5);
     }
-    let (mechanism, _) = site.private_steps().expect("begun");
+    let PrivateSteps { mechanism, .. } = site.private_steps().expect("begun");
     let gradients = Tensor::stack(&gradients, 0);
     (gradients * 2.0 * mechanism.sampling_rate() * values.len() as f64, mechanism)
 }

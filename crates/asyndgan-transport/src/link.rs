@@ -25,6 +25,8 @@ pub enum Incoming {
     Frame(Frame),
     /// The current connection was lost, with the reason.
     Lost(String),
+    /// At a site: the server answers, but serves no run now, with the reason. The link asks again.
+    NoRun(String),
 }
 
 /// The server's end of a transport. The transport identifies the sites.

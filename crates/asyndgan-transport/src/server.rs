@@ -305,7 +305,7 @@ impl<L: ServerLink> Driver<'_, L> {
                     self.handle(ServerEvent::SiteLost { site, reason: "it reconnected".into() })?;
                 }
             }
-            Incoming::Lost(reason) => {
+            Incoming::Lost(reason) | Incoming::NoRun(reason) => {
                 tracing::debug!(%site, reason, "connection lost");
                 *numbers = None;
                 self.handle(ServerEvent::SiteLost { site, reason })?;

@@ -55,6 +55,10 @@ pub enum SiteRunEvent<'a> {
     Connected,
     /// The connection was lost, or could not be established; the site retries.
     Lost(&'a str),
+    /// The server answers, but serves no run now; the site asks again.
+    NoRun(&'a str),
+    /// A message was handed to the connection.
+    Sent(MessageKind),
     /// A warning that does not stop the site.
     Notice(&'a str),
     /// The policy allows the run, and the hospital agreed to it.
@@ -124,6 +128,7 @@ impl SiteRun {
                 let done = match action {
                     SiteAction::Send(message) => {
                         driver.send(&message)?;
+                        watch(SiteRunEvent::Sent(message.kind()), work, &driver.records.ledger);
                         continue;
                     }
                     SiteAction::Inspect { site, run } => {
@@ -366,6 +371,10 @@ impl<'a, L: SiteLink> Driver<'a, L> {
             Incoming::Lost(reason) => {
                 self.numbers = None;
                 watch(SiteRunEvent::Lost(&reason), &self.records.ledger);
+            }
+            Incoming::NoRun(reason) => {
+                self.numbers = None;
+                watch(SiteRunEvent::NoRun(&reason), &self.records.ledger);
             }
             Incoming::Frame(frame) => {
                 if let Some(Err(fact)) = self.numbers.as_mut().map(|n| n.take(frame)) {

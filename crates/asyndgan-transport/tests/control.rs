@@ -139,7 +139,7 @@ fn a_server_without_a_run_lets_sites_wait_longer_than_for_a_server_that_is_away(
     assert!(matches!(site().preflight(), Err(Error::NoRun { reason, .. }) if reason == "no run is queued"));
     let mut link = site().start().expect("starts");
     let mut waits = || match link.receive(Some(Duration::from_secs(20))) {
-        Ok(Some(Incoming::Lost(reason))) => reason,
+        Ok(Some(Incoming::NoRun(reason))) => reason,
         other => panic!("{other:?}"),
     };
     let began = std::time::SystemTime::now();

@@ -98,8 +98,10 @@ fn a_machine_that_never_answers_does_not_hold_a_site_for_long() {
     let keys = keys();
     let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
     let site = keys.site("north", silent.local_addr().expect("an address"));
+    let began = std::time::SystemTime::now();
     let error = site.describe().expect_err("no answer");
     assert!(matches!(&error, Error::Transient { fact } if fact.contains("no answer within")), "{error}");
+    assert!(began.elapsed().expect("a clock") < std::time::Duration::from_mins(1));
 }
 
 #[test]

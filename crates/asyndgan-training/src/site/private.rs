@@ -16,6 +16,18 @@ use crate::{
 pub(super) const BUDGET_SPENT: &str =
     "the privacy budget of the site's patients is spent: another round would exceed the epsilon of the run or the site's limit";
 
+/// The steps of a site in a run with differential privacy.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct PrivateSteps {
+    /// What a step does.
+    pub mechanism: SubsampledGaussian,
+    /// Steps that the epsilon of the run and the budget of the site still allow.
+    pub left: u64,
+    /// Steps in a round.
+    pub per_round: u64,
+}
+
 /// What a run with differential privacy does in every step.
 #[derive(Debug)]
 pub(super) struct Private {
@@ -50,10 +62,11 @@ impl Begun {
 }
 
 impl SiteTrainer {
-    /// The steps of a run with differential privacy that has begun, and how many of them the epsilon of the run and the
-    /// budget of the site still allow.
-    pub fn private_steps(&self) -> Option<(SubsampledGaussian, u64)> {
-        self.begun.as_ref()?.private.as_ref().map(|private| (private.mechanism, private.steps_left))
+    /// The steps of a run with differential privacy that has begun.
+    pub fn private_steps(&self) -> Option<PrivateSteps> {
+        let private = self.begun.as_ref()?.private.as_ref()?;
+        let Private { mechanism, steps_left, .. } = *private;
+        Some(PrivateSteps { mechanism, left: steps_left, per_round: private.sgd.discriminator_steps.into() })
     }
 
     pub(super) fn begin_private(&mut self, site: SiteId, run: &RunDescription, rounds_done: u64, sgd: DpSgd) -> Result<Private, Error> {

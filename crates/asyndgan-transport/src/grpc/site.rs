@@ -99,6 +99,7 @@ enum Arrival {
     Connected(mpsc::UnboundedSender<Chunk>, Option<Vec<u8>>),
     Frame(Frame),
     Lost(String),
+    NoRun(String),
     Ended(Error),
 }
 
@@ -258,6 +259,10 @@ impl SiteLink for GrpcSiteLink {
                 self.outbox = None;
                 Some(Incoming::Lost(reason))
             }
+            Some(Arrival::NoRun(reason)) => {
+                self.outbox = None;
+                Some(Incoming::NoRun(reason))
+            }
             Some(Arrival::Ended(error)) => return Err(error),
         })
     }
@@ -326,28 +331,28 @@ impl Dialler {
                 Ok(Err(failure)) => failure,
                 Err(_) => Failure::Passing(format!("no answer within {} s", ATTEMPT_MAX.as_secs())),
             };
-            let fact = match failure {
+            let (fact, arrival): (String, fn(String) -> Arrival) = match failure {
                 Failure::Final(error) => return error,
                 Failure::Taken(error) => {
                     if taken_since.get_or_insert_with(now).elapsed() > 3 * self.site.keep_alive {
                         return error;
                     }
-                    error.to_string()
+                    (error.to_string(), Arrival::Lost)
                 }
                 Failure::Passing(fact) => {
                     taken_since = None;
-                    fact
+                    (fact, Arrival::Lost)
                 }
                 Failure::NoRun(error) => {
                     (taken_since, last_connected) = (None, now());
-                    error.to_string()
+                    (error.to_string(), Arrival::NoRun)
                 }
             };
             if last_connected.elapsed() > self.site.reconnect_timeout {
                 let waited_s = last_connected.elapsed().as_secs();
                 return Error::Unreachable { server: self.site.server.clone(), waited_s, fact };
             }
-            if inbox.send(Arrival::Lost(fact)).is_err() {
+            if inbox.send(arrival(fact)).is_err() {
                 return Error::Disconnected { peer: "server".into() };
             }
             // Not all sites at once when the server comes back.

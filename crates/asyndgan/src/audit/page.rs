@@ -50,7 +50,7 @@ pub(super) fn page(record: &AuditRecord, run: &Run, picture: &Path) -> Result<St
                 h2 { "How it was computed" }
                 p.small { @for (name, fact) in &record.versions { (name) " " (fact) "; " } "seed " (record.seed) }
     };
-    Ok(html_page("AsynDGAN audit", &content))
+    Ok(html_page(&format!("Audit of {} (AsynDGAN)", record.data), &content))
 }
 
 fn summary(record: &AuditRecord) -> Markup {
@@ -70,7 +70,7 @@ fn summary(record: &AuditRecord) -> Markup {
             @for found in &record.reconstruction {
                 li {
                     (capitalised(&found.setting)) ": a server that " (found.attack)
-                    @if found.setting.starts_with("control") { (format!(" reaches {:.2} without the patients' images.", found.own)) }
+                    @if is_control(found) { (format!(" reaches {:.2} without the patients' images.", found.own)) }
                     @else if found.recovers() { strong { " recovers the patients' images." } }
                     @else if found.finds_traces() { strong { " recovers traces of the patients' images" } (format!(" (correlation {:.2}).", found.own)) }
                     @else { " recovers no more of a patient's image than a blind guess." }
@@ -119,7 +119,7 @@ fn attributes(records: &[AttributeRecord]) -> Markup {
 }
 
 fn with_interval(value: f64, [low, high]: [f64; 2]) -> Markup {
-    html! { (format!("{value:.3}")) br; span.small { (format!("{low:.3} to {high:.3}")) } }
+    html! { (three(value)) br; span.small { (three(low)) " to " (three(high)) } }
 }
 
 fn copies(found: &CopiesRecord, picture: &str) -> Markup {
@@ -147,17 +147,28 @@ fn reconstructions(records: &[ReconstructionRecord]) -> Markup {
         div.wide { table {
             thead { tr {
                 th { "recipe and defence" } th { "the server" } th.number { "images" } th.number { "rounds" }
-                th.number { "correlation, own / other" } th.number { "PSNR, attack / blind" } th.number { "SSIM, attack / blind" }
+                th.number { "correlation, own / other" } th.number { "PSNR in dB, attack / blind" } th.number { "SSIM, attack / blind" }
             } }
-            tbody { @for found in records { tr.chosen[found.finds_traces()] {
+            tbody { @for found in records { tr.chosen[found.finds_traces() && !is_control(found)] {
                 th { (found.setting) } td { (found.attack) }
                 td.number { (found.images) } td.number { (found.rounds) }
-                td.number { (format!("{:.3} / {:.3}", found.own, found.other)) br; span.small { (format!("difference {:.3} to {:.3}", found.interval[0], found.interval[1])) } }
-                td.number { (format!("{:.1} / {:.1} dB", found.psnr[0], found.psnr[1])) }
-                td.number { (format!("{:.3} / {:.3}", found.ssim[0], found.ssim[1])) }
+                td.number { (three(found.own)) " / " (three(found.other)) br; span.small { "difference " (three(found.interval[0])) " to " (three(found.interval[1])) } }
+                td.number { (format!("{:.1} / {:.1}", found.psnr[0], found.psnr[1])) }
+                td.number { (three(found.ssim[0])) " / " (three(found.ssim[1])) }
             } } }
         } }
     }
+}
+
+/// Whether the server of a row has none of the patients' images.
+fn is_control(found: &ReconstructionRecord) -> bool {
+    found.setting.starts_with("control")
+}
+
+/// A number with three digits after the point, and no minus before zero.
+fn three(value: f64) -> String {
+    let text = format!("{value:.3}");
+    if text == "-0.000" { "0.000".into() } else { text }
 }
 
 fn capitalised(text: &str) -> String {

@@ -28,6 +28,10 @@ const OWN_SETTINGS: [&str; 9] = [
     "weight_ratio_max",
 ];
 
+/// Settings with the names that they had before, which a `run.toml` may still use.
+const FORMER_SETTINGS: [(&str, &str); 3] =
+    [("reconnect_timeout_hours", "absence_hours"), ("response_timeout_minutes", "answer_minutes"), ("rollbacks_max", "set_backs_max")];
+
 /// A change of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -144,6 +148,9 @@ fn apply(amendment: &Amendment, table: &mut toml::Table, sites: &mut [String], c
                     OWN_SETTINGS.join(", ")
                 );
             }
+            if let Some((_, former)) = FORMER_SETTINGS.iter().find(|(name, _)| name == key) {
+                table.remove(*former);
+            }
             // A word without quotes is a string.
             let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok().and_then(|mut table| table.remove("value"));
             table.insert(key.clone(), parsed.unwrap_or_else(|| value.as_str().into()));
@@ -185,4 +192,20 @@ fn set_receipts_aside(config: &ServerConfig, site: &str, round: u64) -> Result<(
         rename(&path, &aside).with_context(|| format!("cannot rename {}", path.display()))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_replaces_one_with_a_former_name() {
+        let mut table: toml::Table = toml::from_str("answer_minutes = 5\nset_backs_max = 2").expect("a table");
+        let set = |key: &str, value: &str| Amendment::Set { key: key.into(), value: value.into() };
+        apply(&set("response_timeout_minutes", "30"), &mut table, &mut [], &mut Vec::new()).expect("changed");
+        apply(&set("lost_state", "restore"), &mut table, &mut [], &mut Vec::new()).expect("changed");
+        let expected: toml::Table =
+            toml::from_str("set_backs_max = 2\nresponse_timeout_minutes = 30\nlost_state = \"restore\"").expect("a table");
+        assert_eq!(table, expected);
+    }
 }

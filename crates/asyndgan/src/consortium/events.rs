@@ -48,6 +48,8 @@ pub(super) enum Kind {
     Stopped,
     /// The run is finished.
     Finished,
+    /// An error has ended the run.
+    Failed,
 }
 
 /// The file of events. Clones write to the same file.

@@ -130,8 +130,11 @@ impl<'a> Observer<'a> {
     /// Records how the run ended here, or that it was stopped.
     pub(super) fn end(&mut self, kind: Kind, fact: &str) {
         drop(self.counter.take());
-        self.dashboard.end(kind == Kind::Finished, fact);
-        tracing::info!("{fact}");
+        self.dashboard.end(kind, fact);
+        // An error is reported by those who receive it.
+        if kind != Kind::Failed {
+            tracing::info!("{fact}");
+        }
         self.events.note(kind, fact);
     }
 }

@@ -5,7 +5,7 @@ use std::{fmt, path::PathBuf};
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
 use asyndgan_protocol::{RunDescription, SiteSummary, SiteWork as _};
-use asyndgan_training::SiteTrainer;
+use asyndgan_training::{PrivateSteps, SiteTrainer};
 use asyndgan_transport::{Consent, Control, Journal, Ledger, Outcome, Receipts, Signer, SiteRecords, SiteRun, SiteRunEvent};
 
 use super::{
@@ -70,6 +70,10 @@ pub(super) fn take_part(
                 last_reason.clear();
                 tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
             }
+            SiteRunEvent::NoRun(reason) if last_reason != reason => {
+                last_reason = reason.into();
+                tracing::info!("{name}: waiting: {reason}");
+            }
             SiteRunEvent::Lost(reason) if last_reason != reason => {
                 last_reason = reason.into();
                 tracing::warn!("{name}: no connection ({reason}); retrying");
@@ -89,8 +93,8 @@ pub(super) fn take_part(
                     tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
                 }
                 tracing::info!("{name}: {}", super::events::starting(rounds_done));
-                if let Some((step, left)) = trainer.private_steps() {
-                    let (rate, noise) = (step.sampling_rate(), step.noise_multiplier());
+                if let Some(PrivateSteps { mechanism, left, .. }) = trainer.private_steps() {
+                    let (rate, noise) = (mechanism.sampling_rate(), mechanism.noise_multiplier());
                     tracing::info!(
                         "{name}: differential privacy with sampling rate {rate:.4} and noise multiplier {noise:.3}; at most {left} more \
                      steps"

@@ -1,147 +1,26 @@
 //! The runs of a server that serves one after another: a folder each, with its configuration and its states.
 
+mod queued_run;
+
 use std::{
-    fs::{self, File, TryLockError},
-    io::Write as _,
-    path::{Path, PathBuf},
-    thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_files::{Access, append_private, append_private_lines, create_private_folder, rename, write};
+use asyndgan_files::{Access, append_private, create_private_folder, rename, write};
 use asyndgan_transport::Authority;
-use serde::{Deserialize, Serialize};
+
+pub(super) use queued_run::add_state;
+pub use queued_run::{QueuedRun, RoundCount, RunState, StateChange};
+use queued_run::{is_run, read_run};
 
 use super::{
     config::Carrier,
     folder::folder_name,
     server_config::{RunsConfig, ServerConfig},
 };
-use crate::progress::now;
-
-/// The state of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum RunState {
-    /// It waits for its turn.
-    Queued,
-    /// It is being served.
-    Running,
-    /// The operator has paused it; the runs behind it are served.
-    Paused,
-    /// The operator ends it with the rounds that are done.
-    Finishing,
-    /// It has ended, and its generator is written.
-    Finished,
-    /// The operator has ended it without a result.
-    Aborted,
-    /// An error has ended it; it can be resumed.
-    Failed,
-}
-
-impl RunState {
-    /// The name as the commands print it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Queued => "queued",
-            Self::Running => "running",
-            Self::Paused => "paused",
-            Self::Finishing => "finishing",
-            Self::Finished => "finished",
-            Self::Aborted => "aborted",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A change of a run's state.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct StateChange {
-    /// When: milliseconds since the Unix epoch, by the server's clock.
-    pub unix_ms: u64,
-    /// The state from then on.
-    pub state: RunState,
-    /// Why; empty if it needs no reason.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub reason: String,
-}
-
-/// A run of the queue.
-#[derive(Debug, Clone)]
-pub struct QueuedRun {
-    /// The name of its folder.
-    pub name: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// All states, the one in force last.
-    pub states: Vec<StateChange>,
-}
-
-impl QueuedRun {
-    /// The change that is in force.
-    ///
-    /// # Panics
-    /// Without any state, which a run of the queue always has.
-    pub fn last(&self) -> &StateChange {
-        self.states.last().expect("a run has a state")
-    }
-
-    /// Held while the run is served.
-    ///
-    /// # Errors
-    /// If it is being served.
-    pub(super) fn lock(&self) -> Result<File> {
-        self.lock_within(Duration::ZERO)
-    }
-
-    /// As [`QueuedRun::lock`], for a run that will not be served for long.
-    pub(super) fn lock_within(&self, wait: Duration) -> Result<File> {
-        let path = self.folder.join("serving.lock");
-        let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        let began = now();
-        loop {
-            match lock.try_lock() {
-                Err(TryLockError::WouldBlock) if began.elapsed() < wait => thread::sleep(Duration::from_millis(100)),
-                locked => break locked.with_context(|| format!("the run {:?} is still being served: try again in a moment", self.name))?,
-            }
-        }
-        Ok(lock)
-    }
-
-    /// Its configuration.
-    pub fn config(&self) -> PathBuf {
-        self.folder.join("run.toml")
-    }
-}
-
-/// The rounds of a run that is or was served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoundCount {
-    /// Rounds done.
-    pub rounds_done: u64,
-    /// Rounds of the whole run.
-    pub rounds: u64,
-    /// The sites that it has waited for, for a while.
-    #[serde(default)]
-    pub waits_for: Vec<String>,
-}
-
-impl RoundCount {
-    fn path(folder: &Path) -> PathBuf {
-        folder.join("progress.json")
-    }
-
-    /// Reads the count from a run's folder; `None` if the run has not begun.
-    pub fn read(folder: &Path) -> Option<Self> {
-        serde_json::from_slice(&fs::read(Self::path(folder)).ok()?).ok()
-    }
-
-    pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        let path = Self::path(folder);
-        write(&path, Access::Private, &serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", path.display()))
-    }
-}
 
 /// The folder of all runs.
 #[derive(Debug)]
@@ -159,6 +38,7 @@ impl Runs {
     }
 
     pub(super) fn with_config(config: RunsConfig) -> Result<Self> {
+        check_owner(&config.folder)?;
         create_private_folder(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
         Ok(Self { config })
     }
@@ -224,7 +104,7 @@ impl Runs {
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
             let entry = entry.with_context(|| format!("cannot read {}", folder.display()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') && is_run(&entry.path()) {
+            if folder_name(&name).is_ok_and(|valid| valid == name) && is_run(&entry.path()) {
                 runs.push(read_run(entry.path(), name));
             }
         }
@@ -287,6 +167,20 @@ impl Runs {
     }
 }
 
+/// Checks that root does not create files that the user of the server cannot read.
+fn check_owner(folder: &Path) -> Result<()> {
+    let of = |path: &Path| fs::metadata(path).ok().map(|facts| facts.uid());
+    let owner = folder.ancestors().find_map(of);
+    let user = of(Path::new("/proc/self"));
+    ensure!(
+        user != Some(0) || owner.is_none_or(|owner| owner == 0),
+        "{} does not belong to root: give this command as the user of the server, such as runuser -u asyndgan -- asyndgan run list \
+         --config /etc/asyndgan/runs.toml",
+        folder.display()
+    );
+    Ok(())
+}
+
 /// Writes the files of a new run, and checks its configuration.
 fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<()> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -303,49 +197,10 @@ fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<
     add_state(folder, RunState::Queued, "")
 }
 
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
-}
-
-fn states_path(folder: &Path) -> PathBuf {
-    folder.join("states.jsonl")
-}
-
-pub(super) fn add_state(folder: &Path, state: RunState, reason: &str) -> Result<()> {
-    let path = states_path(folder);
-    if path.exists() && read_states(folder).is_err() {
-        // The run can go on; what happened before is kept for people.
-        rename(&path, &folder.join("states.damaged")).with_context(|| format!("cannot rename {}", path.display()))?;
-    }
-    let line = serde_json::to_string(&StateChange { unix_ms: unix_ms(), state, reason: reason.into() })? + "\n";
-    let written = append_private_lines(&path).and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));
-    written.with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn is_run(folder: &Path) -> bool {
-    folder.join("run.toml").exists()
-}
-
-/// A run whose states cannot be read counts as failed: it must not stop the others.
-fn read_run(folder: PathBuf, name: String) -> QueuedRun {
-    let states = read_states(&folder)
-        .unwrap_or_else(|error| vec![StateChange { unix_ms: unix_ms(), state: RunState::Failed, reason: format!("{error:#}") }]);
-    QueuedRun { name, folder, states }
-}
-
-fn read_states(folder: &Path) -> Result<Vec<StateChange>> {
-    let path = states_path(folder);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    // A line without its end was being written when the machine failed.
-    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    let state = |(i, line)| serde_json::from_str(line).with_context(|| format!("line {} of {} is damaged", i + 1, path.display()));
-    let states: Vec<StateChange> = lines.enumerate().map(state).collect::<Result<_>>()?;
-    ensure!(!states.is_empty(), "{} has no state", path.display());
-    Ok(states)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
     fn runs() -> (tempfile::TempDir, Runs) {

@@ -1,13 +1,14 @@
 //! A server that serves one run after another.
 
 use std::{
+    net::TcpListener,
     path::Path,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
     thread,
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use asyndgan_transport::{Control, GrpcServer, Identity, Outcome};
 
 use super::{
@@ -46,7 +47,7 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
     while !control.is_stopping() {
         let turn = runs.next().and_then(|next| match next {
             Some(run) => serve_one(&config, &runs, &run, control, &mut page),
-            None => wait_for_run(&config, &runs, control),
+            None => wait_for_run(&config, &runs, control, page.as_ref()),
         });
         if let Err(error) = turn {
             // The disk may be full for a moment, or the operator was quicker.
@@ -62,6 +63,9 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
 fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Control, page: &mut Option<Page>) -> Result<()> {
     let name = &run.name;
     let _serving = run.lock()?;
+    // Faults of this machine are not the run's.
+    config.identity()?;
+    TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
     if run.last().state == RunState::Queued {
         runs.change(name, &[RunState::Queued], RunState::Running, "")?;
     }
@@ -131,7 +135,7 @@ fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
 }
 
 /// Answers sites with the reason why there is no run, until there is one.
-fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control) -> Result<()> {
+fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Option<&Page>) -> Result<()> {
     let paused = || -> Result<Vec<String>> {
         let runs = runs.list()?.into_iter().filter(|run| run.last().state == RunState::Paused);
         Ok(runs.map(|run| run.name).collect())
@@ -144,6 +148,9 @@ fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control) -> Result<(
     let reason = reason_of(&names);
     let listener = GrpcServer::without_run(config.listen, config.identity()?, config.keys.join("revoked.pem"), &reason);
     let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    if let Some(page) = page {
+        page.waits(&format!("{reason}; add one with asyndgan run submit"), link.revocation_status());
+    }
     tracing::info!("listening on {}: {reason}; add one with asyndgan run submit", link.address());
     notify::ready();
     while !control.is_stopping() && runs.next()?.is_none() && paused()? == names {

@@ -3,7 +3,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use asyndgan_models::set_threads;
 use asyndgan_paper::{Arm, Step, TrainRecord};
-use asyndgan_protocol::{RunDescription, SiteId};
+use asyndgan_protocol::{RunDescription, ServerWork as _, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::{
     Authority, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRun,
@@ -66,34 +66,42 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let mut records = records(config, &description)?;
     let (mut link, revocation) = listen(config, &description, &events)?;
     notify::ready();
-    let dashboard = show(config, description.rounds, revocation, token_folder, page)?;
+    let rounds_done = trainer.checkpoints()?.last().copied().unwrap_or(0);
+    let dashboard = show(config, (rounds_done, description.rounds), revocation, token_folder, page)?;
     let task = configure::task(&folder.run)?;
     let mut observer = Observer::new(config, &description, task, events, dashboard, &place);
 
     let started = now();
     let serving = ServerRun::new(description.clone(), sites, config.policy()?).with(|run| run.control = control.clone());
     let served = serving.serve(&mut link, &mut trainer, &mut records, |news, trainer, ledger| observer.on_event(&news, trainer, ledger));
-    if served.map_err(|error| with_names(error, &config.sites))? == Outcome::Stopped {
-        observer.end(Kind::Stopped, "stopped; the last checkpoint is kept");
-        return Ok(Outcome::Stopped);
-    }
-    write_results(&folder, &place, &trainer)?;
-    let record = TrainRecord {
-        seconds: started.elapsed().as_secs_f64(),
-        resumed_from_round: observer.resumed_from.unwrap_or(0),
-        bytes: traffic(&records.ledger),
-        versions: folder.provenance(Arm::AsynDgan),
-        events: Events::that_count(&config.folder)?,
+    let finish = || -> Result<()> {
+        write_results(&folder, &place, &trainer)?;
+        let record = TrainRecord {
+            seconds: started.elapsed().as_secs_f64(),
+            resumed_from_round: observer.resumed_from.unwrap_or(0),
+            bytes: traffic(&records.ledger),
+            versions: folder.provenance(Arm::AsynDgan),
+            events: Events::that_count(&config.folder)?,
+        };
+        write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)
     };
-    write_json(&folder.proof(Step::Train(Arm::AsynDgan, config.seed)), &record)?;
-    observer.end(Kind::Finished, &format!("finished: {}", place.join("generator.safetensors").display()));
-    Ok(Outcome::Finished)
+    let outcome = served.map_err(|error| with_names(error, &config.sites)).and_then(|outcome| match outcome {
+        Outcome::Finished => finish().map(|()| outcome),
+        Outcome::Stopped => Ok(outcome),
+    });
+    match &outcome {
+        Ok(Outcome::Finished) => observer.end(Kind::Finished, &format!("finished: {}", place.join("generator.safetensors").display())),
+        Ok(Outcome::Stopped) => observer.end(Kind::Stopped, "stopped; the last checkpoint is kept"),
+        Err(error) => observer.end(Kind::Failed, &format!("failed: {error:#}")),
+    }
+    outcome
 }
 
-/// Shows the run on the web page of the server, and serves the page if that is configured and not done yet.
+/// Shows the run on the web page of the server, and serves the page if that is configured and not done yet. `rounds`
+/// are those that are done, and all.
 fn show(
     config: &ServerConfig,
-    rounds: u64,
+    rounds: (u64, u64),
     revocation: Option<RevocationStatus>,
     token_folder: &Path,
     page: &mut Option<Page>,

@@ -32,7 +32,7 @@ fn serve_page(config: &SiteConfig) -> Result<Option<SitePage>> {
     create_private_folder(&config.folder).with_context(|| format!("cannot create {}", config.folder.display()))?;
     let (identity, name) = (config.identity()?, config.name()?);
     let until = identity.map(|identity| identity.facts().not_after);
-    let (page, url) = SitePage::serve(&name, &config.server, &config.folder, until, address)?;
+    let (page, url) = SitePage::serve(config, &name, until, address)?;
     tracing::info!("{name}: dashboard: {url}");
     Ok(Some(page))
 }

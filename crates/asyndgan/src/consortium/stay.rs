@@ -64,9 +64,9 @@ struct Staying<'a> {
 
 impl Staying<'_> {
     /// Reports why the site takes part in no run now.
-    fn report(&mut self, fact: String) {
+    fn report(&mut self, fact: String, server_answers: bool) {
         if let Some(page) = self.page {
-            page.waits(&fact);
+            page.waits(&fact, server_answers);
         }
         if self.reported != fact {
             tracing::info!("{}: {fact}", self.name);
@@ -81,12 +81,12 @@ impl Staying<'_> {
             Ok(_) => bail!("the server did not describe a run; check that both ends run the same version"),
             // The next run may include a site that this one rejects, and an expired certificate is renewed.
             Err(error @ (Error::NoRun { .. } | Error::Transient { .. } | Error::Rejected { .. })) => {
-                self.report(format!("waiting for a run: {error}"));
+                self.report(format!("waiting for a run: {error}"), !matches!(error, Error::Transient { .. }));
                 self.delay = ASK_EVERY;
                 return Ok(Outcome::Finished);
             }
             Err(error @ Error::Untrusted { .. }) => {
-                self.report(format!("waiting for a run: {error}"));
+                self.report(format!("waiting for a run: {error}"), false);
                 self.wait_longer();
                 return Ok(Outcome::Finished);
             }
@@ -95,7 +95,7 @@ impl Staying<'_> {
         let mut of_run = self.config.clone();
         of_run.set_run(&run)?;
         if let Some(reason) = self.closed_for(&of_run, &run)? {
-            self.report(format!("run {:?} ({}): {reason}", run.name, run.id()));
+            self.report(format!("run {:?} ({}): {reason}", run.name, run.id()), true);
             self.delay = ASK_EVERY;
             return Ok(Outcome::Finished);
         }
@@ -108,7 +108,7 @@ impl Staying<'_> {
             }
             Err(error) => match cause(&error) {
                 Some(Error::OtherRun { .. } | Error::Protocol(Fault::OtherRun { .. })) => {
-                    self.report("the server describes another run".into());
+                    self.report("the server describes another run".into(), true);
                     self.delay = ASK_EVERY;
                 }
                 // The policy refuses the same again; each attempt would cost the others rounds.
@@ -123,7 +123,7 @@ impl Staying<'_> {
                     | Error::Unreachable { .. }
                     | Error::Rejected { .. },
                 ) => {
-                    self.report(format!("{error:#}"));
+                    self.report(format!("{error:#}"), false);
                     self.wait_longer();
                 }
                 // Another run has other images, or none.
@@ -132,7 +132,7 @@ impl Staying<'_> {
                     self.closed.insert(run.id(), format!("{error:#}; then restart this site"));
                 }
                 _ if is_locked(&error) => {
-                    self.report(format!("{error:#}"));
+                    self.report(format!("{error:#}"), true);
                     self.delay = ASK_EVERY;
                 }
                 _ => return Err(error),

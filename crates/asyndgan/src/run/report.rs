@@ -44,15 +44,16 @@ pub fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
         (None, [run]) => run.join("report.html"),
         _ => anyhow::bail!("several runs make one report: give its path with --out"),
     };
-    let mut sections = Vec::new();
+    let (mut sections, mut tables) = (Vec::new(), Vec::new());
     for run in runs {
         let folder = RunFolder::open(run)?;
         let table = one(&folder)?;
         sections.push(page::section(&folder, &table)?);
         // The record is written last: its existence means that the step is done.
         write_json(&folder.proof(Step::Report), &table)?;
+        tables.push(table);
     }
-    write_text(&out, &page::page(&sections)).with_context(|| format!("cannot write the report {}", out.display()))
+    write_text(&out, &page::page(&sections, &tables)).with_context(|| format!("cannot write the report {}", out.display()))
 }
 
 fn one(folder: &RunFolder) -> Result<Table> {

@@ -103,15 +103,15 @@ pub(super) async fn check(State(access): State<Access>, request: Request, next: 
         }
         next.run(request).await
     } else {
-        let fact = "an access token is required: open the address that the server printed at startup; a scraper sends the token \
-                    in dashboard.token of the run folder as `Authorization: Bearer TOKEN`\n";
+        let fact = "an access token is required: open the address that the program printed at startup; a scraper sends the token \
+                    in dashboard.token of its folder as `Authorization: Bearer TOKEN`\n";
         (StatusCode::UNAUTHORIZED, fact).into_response()
     };
     for (name, value) in [
         (header::CACHE_CONTROL, "no-store"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; \
              frame-ancestors 'none'",
         ),
         (header::REFERRER_POLICY, "no-referrer"),

@@ -12,7 +12,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use super::Status;
+use super::status::{ServedState, Status};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OfSite {
@@ -44,33 +44,40 @@ struct OfNetwork {
 type Float = Gauge<f64, AtomicU64>;
 
 /// The metrics in the text format of Prometheus.
-pub(super) fn metrics(status: &Status) -> Response {
+pub(super) fn metrics(status: &Status) -> Registry {
     let mut registry = Registry::default();
     let (done, all) = (Gauge::<i64>::default(), Gauge::<i64>::default());
     done.set(status.rounds_done as i64);
     all.set(status.rounds as i64);
     registry.register("asyndgan_rounds_done", "Rounds done", done);
     registry.register("asyndgan_rounds", "Total number of rounds of the run", all);
+    let computed = Counter::<u64>::default();
+    computed.inc_by(status.rounds_computed);
+    registry.register("asyndgan_rounds_computed", "Rounds done since the server began to serve this run, with repeated ones", computed);
     let unreadable = Gauge::<i64>::default();
     unreadable.set(status.alarm.is_some().into());
     let help = "Whether the list of revoked certificates cannot be read (1); no site may join then";
     registry.register("asyndgan_revocation_list_unreadable", help, unreadable);
     let run = Family::<OfRun, Gauge>::default();
-    run.get_or_create(&OfRun { run: status.name.clone() }).set(1);
+    if status.state == ServedState::Running {
+        run.get_or_create(&OfRun { run: status.name.clone() }).set(1);
+    }
     registry.register("asyndgan_run", "The run that is being served", run);
     let phases = Family::<OfPhase, Counter<f64, AtomicU64>>::default();
     for (phase, seconds) in [("sites", status.phase_seconds.sites), ("server", status.phase_seconds.server)] {
         phases.get_or_create(&OfPhase { phase }).inc_by(seconds);
     }
     registry.register("asyndgan_round_seconds", "Time of the rounds: waiting for sites, and work of the server", phases);
-    float(&mut registry, "asyndgan_last_round_age_seconds", "Time since the last round was done", status.last_round_seconds);
+    let age = "Time since the last round was done, or since the run began here";
+    float(&mut registry, "asyndgan_last_round_age_seconds", age, status.last_round_seconds);
     let days = "Days until the certificate expires";
     float(&mut registry, "asyndgan_certificate_days_left", days, status.certificate_days_left);
     let free = status.disk_free_bytes.map(|bytes| bytes as f64);
     float(&mut registry, "asyndgan_disk_free_bytes", "Free space on the disk of the run's folder", free);
     let rollbacks = Counter::<u64>::default();
     rollbacks.inc_by(status.rollbacks.into());
-    registry.register("asyndgan_rollbacks", "How often all sites went back to a checkpoint since the start of the server", rollbacks);
+    let help = "How often all sites went back to a checkpoint since the server began to serve this run";
+    registry.register("asyndgan_rollbacks", help, rollbacks);
     let waits = Family::<OfSite, Float>::default();
     let up = Family::<OfSite, Gauge>::default();
     let bytes = Family::<OfWay, Counter>::default();
@@ -104,7 +111,7 @@ pub(super) fn metrics(status: &Status) -> Response {
     registry.register("asyndgan_feedback_scaled", "Rounds in which a site's feedback was scaled down", scaled);
     registry.register("asyndgan_states_lost", "How often a site came back without its checkpoint", lost);
     registry.register("asyndgan_loss", "Latest losses of a site, if it reports them", losses);
-    encoded(&registry)
+    registry
 }
 
 /// Adds a value, if there is one.

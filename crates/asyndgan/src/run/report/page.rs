@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
-use asyndgan_paper::{Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, PER_SLICE, Row, Step, Table, TableColumn, Verdict};
+use asyndgan_paper::{
+    Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, KindTraffic, PER_SLICE, Row, SiteTraffic, Step, Table, TableColumn, Verdict,
+};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -17,13 +19,14 @@ use crate::{
 /// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
 const POINTS_MAX: usize = 200;
 
-/// Builds the page from the sections of the runs.
-pub(super) fn page(sections: &[Markup]) -> String {
+/// Builds the page from the sections of the runs, and their tables.
+pub(super) fn page(sections: &[Markup], tables: &[Table]) -> String {
+    let title = tables.first().map_or_else(|| "AsynDGAN report".into(), |table| format!("{} (AsynDGAN report)", table.title()));
     html_page(
-        "AsynDGAN report",
+        &title,
         &html! {
             @for section in sections { (section) }
-            (how_to_read())
+            (how_to_read(tables))
         },
     )
 }
@@ -84,10 +87,11 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
 
 fn provenance(table: &Table) -> Markup {
     let minutes = table.seconds.values().sum::<f64>() / 60.0;
+    let seeds: Vec<String> = table.seeds.iter().map(u64::to_string).collect();
     html! {
         p {
             (table.data.train_cases) " training cases at " (table.data.sites.len()) " sites, " (table.data.test_cases) " held out; "
-            (table.data.kind.label()) "; seeds " (format!("{:?}", table.seeds)) "; " (format!("{:.0}", minutes.ceil()))
+            (table.data.kind.label()) "; " (if table.seeds.len() == 1 { "seed " } else { "seeds " }) (seeds.join(", ")) "; " (format!("{:.0}", minutes.ceil()))
             " min of compute time"
             @if table.resumed_from_round.values().any(|&round| round > 0) { " (without the time before an interruption of training)" } "."
         }
@@ -299,26 +303,46 @@ fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     points.chunks(together).map(mean).collect()
 }
 
+/// The traffic of the arms that learn from the sites without collecting their images.
 fn traffic(table: &Table) -> Markup {
-    let megabytes = |kinds: &asyndgan_paper::SiteTraffic| kinds.values().map(|k| k.bytes).sum::<u64>() as f64 / 1e6;
+    let bytes = |kinds: &SiteTraffic| kinds.values().map(|kind| kind.bytes).sum();
+    let is_distributed = |run: &str| run.rsplit('/').next().and_then(|arm| arm.parse::<Arm>().ok()).is_none_or(Arm::is_distributed);
+    // Site 10 after site 9.
+    let number = |site: &str| site.rsplit('-').next().and_then(|number| number.parse::<u32>().ok());
     html! {
         div.wide { table {
-            thead { tr { th { "run" } th { "site" } th.number { "MB" } th { "by kind of message" } } }
-            tbody { @for (run, sites) in &table.bytes { @for (site, kinds) in sites { tr {
-                td { (run) @if let Some(round) = table.resumed_from_round.get(run).filter(|&&round| round > 0) {
-                    br; span.small { "counted from round " (round) " only: training was interrupted there" }
+            thead { tr { th { "run" } th { "site" } th.number { "sent and received" } th { "by kind of message" } } }
+            tbody { @for (run, sites) in table.bytes.iter().filter(|(run, _)| is_distributed(run)) {
+                @let sites: BTreeMap<_, _> = sites.iter().map(|(site, kinds)| ((number(site), site), kinds)).collect();
+                @for ((_, site), kinds) in sites { tr {
+                    td.name { (run) @if let Some(round) = table.resumed_from_round.get(run).filter(|&&round| round > 0) {
+                        br; span.small { "counted from round " (round) " only: training was interrupted there" }
+                    } }
+                    td.name { (site) }
+                    td.number { (amount(bytes(kinds))) }
+                    td.small { (by_kind(kinds)) }
                 } }
-                td { (site) }
-                td.number { (format!("{:.1}", megabytes(kinds))) }
-                td.small { @for (kind, k) in kinds { (kind) " " (format!("{:.1}", k.bytes as f64 / 1e6)) " MB in " (k.messages)
-                    " messages; " } }
-            } } } }
+            } }
         } }
         p.small {
             "Masks and the run description are sent once. In AsynDgan, synthetic images go out and gradients come back in every round; real "
             "images and discriminators never leave their site. In FedAvg, FedGan and MdGan, weights leave that were trained on real images."
         }
     }
+}
+
+/// Bytes in a unit that fits.
+fn amount(bytes: u64) -> String {
+    let bytes = bytes as f64;
+    if bytes < 1e5 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+}
+
+fn by_kind(kinds: &SiteTraffic) -> String {
+    let of = |(name, kind): (&String, &KindTraffic)| {
+        let KindTraffic { messages, bytes } = kind;
+        format!("{name} {} in {messages} {}", amount(*bytes), if *messages == 1 { "message" } else { "messages" })
+    };
+    kinds.iter().map(of).collect::<Vec<_>>().join("; ")
 }
 
 fn configuration(table: &Table) -> Markup {
@@ -346,22 +370,41 @@ fn configuration(table: &Table) -> Markup {
     }
 }
 
-fn how_to_read() -> Markup {
+/// Explains the arms and the claims of the runs.
+fn how_to_read(tables: &[Table]) -> Markup {
+    let has = |is: fn(Arm) -> bool| tables.iter().flat_map(|table| &table.rows).any(|row| is(row.arm));
+    let is_toy = tables.iter().all(|table| table.experiment == Experiment::Fig5);
     html! {
         section {
             h2 { "How to read this" }
-            p {
-                "In the tables, every arm trains the same segmenter for the same number of steps; only the training images differ. "
-                "RealAll uses the real images of all sites, which no single hospital has. RealSubset-n uses the real images of one site. "
-                "SynAll uses synthetic images of one standard GAN that was trained on all data. AsynDgan uses synthetic images of the "
-                "generator that was trained against the discriminators of the sites, without any real image leaving its site. "
-                "OwnPlusSyn-n uses these together with the real images of site n, as a hospital would. All arms are scored on the same held-out patients."
-            }
-            p {
-                "The paper claims that RealAll is best, that AsynDgan is better than every RealSubset, and that it comes close to SynAll. "
-                "The fourth claim is ours: synthetic images help every site. "
-                "The claims are judged by the intervals of the paired differences. A claim that is not shown is not "
-                "decided by these cases. The best RealSubset is selected on the same cases that it is scored on, which favours it."
+            @if is_toy {
+                p {
+                    "Every arm trains a generator of numbers; a site holds one Gaussian of the mixture. SynAll has one discriminator that "
+                    "sees the data of all sites, SynSubset-n has that of site n alone, and AsynDgan has a discriminator at each site. In "
+                    "AsynDgan-Overlap, all sites have the same conditions: theory then predicts the barycentre of the Gaussians, and not "
+                    "their mixture. Distances are of Wasserstein-1; smaller is better."
+                }
+            } @else {
+                p {
+                    "Every arm trains the same segmenter for the same number of steps; only the training images differ. All arms are scored "
+                    "on the same held-out patients."
+                }
+                dl {
+                    @if has(|arm| arm == Arm::RealAll) { dt { "RealAll" } dd { "the real images of all sites, which no single hospital has" } }
+                    @if has(|arm| matches!(arm, Arm::RealSubset(_))) { dt { "RealSubset-n" } dd { "the real images of site n alone" } }
+                    @if has(|arm| arm == Arm::SynAll) { dt { "SynAll" } dd { "synthetic images of one GAN that was trained on the images of all sites in one place" } }
+                    @if has(|arm| arm == Arm::AsynDgan) { dt { "AsynDgan" } dd { "synthetic images of a generator that was trained against the discriminators of the sites; no real image left its site" } }
+                    @if has(|arm| matches!(arm, Arm::OwnPlusSyn(_))) { dt { "OwnPlusSyn-n" } dd { "the images of AsynDgan with the real images of site n, as a hospital would use them" } }
+                    @if has(|arm| arm == Arm::FedAvg) { dt { "FedAvg" } dd { "the segmenter itself is trained at all sites, and its weights are averaged; these weights leave the sites" } }
+                    @if has(|arm| arm == Arm::FedGan) { dt { "FedGan" } dd { "synthetic images of a GAN at each site, whose weights are averaged" } }
+                    @if has(|arm| arm == Arm::MdGan) { dt { "MdGan" } dd { "as AsynDgan, with discriminators that move from site to site" } }
+                }
+                p {
+                    "The paper claims that RealAll is best, that AsynDgan is better than every RealSubset, and that it comes close to SynAll. "
+                    "Claims about OwnPlusSyn and FedAvg are not in the paper. The claims are judged by the intervals of the paired "
+                    "differences. A claim that is not shown is not decided by these cases. The best RealSubset is selected on the same "
+                    "cases that it is scored on, which favours it."
+                }
             }
         }
     }
