@@ -1,5 +1,5 @@
 use asyndgan_data::{Case, CaseSet, stain_jitter, window};
-use asyndgan_models::{Adam, AdamConfig, Noise, Segmenter, SegmenterConfig, loss};
+use asyndgan_models::{Adam, AdamConfig, Noise, Precision, Segmenter, SegmenterConfig, loss};
 use asyndgan_task::Task;
 use ndarray::{Array3, Array4, Axis};
 use rand::{Rng, RngExt, SeedableRng, seq::SliceRandom};
@@ -32,6 +32,9 @@ pub struct SegmenterTraining {
     pub quarter_turns: bool,
     /// Augment images with flips.
     pub flips: bool,
+    /// Precision of the layers during training.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl SegmenterTraining {
@@ -54,6 +57,7 @@ impl SegmenterTraining {
             stain_jitter: 0.0,
             quarter_turns: false,
             flips: true,
+            precision: Precision::Float32,
         }
     }
 
@@ -162,7 +166,8 @@ impl<'a> Trainer<'a> {
         let chosen = chosen.into_iter().map(read).collect::<Result<Vec<_>, Error>>()?;
         let (images, targets) = batch(training, task, &chosen, rng);
         let mut noise = Noise::new(vec![(chosen.len() as i64, ChaCha8Rng::from_rng(rng))]);
-        let logits = segmenter.forward_train(&images.to_device(*device), &mut noise);
+        let images = training.precision.cast(&images.to_device(*device));
+        let logits = segmenter.forward_train(&images, &mut noise).to_kind(Kind::Float);
         let loss = loss::segmentation(&logits, &targets.to_device(*device), Some(&possible.to_device(*device)));
         let value = step.is_multiple_of(LOSS_EVERY).then(|| loss.double_value(&[]));
         if value.is_some_and(|loss| !loss.is_finite()) {

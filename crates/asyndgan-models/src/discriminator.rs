@@ -21,7 +21,11 @@ pub struct Discriminator {
 
 #[derive(Debug)]
 enum Layers {
-    Row(Sequential),
+    /// Of condition and image; with batch norm, all images of a pass affect each other.
+    Row {
+        row: Sequential,
+        batch_norm: bool,
+    },
     UNetDiscriminator(UNetDiscriminator),
 }
 
@@ -32,7 +36,8 @@ impl Discriminator {
         let mut layout = Layout::default();
         let layers = match *config {
             DiscriminatorConfig::Patch { channels, width, norm, spectral } => {
-                Layers::Row(Sequential::new("model", patch(channels, width, norm, spectral), &mut layout, false))
+                let row = Sequential::new("model", patch(channels, width, norm, spectral), &mut layout, false);
+                Layers::Row { row, batch_norm: norm == Norm::Batch }
             }
             DiscriminatorConfig::UNet { condition_channels, image_channels, width, spectral } => {
                 Layers::UNetDiscriminator(UNetDiscriminator::new(condition_channels, image_channels, width, spectral, &mut layout))
@@ -45,7 +50,7 @@ impl Discriminator {
                     Plan::LeakyRelu,
                     Plan::Linear(width, 1),
                 ];
-                Layers::Row(Sequential::new("model", plans, &mut layout, true))
+                Layers::Row { row: Sequential::new("model", plans, &mut layout, true), batch_norm: false }
             }
         };
         Self { layers, parameters: layout.build(device, rng) }
@@ -58,7 +63,7 @@ impl Discriminator {
     /// Miyato et al., ICLR 2018: one power iteration per step.
     pub fn update_spectral_norm(&self) {
         match &self.layers {
-            Layers::Row(row) => row.update_spectral_norm(&self.parameters),
+            Layers::Row { row, .. } => row.update_spectral_norm(&self.parameters),
             Layers::UNetDiscriminator(network) => network.update_spectral_norm(&self.parameters),
         }
     }
@@ -70,7 +75,16 @@ impl Discriminator {
     /// Condition and image `[batch, channels, rows, columns]` to `[batch, 1, patch rows, patch columns]`; for a U-Net
     /// discriminator to `[batch, 2, rows, columns]`; or `[batch, values]` to `[batch, 1]`.
     pub fn forward(&self, condition: &Tensor, image: &Tensor) -> Tensor {
-        self.forward_in(&self.parameters, condition, image)
+        self.forward_in(&self.parameters, &[[condition, image]]).swap_remove(0)
+    }
+
+    /// The outputs for several batches of a condition and an image: in one pass, which is faster, unless the batches
+    /// would affect each other under batch norm.
+    ///
+    /// # Shapes
+    /// As for [`Discriminator::forward`], for each batch.
+    pub fn forward_each(&self, batches: &[[&Tensor; 2]]) -> Vec<Tensor> {
+        self.forward_in(&self.parameters, batches)
     }
 
     /// The output with other weights, through which gradients flow: `[count]`, in the order of [`Parameters::flat`].
@@ -78,16 +92,25 @@ impl Discriminator {
     /// # Shapes
     /// As for [`Discriminator::forward`].
     pub fn forward_with(&self, weights: &Tensor, condition: &Tensor, image: &Tensor) -> Tensor {
-        self.forward_in(&self.parameters.with_values(weights), condition, image)
+        self.forward_in(&self.parameters.with_values(weights), &[[condition, image]]).swap_remove(0)
     }
 
-    fn forward_in(&self, parameters: &Parameters, condition: &Tensor, image: &Tensor) -> Tensor {
+    fn forward_in(&self, parameters: &Parameters, batches: &[[&Tensor; 2]]) -> Vec<Tensor> {
         let mut pass = Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
+        let sizes: Vec<i64> = batches.iter().map(|[_, image]| image.size()[0]).collect();
         match &self.layers {
-            Layers::Row(row) => row.forward(&Tensor::cat(&[condition, image], 1), parameters, &mut pass),
+            Layers::Row { row, batch_norm } => {
+                let inputs: Vec<Tensor> = batches.iter().map(|both| Tensor::cat(both, 1)).collect();
+                if *batch_norm {
+                    return inputs.iter().map(|input| row.forward(input, parameters, &mut pass)).collect();
+                }
+                row.forward(&Tensor::cat(&inputs, 0), parameters, &mut pass).split_with_sizes(&sizes, 0)
+            }
             Layers::UNetDiscriminator(network) => {
-                let classes = network.forward(image, parameters, &mut pass).log_softmax(1, Kind::Float);
-                likelihoods(&classes, condition)
+                let images: Vec<&Tensor> = batches.iter().map(|[_, image]| *image).collect();
+                let classes = network.forward(&Tensor::cat(&images, 0), parameters, &mut pass).log_softmax(1, Kind::Float);
+                let classes = classes.split_with_sizes(&sizes, 0);
+                classes.iter().zip(batches).map(|(classes, [condition, _])| likelihoods(classes, condition)).collect()
             }
         }
     }

@@ -1,6 +1,6 @@
 //! Sequences of layers, named as in `torch.nn.Sequential`.
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::{
     Noise, Norm,
@@ -85,6 +85,9 @@ pub(crate) struct Pass<'a> {
     pub(crate) condition: Option<&'a Tensor>,
 }
 
+/// The slope of the leaky ReLU below zero.
+const LEAKY_SLOPE: f64 = 0.2;
+
 /// Rows and columns of the condition that a pixel is guided by.
 const GUIDE: i64 = 5;
 
@@ -104,11 +107,23 @@ impl Sequential {
     }
 
     pub(crate) fn forward(&self, x: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
-        let mut x = x.shallow_clone();
-        for layer in &self.0 {
-            x = layer.forward(&x, parameters, pass);
-        }
-        x
+        apply(&self.0, x.shallow_clone(), parameters, pass)
+    }
+
+    /// The output for a concatenation of inputs along their channels, of which the first layer is a convolution: the
+    /// sum of the convolutions of each of them. That is the same but for rounding, and saves the concatenation.
+    ///
+    /// # Panics
+    /// If the first layer is no convolution of as many channels.
+    pub(crate) fn forward_concatenated(&self, inputs: &[&Tensor], parameters: &Parameters, pass: &mut Pass) -> Tensor {
+        let (first, others) = self.0.split_first().expect("a sequence of layers");
+        let channels: Vec<i64> = inputs.iter().map(|x| x.size()[1]).collect();
+        let (conv, weight, mut bias) = first.convolution(parameters, inputs[0].kind()).expect("a convolution");
+        let weights = weight.split_with_sizes(&channels, 1);
+        // The bias is added once.
+        let parts = inputs.iter().zip(&weights).map(|(x, weight)| convolve(x, weight, bias.take().as_ref(), &conv));
+        let sum = parts.reduce(|sum, part| sum + part).expect("an input");
+        apply(others, sum, parameters, pass)
     }
 
     /// Updates the spectral normalisation after an optimiser step.
@@ -121,6 +136,38 @@ impl Sequential {
             }
         }
     }
+}
+
+/// The output of layers, one after another. Modulation right after instance norm is a part of it.
+fn apply(layers: &[Layer], mut x: Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
+    let mut layers = layers.iter().peekable();
+    while let Some(layer) = layers.next() {
+        x = match (layer, layers.peek().copied()) {
+            (Layer::InstanceNorm, Some(modulate @ Layer::Modulate { .. })) => {
+                layers.next();
+                let affine = modulate.modulation(&x, parameters, pass);
+                instance_norm(&x, affine)
+            }
+            _ => layer.forward(&x, parameters, pass),
+        };
+    }
+    x
+}
+
+/// Instance norm, with a factor and a shift for each channel of each image, if given: `[batch, channels]` each.
+///
+/// It is the batch norm of one image with the channels of all images, as in `PyTorch`.
+fn instance_norm(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
+    let (batch, channels, rows, columns) = x.size4().expect("images");
+    let (factor, shift) = affine.unzip();
+    let [factor, shift] = [factor, shift].map(|values| values.map(|values| values.to_kind(Kind::Float).reshape(-1)));
+    let joined = x.contiguous().view([1, batch * channels, rows, columns]);
+    let normed = joined.batch_norm::<Tensor>(factor, shift, None, None, true, 0.1, 1e-5, true).view([batch, channels, rows, columns]);
+    if x.is_contiguous() { normed } else { channels_last(&normed) }
+}
+
+fn convolve(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, c: &Conv) -> Tensor {
+    x.conv2d(weight, bias, [c.stride; 2], [c.padding; 2], [1; 2], 1)
 }
 
 /// The directions of a matrix's largest singular value, one power iteration on from a first guess.
@@ -190,36 +237,59 @@ fn layer(name: &str, plan: Plan, layout: &mut Layout, fan_in: bool) -> Layer {
 }
 
 impl Layer {
+    /// Shape, weight and bias of a convolution, in the given precision; `None` for other layers.
+    fn convolution(&self, parameters: &Parameters, kind: Kind) -> Option<(Conv, Tensor, Option<Tensor>)> {
+        let (conv, weight, bias) = match self {
+            Layer::Conv(conv, weight, bias) => (*conv, parameters.get(*weight).to_kind(kind), bias),
+            Layer::SpectralConv(conv, weight, bias, direction) => {
+                let weight = parameters.get(*weight);
+                let rows = weight.flatten(1, -1);
+                let (left, right) = singular(&rows, parameters.buffer(*direction));
+                (*conv, (weight / left.dot(&rows.mv(&right))).to_kind(kind), bias)
+            }
+            _ => return None,
+        };
+        Some((conv, weight, bias.map(|bias| parameters.get(bias).to_kind(kind))))
+    }
+
+    /// The factor and the shift of each channel of each image by the images' code, `[batch, channels]` each; `None` for
+    /// other layers, and if noise is off.
+    fn modulation(&self, x: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Option<(Tensor, Tensor)> {
+        let Layer::Modulate { values, scale, shift } = self else { return None };
+        let code = pass.noise.code(x, *values)?;
+        let of = |weight: &Weight| code.linear::<&Tensor>(&parameters.get(*weight).to_kind(x.kind()), None);
+        Some((of(scale) + 1.0, of(shift)))
+    }
+
     fn forward(&self, x: &Tensor, parameters: &Parameters, pass: &mut Pass) -> Tensor {
         // Everything is computed in the precision of the input; weights are kept in theirs.
         let get = |w: &Weight| parameters.get(*w).to_kind(x.kind());
         match self {
             Layer::ReflectPad(n) => x.reflection_pad2d([*n; 4]),
-            Layer::Conv(c, weight, bias) => x.conv2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1),
-            Layer::SpectralConv(c, weight, bias, direction) => {
-                let weight = parameters.get(*weight);
-                let rows = weight.flatten(1, -1);
-                let (left, right) = singular(&rows, parameters.buffer(*direction));
-                let weight = (weight / left.dot(&rows.mv(&right))).to_kind(x.kind());
-                x.conv2d(&weight, bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [1; 2], 1)
+            Layer::Conv(..) | Layer::SpectralConv(..) => {
+                let (conv, weight, bias) = self.convolution(parameters, x.kind()).expect("a convolution");
+                convolve(x, &weight, bias.as_ref(), &conv)
             }
             Layer::UpsampleNearest2x => x.upsample_nearest2d([2 * x.size()[2], 2 * x.size()[3]], None, None),
             Layer::Noise(weight) => match pass.noise.plane(x) {
-                Some(plane) => x + plane * get(weight),
+                Some(plane) => x.addcmul(&plane, &get(weight)),
                 None => x.shallow_clone(),
             },
-            Layer::Modulate { values, scale, shift } => match pass.noise.code(x, *values) {
-                Some(code) => {
-                    let [scale, shift] = [scale, shift].map(|w| code.linear::<&Tensor>(&get(w), None).unsqueeze(2).unsqueeze(3));
-                    x * (scale + 1.0) + shift
+            Layer::Modulate { .. } => match self.modulation(x, parameters, pass) {
+                Some((factor, shift)) => {
+                    let [factor, shift] = [factor, shift].map(|values| values.unsqueeze(2).unsqueeze(3));
+                    shift.addcmul(x, &factor)
                 }
                 None => x.shallow_clone(),
             },
             Layer::Guide(weight) => {
                 let condition = pass.condition.expect("a network with conditioning");
                 let seen = condition.adaptive_avg_pool2d([x.size()[2], x.size()[3]]);
-                let both = seen.conv2d::<&Tensor>(&get(weight), None, [1; 2], [GUIDE / 2; 2], [1; 2], 1).chunk(2, 1);
-                x * (&both[0] + 1.0) + &both[1]
+                // Factors are around 1, and shifts around 0.
+                let options = (x.kind(), x.device());
+                let bias = Tensor::cat(&[Tensor::ones([x.size()[1]], options), Tensor::zeros([x.size()[1]], options)], 0);
+                let both = seen.conv2d(&get(weight), Some(&bias), [1; 2], [GUIDE / 2; 2], [1; 2], 1).chunk(2, 1);
+                both[1].addcmul(x, &both[0])
             }
             Layer::ConvTranspose(c, weight, bias) => {
                 // The output is twice as large for every kernel.
@@ -227,7 +297,7 @@ impl Layer {
                 x.conv_transpose2d(&get(weight), bias.as_ref().map(get), [c.stride; 2], [c.padding; 2], [more; 2], 1, [1; 2])
             }
             Layer::Linear(weight, bias) => x.linear(&get(weight), Some(get(bias))),
-            Layer::InstanceNorm => x.instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true),
+            Layer::InstanceNorm => instance_norm(x, None),
             Layer::BatchNorm { weight, bias, mean, variance, batches } => {
                 let train = pass.mode == Mode::Train;
                 if train {
@@ -237,8 +307,9 @@ impl Layer {
                 x.batch_norm(Some(parameters.get(*weight)), Some(parameters.get(*bias)), running.0, running.1, train, 0.1, 1e-5, true)
             }
             Layer::Relu => x.relu(),
-            // Between x and its positive part: tch's own leaky ReLU has no slope to set.
-            Layer::LeakyRelu => x.lerp(&x.relu(), 0.8),
+            // tch's own leaky ReLU has no slope to set. Its backward pass multiplies by 1 or the slope, as the forward
+            // pass does.
+            Layer::LeakyRelu => x.detach().leaky_relu_backward(x, LEAKY_SLOPE, false),
             Layer::Tanh => x.tanh(),
             Layer::Dropout => pass.noise.dropout(x),
             Layer::Residual(row) => x + row.forward(x, parameters, pass),
@@ -269,6 +340,64 @@ mod tests {
         let noise = &mut Noise::with_code(golden["modulate.code"].shallow_clone());
         let output = layers.forward(&golden["modulate.input"], &parameters, &mut Pass { mode: Mode::Train, noise, condition: None });
         assert!((output - &golden["modulate.output"]).abs().max().double_value(&[]) < 1e-6);
+    }
+
+    /// Layers with weights from a seed.
+    fn built(plans: Vec<Plan>) -> (Sequential, Parameters) {
+        let mut layout = Layout::default();
+        let layers = Sequential::new("row", plans, &mut layout, true);
+        (layers, layout.build(Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0)))
+    }
+
+    fn images(channels: i64) -> Tensor {
+        (Tensor::arange(2 * channels * 6 * 8, (Kind::Float, Device::Cpu)) * 0.37).sin().view([2, channels, 6, 8])
+    }
+
+    fn difference(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn a_concatenation_need_not_be_made() {
+        let conv = Conv { from: 5, to: 3, kernel: 3, stride: 1, padding: 1, bias: true };
+        for spectral in [false, true] {
+            let (layers, parameters) = built(vec![Plan::conv(conv, spectral), Plan::LeakyRelu]);
+            let (a, b) = (images(4), images(1) * 2.0);
+            let pass = &mut Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
+            let whole = layers.forward(&Tensor::cat(&[&a, &b], 1), &parameters, pass);
+            let parts = layers.forward_concatenated(&[&a, &b], &parameters, pass);
+            assert!(difference(&whole, &parts) < 1e-5);
+            let [of_whole, of_parts] = [whole, parts].map(|output| parameters.gradient(&output.square().sum(Kind::Float)));
+            assert!(difference(&of_whole, &of_parts) < 1e-3);
+        }
+    }
+
+    #[test]
+    fn instance_norm_is_that_of_pytorch_in_every_memory_format() {
+        let x = images(3);
+        let expected = x.instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true);
+        for x in [x.shallow_clone(), channels_last(&x)] {
+            let normed = instance_norm(&x, None);
+            assert!(difference(&normed, &expected) < 1e-6);
+            assert_eq!(normed.is_contiguous(), x.is_contiguous());
+            let (factor, shift) =
+                (images(3).slice(2, 0, 1, 1).slice(3, 0, 1, 1).view([2, 3]), Tensor::ones([2, 3], (Kind::Float, Device::Cpu)));
+            let moved = &expected * factor.view([2, 3, 1, 1]) + shift.view([2, 3, 1, 1]);
+            assert!(difference(&instance_norm(&x, Some((factor, shift))), &moved) < 1e-6);
+        }
+    }
+
+    #[test]
+    fn the_leaky_relu_has_its_slope_forwards_and_backwards() {
+        let (layers, parameters) = built(vec![Plan::LeakyRelu]);
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let x = Tensor::from_slice(&[-2.0_f32, -0.5, 0.0, 3.0]).to_kind(kind).set_requires_grad(true);
+            let pass = &mut Pass { mode: Mode::Train, noise: &mut Noise::off(), condition: None };
+            let y = layers.forward(&x, &parameters, pass);
+            assert!(difference(&y, &Tensor::from_slice(&[-0.4_f32, -0.1, 0.0, 3.0])) < 2e-3);
+            let gradient = Tensor::run_backward(&[y.sum(kind)], &[&x], false, false).swap_remove(0);
+            assert!(difference(&gradient, &Tensor::from_slice(&[0.2_f32, 0.2, 0.2, 1.0])) < 1e-3);
+        }
     }
 
     #[test]

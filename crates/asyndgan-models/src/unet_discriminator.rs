@@ -52,7 +52,7 @@ impl UNetDiscriminator {
         for row in &self.up {
             let beside = found.pop().expect("as many levels up as down");
             let wide = x.upsample_nearest2d([beside.size()[2], beside.size()[3]], None, None);
-            x = row.forward(&Tensor::cat(&[wide, beside], 1), parameters, pass);
+            x = row.forward_concatenated(&[&wide, &beside], parameters, pass);
         }
         self.head.forward(&x, parameters, pass)
     }

@@ -174,7 +174,12 @@ impl Comparison {
     pub fn cells(&self) -> [String; 5] {
         let interval = self.interval.map_or_else(|| "–".into(), |[low, high]| format!("{low:+.4} to {high:+.4}"));
         let p = self.p.map_or_else(|| "–".into(), |p| format!("{p:.3}"));
-        [format!("{} with {}", self.arm, self.other), format!("{:+.4}", self.difference), interval, p, self.n.to_string()]
+        // The toy's overlapping arm is compared with itself: how far it is from either prediction.
+        let compared = match self {
+            Self { arm, other, .. } if arm == other => format!("{arm}: barycentre with mixture"),
+            Self { arm, other, .. } => format!("{arm} with {other}"),
+        };
+        [compared, format!("{:+.4}", self.difference), interval, p, self.n.to_string()]
     }
 }
 

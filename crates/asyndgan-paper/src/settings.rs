@@ -202,7 +202,8 @@ pub struct SegmenterSettings {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct ComputeSettings {
-    /// The GAN's layers compute in bfloat16 instead of 32-bit floats: faster if the processor or GPU supports it.
+    /// In training, layers compute in bfloat16 instead of 32-bit floats: faster if the processor or GPU supports it.
+    /// With the desk profile, `reproduce` and `experiment` enable it where a processor with AMX trains.
     pub bfloat16: bool,
     /// Threads over which the server distributes the sites of a round; each thread runs its own libtorch operations. If
     /// sites cannot be split (batch norm, a GPU), and for a segmenter trained outside an experiment: threads per

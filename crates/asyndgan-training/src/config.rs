@@ -1,9 +1,8 @@
-use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, ResNetConfig, loss::GanLoss};
+use asyndgan_models::{AdamConfig, DiscriminatorConfig, GeneratorConfig, NoiseInjection, Norm, Precision, ResNetConfig, loss::GanLoss};
 use asyndgan_protocol::{DiscriminatorFamily, RequestedTraining, RunDescription};
 use asyndgan_task::ImageDescription;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tch::{Kind, Tensor};
 
 use crate::{DpSgd, Error};
 
@@ -36,26 +35,6 @@ pub struct GanConfig {
     /// Differential privacy for the patients of each site; `None` for training without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<DpSgd>,
-}
-
-/// Floating-point precision of the layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32-bit floats.
-    Float32,
-    /// bfloat16, 32-bit floats without the last 16 bits: faster if the processor or GPU supports it.
-    Bfloat16,
-}
-
-impl Precision {
-    /// A tensor in this precision.
-    pub(crate) fn cast(self, tensor: &Tensor) -> Tensor {
-        tensor.to_kind(match self {
-            Self::Float32 => Kind::Float,
-            Self::Bfloat16 => Kind::BFloat16,
-        })
-    }
 }
 
 /// The largest width that a site builds at a server's request.

@@ -23,8 +23,9 @@ pub mod toy;
 /// Tensors and devices in the interface of this crate are of this version.
 pub use tch;
 
+pub use asyndgan_models::Precision;
 pub use baselines::{Baseline, BaselineJob, BaselineResult, SiteBytes};
-pub use config::{GanConfig, Precision, learning_rate_scale};
+pub use config::{GanConfig, learning_rate_scale};
 pub use dp_sgd::DpSgd;
 pub use error::Error;
 pub use pairs::Pairs;

@@ -94,8 +94,8 @@ struct Begun {
 /// What the discriminator learns from the real images of a round.
 #[derive(Debug)]
 enum RealPart {
-    /// The images, and the discriminator's output for them.
-    Images { images: Tensor, logits: Tensor },
+    /// The images; and the condition and the images as the discriminator sees them.
+    Images { images: Tensor, seen: [Tensor; 2] },
     /// The mean of the clipped gradients of the patients, with noise; and the step that the ledger records.
     Gradient { gradient: Tensor, step: PrivateStep },
 }
@@ -118,8 +118,14 @@ struct Prepared {
 impl Begun {
     /// The discriminator's output.
     fn logits(&self, condition: &Tensor, image: &Tensor) -> Tensor {
-        let [condition, image] = [condition, image].map(|x| self.config.precision.cast(x));
-        self.discriminator.forward(&condition, &image).to_kind(Kind::Float)
+        self.logits_of_each([[condition, image]]).swap_remove(0)
+    }
+
+    /// The discriminator's output for several batches of a condition and an image.
+    fn logits_of_each<const N: usize>(&self, batches: [[&Tensor; 2]; N]) -> Vec<Tensor> {
+        let batches = batches.map(|both| both.map(|x| self.config.precision.cast(x)));
+        let outputs = self.discriminator.forward_each(&batches.each_ref().map(|[condition, image]| [condition, image]));
+        outputs.into_iter().map(|output| output.to_kind(Kind::Float)).collect()
     }
 
     /// A step against a gradient.
@@ -265,9 +271,9 @@ impl SiteWork for SiteTrainer {
             let (images, own) = self.pairs.choose(&draw.real.cases, &draw.real.augmentations, run.crop)?;
             let present = present(&draw.real.cases);
             let images = shown(&images.to_device(self.device), present.as_ref());
-            let (seen, seen_real) = augment.apply(&planes(&own), &images);
-            let logits = begun.logits(&seen, &shown(&seen_real, present.as_ref()));
-            RealPart::Images { images, logits }
+            let (condition, seen) = augment.apply(&planes(&own), &images);
+            let seen = [condition, shown(&seen, present.as_ref())];
+            RealPart::Images { images, seen }
         };
         let prepared = Prepared { round, draw: draw.clone(), real, condition, visible, augments: [learning, judging] };
         self.begun.as_mut().ok_or(Error::NotBegun)?.prepared = Some(prepared);
@@ -284,9 +290,10 @@ impl SiteWork for SiteTrainer {
 
         let gan_loss = begun.config.gan_loss;
         let (real, discriminator_loss) = match real {
-            RealPart::Images { images, logits } => {
+            RealPart::Images { images, seen: [own, real] } => {
                 let (seen, image) = learning.apply(&condition, &shown(&synthetic, visible.as_ref()));
-                let loss = gan_loss.discriminator(&logits, &begun.logits(&seen, &shown(&image, visible.as_ref())));
+                let logits = begun.logits_of_each([[&own, &real], [&seen, &shown(&image, visible.as_ref())]]);
+                let loss = gan_loss.discriminator(&logits[0], &logits[1]);
                 begun.learn(&begun.discriminator.parameters.gradient(&loss));
                 (Some(images), loss)
             }

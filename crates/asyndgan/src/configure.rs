@@ -82,7 +82,7 @@ pub(crate) fn gan(run: &Run, arm: Arm) -> GanConfig {
                 sgd.discriminator_steps = s.privacy.discriminator_steps;
             })
         });
-        config.precision = if s.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 };
+        config.precision = precision(run);
     })
 }
 
@@ -172,5 +172,11 @@ pub(crate) fn segmenter(run: &Run) -> Result<SegmenterTraining> {
         training.stain_jitter = if task.is_stained() { s.segmenter.stain_jitter } else { 0.0 };
         training.quarter_turns = s.data.quarter_turns && s.data.flips;
         training.flips = s.data.flips;
+        training.precision = precision(run);
     }))
+}
+
+/// The precision of the layers of networks that are trained.
+fn precision(run: &Run) -> Precision {
+    if run.settings.compute.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 }
 }

@@ -41,6 +41,8 @@ enum Work {
     Segmenter {
         #[arg(long, default_value_t = 60)]
         steps: usize,
+        #[arg(long)]
+        bfloat16: bool,
     },
     /// Segmentation of 100 slices of 240 x 240, scaled to 72 x 72, in windows of 64 that start at most half a window
     /// apart.
@@ -75,7 +77,7 @@ struct Round {
 fn main() -> Result<(), Box<dyn Error>> {
     let seconds = match Cli::parse().work {
         Some(Work::Round(round)) => round.seconds()?,
-        Some(Work::Segmenter { steps }) => segmenter(steps)?,
+        Some(Work::Segmenter { steps, bfloat16 }) => segmenter(steps, precision(bfloat16))?,
         Some(Work::Segment) => segment(),
         Some(Work::Growth { out }) => {
             print!("{}", growth::growth(&out)?);
@@ -103,7 +105,11 @@ fn tumour() -> &'static Task {
     Experiment::Table1.task().expect("a task of the paper")
 }
 
-fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+fn precision(bfloat16: bool) -> Precision {
+    if bfloat16 { Precision::Bfloat16 } else { Precision::Float32 }
+}
+
+fn segmenter(steps: usize, precision: Precision) -> Result<Vec<f64>, Box<dyn Error>> {
     const FIRST: usize = 5;
     set_threads(2);
     let mut rng = stream(0, Role::Segmenter, 0, 0);
@@ -123,6 +129,7 @@ fn segmenter(steps: usize) -> Result<Vec<f64>, Box<dyn Error>> {
         training.colour_jitter = 0.1;
         training.stain_jitter = 0.0;
         training.quarter_turns = false;
+        training.precision = precision;
     });
     let mut ends = Vec::new();
     train_segmenter(&training, tumour(), &CaseSet::open(&[file])?, Device::Cpu, &mut rng, |_, _| ends.push(Instant::now()))?;
@@ -193,7 +200,7 @@ impl Round {
                 .with(|config| {
                     config.generator_adam = adam;
                     config.discriminator_adam = adam;
-                    config.precision = if self.bfloat16 { Precision::Bfloat16 } else { Precision::Float32 };
+                    config.precision = precision(self.bfloat16);
                 });
         let run = RunDescription::new("bench", (FIRST + self.rounds) as u64).with(|run| {
             run.batch = self.batch;

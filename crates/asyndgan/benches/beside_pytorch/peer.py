@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
-"""The workloads of `main.rs`, as a PyTorch user would write them: eager, one process, default threads. Prints one JSON line.
+"""The workloads of `main.rs`, as a PyTorch user would write them: one process, default threads. Prints one JSON line.
 
     peer.py round [--size 64] [--width 16] [--sites 10] [--batch 1] [--rounds 10] [--first 3] [--device cpu|cuda]
     peer.py segmenter [--steps 60]
     peer.py segment
+
+Without `--how`, everything is eager. `--how` has the ways of a user who cares for speed, separated by commas:
+batched (all sites' batches through the generator in one pass, real and synthetic images through a discriminator in one
+pass, all windows of 32 slices at once, fused Adam), channels_last, bfloat16 (autocast), compile (torch.compile).
 
 The networks, losses and updates are those of asyndgan-models (crates/asyndgan-models/tests/pytorch.rs compares outputs); needs torch 2.13.0.
 """
@@ -54,30 +58,50 @@ def discriminator(width):
     return nn.Sequential(*layers, nn.Conv2d(8 * width, 1, 4, 1, 1))
 
 
+def fast(network, how):
+    """The network as it is called, in the ways of `how`."""
+    if "channels_last" in how:
+        network = network.to(memory_format=torch.channels_last)
+    return torch.compile(network) if "compile" in how else network
+
+
+def precision(how, device="cpu"):
+    return torch.autocast(device, torch.bfloat16, enabled="bfloat16" in how)
+
+
 def rounds(a):
     device = torch.device(a.device)
     network = generator(a.width).to(device)
     judges = [discriminator(a.width).to(device) for _ in range(a.sites)]
-    adam = lambda of: torch.optim.Adam(of.parameters(), 2e-4, (0.5, 0.999))
+    batched = "batched" in a.how
+    adam = lambda of: torch.optim.Adam(of.parameters(), 2e-4, (0.5, 0.999), fused=batched or None)
     adam_network, adams = adam(network), [adam(j) for j in judges]
+    run, judge_by = fast(network, a.how), [fast(judge, a.how) for judge in judges]
     shape = (a.batch, 1, a.size, a.size)
     conditions = [torch.randn(shape, device=device).sign() for _ in judges]
     reals = [torch.randn(shape, device=device).tanh() for _ in judges]
     cost = lambda logits, label: F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
+    def logits(judge, pairs):
+        if batched:
+            both = judge(torch.cat([torch.cat(pair, 1) for pair in pairs]))
+            return both.float().split(a.batch)
+        return [judge(torch.cat(pair, 1)).float() for pair in pairs]
+
     def one():
-        synthetic = [network(c) for c in conditions]
-        for judge, optimiser, c, real, made in zip(judges, adams, conditions, reals, synthetic):
-            judge.requires_grad_(True)
-            optimiser.zero_grad()
-            on_real, on_made = judge(torch.cat((c, real), 1)), judge(torch.cat((c, made.detach()), 1))
-            (0.5 * (cost(on_real, 1.0) + cost(on_made, 0.0))).backward()
-            optimiser.step()
-            judge.requires_grad_(False)
-        adam_network.zero_grad()
-        losses = [cost(judge(torch.cat((c, made), 1)), 1.0) for judge, c, made in zip(judges, conditions, synthetic)]
-        (sum(losses) / a.sites).backward()
-        adam_network.step()
+        with precision(a.how, device.type):
+            synthetic = run(torch.cat(conditions)).split(a.batch) if batched else [run(c) for c in conditions]
+            for judge, by, optimiser, c, real, made in zip(judges, judge_by, adams, conditions, reals, synthetic):
+                judge.requires_grad_(True)
+                optimiser.zero_grad()
+                on_real, on_made = logits(by, [(c, real), (c, made.detach())])
+                (0.5 * (cost(on_real, 1.0) + cost(on_made, 0.0))).backward()
+                optimiser.step()
+                judge.requires_grad_(False)
+            adam_network.zero_grad()
+            losses = [cost(logits(by, [(c, made)])[0], 1.0) for by, c, made in zip(judge_by, conditions, synthetic)]
+            (sum(losses) / a.sites).backward()
+            adam_network.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -117,7 +141,8 @@ class UNet(nn.Module):
 def segmenter(a):
     torch.manual_seed(0)
     network, batch, crop = UNet(), 8, 64
-    optimiser = torch.optim.Adam(network.parameters(), 1e-3)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-3, fused="batched" in a.how or None)
+    run = fast(network, a.how)
     images = torch.randn(256, 1, 72, 72).tanh()
     targets = (images[:, 0] > 0.5).long()
 
@@ -133,7 +158,10 @@ def segmenter(a):
     def one():
         chosen = [sample(i) for i in torch.randint(0, len(images), (batch,)).tolist()]
         image, target = torch.stack([c[0] for c in chosen]), torch.stack([c[1] for c in chosen])
-        logits = network(image)
+        if "channels_last" in a.how:
+            image = image.contiguous(memory_format=torch.channels_last)
+        with precision(a.how):
+            logits = run(image).float()
         probability, truth = logits.softmax(1), F.one_hot(target, 2).permute(0, 3, 1, 2).float()
         total = lambda x: x.sum((0, 2, 3))
         dice = (2 * total(probability * truth) + 1) / (total(probability) + total(truth) + 1)
@@ -145,21 +173,27 @@ def segmenter(a):
     return timed(one, a.steps, 5)
 
 
-def segment(_):
+def segment(a):
     """Segmentation of 100 slices of 240 x 240, scaled to 72 x 72, in windows of 64 that start at most half a window apart."""
-    network = UNet().eval()
+    network = fast(UNet().eval(), a.how)
     volume = torch.randn(100, 1, 72, 72).tanh()
+    together = 32 if "batched" in a.how else 1
 
     @torch.no_grad()
     def one():
-        for image in volume:
-            sums, counts = torch.zeros(2, 72, 72), torch.zeros(72, 72)
+        for images in volume.split(together):
+            count = len(images)
+            sums, counts = torch.zeros(count, 2, 72, 72), torch.zeros(72, 72)
             places = [(top, left) for top in (0, 8) for left in (0, 8)]
-            windows = torch.stack([image[:, top : top + 64, left : left + 64] for top, left in places])
-            for (top, left), found in zip(places, network(windows).softmax(1)):
-                sums[:, top : top + 64, left : left + 64] += found
+            windows = torch.cat([images[:, :, top : top + 64, left : left + 64] for top, left in places])
+            if "channels_last" in a.how:
+                windows = windows.contiguous(memory_format=torch.channels_last)
+            with precision(a.how):
+                found = network(windows).float().softmax(1).split(count)
+            for (top, left), part in zip(places, found):
+                sums[:, :, top : top + 64, left : left + 64] += part
                 counts[top : top + 64, left : left + 64] += 1
-            F.interpolate((sums / counts)[None], (240, 240), mode="bilinear")[0, 1] > 0.5
+            F.interpolate(sums / counts, (240, 240), mode="bilinear")[:, 1] > 0.5
 
     return timed(one, 5, 1)
 
@@ -180,6 +214,7 @@ p.add_argument("work", choices=["round", "segmenter", "segment"])
 for name, value in (("size", 64), ("width", 16), ("sites", 10), ("batch", 1), ("rounds", 10), ("first", 3), ("steps", 60)):
     p.add_argument(f"--{name}", type=int, default=value)
 p.add_argument("--device", default="cpu")
+p.add_argument("--how", type=lambda text: text.split(","), default=[])
 a = p.parse_args()
 seconds = {"round": rounds, "segmenter": segmenter, "segment": segment}[a.work](a)
 print(json.dumps({"seconds": seconds, "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}))

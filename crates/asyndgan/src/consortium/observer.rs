@@ -127,6 +127,11 @@ impl<'a> Observer<'a> {
         }
     }
 
+    /// Rounds that are done.
+    pub(super) fn rounds_done(&self) -> u64 {
+        self.dashboard.count().rounds_done
+    }
+
     /// Records how the run ended here, or that it was stopped.
     pub(super) fn end(&mut self, kind: Kind, fact: &str) {
         drop(self.counter.take());

@@ -149,7 +149,7 @@ fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Optio
     let listener = GrpcServer::without_run(config.listen, config.identity()?, config.keys.join("revoked.pem"), &reason);
     let link = listener.start(|fact| tracing::warn!("{fact}"))?;
     if let Some(page) = page {
-        page.waits(&format!("{reason}; add one with asyndgan run submit"), link.revocation_status());
+        page.waits(&advice(&runs.list()?), link.revocation_status());
     }
     tracing::info!("listening on {}: {reason}; add one with asyndgan run submit", link.address());
     notify::ready();
@@ -157,6 +157,13 @@ fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Optio
         thread::sleep(POLL_EVERY);
     }
     Ok(())
+}
+
+/// What the operator can do while no run is served.
+fn advice(runs: &[QueuedRun]) -> String {
+    let resumable = runs.iter().filter(|run| matches!(run.last().state, RunState::Paused | RunState::Failed));
+    let each = resumable.map(|run| format!("{}: {} (asyndgan run resume {})", run.last().state.name(), run.name, run.name));
+    each.chain(["no run is queued: add a run with asyndgan run submit".to_owned()]).collect::<Vec<_>>().join("; ")
 }
 
 impl RunsConfig {

@@ -90,7 +90,10 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
         Outcome::Stopped => Ok(outcome),
     });
     match &outcome {
-        Ok(Outcome::Finished) => observer.end(Kind::Finished, &format!("finished: {}", place.join("generator.safetensors").display())),
+        Ok(Outcome::Finished) => {
+            let how = if observer.rounds_done() < description.rounds { "finished early by the operator" } else { "finished" };
+            observer.end(Kind::Finished, &format!("{how}: {}", place.join("generator.safetensors").display()));
+        }
         Ok(Outcome::Stopped) => observer.end(Kind::Stopped, "stopped; the last checkpoint is kept"),
         Err(error) => observer.end(Kind::Failed, &format!("failed: {error:#}")),
     }

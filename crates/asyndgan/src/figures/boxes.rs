@@ -58,7 +58,7 @@ fn draw<B: DrawingBackend, K: Ord + Display>(
             .y_label_area_size(44)
             .build_cartesian_2d(0.0..names.len() as f64, floor..ceiling)
             .map_err(|e| wrong(&e))?;
-        chart.configure_mesh().disable_x_mesh().disable_x_axis().y_labels(5).draw().map_err(|e| wrong(&e))?;
+        chart.configure_mesh().disable_x_mesh().disable_x_axis().y_labels(5).light_line_style(WHITE).draw().map_err(|e| wrong(&e))?;
         for (k, (name, values)) in classes.iter().enumerate() {
             let (middle, left, right) = (k as f64 + 0.5, k as f64 + 0.3, k as f64 + 0.7);
             let centred = TextStyle::from(("sans-serif", 14).into_font()).pos(Pos::new(HPos::Center, VPos::Top));

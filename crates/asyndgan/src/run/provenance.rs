@@ -64,7 +64,7 @@ fn processor() -> Option<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").ok()?;
     let name = cpuinfo.lines().find_map(|line| line.strip_prefix("model name"))?.trim_start_matches([' ', '\t', ':']);
     let cores = std::thread::available_parallelism().map_or_else(|_| "unknown number of".into(), |cores| cores.to_string());
-    Some(format!("{name}, {cores} cores"))
+    Some(format!("{name}, {cores} {}", if cores == "1" { "core" } else { "cores" }))
 }
 
 #[cfg(test)]

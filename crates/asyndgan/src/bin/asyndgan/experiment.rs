@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use asyndgan::{
-    experiment::{ExperimentJob, TradeOffAxes},
+    experiment::{ExperimentJob, TradeOffAxes, with_fast_precision},
     task_file::{TaskFile, read_site_lists},
 };
 use asyndgan_paper::{Arm, Experiment, MaskSetting, Profile, Run, Settings};
@@ -100,6 +100,8 @@ enum DeviceName {
 impl RunOptions {
     /// The run in its folder, with the number of parallel steps that the user chose.
     fn job(&self, run: Run, folder: PathBuf) -> Result<ExperimentJob> {
+        let is_chosen = self.set.iter().any(|(name, _)| name == "compute.bfloat16");
+        let run = if is_chosen { run } else { with_fast_precision(run, &folder) };
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut job = ExperimentJob::new(run, folder, program);
         job.jobs = self.jobs.map_or(job.jobs, NonZeroUsize::get);

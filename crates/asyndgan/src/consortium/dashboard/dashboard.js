@@ -7,14 +7,15 @@ const element = (name, attributes) => {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 };
+const label_of = v => v && Math.abs(v) < .001 ? v.toExponential(0) : Number(v.toPrecision(6)).toString();
 // Round numbers from low to high, about four of them.
 function ticks(low, high, step_min) {
   const rough = Math.max((high - low) / 4, step_min), power = 10 ** Math.floor(Math.log10(rough));
   const step = Math.max(power * [1, 2, 5, 10].find(f => power * f >= rough * .999), step_min), all = [];
   for (let n = Math.ceil(low / step - 1e-9); n * step <= high + step * 1e-9; n++) all.push(n * step);
-  return all.map(value => [value, Number(value.toPrecision(6)).toString()]);
+  return all.map(value => [value, label_of(value)]);
 }
-const LEFT = 66, RIGHT = 580, TOP = 14, BOTTOM = 188;
+const LEFT = 84, RIGHT = 580, TOP = 14, BOTTOM = 188;
 function plot(svg, points, lines, first, last) {
   svg.replaceChildren();
   const values = points.flatMap(p => lines.map(([key]) => p[key]));
@@ -43,7 +44,7 @@ async function refresh() {
     $("alarm").textContent = s.alarm ?? ""; $("alarm").hidden = s.alarm == null;
     $("bar").max = s.rounds || 1; $("bar").value = s.rounds_done; $("bar").hidden = !s.rounds;
     const rounds = `${s.rounds_done} of ${s.rounds} rounds`;
-    $("line").textContent = s.state == "idle" ? "" : s.state == "running" ? `${rounds}, running for ${time(s.seconds)}, time left: ${time(s.seconds_left)}` : `${rounds} after ${time(s.seconds)}; ${s.end}`;
+    $("line").textContent = s.state == "idle" ? "" : s.state == "running" ? `${rounds}, running for ${time(s.seconds)} since the last start, time left: ${time(s.seconds_left)}` : `${rounds}, ${time(s.seconds)} since the last start; ${s.end}`;
     $("line").className = s.state == "failed" ? "down" : "";
     $("queue").textContent = s.queue ?? "";
     const long = s.waits_for.filter(w => w.seconds > 10);

@@ -18,10 +18,10 @@ async function refresh() {
     $("name").textContent = s.name; document.title = s.rounds ? `${s.rounds_done}/${s.rounds} ${s.name}` : s.name;
     const waits = s.connected && s.last_round_seconds > 30 ? "; waiting for the server or for other sites" : "";
     $("line").textContent = s.note + waits; $("line").className = s.connected ? "up" : s.server_answers ? "waiting" : "down";
-    $("bar").max = s.rounds || 1; $("bar").value = s.rounds_done;
+    $("bar").hidden = !s.rounds; $("bar").max = s.rounds || 1; $("bar").value = s.rounds_done;
     const facts = [
       ["run", s.run ?? "none"], ["round", s.rounds ? `${s.rounds_done} of ${s.rounds}` : "–"], ["last round", s.last_round_seconds == null ? "–" : `${time(s.last_round_seconds)} ago`],
-      ["server", s.server], ["sent", size(s.bytes_sent)], ["received", size(s.bytes_received)],
+      ["server", s.server], ["sent", s.run ? size(s.bytes_sent) : "–"], ["received", s.run ? size(s.bytes_received) : "–"],
       ["differential privacy", privacy(s)],
       ["certificate", s.certificate_days_left == null ? "none" : s.certificate_days_left < 0 ? "expired" : `valid for ${Math.floor(s.certificate_days_left)} days`],
       ["free disk space", size(s.disk_free_bytes)],

@@ -300,8 +300,13 @@ impl Dashboard {
         };
         (status.end, status.last_round, status.begun) = (Some(fact.into()), None, None);
         status.seconds = status.started.elapsed().as_secs_f64();
+        let note = match kind {
+            Kind::Finished => "took part until the end",
+            Kind::Failed => "connected until the failure",
+            _ => "connected until the stop",
+        };
         for site in status.sites.iter_mut().filter(|site| site.connected) {
-            (site.connected, site.note) = (false, "took part until the end".into());
+            (site.connected, site.note) = (false, note.into());
         }
     }
 

@@ -19,7 +19,10 @@ const LOW: f64 = -9.0;
 const HIGH: f64 = 7.0;
 const BINS: usize = 80;
 const FILL: RGBColor = RGBColor(70, 120, 180);
-const SIZE: (u32, u32) = (1500, 320);
+/// Panels beside each other.
+const COLUMNS: usize = 3;
+/// Of one panel.
+const SIZE: (u32, u32) = (320, 270);
 
 struct Panel {
     title: String,
@@ -39,8 +42,9 @@ pub(crate) fn histograms(folder: &RunFolder, table: &Table) -> Result<()> {
         let predicted = (row.arm == Arm::AsynDganOverlap).then(|| density(&predicted(row.arm, folder.run.settings.data.phantoms_held_out)));
         panels.push(Panel { title, density: density(&drawn(folder, row.arm)?), predicted });
     }
-    crate::figures::save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))?;
-    crate::figures::save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, SIZE).into_drawing_area(), &truth, &panels))
+    let size = (SIZE.0 * COLUMNS as u32, SIZE.1 * panels.len().div_ceil(COLUMNS).max(1) as u32);
+    crate::figures::save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, size).into_drawing_area(), &truth, &panels))?;
+    crate::figures::save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, size).into_drawing_area(), &truth, &panels))
 }
 
 fn drawn(folder: &RunFolder, arm: Arm) -> Result<Vec<f64>> {
@@ -63,7 +67,7 @@ fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, truth: &[f64], panels: 
     area.fill(&WHITE).map_err(explain)?;
     let top = panels.iter().flat_map(|p| &p.density).chain(truth).copied().fold(0.1, f64::max).min(0.9);
     let x = |i: usize| LOW + (HIGH - LOW) * i as f64 / BINS as f64;
-    for (panel, area) in panels.iter().zip(area.split_evenly((1, panels.len()))) {
+    for (panel, area) in panels.iter().zip(area.split_evenly((panels.len().div_ceil(COLUMNS).max(1), COLUMNS))) {
         let mut chart = ChartBuilder::on(&area)
             .caption(&panel.title, ("sans-serif", 17).into_font())
             .margin(8)

@@ -131,14 +131,15 @@ fn interval(interval: Option<[f64; 2]>) -> Markup {
 }
 
 fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
-    let heads = ["compared", "difference", "95 % interval", "p", "n"];
+    let heads = || html! { th { "compared" } @for head in ["difference", "95 % interval", "p", "n"] { th.number { (head) } } };
+    let cells = |[compared, numbers @ ..]: [String; 5]| html! { td.name { (compared) } @for cell in numbers { td.number { (cell) } } };
     html! {
         div.wide { table {
-            thead { tr { th { "claim" } th { "verdict" } @for head in heads { th.number { (head) } } } }
+            thead { tr { th { "claim" } th { "verdict" } (heads()) } }
             tbody { @for claim in claims { tr {
                 td { (claim.claim) }
                 td.yes[claim.verdict == Verdict::Shown].no[claim.verdict == Verdict::Contradicted] { (claim.verdict) }
-                @for cell in claim.cells() { td.number { (cell) } }
+                (cells(claim.cells()))
             } } }
         } }
         p.small { (experiment.about_claims()) }
@@ -146,10 +147,10 @@ fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
             details {
                 summary { "All comparisons" }
                 div.wide { table {
-                    thead { tr { th { "claim" } @for head in heads { th.number { (head) } } } }
+                    thead { tr { th { "claim" } (heads()) } }
                     tbody { @for claim in claims { @for comparison in &claim.comparisons { tr {
                         td { (claim.claim) }
-                        @for cell in comparison.cells() { td.number { (cell) } }
+                        (cells(comparison.cells()))
                     } } } }
                 } }
             }
@@ -200,10 +201,11 @@ fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
             }
         }
         let wide = 110 * by_arm.len() as u32 + 80;
-        figures.push(box_plot_text(&[(heading, by_arm)].into(), wide)?);
+        let drawn = box_plot_text(&[(String::new(), by_arm)].into(), wide)?;
+        figures.push((heading, drawn));
     }
     Ok(html! {
-        @for drawn in &figures { figure.wide { (PreEscaped(drawn)) } }
+        @for (heading, drawn) in &figures { figure.wide { figcaption { b { (heading) } } (PreEscaped(drawn)) } }
         p.small { "One value per case and seed: quartiles, median, and the full range." }
     })
 }
@@ -334,7 +336,13 @@ fn traffic(table: &Table) -> Markup {
 /// Bytes in a unit that fits.
 fn amount(bytes: u64) -> String {
     let bytes = bytes as f64;
-    if bytes < 1e5 { format!("{:.1} kB", bytes / 1e3) } else { format!("{:.1} MB", bytes / 1e6) }
+    if bytes < 1e3 {
+        format!("{bytes} bytes")
+    } else if bytes < 1e5 {
+        format!("{:.1} kB", bytes / 1e3)
+    } else {
+        format!("{:.1} MB", bytes / 1e6)
+    }
 }
 
 fn by_kind(kinds: &SiteTraffic) -> String {
@@ -366,7 +374,7 @@ fn configuration(table: &Table) -> Markup {
             dl { @for (name, value) in &table.seconds_by_step { dt { (name) } dd { (format!("{value:.0} s, {:.0} %", 100.0 * value / all)) } } }
             dl { @for (name, value) in &table.seconds { dt { (name) } dd { (format!("{value:.0}")) } } }
         }
-        p.small { @for (name, version) in &table.versions { (name) " " (version) "; " } }
+        p.small { (table.versions.iter().map(|(name, version)| format!("{name} {version}")).collect::<Vec<_>>().join("; ")) }
     }
 }
 
