@@ -58,8 +58,9 @@ struct Row {
 }
 
 /// 32-bit floats in PyTorch: eager, and the ways of a user who cares for speed.
-const FLOAT32: &[&str] = &["", "batched", "batched,channels_last", "batched,compile"];
-const BFLOAT16: &[&str] = &["batched,bfloat16", "batched,channels_last,bfloat16", "batched,bfloat16,compile"];
+const FLOAT32: &[&str] = &["", "batched", "batched,channels_last", "batched,compile", "batched,channels_last,compile"];
+const BFLOAT16: &[&str] =
+    &["batched,bfloat16", "batched,channels_last,bfloat16", "batched,bfloat16,compile", "batched,channels_last,bfloat16,compile"];
 
 const SMALL: &[&str] = &["round"];
 const FOUR: &[&str] = &["round", "--batch", "4"];
@@ -80,7 +81,7 @@ const CUDA_ROWS: [Row; 1] = [Row {
     work: "round: 10 sites x batch 1, 256 x 256, width 64, on a GPU",
     arguments: &["round", "--size", "256", "--width", "64", "--device", "cuda"],
     ours: &[],
-    theirs: &["", "batched", "batched,compile"],
+    theirs: &["", "batched", "batched,channels_last", "batched,compile"],
     target: 0.8,
 }];
 
@@ -92,7 +93,7 @@ struct Compared {
     /// Least, median and largest.
     ours: [f64; 3],
     theirs: [f64; 3],
-    /// PyTorch's fastest way.
+    /// PyTorch's way that needs the least.
     how: &'static str,
     ratio: f64,
     target: f64,
@@ -157,9 +158,11 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         }
         let median = |seconds: &[f64]| spread(seconds).map_or(f64::INFINITY, |[_, median, _]| median);
         let fastest = theirs.iter().min_by(|a, b| median(&a.1).total_cmp(&median(&b.1)));
-        let (how, seconds, peaks) = fastest.context("no way of PyTorch is measured")?;
+        let (how, seconds, _) = fastest.context("no way of PyTorch is measured")?;
         compared.push(Compared { how, ..Compared::new(row.work, "s", &ours, seconds, row.target)? });
         if compared.len() == 1 && arguments.device == "cpu" {
+            let least = theirs.iter().min_by(|a, b| median(&a.2).total_cmp(&median(&b.2)));
+            let (how, _, peaks) = least.context("no way of PyTorch is measured")?;
             let memory = Compared::new("peak memory of the row above, all sites in one process", "GB", &our_peaks, peaks, 0.6)?;
             compared.push(Compared { how, ..memory });
         }
@@ -168,7 +171,7 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         compared.push(start_up(python, arguments.turns)?);
     }
 
-    let mut table = String::from("|work|unit|ours|PyTorch|its fastest way|ratio|target|met|\n|---|---|---:|---:|---|---:|---:|---|\n");
+    let mut table = String::from("|work|unit|ours|PyTorch|its best way|ratio|target|met|\n|---|---|---:|---:|---|---:|---:|---|\n");
     table.extend(compared.iter().map(Compared::line));
     let _ = writeln!(table, "\nMedian (minimum to maximum), ours and PyTorch interleaved. torch {torch}.");
     let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));

@@ -82,8 +82,14 @@ impl Discriminator {
     /// would affect each other under batch norm.
     ///
     /// # Shapes
-    /// As for [`Discriminator::forward`], for each batch.
+    /// As for [`Discriminator::forward`], for each batch; all have images of the same size, and any number of them.
+    ///
+    /// # Panics
+    /// If images differ in size.
     pub fn forward_each(&self, batches: &[[&Tensor; 2]]) -> Vec<Tensor> {
+        if batches.is_empty() {
+            return Vec::new();
+        }
         self.forward_in(&self.parameters, batches)
     }
 
@@ -143,4 +149,33 @@ fn patch(channels: i64, width: i64, norm: Norm, spectral: bool) -> Vec<Plan> {
     }
     plans.push(conv(8 * width, 1, 1, true));
     plans
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn images(count: i64, channels: i64, phase: f64) -> Tensor {
+        (Tensor::arange(count * channels * 32 * 32, (Kind::Float, Device::Cpu)) * 0.37 + phase).sin().view([count, channels, 32, 32])
+    }
+
+    #[test]
+    fn several_batches_give_what_each_of_them_gives() {
+        let norms = [Norm::Instance, Norm::Batch].map(|norm| DiscriminatorConfig::Patch { channels: 3, width: 4, norm, spectral: false });
+        let unet = DiscriminatorConfig::UNet { condition_channels: 2, image_channels: 1, width: 4, spectral: true };
+        for config in norms.into_iter().chain([unet]) {
+            let discriminator = Discriminator::new(&config, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
+            let (few, many) = ([images(1, 2, 0.0).sign(), images(1, 1, 1.0)], [images(3, 2, 2.0).sign(), images(3, 1, 3.0) * 2.0]);
+            let together = discriminator.forward_each(&[[&few[0], &few[1]], [&many[0], &many[1]]]);
+            let apart = [&few, &many].map(|[condition, image]| discriminator.forward(condition, image));
+            for (together, apart) in together.iter().zip(&apart) {
+                assert_eq!(together.size(), apart.size());
+                assert!((together - apart).abs().max().double_value(&[]) < 1e-4, "{config:?}");
+            }
+            assert!(discriminator.forward_each(&[]).is_empty());
+        }
+    }
 }

@@ -65,7 +65,7 @@ impl Generator {
         // On a CPU, images are fastest with the channels last.
         let is_image = input.dim() == 4 && input.device() == Device::Cpu;
         let input = if is_image { channels_last(&input) } else { input };
-        self.layers.forward(&input, &self.parameters, &mut Pass { mode: Mode::Train, noise, condition: Some(&input) })
+        self.layers.forward(&input, &self.parameters, &mut Pass { mode: Mode::Train, noise, condition: Some(&input) }).contiguous()
     }
 }
 

@@ -159,8 +159,11 @@ fn apply(layers: &[Layer], mut x: Tensor, parameters: &Parameters, pass: &mut Pa
 /// It is the batch norm of one image with the channels of all images, as in `PyTorch`.
 fn instance_norm(x: &Tensor, affine: Option<(Tensor, Tensor)>) -> Tensor {
     let (batch, channels, rows, columns) = x.size4().expect("images");
-    let (factor, shift) = affine.unzip();
-    let [factor, shift] = [factor, shift].map(|values| values.map(|values| values.to_kind(Kind::Float).reshape(-1)));
+    // With factors in 32-bit floats, the mean and the deviation are in these, too.
+    let unchanged =
+        || (x.kind() != Kind::Float).then(|| [1.0, 0.0].map(|value| Tensor::full([batch, channels], value, (Kind::Float, x.device()))));
+    let affine = affine.map(<[Tensor; 2]>::from).or_else(unchanged);
+    let [factor, shift] = affine.map_or([None, None], |both| both.map(|values| Some(values.to_kind(Kind::Float).reshape(-1))));
     let joined = x.contiguous().view([1, batch * channels, rows, columns]);
     let normed = joined.batch_norm::<Tensor>(factor, shift, None, None, true, 0.1, 1e-5, true).view([batch, channels, rows, columns]);
     if x.is_contiguous() { normed } else { channels_last(&normed) }
@@ -385,6 +388,10 @@ mod tests {
             let moved = &expected * factor.view([2, 3, 1, 1]) + shift.view([2, 3, 1, 1]);
             assert!(difference(&instance_norm(&x, Some((factor, shift))), &moved) < 1e-6);
         }
+        // The mean is far from zero: bfloat16 would lose it.
+        let far = (&x + 10.0).to_kind(Kind::BFloat16);
+        let expected = far.to_kind(Kind::Float).instance_norm::<&Tensor>(None, None, None, None, true, 0.1, 1e-5, true);
+        assert!(difference(&instance_norm(&far, None).to_kind(Kind::Float), &expected) < 0.02);
     }
 
     #[test]

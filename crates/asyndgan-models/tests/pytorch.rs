@@ -112,10 +112,10 @@ fn spectral_normalisation_follows_pytorch_from_step_to_step() {
             largest_difference(&found, expected) / expected.abs().max().double_value(&[])
         })
     };
-    assert!(differences("first").iter().all(|&d| d < 1e-6), "{:?}", differences("first"));
+    assert!(differences("first").iter().all(|&d| d < 3e-6), "{:?}", differences("first"));
     unet.update_spectral_norm();
     patch.update_spectral_norm();
-    assert!(differences("second").iter().all(|&d| d < 1e-6), "{:?}", differences("second"));
+    assert!(differences("second").iter().all(|&d| d < 3e-6), "{:?}", differences("second"));
     assert!(differences("first").iter().all(|&d| d > 1e-4), "the second step differs from the first");
 }
 

@@ -217,6 +217,11 @@ impl Run {
         if let Some(arms) = &self.arms {
             let _ = write!(command, " --arms {}", arms.iter().map(Arm::to_string).collect::<Vec<_>>().join(","));
         }
+        // Else a processor with AMX would choose bfloat16.
+        let has_choice = self.profile == Profile::Desk && self.experiment != Experiment::Fig5;
+        if has_choice && !self.settings.compute.bfloat16 {
+            command += " --set compute.bfloat16=false";
+        }
         for changed in changed_settings(self) {
             let _ = write!(command, " --set {}", changed.replace('"', ""));
         }

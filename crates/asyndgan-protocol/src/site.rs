@@ -314,8 +314,8 @@ impl Site {
         Some(())
     }
 
-    /// The next round's draws are known in advance, so its real images can be processed while the synthetic ones are
-    /// generated.
+    /// The next round's draws are known in advance, so its real images can be read and augmented while the synthetic
+    /// ones are generated.
     fn prepare(&mut self) {
         let part = self.part.as_ref().expect("described");
         let round = part.rounds_done.unwrap_or(0);

@@ -3,7 +3,6 @@
 
 mod ablate;
 mod claim;
-mod precision;
 mod schedule;
 mod trade_off;
 
@@ -16,7 +15,6 @@ use std::{
 use anyhow::{Context, Result};
 use asyndgan_paper::{Experiment, Profile, Run};
 
-pub use self::precision::with_fast_precision;
 use self::schedule::Runner;
 pub use self::trade_off::TradeOffAxes;
 use crate::{audit::AuditJob, files::read_text};

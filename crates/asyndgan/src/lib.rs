@@ -13,6 +13,7 @@ pub mod in_process;
 mod masks;
 pub mod network_file;
 pub mod plan;
+mod precision;
 pub mod privacy;
 pub mod progress;
 mod recombine;

@@ -15,6 +15,8 @@ use toml::{
     de::{DeTable, Deserializer},
 };
 
+use crate::precision::bfloat16_by_default;
+
 /// Reads a file with the cases of each site.
 ///
 /// # Errors
@@ -149,6 +151,19 @@ impl TaskFile {
         Ok([number("size")?, number("downsampling")?])
     }
 
+    /// The same, with layers in bfloat16 if that is the default of a run in this folder: in one that has begun so, and
+    /// with the desk profile on a CPU with AMX. The file and later changes decide otherwise.
+    ///
+    /// # Errors
+    /// If the run in the folder cannot be read, or there is no such device.
+    pub fn with_precision_of(mut self, profile: Option<Profile>, device: &str, folder: &Path) -> Result<Self> {
+        let profile = profile.or(self.profile).unwrap_or(Profile::Desk);
+        if let Some(bfloat16) = bfloat16_by_default(self.experiment, profile, device, folder)? {
+            self.scale.insert(0, ("compute.bfloat16".to_owned(), bfloat16.into()));
+        }
+        Ok(self)
+    }
+
     /// A run of this task: the settings of the profile, then those of the file, then `changes`.
     ///
     /// # Errors
@@ -203,6 +218,32 @@ mod tests {
         [protocol]
         rounds = 2000
     "#;
+
+    #[test]
+    fn a_run_that_has_begun_keeps_its_precision_and_the_user_decides() {
+        let place = tempfile::tempdir().expect("a folder");
+        for begun in [false, true] {
+            let mut run = Run::phantoms(Experiment::Table2, Profile::Desk, Settings::new(Experiment::Table2, Profile::Desk));
+            run.settings.compute.bfloat16 = begun;
+            crate::files::write_json(&place.path().join("run.json"), &run).expect("written");
+            let of = |file: TaskFile, changes: &[(&str, bool)]| {
+                let changes: Vec<(String, Value)> = changes.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect();
+                let file = file.with_precision_of(None, "cpu", place.path()).expect("a precision");
+                file.run(None, &changes).expect("a run").settings.compute.bfloat16
+            };
+            let paper = || TaskFile::paper(Experiment::Table2);
+            assert_eq!(of(paper(), &[]), begun);
+            for value in [false, true] {
+                assert_eq!(of(paper(), &[("compute.bfloat16", value)]), value);
+                assert_eq!(of(paper(), &[("bfloat16", value)]), value, "by its name in the first version");
+            }
+        }
+        let own = TaskFile::parse(&format!("{TEXT}\n[compute]\nbfloat16 = false")).expect("a task file");
+        let own = own.with_precision_of(None, "cpu", place.path()).expect("a precision");
+        assert!(!own.run(None, &[]).expect("a run").settings.compute.bfloat16, "the file decides");
+        fs::write(place.path().join("run.json"), "{").expect("written");
+        assert!(TaskFile::paper(Experiment::Table2).with_precision_of(None, "cpu", place.path()).is_err());
+    }
 
     #[test]
     fn settings_of_the_file_apply_to_its_profile_and_changes_come_last() {

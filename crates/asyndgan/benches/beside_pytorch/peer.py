@@ -83,25 +83,25 @@ def rounds(a):
     cost = lambda logits, label: F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, label))
 
     def logits(judge, pairs):
-        if batched:
-            both = judge(torch.cat([torch.cat(pair, 1) for pair in pairs]))
-            return both.float().split(a.batch)
-        return [judge(torch.cat(pair, 1)).float() for pair in pairs]
+        with precision(a.how, device.type):
+            if batched:
+                return judge(torch.cat([torch.cat(pair, 1) for pair in pairs])).float().split(a.batch)
+            return [judge(torch.cat(pair, 1)).float() for pair in pairs]
 
     def one():
         with precision(a.how, device.type):
             synthetic = run(torch.cat(conditions)).split(a.batch) if batched else [run(c) for c in conditions]
-            for judge, by, optimiser, c, real, made in zip(judges, judge_by, adams, conditions, reals, synthetic):
-                judge.requires_grad_(True)
-                optimiser.zero_grad()
-                on_real, on_made = logits(by, [(c, real), (c, made.detach())])
-                (0.5 * (cost(on_real, 1.0) + cost(on_made, 0.0))).backward()
-                optimiser.step()
-                judge.requires_grad_(False)
-            adam_network.zero_grad()
-            losses = [cost(logits(by, [(c, made)])[0], 1.0) for by, c, made in zip(judge_by, conditions, synthetic)]
-            (sum(losses) / a.sites).backward()
-            adam_network.step()
+        for judge, by, optimiser, c, real, made in zip(judges, judge_by, adams, conditions, reals, synthetic):
+            judge.requires_grad_(True)
+            optimiser.zero_grad()
+            on_real, on_made = logits(by, [(c, real), (c, made.detach())])
+            (0.5 * (cost(on_real, 1.0) + cost(on_made, 0.0))).backward()
+            optimiser.step()
+            judge.requires_grad_(False)
+        adam_network.zero_grad()
+        losses = [cost(logits(by, [(c, made)])[0], 1.0) for by, c, made in zip(judge_by, conditions, synthetic)]
+        (sum(losses) / a.sites).backward()
+        adam_network.step()
         if device.type == "cuda":
             torch.cuda.synchronize()
 

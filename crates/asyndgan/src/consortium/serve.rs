@@ -148,12 +148,13 @@ fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Optio
     let reason = reason_of(&names);
     let listener = GrpcServer::without_run(config.listen, config.identity()?, config.keys.join("revoked.pem"), &reason);
     let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    let shown = advice(&runs.list()?);
     if let Some(page) = page {
-        page.waits(&advice(&runs.list()?), link.revocation_status());
+        page.waits(&shown, link.revocation_status());
     }
     tracing::info!("listening on {}: {reason}; add one with asyndgan run submit", link.address());
     notify::ready();
-    while !control.is_stopping() && runs.next()?.is_none() && paused()? == names {
+    while !control.is_stopping() && runs.next()?.is_none() && paused()? == names && advice(&runs.list()?) == shown {
         thread::sleep(POLL_EVERY);
     }
     Ok(())

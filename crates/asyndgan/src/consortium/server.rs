@@ -91,7 +91,8 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     });
     match &outcome {
         Ok(Outcome::Finished) => {
-            let how = if observer.rounds_done() < description.rounds { "finished early by the operator" } else { "finished" };
+            let (done, all) = (observer.rounds_done(), description.rounds);
+            let how = if done < all { format!("finished early, after {done} of {all} rounds") } else { "finished".into() };
             observer.end(Kind::Finished, &format!("{how}: {}", place.join("generator.safetensors").display()));
         }
         Ok(Outcome::Stopped) => observer.end(Kind::Stopped, "stopped; the last checkpoint is kept"),

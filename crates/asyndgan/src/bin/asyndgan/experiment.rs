@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use asyndgan::{
-    experiment::{ExperimentJob, TradeOffAxes, with_fast_precision},
+    experiment::{ExperimentJob, TradeOffAxes},
     task_file::{TaskFile, read_site_lists},
 };
 use asyndgan_paper::{Arm, Experiment, MaskSetting, Profile, Run, Settings};
@@ -100,8 +100,6 @@ enum DeviceName {
 impl RunOptions {
     /// The run in its folder, with the number of parallel steps that the user chose.
     fn job(&self, run: Run, folder: PathBuf) -> Result<ExperimentJob> {
-        let is_chosen = self.set.iter().any(|(name, _)| name == "compute.bfloat16");
-        let run = if is_chosen { run } else { with_fast_precision(run, &folder) };
         let program = std::env::current_exe().context("cannot find this program")?;
         let mut job = ExperimentJob::new(run, folder, program);
         job.jobs = self.jobs.map_or(job.jobs, NonZeroUsize::get);
@@ -110,13 +108,16 @@ impl RunOptions {
         Ok(job)
     }
 
-    /// The run with these options.
-    fn apply_to(&self, run: Run) -> Result<Run> {
-        let device = match self.device {
+    fn device(&self) -> &'static str {
+        match self.device {
             DeviceName::Auto => "auto",
             DeviceName::Cpu => "cpu",
             DeviceName::Cuda => "cuda",
-        };
+        }
+    }
+
+    /// The run with these options.
+    fn apply_to(&self, run: Run) -> Result<Run> {
         ensure!(self.seeds > 0, "--seeds 0 computes nothing: use at least 1");
         let is_audited = self.arms.as_ref().is_none_or(|arms| arms.contains(&Arm::AsynDgan)) && run.task().is_some();
         ensure!(is_audited || !self.audit, "--audit attacks the images of AsynDgan, which this run does not make");
@@ -124,13 +125,14 @@ impl RunOptions {
             let is_made = arm.uses().is_none_or(|used| self.arms.iter().flatten().any(|other| *other == used));
             ensure!(is_made, "{arm} uses the synthetic images of AsynDgan: add AsynDgan to --arms");
         }
-        let (seeds, device, arms) = ((0..self.seeds).collect(), device.into(), self.arms.clone());
+        let (seeds, device, arms) = ((0..self.seeds).collect(), self.device().into(), self.arms.clone());
         Ok(Run { seeds, device, validate: self.validate, arms, ..run })
     }
 }
 
 impl ReproduceArguments {
-    fn run(&self) -> Result<Run> {
+    /// The run of a task file: of the experiment's own, perhaps with defaults of this machine.
+    fn run(&self, file: &TaskFile) -> Result<Run> {
         let (experiment, is_toy) = (self.experiment, self.experiment == Experiment::Fig5);
         ensure!(!(self.options.validate && is_toy), "fig5 has no patients to validate on: leave --validate out");
         ensure!(!(self.data.is_some() && is_toy), "fig5 draws its own numbers: leave --data out");
@@ -142,7 +144,7 @@ impl ReproduceArguments {
         let usual = usual.map(|folder| self.workspace.join(folder)).filter(|folder| folder.is_dir());
         let given = self.data.as_deref().map(existing).transpose()?;
         let data = given.or(usual.map(|folder| existing(&folder)).transpose()?);
-        let run = TaskFile::paper(experiment).run(Some(self.profile), &self.options.set)?;
+        let run = file.run(Some(self.profile), &self.options.set)?;
         self.options.apply_to(Run { data, ..run })
     }
 
@@ -160,7 +162,7 @@ fn existing(folder: &Path) -> Result<PathBuf> {
 }
 
 impl ExperimentArguments {
-    fn run(&self) -> Result<Run> {
+    fn run(&self, folder: &Path) -> Result<Run> {
         let data =
             self.data.canonicalize().with_context(|| format!("the folder {} does not exist: correct --data", self.data.display()))?;
         let lists = match self.sites.parse::<u32>() {
@@ -172,7 +174,8 @@ impl ExperimentArguments {
         let sites = lists.as_ref().map_or_else(|| self.sites.parse().unwrap_or(0), |lists| lists.sites.len() as u32);
         let mut changes = vec![("data.sites".to_owned(), sites.into())];
         changes.extend(self.options.set.iter().cloned());
-        let run = TaskFile::read(&self.task)?.run(self.profile, &changes)?;
+        let file = TaskFile::read(&self.task)?.with_precision_of(self.profile, self.options.device(), folder)?;
+        let run = file.run(self.profile, &changes)?;
         if let (Some(lists), Some(task)) = (&lists, run.task()) {
             lists.check(task).with_context(|| self.sites.clone())?;
         }
@@ -183,21 +186,24 @@ impl ExperimentArguments {
 /// Computes the table of a task of one's own.
 pub(crate) fn experiment(arguments: &ExperimentArguments) -> Result<()> {
     let folder = std::path::absolute(&arguments.out).context("--out is not a valid path")?;
-    complete(&arguments.options.job(arguments.run()?, folder)?)
+    let run = arguments.run(&folder)?;
+    complete(&arguments.options.job(run, folder)?)
 }
 
 /// Computes a figure or table of the paper.
 pub(crate) fn reproduce(arguments: &ReproduceArguments) -> Result<()> {
-    let run = arguments.run()?;
-    let kind = if run.validate { "-validate" } else { "" };
-    let folder = arguments.folder(&format!("reproduce/{}-{}{kind}", run.experiment.name(), run.profile.name()))?;
+    let ReproduceArguments { experiment, profile, options, .. } = arguments;
+    let kind = if options.validate { "-validate" } else { "" };
+    let folder = arguments.folder(&format!("reproduce/{}-{}{kind}", experiment.name(), profile.name()))?;
+    let file = TaskFile::paper(*experiment).with_precision_of(Some(*profile), options.device(), &folder)?;
+    let run = arguments.run(&file)?;
     complete(&arguments.options.job(run, folder)?)
 }
 
 /// Removes each choice of a table's recipe, one at a time.
 pub(crate) fn ablate(arguments: &ReproduceArguments) -> Result<()> {
     ensure!(!arguments.options.audit, "an ablation has no audit: leave --audit out");
-    let run = arguments.run()?;
+    let run = arguments.run(&TaskFile::paper(arguments.experiment))?;
     let folder = arguments.folder(&format!("ablate/{}-{}", run.experiment.name(), run.profile.name()))?;
     print(&(arguments.options.job(run, folder)?.ablate()? + "\n"))
 }
@@ -222,7 +228,7 @@ pub(crate) struct TradeOffArguments {
 /// Runs an experiment with several epsilons and numbers of patients.
 pub(crate) fn trade_off(arguments: &TradeOffArguments) -> Result<()> {
     ensure!(!arguments.run.options.audit, "a trade-off attacks every generator: leave --audit out");
-    let run = arguments.run.run()?;
+    let run = arguments.run.run(&TaskFile::paper(arguments.run.experiment))?;
     let folder = arguments.run.folder(&format!("trade-off/{}-{}", run.experiment.name(), run.profile.name()))?;
     let job = arguments.run.options.job(run, folder)?;
     let mut axes = TradeOffAxes::default();

@@ -7,7 +7,7 @@ const element = (name, attributes) => {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 };
-const label_of = v => v && Math.abs(v) < .001 ? v.toExponential(0) : Number(v.toPrecision(6)).toString();
+const label_of = v => v && Math.abs(v) < .001 ? Number(v.toPrecision(6)).toExponential() : Number(v.toPrecision(6)).toString();
 // Round numbers from low to high, about four of them.
 function ticks(low, high, step_min) {
   const rough = Math.max((high - low) / 4, step_min), power = 10 ** Math.floor(Math.log10(rough));
