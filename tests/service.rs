@@ -1,9 +1,16 @@
 //! A server that serves one run after another, and sites that stay.
 #![allow(missing_docs, reason = "tests")]
 
-use std::{fs, path::PathBuf, process::Stdio, thread, time::Duration};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    path::PathBuf,
+    process::Stdio,
+    thread,
+    time::Duration,
+};
 
-use e2e::consortium::{Consortium, ROUNDS, Running, SITES, now};
+use e2e::consortium::{Consortium, ROUNDS, Running, SITES, get, now};
 
 /// The rounds of a run that is paused or ended early: far more than are done in the meantime.
 const MANY: u64 = 1500;
@@ -11,6 +18,8 @@ const MANY: u64 = 1500;
 /// A consortium whose sites stay, and whose server has a queue.
 struct Service {
     group: Consortium,
+    /// The port of the dashboard.
+    dashboard: u16,
 }
 
 impl Service {
@@ -23,8 +32,21 @@ impl Service {
         }
         let run = fs::read_to_string(group.path("run.toml")).expect("a configuration");
         let listen = run.lines().find(|line| line.starts_with("listen")).expect("an address");
-        fs::write(group.path("runs.toml"), format!("folder = \"runs\"\nkeys = \"keys\"\n{listen}\n")).expect("written");
-        Self { group }
+        let dashboard = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let text = format!("folder = \"runs\"\nkeys = \"keys\"\n{listen}\ndashboard = \"127.0.0.1:{dashboard}\"\n");
+        fs::write(group.path("runs.toml"), text).expect("written");
+        Self { group, dashboard }
+    }
+
+    /// Sends a request of the operator, as the dashboard's page does.
+    fn request(&self, headers: &str, run: &str, action: &str) -> String {
+        let body = format!("{{\"run\": \"{run}\", \"action\": \"{action}\", \"reason\": \"by hand\"}}");
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.dashboard)).expect("connects");
+        let head = format!("Host: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        write!(stream, "POST /runs HTTP/1.1\r\n{head}{headers}\r\n{body}").expect("asked");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        answer
     }
 
     fn serve(&self) -> Running {
@@ -138,7 +160,19 @@ fn runs_follow_each_other_and_obey_the_operator() {
     // A run whose sites are gone for good can still be ended with a result.
     service.submit("gone", MANY);
     service.wait_for_checkpoint("gone");
-    group.succeed(&["run", "pause", "gone"]);
+    let token = fs::read_to_string(group.path("runs/dashboard.token")).expect("a token");
+    let allowed = format!("Authorization: Bearer {token}\r\n");
+    let of_page = format!("{allowed}asyndgan-request: 1\r\n");
+    assert!(service.request("asyndgan-request: 1\r\n", "gone", "pause").contains("401"), "nobody without the token");
+    assert!(service.request(&allowed, "gone", "pause").contains("404"), "no form of another page");
+    assert!(service.request(&of_page, "gone", "resume").contains("only a run that is paused or failed"));
+    assert!(service.request(&of_page, "elsewhere", "pause").contains("there is no run"));
+    let status = get(service.dashboard, "/status.json", &format!("Host: localhost\r\n{allowed}"));
+    assert!(status.contains("\"actions\":[\"pause\",\"finish\",\"abort\"]"), "{status}");
+    let curve = get(service.dashboard, "/curve/1", &format!("Host: localhost\r\n{allowed}"));
+    assert!(curve.contains("\"feedback_norm\":"), "{curve}");
+    assert!(service.request(&of_page, "gone", "pause").contains("204"));
+    assert!(group.succeed(&["run", "show", "gone"]).contains("by hand (on the dashboard)"));
     for site in SITES {
         group.wait_for_words(site, "paused: gone");
     }

@@ -3,6 +3,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 use tch::{Device, Kind, Tensor, kind::Element};
 
+use crate::layer::channels_last;
+
 /// Random masks and values for one forward pass, from one stream per run of consecutive samples.
 ///
 /// A batch that joins several sites' samples draws each site's part from that site's stream, so joining does not change
@@ -67,7 +69,9 @@ impl Noise {
         let factors = moved(&factors, &[256, 8], x.device()).to_kind(x.kind());
         let bytes = self.tensor(&bytes, &[size[0], words * 8], x.device());
         let chosen = factors.index_select(0, &bytes.to_kind(Kind::Int).view(-1));
-        x * chosen.view([size[0], -1]).narrow(1, 0, per_sample).reshape(&size)
+        let chosen = chosen.view([size[0], -1]).narrow(1, 0, per_sample).reshape(&size);
+        // Forwards and backwards, both are read in the same order.
+        if x.is_contiguous() { x * chosen } else { x * channels_last(&chosen) }
     }
 
     /// A plane of standard normal values for each image of `x`; `None` if noise is off.
@@ -145,6 +149,8 @@ mod tests {
                 }
             }
             assert_eq!(factors, expected, "{kind:?}");
+            let last = Noise::new(vec![(1, stream(1)), (2, stream(2))]).dropout(&channels_last(&ones(3)));
+            assert_eq!(last, joined, "in every memory format");
             let alone = Noise::new(vec![(2, stream(2))]).dropout(&ones(2));
             assert_eq!(joined.narrow(0, 1, 2), alone, "{kind:?}");
         }

@@ -35,7 +35,7 @@ pub use events::show_events;
 pub use init::{runs_template, server_template, site_template};
 pub use journal::{show_journal, verify_journal};
 pub use ledger::ledger;
-pub use runs::{QueuedRun, RoundCount, RunState, Runs, StateChange};
+pub use runs::{QueuedRun, RoundCount, RunAction, RunState, Runs, StateChange};
 pub(crate) use secret::secret;
 pub use serve::serve_runs;
 pub use server::server;

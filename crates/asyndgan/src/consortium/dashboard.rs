@@ -1,6 +1,7 @@
 mod access;
 mod listen;
 mod metrics;
+mod queue;
 mod site;
 mod status;
 
@@ -14,47 +15,77 @@ use anyhow::{Context, Result};
 use asyndgan_transport::{Identity, RevocationStatus, rustls};
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Path as Part, State},
     http::{StatusCode, header},
     middleware::from_fn_with_state,
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
+use serde::Serialize;
 
 use access::Access;
 use metrics::{encoded, metrics};
 pub(super) use site::SitePage;
 pub(super) use status::Dashboard;
 
+use super::runs::Runs;
+
 /// The web page of a server. It shows one run, and later perhaps another.
 #[derive(Clone)]
-pub(super) struct Page(Arc<Mutex<Dashboard>>);
+pub(super) struct Page {
+    current: Arc<Mutex<Dashboard>>,
+    /// The queue, for the operator's requests; `None` for a server of one run.
+    runs: Option<Arc<Runs>>,
+}
+
+/// What the page shows.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    status: status::Status,
+    runs: Vec<queue::ShownRun>,
+}
 
 impl Page {
     fn current(&self) -> Dashboard {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn shown(&self) -> Shown {
+        Shown { status: self.current().status(), runs: self.runs.as_deref().map(queue::shown).unwrap_or_default() }
     }
 
     /// Shows what the server does while it serves no run, and whether its list of revoked certificates can be read.
     pub(super) fn waits(&self, fact: &str, revocation: RevocationStatus) {
-        let mut dashboard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut dashboard = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         dashboard.revocation = Some(revocation);
         dashboard.waits(fact);
     }
 
     /// Shows another run.
     pub(super) fn show(&self, dashboard: Dashboard) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = dashboard;
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = dashboard;
     }
 
     /// Serves in its own thread until the program ends; returns the URL for a browser, with the token. On addresses
     /// other than localhost it uses HTTPS with the server's certificate, which a server behind a relay does not have.
-    pub(super) fn serve(first: Dashboard, address: SocketAddr, folder: &Path, identity: Option<&Identity>) -> Result<(Self, String)> {
-        let this = Self(Arc::new(Mutex::new(first)));
+    pub(super) fn serve(
+        first: Dashboard,
+        address: SocketAddr,
+        folder: &Path,
+        identity: Option<&Identity>,
+        runs: Option<Arc<Runs>>,
+    ) -> Result<(Self, String)> {
+        let this = Self { current: Arc::new(Mutex::new(first)), runs };
         let routes = Router::new()
             .route("/", get(|| async { Html(include_str!("dashboard/dashboard.html")) }))
             .route("/dashboard.js", get(|| script(include_str!("dashboard/dashboard.js"))))
-            .route("/status.json", get(|State(this): State<Self>| async move { Json(this.current().status()) }))
+            .route("/status.json", get(|State(this): State<Self>| async move { Json(this.shown()) }))
+            .route(
+                "/curve/{site}",
+                get(|State(this): State<Self>, Part(site): Part<usize>| async move { Json(this.current().curve(site)) }),
+            )
+            .route("/runs", post(queue::act))
             .route("/metrics", get(|State(this): State<Self>| async move { encoded(&metrics(&this.current().status())) }))
             .route("/latest.png", get(|State(this): State<Self>| async move { picture(&this.current().picture) }))
             .with_state(this.clone());

@@ -11,6 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, append_private, create_private_folder, rename, write};
 use asyndgan_transport::Authority;
+use serde::{Deserialize, Serialize};
 
 pub(super) use queued_run::add_state;
 pub use queued_run::{QueuedRun, RoundCount, RunState, StateChange};
@@ -21,6 +22,46 @@ use super::{
     folder::folder_name,
     server_config::{RunsConfig, ServerConfig},
 };
+
+/// What the operator can ask for a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunAction {
+    /// Stop serving it until it is resumed.
+    Pause,
+    /// Put it back into the queue.
+    Resume,
+    /// End it with the rounds that are done.
+    Finish,
+    /// End it without a result.
+    Abort,
+}
+
+impl RunAction {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pause, Self::Resume, Self::Finish, Self::Abort];
+
+    /// The states of a run in which it is possible.
+    pub fn from(self) -> &'static [RunState] {
+        use RunState::{Failed, Finishing, Paused, Queued, Running};
+        match self {
+            Self::Pause => &[Queued, Running, Finishing],
+            Self::Resume => &[Paused, Failed],
+            Self::Finish => &[Running, Paused, Failed],
+            Self::Abort => &[Queued, Running, Paused, Finishing, Failed],
+        }
+    }
+
+    /// The state that a run has then.
+    pub fn to(self) -> RunState {
+        match self {
+            Self::Pause => RunState::Paused,
+            Self::Resume => RunState::Queued,
+            Self::Finish => RunState::Finishing,
+            Self::Abort => RunState::Aborted,
+        }
+    }
+}
 
 /// The folder of all runs.
 #[derive(Debug)]
@@ -133,11 +174,20 @@ impl Runs {
         Ok(sites.into_iter().filter(|site| !issued.contains(site)).collect())
     }
 
-    /// Changes the state of a run, with a reason for the record. Returns the state before.
+    /// Carries out a request of the operator, with a reason for the record. Returns the state before.
     ///
     /// # Errors
-    /// If the run is not in one of the states `from`, or the change cannot be written.
-    pub fn change(&self, name: &str, from: &[RunState], to: RunState, reason: &str) -> Result<RunState> {
+    /// If the state of the run does not allow it, or the change cannot be written.
+    pub fn act(&self, name: &str, action: RunAction, reason: &str) -> Result<RunState> {
+        if action == RunAction::Finish {
+            let has_rounds = RoundCount::read(&self.get(name)?.folder).is_some_and(|count| count.rounds_done > 0);
+            ensure!(has_rounds, "no round of this run is done, so it has no result: abort it instead");
+        }
+        self.change(name, action.from(), action.to(), reason)
+    }
+
+    /// Changes the state of a run that is in one of the states `from`. Returns the state before.
+    pub(super) fn change(&self, name: &str, from: &[RunState], to: RunState, reason: &str) -> Result<RunState> {
         let _lock = self.lock()?;
         let run = self.get(name)?;
         let before = run.last().state;
@@ -236,6 +286,22 @@ mod tests {
         assert_eq!(next().as_deref(), Some("our-second-run"));
         let states = runs.get("our-second-run").expect("there").states;
         assert_eq!(states.iter().map(|s| s.reason.as_str()).collect::<Vec<_>>(), ["", "maintenance", ""]);
+    }
+
+    #[test]
+    fn an_action_is_possible_in_its_states_only() {
+        for action in RunAction::ALL {
+            assert!(!action.from().contains(&action.to()), "{action:?}");
+            assert!(!action.from().iter().any(|state| matches!(state, RunState::Finished | RunState::Aborted)), "{action:?}");
+        }
+        let (place, runs) = runs();
+        submit(place.path(), &runs, "a").expect("queued");
+        let error = runs.act("a", RunAction::Finish, "").expect_err("no round").to_string();
+        assert!(error.contains("abort it instead"), "{error}");
+        runs.act("a", RunAction::Pause, "why").expect("paused");
+        assert!(runs.act("a", RunAction::Pause, "").is_err());
+        assert_eq!(runs.act("a", RunAction::Abort, "").expect("aborted"), RunState::Paused);
+        assert_eq!(runs.get("a").expect("there").states[1].reason, "why");
     }
 
     #[test]

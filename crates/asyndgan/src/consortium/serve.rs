@@ -3,7 +3,10 @@
 use std::{
     net::TcpListener,
     path::Path,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
@@ -34,13 +37,14 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
     let config = RunsConfig::read(config)?;
     // Before anything is claimed.
     config.identity()?;
-    let runs = Runs::with_config(config.clone())?;
+    let runs = Arc::new(Runs::with_config(config.clone())?);
     let _lock = lock(&config.folder)?;
     notify::watchdog(control);
     let mut page = None;
     if let Some(address) = config.dashboard {
         let identity = config.identity()?;
-        let (served, url) = Page::serve(Dashboard::idle(&config.folder, &identity), address, &config.folder, Some(&identity))?;
+        let (first, runs) = (Dashboard::idle(&config.folder, &identity), Some(Arc::clone(&runs)));
+        let (served, url) = Page::serve(first, address, &config.folder, Some(&identity), runs)?;
         tracing::info!("dashboard: {url}");
         page = Some(served);
     }

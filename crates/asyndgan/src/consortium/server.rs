@@ -115,7 +115,7 @@ fn show(
     match (page.as_ref(), config.dashboard) {
         (Some(page), _) => page.show(dashboard.clone()),
         (None, Some(address)) => {
-            let (served, url) = Page::serve(dashboard.clone(), address, token_folder, identity.as_ref())?;
+            let (served, url) = Page::serve(dashboard.clone(), address, token_folder, identity.as_ref(), None)?;
             tracing::info!("dashboard: {url}");
             *page = Some(served);
         }

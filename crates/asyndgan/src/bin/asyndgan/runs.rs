@@ -7,8 +7,8 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Result, ensure};
-use asyndgan::consortium::{Amendment, QueuedRun, RoundCount, RunState, Runs, serve_runs, show_events};
+use anyhow::Result;
+use asyndgan::consortium::{Amendment, QueuedRun, RoundCount, RunAction, RunState, Runs, serve_runs, show_events};
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -102,7 +102,6 @@ pub(crate) enum RunCommand {
 }
 
 pub(crate) fn run(command: RunCommand) -> Result<()> {
-    use RunState::{Aborted, Failed, Finishing, Paused, Queued, Running};
     match command {
         RunCommand::Serve(at) => serve_runs(&at.config, &stop::on_signal()?),
         RunCommand::Submit { run, at } => {
@@ -114,8 +113,8 @@ pub(crate) fn run(command: RunCommand) -> Result<()> {
         RunCommand::List(at) => print(&table(&Runs::open(&at.config)?.list()?)),
         RunCommand::Show(run) => print(&shown(&run.open()?)?),
         RunCommand::Logs { run, follow } => logs(&run.open()?.folder, follow),
-        RunCommand::Pause(run) => run.change(&[Queued, Running, Finishing], Paused),
-        RunCommand::Resume(run) => run.change(&[Paused, Failed], Queued),
+        RunCommand::Pause(run) => run.act(RunAction::Pause),
+        RunCommand::Resume(run) => run.act(RunAction::Resume),
         RunCommand::Amend { run, replace, drop, limit } => {
             let amendments = [replace, drop, limit].concat();
             let (runs, name) = (run.run.runs()?, &run.run.name);
@@ -123,12 +122,8 @@ pub(crate) fn run(command: RunCommand) -> Result<()> {
             print_note(&format!("{name}: changed; it takes effect when the run is served again"));
             warn_of_certificates(&runs, name)
         }
-        RunCommand::Abort(run) => run.change(&[Queued, Running, Paused, Finishing, Failed], Aborted),
-        RunCommand::Finish(run) => {
-            let has_rounds = RoundCount::read(&run.run.open()?.folder).is_some_and(|count| count.rounds_done > 0);
-            ensure!(has_rounds, "no round of this run is done, so it has no result: abort it instead");
-            run.change(&[Running, Paused, Failed], Finishing)
-        }
+        RunCommand::Abort(run) => run.act(RunAction::Abort),
+        RunCommand::Finish(run) => run.act(RunAction::Finish),
     }
 }
 
@@ -158,10 +153,10 @@ impl Named {
 }
 
 impl Reasoned {
-    fn change(&self, from: &[RunState], to: RunState) -> Result<()> {
+    fn act(&self, action: RunAction) -> Result<()> {
         let name = &self.run.name;
-        let before = self.run.runs()?.change(name, from, to, &self.reason)?;
-        print_note(&format!("{name}: {}, was {}", to.name(), before.name()));
+        let before = self.run.runs()?.act(name, action, &self.reason)?;
+        print_note(&format!("{name}: {}, was {}", action.to().name(), before.name()));
         Ok(())
     }
 }

@@ -34,6 +34,20 @@ function plot(svg, points, lines, first, last) {
   }
 }
 let answered = null;
+// The site whose curve is shown, by number; null for the mean.
+let chosen = null;
+async function act(run, action) {
+  const reason = prompt(`${action} the run ${run}? The reason for the record:`, "");
+  if (reason === null) return;
+  const headers = { "content-type": "application/json", "asyndgan-request": "1" };
+  const response = await fetch("runs", { method: "POST", headers, body: JSON.stringify({ run, action, reason }) });
+  $("answer").textContent = response.ok ? `${run}: ${action} requested` : await response.text();
+  refresh();
+}
+function button(parent, text, kind, work) {
+  const made = document.createElement("button");
+  made.textContent = text; made.className = kind; made.onclick = work; parent.append(made);
+}
 async function refresh() {
   try {
     const response = await fetch("status.json");
@@ -49,11 +63,19 @@ async function refresh() {
     $("queue").textContent = s.queue ?? "";
     const long = s.waits_for.filter(w => w.seconds > 10);
     $("waits").textContent = !long.length ? "" : `waiting for ${long.map(w => `${w.site} (${time(w.seconds)})`).join(", ")}`;
+    $("of-runs").hidden = !s.runs.length && !$("answer").textContent;
+    $("runs").replaceChildren();
+    for (const run of s.runs) {
+      const row = $("runs").insertRow();
+      cell(row, run.name); cell(row, run.reason ? `${run.state}: ${run.reason}` : run.state, "note"); cell(row, run.rounds ? `${run.rounds[0]} of ${run.rounds[1]}` : "–");
+      const buttons = row.insertCell();
+      for (const action of run.actions) button(buttons, action, "", () => act(run.name, action));
+    }
     $("of-sites").hidden = !s.sites.length;
     $("sites").replaceChildren();
-    for (const site of s.sites) {
+    for (const [number, site] of s.sites.entries()) {
       const row = $("sites").insertRow(), dot = s.state != "running" ? "" : site.connected ? "up" : "down";
-      cell(row, site.name, dot); cell(row, site.rounds); cell(row, size(site.bytes_to)); cell(row, size(site.bytes_from));
+      cell(row, "", dot); button(row.cells[0], site.name, "site", () => { chosen = chosen === number ? null : number; refresh(); }); cell(row, site.rounds); cell(row, size(site.bytes_to)); cell(row, size(site.bytes_from));
       cell(row, site.feedback_norm?.toPrecision(3) ?? "");
       cell(row, site.discriminator_loss?.toFixed(3) ?? "", "loss"); cell(row, site.generator_loss?.toFixed(3) ?? "", "loss"); cell(row, site.note, "note");
       // Below the row, where the page is narrow.
@@ -61,7 +83,11 @@ async function refresh() {
     }
     const first = Math.min(...s.points.slice(0, 1).map(p => p.round), ...s.losses.slice(0, 1).map(p => p.round), s.rounds_done);
     $("of-norms").hidden = !s.points.length; $("of-losses").hidden = !s.losses.length; $("of-picture").hidden = !s.rounds_done;
-    if (s.points.length) plot($("norms"), s.points, [["feedback_norm", "#2462a8"]], first, s.rounds_done);
+    if (chosen !== null && !s.sites[chosen]) chosen = null;
+    $("whose").textContent = chosen === null ? "mean over sites (choose a site above for its own)" : s.sites[chosen].name;
+    const norms = chosen === null ? s.points : await (await fetch(`curve/${chosen}`)).json();
+    $("norms").replaceChildren();
+    if (norms.length) plot($("norms"), norms, [["feedback_norm", "#2462a8"]], first, s.rounds_done);
     if (s.losses.length) plot($("losses"), s.losses, [["discriminator", "#2462a8"], ["generator", "#c2571a"]], first, s.rounds_done);
     if (s.rounds_done) $("picture").src = `latest.png?${s.rounds_done}`;
   } catch (error) {

@@ -132,11 +132,14 @@ pub(super) struct SiteStatus {
 }
 
 /// The mean over the sites that answered in a round.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub(super) struct Point {
     /// From 1.
     pub(super) round: u64,
     pub(super) feedback_norm: f64,
+    /// Of each site; NaN if it did not answer.
+    #[serde(skip)]
+    pub(super) of_sites: Vec<f32>,
 }
 
 /// Means of the latest losses of the sites that report them, in a round in which one of them did.
@@ -282,6 +285,16 @@ impl Dashboard {
         }
     }
 
+    /// The feedback norms of one site, by round.
+    pub(super) fn curve(&self, site: usize) -> Vec<Point> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_site = |point: &Point| {
+            let norm = point.of_sites.get(site).copied().filter(|norm| !norm.is_nan())?;
+            Some(Point { round: point.round, feedback_norm: norm.into(), of_sites: Vec::new() })
+        };
+        status.points.iter().filter_map(of_site).collect()
+    }
+
     /// The number of rounds, and the sites that the run has waited for, for a while.
     pub(in crate::consortium) fn count(&self) -> RoundCount {
         let status = self.status();
@@ -347,7 +360,11 @@ impl Status {
     fn add_points(&mut self, round: u64, contributions: &[Contribution]) {
         if round.is_multiple_of(self.stride) {
             let feedback_norm = contributions.iter().map(|c| c.norm).sum::<f64>() / contributions.len().max(1) as f64;
-            self.points.push(Point { round, feedback_norm });
+            let mut of_sites = vec![f32::NAN; self.sites.len()];
+            for c in contributions {
+                of_sites[c.draw.site.0 as usize] = c.norm as f32;
+            }
+            self.points.push(Point { round, feedback_norm, of_sites });
         }
         if self.points.len() > POINTS_MAX {
             self.stride *= 2;
