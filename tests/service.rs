@@ -160,6 +160,7 @@ fn runs_follow_each_other_and_obey_the_operator() {
     // A run whose sites are gone for good can still be ended with a result.
     service.submit("gone", MANY);
     service.wait_for_checkpoint("gone");
+    group.wait_until("the count of rounds", || service.rounds("gone") > 0);
     let token = fs::read_to_string(group.path("runs/dashboard.token")).expect("a token");
     let allowed = format!("Authorization: Bearer {token}\r\n");
     let of_page = format!("{allowed}asyndgan-request: 1\r\n");

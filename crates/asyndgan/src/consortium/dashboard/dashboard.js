@@ -67,7 +67,7 @@ async function refresh() {
     $("runs").replaceChildren();
     for (const run of s.runs) {
       const row = $("runs").insertRow();
-      cell(row, run.name); cell(row, run.reason ? `${run.state}: ${run.reason}` : run.state, "note"); cell(row, run.rounds ? `${run.rounds[0]} of ${run.rounds[1]}` : "–");
+      cell(row, run.name); cell(row, run.reason ? `${run.state}: ${run.reason}` : run.state, "note"); cell(row, run.rounds ? `${run.rounds[0]} of ${run.rounds[1]} rounds` : "–");
       const buttons = row.insertCell();
       for (const action of run.actions) button(buttons, action, "", () => act(run.name, action));
     }

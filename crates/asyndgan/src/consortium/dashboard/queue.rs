@@ -29,8 +29,10 @@ pub(super) fn shown(runs: &Runs) -> Vec<ShownRun> {
     let all = runs.list().unwrap_or_default();
     let shown = all.into_iter().filter_map(|run| {
         let last = run.last();
-        let actions: Vec<RunAction> = RunAction::ALL.into_iter().filter(|action| action.from().contains(&last.state)).collect();
         let rounds = RoundCount::read(&run.folder).map(|count| [count.rounds_done, count.rounds]);
+        let has_result = rounds.is_some_and(|[done, _]| done > 0);
+        let is_possible = |action: &RunAction| action.from().contains(&last.state) && (has_result || *action != RunAction::Finish);
+        let actions: Vec<RunAction> = RunAction::ALL.into_iter().filter(is_possible).collect();
         let (state, reason) = (last.state.name(), last.reason.lines().next().unwrap_or_default().to_owned());
         (!actions.is_empty()).then_some(ShownRun { name: run.name, state, reason, rounds, actions })
     });
