@@ -1,4 +1,5 @@
 mod access;
+mod curves;
 mod listen;
 mod metrics;
 mod queue;

@@ -11,6 +11,7 @@ use asyndgan_protocol::{Contribution, MessageKind, SiteId};
 use asyndgan_transport::{Identity, Ledger, RevocationStatus, ServerRunEvent};
 use serde::Serialize;
 
+use super::curves::{Curves, Point};
 use crate::{
     consortium::{
         dates::days_left,
@@ -25,9 +26,6 @@ use crate::{
 const AWAITED_AFTER_S: f64 = 10.0;
 /// A run without a new round for this long may be stalled.
 const STALLED_AFTER_S: f64 = 30.0;
-/// Maximum number of points per curve; above it, points are thinned out.
-const POINTS_MAX: usize = 512;
-
 /// The name on the page of a server that serves no run.
 const IDLE: &str = "no run is being served";
 
@@ -64,8 +62,8 @@ pub(super) struct Status {
     /// A problem that the operator must fix.
     pub(super) alarm: Option<String>,
     pub(super) sites: Vec<SiteStatus>,
-    pub(super) points: Vec<Point>,
-    pub(super) losses: Vec<Losses>,
+    #[serde(flatten)]
+    pub(super) curves: Curves,
     /// What the server does while it serves no run.
     pub(super) queue: Option<String>,
     /// Rounds done by this process, also those that were lost by a rollback.
@@ -84,9 +82,6 @@ pub(super) struct Status {
     /// Rounds done when this process began, and when that was.
     #[serde(skip)]
     pub(super) begun: Option<(u64, Instant)>,
-    /// Every so many rounds become a point.
-    #[serde(skip)]
-    pub(super) stride: u64,
 }
 
 /// The state of the run at this server.
@@ -129,26 +124,6 @@ pub(super) struct SiteStatus {
     pub(super) states_lost: u32,
     /// Rounds in which its feedback was scaled down.
     pub(super) feedback_scaled: u64,
-}
-
-/// The mean over the sites that answered in a round.
-#[derive(Debug, Clone, Serialize)]
-pub(super) struct Point {
-    /// From 1.
-    pub(super) round: u64,
-    pub(super) feedback_norm: f64,
-    /// Of each site; NaN if it did not answer.
-    #[serde(skip)]
-    pub(super) of_sites: Vec<f32>,
-}
-
-/// Means of the latest losses of the sites that report them, in a round in which one of them did.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Losses {
-    /// From 1.
-    pub(super) round: u64,
-    pub(super) discriminator: f32,
-    pub(super) generator: f32,
 }
 
 impl Dashboard {
@@ -204,8 +179,7 @@ impl Dashboard {
             end: None,
             alarm: None,
             sites: sites.iter().map(site).collect(),
-            points: Vec::new(),
-            losses: Vec::new(),
+            curves: Curves::default(),
             queue: None,
             rounds_computed: 0,
             started: now(),
@@ -213,7 +187,6 @@ impl Dashboard {
             awaited: (Vec::new(), now()),
             certificate_until: identity.map(|identity| identity.facts().not_after),
             begun: None,
-            stride: 1,
         };
         Self { status: Arc::new(Mutex::new(status)), picture: folder.join("latest.png"), revocation }
     }
@@ -251,8 +224,7 @@ impl Dashboard {
                 status.rollbacks += u32::from(status.begun.is_some());
                 status.rounds_done = *rounds_done;
                 status.begin(now());
-                status.points.retain(|point| point.round <= *rounds_done);
-                status.losses.retain(|point| point.round <= *rounds_done);
+                status.curves.go_back(*rounds_done);
             }
             ServerRunEvent::Round { rounds_done, contributions } => {
                 status.rounds_done = *rounds_done;
@@ -288,11 +260,7 @@ impl Dashboard {
     /// The feedback norms of one site, by round.
     pub(super) fn curve(&self, site: usize) -> Vec<Point> {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_site = |point: &Point| {
-            let norm = point.of_sites.get(site).copied().filter(|norm| !norm.is_nan())?;
-            Some(Point { round: point.round, feedback_norm: norm.into(), of_sites: Vec::new() })
-        };
-        status.points.iter().filter_map(of_site).collect()
+        status.curves.of_site(site)
     }
 
     /// The number of rounds, and the sites that the run has waited for, for a while.
@@ -358,31 +326,10 @@ fn of_one_site(error: &str) -> String {
 impl Status {
     /// Adds the points of a round to the curves.
     fn add_points(&mut self, round: u64, contributions: &[Contribution]) {
-        if round.is_multiple_of(self.stride) {
-            let feedback_norm = contributions.iter().map(|c| c.norm).sum::<f64>() / contributions.len().max(1) as f64;
-            let mut of_sites = vec![f32::NAN; self.sites.len()];
-            for c in contributions {
-                of_sites[c.draw.site.0 as usize] = c.norm as f32;
-            }
-            self.points.push(Point { round, feedback_norm, of_sites });
-        }
-        if self.points.len() > POINTS_MAX {
-            self.stride *= 2;
-            let stride = self.stride;
-            self.points.retain(|point| point.round.is_multiple_of(stride));
-        }
+        self.curves.add_norms(round, contributions, self.sites.len());
         if contributions.iter().any(|c| c.losses.is_some()) {
-            let reported: Vec<_> = self.sites.iter().filter_map(|site| Some((site.discriminator_loss?, site.generator_loss?))).collect();
-            let mean = |of: fn(&(f32, f32)) -> f32| reported.iter().map(of).sum::<f32>() / reported.len() as f32;
-            self.losses.push(Losses { round, discriminator: mean(|l| l.0), generator: mean(|l| l.1) });
-        }
-        if self.losses.len() > POINTS_MAX {
-            // Sites report in rounds of their own: those of a stride could be none.
-            let mut number = 0;
-            self.losses.retain(|_| {
-                number += 1;
-                number % 2 == 0
-            });
+            let reported = self.sites.iter().filter_map(|site| Some((site.discriminator_loss?, site.generator_loss?)));
+            self.curves.add_losses(round, &reported.collect::<Vec<_>>());
         }
     }
 
@@ -464,7 +411,7 @@ mod tests {
         pause();
         dashboard.on_event(&ServerRunEvent::Joined(SiteId(0)), &ledger);
         let waited = |dashboard: &Dashboard| dashboard.status().waits_for.first().map_or(0.0, |awaited| awaited.seconds);
-        assert!(waited(&dashboard) < 0.02, "a site that has joined is awaited anew");
+        assert!(waited(&dashboard) < 0.02, "the wait for a site begins again when it joins");
         dashboard.on_event(&ServerRunEvent::Begun { rounds_done: 40 }, &ledger);
         let before = dashboard.status().phase_seconds;
         pause();
