@@ -33,4 +33,4 @@ pub use shape_model::ShapeModel;
 pub use stain::{StainReference, macenko, reinhard, stain_jitter};
 pub use store::{CaseOrigin, CaseSet, TestSet, write_cases, write_test_case};
 pub use transplant::transplant;
-pub use windows::{Windows, window};
+pub use windows::{covering_windows, window, window_starts};

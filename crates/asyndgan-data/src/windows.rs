@@ -1,70 +1,35 @@
-use ndarray::{Array2, Array3, ArrayView, ArrayView3, Axis, Dimension, Slice};
+use ndarray::{ArrayView, Axis, Dimension, Slice};
 
-/// Square windows that cover a picture: their positions, and how to merge results for the windows into one picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Windows {
-    size: usize,
-    rows: usize,
-    columns: usize,
-    starts: Vec<(usize, usize)>,
+/// Row and column of the first pixel of each of the evenly spaced windows that cover a picture, with at most `apart`
+/// pixels from one to the next.
+///
+/// # Shapes
+/// The picture and its windows have `[rows, columns]`.
+///
+/// # Panics
+/// If a window does not fit, or `apart` is 0.
+///
+/// # Example
+/// ```
+/// use asyndgan_data::window_starts;
+/// assert_eq!(window_starts([10, 6], [6, 6], 6), [(0, 0), (4, 0)]);
+/// ```
+pub fn window_starts([rows, columns]: [usize; 2], [height, width]: [usize; 2], apart: usize) -> Vec<(usize, usize)> {
+    let starts = |length: usize, size: usize| -> Vec<usize> {
+        assert!(size <= length && apart > 0, "a window of {size} every {apart} does not fit {length}");
+        let steps = (length - size).div_ceil(apart);
+        (0..=steps).map(|i| i * (length - size) / steps.max(1)).collect()
+    };
+    let lefts = starts(columns, width);
+    starts(rows, height).into_iter().flat_map(|top| lefts.iter().map(move |&left| (top, left))).collect()
 }
 
-impl Windows {
-    /// The smallest number of evenly spaced windows that cover the picture.
-    ///
-    /// # Panics
-    /// If a window does not fit.
-    pub fn covering(rows: usize, columns: usize, size: usize) -> Self {
-        Self::with_stride_max(rows, columns, size, size)
-    }
-
-    /// Evenly spaced windows that cover the picture, at most `apart` pixels apart.
-    ///
-    /// # Panics
-    /// If a window does not fit, or `apart` is 0.
-    pub fn with_stride_max(rows: usize, columns: usize, size: usize, apart: usize) -> Self {
-        let starts = |length: usize| -> Vec<usize> {
-            assert!(size <= length && apart > 0, "a window of {size} every {apart} does not fit {length}");
-            let steps = (length - size).div_ceil(apart);
-            (0..=steps).map(|i| i * (length - size) / steps.max(1)).collect()
-        };
-        let lefts = starts(columns);
-        let starts = starts(rows).into_iter().flat_map(|top| lefts.iter().map(move |&left| (top, left))).collect();
-        Self { size, rows, columns, starts }
-    }
-
-    /// Row and column of each window's first pixel.
-    pub fn starts(&self) -> &[(usize, usize)] {
-        &self.starts
-    }
-
-    /// Merges the windows into one picture; overlapping pixels are averaged.
-    ///
-    /// # Shapes
-    /// Each window `[channels, size, size]`, in the order of [`Windows::starts`]; the picture `[channels, rows,
-    /// columns]`.
-    ///
-    /// # Panics
-    /// If the number of windows or their shape does not match.
-    pub fn merge<'a>(&self, windows: impl IntoIterator<Item = ArrayView3<'a, f32>>) -> Array3<f32> {
-        let mut windows = windows.into_iter().peekable();
-        let channels = windows.peek().map_or(0, |w| w.len_of(Axis(0)));
-        let mut sum = Array3::<f32>::zeros((channels, self.rows, self.columns));
-        let mut seen = Array2::<f32>::zeros((self.rows, self.columns));
-        let mut merged = 0;
-        for (&(top, left), window) in self.starts.iter().zip(windows.by_ref()) {
-            let range = |start: usize| Slice::from(start..start + self.size);
-            let mut place = sum.slice_axis_mut(Axis(1), range(top));
-            let mut place = place.slice_axis_mut(Axis(2), range(left));
-            place += &window;
-            let mut place = seen.slice_axis_mut(Axis(0), range(top));
-            let mut place = place.slice_axis_mut(Axis(1), range(left));
-            place += 1.0;
-            merged += 1;
-        }
-        assert!(merged == self.starts.len() && windows.next().is_none(), "a window for every start");
-        sum / seen.insert_axis(Axis(0))
-    }
+/// As few square windows as cover the picture: see [`window_starts`].
+///
+/// # Panics
+/// If a window does not fit.
+pub fn covering_windows(rows: usize, columns: usize, size: usize) -> Vec<(usize, usize)> {
+    window_starts([rows, columns], [size, size], size)
 }
 
 /// A square window of an array whose last two axes are rows and columns.
@@ -85,7 +50,7 @@ mod tests {
 
     #[test]
     fn four_windows_of_286_cover_a_side_of_1000() {
-        let windows = Windows::covering(1000, 1000, 286);
-        assert_eq!((windows.starts().len(), windows.starts()[1], windows.starts()[15]), (16, (0, 238), (714, 714)));
+        let starts = covering_windows(1000, 1000, 286);
+        assert_eq!((starts.len(), starts[1], starts[15]), (16, (0, 238), (714, 714)));
     }
 }

@@ -1,8 +1,8 @@
-//! What must hold of prepared data: writing and reading is the identity, windows merge into their picture, and an
+//! What must hold of prepared data: writing and reading is the identity, windows cover their picture, and an
 //! export is a data set.
 #![allow(missing_docs, reason = "tests")]
 
-use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, Placement, TestCase, TestSet, Windows, window, write_cases, write_test_case};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, Placement, TestCase, TestSet, window_starts, write_cases, write_test_case};
 use asyndgan_medio::{Affine, DataSet, Orientation, Subject, Volume};
 use asyndgan_task::{ImageDescription, Task};
 use ndarray::{Array2, Array3, Array4, Axis};
@@ -12,12 +12,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn windows_of_a_picture_merge_into_it(rows in 5..40_usize, columns in 5..40_usize, apart in 1..6_usize) {
-        let picture = Array3::from_shape_fn((2, rows, columns), |(k, r, c)| (7 * k + 3 * r + c) as f32);
-        let windows = Windows::with_stride_max(rows, columns, 5, apart);
-        let parts: Vec<_> = windows.starts().iter().map(|&(top, left)| window(picture.view(), top, left, 5)).collect();
-        let merged = windows.merge(parts);
-        prop_assert!(merged.iter().zip(&picture).all(|(a, b)| (a - b).abs() < 1e-3));
+    fn windows_cover_a_picture_in_even_steps(
+        (rows, columns) in (5..40_usize, 5..40_usize), (height, width) in (1..=5_usize, 1..=5_usize), apart in 1..6_usize,
+    ) {
+        let apart = apart.min(height).min(width);
+        let mut seen = Array2::<bool>::default((rows, columns));
+        let starts = window_starts([rows, columns], [height, width], apart);
+        for &(top, left) in &starts {
+            let mut rows = seen.slice_axis_mut(Axis(0), (top..top + height).into());
+            rows.slice_axis_mut(Axis(1), (left..left + width).into()).fill(true);
+        }
+        prop_assert!(seen.iter().all(|&is_covered| is_covered));
+        let lefts: Vec<usize> = starts.iter().take_while(|start| start.0 == 0).map(|start| start.1).collect();
+        let steps: Vec<usize> = lefts.windows(2).map(|w| w[1] - w[0]).collect();
+        let (least, most) = (steps.iter().min().copied().unwrap_or(0), steps.iter().max().copied().unwrap_or(0));
+        prop_assert!(most <= apart && most - least <= 1, "{lefts:?}");
+        prop_assert_eq!(starts.len() % lefts.len(), 0);
     }
 
     #[test]

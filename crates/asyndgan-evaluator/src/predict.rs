@@ -1,13 +1,13 @@
-use asyndgan_data::{TestCase, Windows, mask, resize_bilinear, window};
+use asyndgan_data::{TestCase, mask, window_starts};
 use asyndgan_models::Segmenter;
 use asyndgan_task::{LabelKind, Task};
-use ndarray::{Array2, Array3, ArrayView3, Axis};
+use ndarray::{Array2, Array3, ArrayView2, ArrayView4, Axis, Slice, Zip};
 use tch::{Device, Kind, Tensor};
 
-use crate::{segmenter_classes, touching::watershed_split};
+use crate::touching::watershed_split;
 
-/// Windows that go through the segmenter at once.
-const TOGETHER: usize = 32;
+/// Pixels of the windows that go through the segmenter at once, unless one window has more.
+const PIXELS_TOGETHER: usize = 1 << 17;
 /// An instance smaller than this is dropped.
 const INSTANCE_PIXELS_MIN: usize = 20;
 /// Instances grow by this many pixels: the boundary class was taken off.
@@ -16,8 +16,9 @@ const INSTANCE_GROWTH: usize = 2;
 /// Segments a held-out case, on the grid of the truth: the label of each pixel's class, or numbers of instances.
 /// Classes that the task's regions do not distinguish have the label of the first of them.
 ///
-/// The class probabilities of overlapping windows are averaged, resampled to the grid of the truth, and then turned
-/// into labels.
+/// The class probabilities of overlapping windows are averaged, and resampled to the grid of the truth; a pixel has the
+/// class with the largest. `window` is the side of the crops that the segmenter was trained on: on larger windows it is
+/// worse.
 ///
 /// # Shapes
 /// `[slices, original rows, original columns]`.
@@ -28,33 +29,88 @@ const INSTANCE_GROWTH: usize = 2;
 /// # Reference
 /// Section 4.2.
 pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
-    let (_, rows, columns) = case.truth.dim();
-    let slices: Vec<Array2<u32>> = case
-        .images
-        .axis_iter(Axis(0))
-        .map(|image| {
-            let probability = probabilities(segmenter, image, window, segmenter_classes(task), device);
-            let probability = resize_bilinear(case.content.view_of(probability.view()), rows, columns);
-            decide(task, probability.view())
-        })
-        .collect();
-    ndarray::stack(Axis(0), &slices.iter().map(|array| array.view()).collect::<Vec<_>>()).expect("slices of one shape")
+    let (slices, _, rows, columns) = case.images.dim();
+    let starts = window_starts([rows, columns], [window, window], (window / 2).max(1));
+    let together = (PIXELS_TOGETHER / (window * window * starts.len())).max(1);
+    let mut found = Array3::zeros(case.truth.dim());
+    let mut places = found.axis_iter_mut(Axis(0));
+    for first in (0..slices).step_by(together) {
+        let images = case.images.slice_axis(Axis(0), Slice::from(first..slices.min(first + together)));
+        let of_windows = |windows: &Tensor| segmenter.forward_eval(windows).softmax(1, Kind::Float);
+        let probability = in_windows(&tensor(images).to_device(device), &starts, window as i64, of_windows);
+        for (image, mut place) in (0..images.len_of(Axis(0)) as i64).zip(places.by_ref()) {
+            let shown = of_content(&probability.narrow(0, image, 1), case);
+            let classes = likeliest(&shown, place.dim());
+            place.assign(&decide(task, classes.view()));
+        }
+    }
+    found
 }
 
-fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
+fn tensor(images: ArrayView4<f32>) -> Tensor {
+    let size: Vec<i64> = images.shape().iter().map(|&n| n as i64).collect();
+    Tensor::from_slice(images.as_standard_layout().as_slice().expect("standard layout")).view(&size[..])
+}
+
+/// The part of the rows and columns that shows the original grid.
+fn of_content(probability: &Tensor, case: &TestCase) -> Tensor {
+    let of = |n: usize| n as i64;
+    probability.narrow(2, of(case.content.top), of(case.content.rows)).narrow(3, of(case.content.left), of(case.content.columns))
+}
+
+/// Applies a function to square windows, several at once. Its results are as large, and are averaged where windows
+/// overlap.
+///
+/// # Shapes
+/// `[images, channels, rows, columns]`.
+fn in_windows(images: &Tensor, starts: &[(usize, usize)], side: i64, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
+    let (count, _, rows, columns) = images.size4().expect("images");
+    let together = PIXELS_TOGETHER as i64 / (count * side * side);
+    let within = |whole: &Tensor, (top, left): (usize, usize)| whole.narrow(2, top as i64, side).narrow(3, left as i64, side);
+    let options = (Kind::Float, images.device());
+    let (mut sum, seen) = (None, Tensor::zeros([1, 1, rows, columns], options));
+    for starts in starts.chunks(together.max(1) as usize) {
+        let windows: Vec<Tensor> = starts.iter().map(|&start| within(images, start)).collect();
+        let parts = of(&Tensor::cat(&windows, 0));
+        let sum = sum.get_or_insert_with(|| Tensor::zeros([count, parts.size()[1], rows, columns], options));
+        for (&start, part) in starts.iter().zip(parts.split(count, 0)) {
+            let _ = within(sum, start).g_add_(&part);
+            let _ = within(&seen, start).g_add_scalar_(1);
+        }
+    }
+    sum.expect("at least one window") / seen
+}
+
+/// The class with the largest probability on a grid of the given rows and columns.
+///
+/// # Shapes
+/// `[1, classes, rows, columns]` to the grid.
+fn likeliest(probability: &Tensor, (rows, columns): (usize, usize)) -> Array2<u8> {
+    // Bilinear; averages where the grid is coarser.
+    let resampled = probability.internal_upsample_bilinear2d_aa([rows as i64, columns as i64], false, None, None);
+    let mut values = vec![0.0_f32; resampled.numel()];
+    resampled.to_device(Device::Cpu).contiguous().copy_data(&mut values, resampled.numel());
+    let planes = Array3::from_shape_vec((values.len() / (rows * columns), rows, columns), values).expect("a plane for every class");
+    let mut classes = Array2::zeros((rows, columns));
+    let mut largest = planes.index_axis(Axis(0), 0).to_owned();
+    for (class, plane) in (1..).zip(planes.axis_iter(Axis(0)).skip(1)) {
+        Zip::from(&mut classes).and(&mut largest).and(plane).for_each(|found, largest, &value| {
+            if value > *largest {
+                (*found, *largest) = (class, value);
+            }
+        });
+    }
+    classes
+}
+
+fn decide(task: &Task, classes: ArrayView2<u8>) -> Array2<u32> {
     match task.labels {
         LabelKind::Classes => {
             let labels: Vec<u32> = std::iter::once(0).chain(task.targets().iter().map(|t| task.label_of(t.classes[0]))).collect();
-            let likeliest = |p: ndarray::ArrayView1<f32>| (0..p.len()).reduce(|best, k| if p[k] > p[best] { k } else { best });
-            let classes: Vec<u32> = probability.lanes(Axis(0)).into_iter().map(|p| labels[likeliest(p).unwrap_or(0)]).collect();
-            let (_, rows, columns) = probability.dim();
-            Array2::from_shape_vec((rows, columns), classes).expect("a class for every pixel")
+            classes.mapv(|class| labels[usize::from(class)])
         }
         LabelKind::Instances => {
-            let class = |k: usize| probability.index_axis(Axis(0), k);
-            let (inside, outside, boundary) = (class(1), class(0), class(2));
-            let found = Array2::from_shape_fn(inside.dim(), |at| inside[at] > outside[at].max(boundary[at]));
-            let mut labels = watershed_split(found.view());
+            let mut labels = watershed_split(classes.mapv(|class| class == 1).view());
             let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
             labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN { 0 } else { l });
@@ -63,21 +119,60 @@ fn decide(task: &Task, probability: ArrayView3<f32>) -> Array2<u32> {
     }
 }
 
-/// Class probabilities by overlapping windows, half a window apart, averaged.
-fn probabilities(segmenter: &Segmenter, image: ArrayView3<f32>, size: usize, classes: i64, device: Device) -> Array3<f32> {
-    let (channels, rows, columns) = image.dim();
-    let windows = Windows::with_stride_max(rows, columns, size, size / 2);
-    let mut found = Vec::new();
-    for places in windows.starts().chunks(TOGETHER) {
-        let values: Vec<f32> =
-            places.iter().flat_map(|&(top, left)| window(image, top, left, size).iter().copied().collect::<Vec<_>>()).collect();
-        let side = size as i64;
-        let input = Tensor::from_slice(&values).view([places.len() as i64, channels as i64, side, side]).to_device(device);
-        let output = segmenter.forward_eval(&input).softmax(1, Kind::Float).to_device(Device::Cpu).contiguous();
-        let mut values = vec![0.0; output.numel()];
-        output.copy_data(&mut values, output.numel());
-        let output = ndarray::Array4::from_shape_vec((places.len(), classes as usize, size, size), values).expect("as many values");
-        found.push(output);
+#[cfg(test)]
+mod tests {
+    use asyndgan_data::Placement;
+    use asyndgan_models::SegmenterConfig;
+    use ndarray::Array4;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    #[test]
+    fn windows_merge_into_their_picture() {
+        for (count, rows, columns) in [(1, 8, 8), (3, 8, 40), (40, 19, 9), (1, 90, 80)] {
+            let pictures =
+                (Tensor::arange(3 * count * rows * columns, (Kind::Float, Device::Cpu)) * 0.37).sin().view([count, 3, rows, columns]);
+            let starts = window_starts([rows as usize, columns as usize], [8, 8], 4);
+            let merged = in_windows(&pictures, &starts, 8, Tensor::shallow_clone);
+            assert!((merged - pictures).abs().max().double_value(&[]) < 1e-6, "{rows} x {columns}");
+        }
     }
-    windows.merge(found.iter().flat_map(|batch| batch.axis_iter(Axis(0))))
+
+    #[test]
+    fn a_case_is_segmented_on_the_grid_of_its_truth() {
+        let task = r#"
+            name = "organs"
+            images = "volumes"
+            channels = [{ name = "ct", normalisation = "z_score" }]
+            classes = [{ name = "liver", labels = [7] }]
+        "#;
+        let task = Task::parse(task).expect("a task");
+        let network = SegmenterConfig::new(1, 2).with(|network| {
+            network.width = 4;
+            network.depth = 2;
+        });
+        let segmenter = Segmenter::new(&network, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
+        // The sides are no multiples of the window.
+        let images = Array4::from_shape_fn((3, 1, 30, 26), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.1).sin());
+        let case = |content, truth| TestCase { id: "a".into(), images: images.clone(), content, truth, spacing_mm: [1.0; 3] };
+        let same = case(Placement::whole(30, 26), Array3::zeros((3, 30, 26)));
+        let found = predict(&segmenter, &task, &same, 16, Device::Cpu);
+        let part = Placement { top: 3, left: 2, rows: 20, columns: 10 };
+        let of_part = predict(&segmenter, &task, &case(part, Array3::zeros((3, 20, 10))), 16, Device::Cpu);
+        assert_eq!(of_part, part.view_of(found.view()));
+        assert!(found.iter().all(|&label| label == 0 || label == 7) && found.iter().any(|&label| label == 7));
+        // Every slice is segmented for itself.
+        for (z, slice) in found.axis_iter(Axis(0)).enumerate() {
+            let alone = TestCase {
+                images: images.slice_axis(Axis(0), Slice::from(z..=z)).to_owned(),
+                truth: Array3::zeros((1, 30, 26)),
+                ..same.clone()
+            };
+            assert_eq!(predict(&segmenter, &task, &alone, 16, Device::Cpu).index_axis(Axis(0), 0), slice);
+        }
+        let finer = predict(&segmenter, &task, &case(Placement::whole(30, 26), Array3::zeros((3, 60, 52))), 16, Device::Cpu);
+        assert_eq!(finer.dim(), (3, 60, 52));
+    }
 }

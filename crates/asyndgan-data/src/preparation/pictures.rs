@@ -4,20 +4,20 @@ use asyndgan_task::{IGNORED, LabelKind};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis, Slice};
 
 use super::Preparation;
-use crate::{Case, StainReference, Study, Windows, mask, normalise::normalise, reinhard, resize_bilinear, resize_nearest, window};
+use crate::{Case, StainReference, Study, covering_windows, mask, normalise::normalise, reinhard, resize_bilinear, resize_nearest, window};
 
 impl Preparation<'_> {
     pub(super) fn patches(&self, study: &Study) -> Vec<Case> {
         let image = self.picture(study.images.index_axis(Axis(1), 0));
         let (_, rows, columns) = image.dim();
         let condition = self.picture_condition(study.labels.index_axis(Axis(0), 0));
-        let starts = Windows::covering(rows, columns, self.size);
+        let starts = covering_windows(rows, columns, self.size);
         let case = |&(top, left): &(usize, usize)| Case {
             id: format!("{}#{top},{left}", study.id),
             image: window(image.view(), top, left, self.size).to_owned(),
             condition: window(condition.view(), top, left, self.size).to_owned(),
         };
-        starts.starts().iter().map(case).filter(|case| case.condition.iter().any(|&code| code != IGNORED)).collect()
+        starts.iter().map(case).filter(|case| case.condition.iter().any(|&code| code != IGNORED)).collect()
     }
 
     pub(super) fn picture(&self, image: ArrayView3<f32>) -> Array3<f32> {

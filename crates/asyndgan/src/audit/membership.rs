@@ -1,7 +1,7 @@
 //! Whose images were used? Attacks with the generator and the masks, and with the synthetic images alone.
 
 use anyhow::Result;
-use asyndgan_data::{CaseSet, Windows, window};
+use asyndgan_data::{CaseSet, covering_windows, window};
 use asyndgan_privacy::MembershipTest;
 use ndarray::{Array2, Array3, ArrayView2};
 
@@ -90,7 +90,7 @@ pub(crate) fn with_synthetic_set(members: &[Subject], others: &[Subject], crop: 
 /// The structures of crops that cover the synthetic images, at most `limit` of them, evenly spread; and where they are.
 pub(crate) fn synthetic(set: &CaseSet, crop: usize, limit: usize) -> Result<(Structures, Vec<Place>)> {
     let starts = match set.image_shape() {
-        Some([_, rows, columns]) => Windows::covering(rows, columns, crop).starts().to_vec(),
+        Some([_, rows, columns]) => covering_windows(rows, columns, crop),
         None => Vec::new(),
     };
     let (all, each) = (set.len() * starts.len(), starts.len().max(1));

@@ -97,8 +97,8 @@ impl RunFolder {
 }
 
 /// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`,
-/// another description is replaced as long as nothing was computed: the first start may have failed because of its
-/// settings.
+/// a description with further seeds replaces it, and any other does as long as nothing was computed: the first start
+/// may have failed because of its settings.
 pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {
@@ -111,7 +111,8 @@ pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     if correct {
         // No step may begin with the other description.
         let _lock = hold(folder, fs::File::try_lock)?;
-        if !has_results(folder, &before)? {
+        let has_further_seeds = run.seeds.starts_with(&before.seeds) && *run == (Run { seeds: run.seeds.clone(), ..before.clone() });
+        if has_further_seeds || !has_results(folder, &before)? {
             return write_json(&path, run);
         }
     }
@@ -162,6 +163,13 @@ mod tests {
         fs::create_dir(place.path().join("seed-8")).expect("created");
         assert!(describe(place.path(), &run(7), true).is_err());
         describe(place.path(), &run(8), true).expect("the same run");
+        let more = Run { seeds: vec![8, 9], ..run(8) };
+        assert!(describe(place.path(), &more, false).is_err(), "a server's folder");
+        describe(place.path(), &more, true).expect("a further seed");
+        assert!(describe(place.path(), &run(8), true).is_err(), "a seed less");
+        let other = Run { seeds: vec![8, 9, 10], validate: true, ..more.clone() };
+        assert!(describe(place.path(), &other, true).is_err(), "a further seed and another setting");
+        describe(place.path(), &more, true).expect("the same run");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use asyndgan_data::{CaseSet, Windows, window};
+use asyndgan_data::{CaseSet, covering_windows, window};
 use asyndgan_metrics::{Undefined, fid, kid, nearest_distances, percentile_of_sorted, precision_recall};
 use asyndgan_models::Segmenter;
 use asyndgan_paper::{Arm, ImageQuality, Step};
@@ -50,10 +50,10 @@ impl Training {
         for case in 0..cases.len() {
             let image = cases.read(case)?.image;
             let (_, rows, columns) = image.dim();
-            let windows = Windows::covering(rows, columns, crop);
-            let crops: Vec<_> = windows.starts().iter().map(|&(top, left)| window(image.view(), top, left, crop).to_owned()).collect();
+            let starts = covering_windows(rows, columns, crop);
+            let crops: Vec<_> = starts.iter().map(|&(top, left)| window(image.view(), top, left, crop).to_owned()).collect();
             parts.push(features(segmenter, device, &crops));
-            places.extend(windows.starts().iter().map(|&(top, left)| (case, top, left)));
+            places.extend(starts.iter().map(|&(top, left)| (case, top, left)));
             bar.set(case as u64 + 1);
         }
         let parts: Vec<_> = parts.iter().map(|array| array.view()).collect();
