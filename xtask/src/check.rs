@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{as_if_not_from_cargo, build::build_program, cargo, dist, generated, netlab::netlab, now, root, setup, succeed, tidy};
+use crate::{as_if_not_from_cargo, build::build_program, cargo, dist, generated, netlab, now, root, setup, succeed, tidy};
 
 /// Leaves out the crates that are not published to crates.io.
 const NOT_ON_CRATES_IO: [&str; 6] = ["--exclude", "xtask", "--exclude", "e2e", "--exclude", "asyndgan-metrics-py"];
@@ -86,7 +86,7 @@ pub(crate) fn ci(tested: bool) -> Result<()> {
         succeed(cargo(&["run", "--quiet", "--package", "asyndgan", "--example", example]))?;
     }
     step("training over an emulated network");
-    netlab()?;
+    netlab::netlab(&netlab::Arguments::default())?;
     for experiment in ["fig5", "table1"] {
         smoke(experiment, experiment, &[])?;
     }

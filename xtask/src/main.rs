@@ -94,7 +94,7 @@ enum Task {
     /// Run the benchmarks; with --python, compare with the same work in PyTorch.
     Bench(bench::Arguments),
     /// Train over an emulated network: namespaces, slow links, lost packets, resets, unplugged cables (needs root).
-    Netlab,
+    Netlab(netlab::Arguments),
     #[command(hide = true)]
     NetlabRelay(netlab::RelayArguments),
 }
@@ -145,7 +145,7 @@ fn main() -> ExitCode {
         Task::Fix => check::fix(),
         Task::Tidy => tidy::tidy(),
         Task::Bench(arguments) => bench::bench(&arguments),
-        Task::Netlab => netlab::netlab(),
+        Task::Netlab(arguments) => netlab::netlab(&arguments),
         Task::NetlabRelay(arguments) => netlab::relay(&arguments),
     };
     match done {

@@ -15,13 +15,48 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::{Arm, Experiment, Profile, Run, Settings, Step};
+use clap::Args;
 
 pub(crate) use relay::{RelayArguments, relay};
 use wires::{HOSPITALS, SERVER, Wires};
 
 use crate::{build::build_program, now, root, succeed};
 
+/// Rounds of a run; the last fault comes in round 160.
 const ROUNDS: u64 = 200;
+
+#[derive(Args)]
+#[command(after_help = "Examples:
+  cargo xtask netlab                                200 rounds with faults, as in ci
+  cargo xtask netlab --rounds 1000 --delay-ms 40    every link with a round trip of 80 ms")]
+pub(crate) struct Arguments {
+    /// Rounds of the run.
+    #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u64).range(ROUNDS..))]
+    rounds: u64,
+    /// Delay of every link in each direction, in milliseconds; by default one link has a delay of 20, and one leads
+    /// through a proxy.
+    #[arg(long)]
+    delay_ms: Option<u64>,
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        Self { rounds: ROUNDS, delay_ms: None }
+    }
+}
+
+impl Arguments {
+    /// The delay of a hospital's link, if it has one.
+    fn delay_ms(&self, h: u32) -> Option<u64> {
+        self.delay_ms.or((h == HOSPITALS).then_some(20))
+    }
+
+    /// Whether one hospital reaches the server through the proxy alone.
+    fn with_proxy(&self) -> bool {
+        self.delay_ms.is_none() && has_proxy()
+    }
+}
+
 const PORT: u16 = 7443;
 /// The hospital that reaches the server through an HTTP proxy alone, and the proxy.
 const BEHIND_PROXY: u32 = 2;
@@ -31,7 +66,7 @@ const PROXY_CONFIG: &str = "Listen 10.77.0.1\nPort 3128\nConnectPort 7443\nTimeo
 const APART_MAX: f64 = 0.03;
 
 /// Trains over the bad network, and compares the generator with that of an undisturbed run over loopback.
-pub(crate) fn netlab() -> Result<()> {
+pub(crate) fn netlab(arguments: &Arguments) -> Result<()> {
     if let Err(lack) = wires::available() {
         eprintln!("netlab is SKIPPED: {lack:#} (it needs root, iproute2 and nftables)");
         return Ok(());
@@ -41,7 +76,7 @@ pub(crate) fn netlab() -> Result<()> {
     if place.exists() {
         fs::remove_dir_all(&place)?;
     }
-    let lab = Lab { program, place };
+    let lab = Lab { program, place, arguments };
     lab.prepare()?;
     lab.configure()?;
     eprintln!("running the same training over loopback ...");
@@ -57,12 +92,13 @@ pub(crate) fn netlab() -> Result<()> {
     Ok(())
 }
 
-struct Lab {
+struct Lab<'a> {
     program: PathBuf,
     place: PathBuf,
+    arguments: &'a Arguments,
 }
 
-impl Lab {
+impl Lab<'_> {
     fn step(&self, arguments: &[&str]) -> Result<()> {
         let mut command = Command::new(&self.program);
         command.args(arguments).current_dir(&self.place).env("ASYNDGAN_PROGRESS", "lines").stdout(Stdio::null());
@@ -75,7 +111,7 @@ impl Lab {
         let mut settings = Settings::new(experiment, Profile::Smoke);
         settings.data.sites = HOSPITALS;
         settings.data.phantoms_per_site = 4;
-        settings.protocol.rounds = ROUNDS;
+        settings.protocol.rounds = self.arguments.rounds;
         settings.protocol.checkpoint_every = 20;
         let run = Run::phantoms(experiment, Profile::Smoke, settings);
         let folder = self.place.join("data");
@@ -107,9 +143,10 @@ impl Lab {
         for h in 1..=HOSPITALS {
             self.step(&["keys", "issue", &format!("hospital-{h}")])?;
         }
-        let network = |h: u32| if h == HOSPITALS { format!("localhost:{PORT}") } else { format!("{SERVER}:{PORT}") };
+        let host = |h: u32| if self.arguments.delay_ms(h).is_some() { "localhost" } else { SERVER };
+        let network = |h: u32| format!("{}:{PORT}", host(h));
         self.configure_run("run", "hospital", &network)?;
-        if has_proxy() {
+        if self.arguments.with_proxy() {
             let path = self.place.join(format!("hospital-{BEHIND_PROXY}.toml"));
             let text = fs::read_to_string(&path)?;
             fs::write(&path, format!("proxy = \"http://hospital:secret@{SERVER}:{PROXY_PORT}\"\n{text}"))?;
@@ -122,8 +159,8 @@ impl Lab {
 
     /// Starts the proxy, if there is one, and leaves one hospital no other way.
     fn proxy(&self) -> Result<Option<Running>> {
-        if !has_proxy() {
-            eprintln!("without an HTTP proxy: tinyproxy is not installed");
+        if !self.arguments.with_proxy() {
+            eprintln!("without an HTTP proxy: every link has a delay, or tinyproxy is not installed");
             return Ok(None);
         }
         wires::leave_only_proxy(BEHIND_PROXY, PROXY_PORT)?;
@@ -131,10 +168,11 @@ impl Lab {
     }
 
     fn configure_run(&self, run: &str, site: &str, server: &dyn Fn(u32) -> String) -> Result<()> {
+        let rounds = self.arguments.rounds;
         let names: Vec<String> = (1..=HOSPITALS).map(|h| format!("\"hospital-{h}\"")).collect();
         let text = format!(
             "name = \"netlab\"\nsites = [{}]\nimages = \"tissue\"\nprofile = \"smoke\"\nfolder = \"{run}\"\nkeys = \"keys\"\nlisten = \"0.0.0.0:{PORT}\"\n\
-             device = \"cpu\"\nkeep_alive_seconds = 2\n[settings.protocol]\nrounds = {ROUNDS}\ncheckpoint_every = 20\n",
+             device = \"cpu\"\nkeep_alive_seconds = 2\n[settings.protocol]\nrounds = {rounds}\ncheckpoint_every = 20\n",
             names.join(", ")
         );
         fs::write(self.place.join(format!("{run}.toml")), text)?;
@@ -166,9 +204,13 @@ impl Lab {
         let mut server = self.start(wires::HUB, &self.program, &["server", "--config", "run.toml"], "run.log")?;
         let here = std::env::current_exe()?;
         let (to, listen) = (format!("{SERVER}:{PORT}"), format!("127.0.0.1:{PORT}"));
-        let relay = ["netlab-relay", "--listen", &listen, "--to", &to, "--delay-ms", "20"];
         let _proxy = self.proxy()?;
-        let _relay = self.start(&wires::hospital(HOSPITALS), &here, &relay, "relay.log")?;
+        let mut relays = Vec::new();
+        for h in 1..=HOSPITALS {
+            let Some(delay_ms) = self.arguments.delay_ms(h) else { continue };
+            let relay = ["netlab-relay", "--listen", &listen, "--to", &to, "--delay-ms", &delay_ms.to_string()];
+            relays.push(self.start(&wires::hospital(h), &here, &relay, &format!("relay-{h}.log"))?);
+        }
         thread::sleep(Duration::from_secs(1));
         let mut sites = Vec::new();
         for h in 1..=HOSPITALS {
@@ -186,7 +228,8 @@ impl Lab {
             let status = running.0.wait()?;
             ensure!(status.success(), "{name} failed ({status}); see its log in {}", self.place.display());
         }
-        eprintln!("{ROUNDS} rounds in {:.0} s over the bad network", began.elapsed().as_secs_f64());
+        let seconds = began.elapsed().as_secs_f64();
+        eprintln!("{} rounds in {seconds:.0} s over the bad network", self.arguments.rounds);
         Report::from_ledger(&self.place.join("run/ledger.csv"))
     }
 

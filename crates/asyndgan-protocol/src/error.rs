@@ -136,8 +136,8 @@ pub enum Error {
     },
     /// Feedback that is repeatedly far larger than that of the other sites, or than the site's own earlier feedback.
     #[error(
-        "{site} sent feedback of {ratio:.0} times the usual norm, and exceeded the limit in more than {strikes} of 100 \
-         rounds up to round {round}; see that site's log"
+        "{site} sent feedback of {ratio:.0} times the usual norm, and exceeded the server's feedback_ratio_max in more than \
+         {strikes} of 100 rounds up to round {round}; check the images of that site, then start it again, or raise the limit"
     )]
     FeedbackRatio {
         /// Who sent it.

@@ -24,6 +24,7 @@ mod server;
 mod server_config;
 mod site;
 mod site_config;
+mod stall;
 mod stay;
 mod trainer;
 

@@ -22,6 +22,7 @@ use super::{
     events::{self, Events, Kind},
     runs::RoundCount,
     server_config::ServerConfig,
+    stall::Stall,
 };
 use crate::{
     curves::LossCurves,
@@ -144,7 +145,7 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// Writes the number of rounds, and the sites that the run waits for, for other programs.
+/// Writes the number of rounds, and the sites that the run waits for, for other programs; warns if no round ends.
 struct Counter {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -155,13 +156,16 @@ impl Counter {
         let is_over = Arc::new(AtomicBool::new(false));
         let (over, dashboard, folder) = (Arc::clone(&is_over), dashboard.clone(), folder.to_owned());
         let thread = thread::spawn(move || {
-            let mut written: Option<(RoundCount, Instant)> = None;
+            let (mut written, mut stall) = (None::<(RoundCount, Instant)>, Stall::new(now()));
             loop {
                 let is_last = over.load(Relaxed);
                 if is_last || written.as_ref().is_none_or(|(_, at)| at.elapsed() > COUNT_EVERY) {
                     let count = dashboard.count();
                     if written.as_ref().is_none_or(|(before, _)| *before != count) {
                         warn("cannot count the rounds", count.write(&folder));
+                    }
+                    if let Some(warning) = stall.warning(&count, now()) {
+                        tracing::warn!("{warning}");
                     }
                     written = Some((count, now()));
                 }
