@@ -1,6 +1,7 @@
 use std::{
+    collections::BTreeMap,
     fs::File,
-    io::{Read as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -10,7 +11,7 @@ use asyndgan_protocol::{History, MessageKind, hex};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Error, Receipts, RunStamp};
+use crate::{Error, Receipts, RunStamp, lines::Lines};
 
 /// One message that left the site, or a start from a checkpoint. A start sends nothing, but it counts towards the
 /// limits.
@@ -77,16 +78,10 @@ impl Journal {
     /// [`Error::Record`], or [`Error::Journal`] when the chain is broken.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let io = |source| Error::Record { path: path.into(), source };
-        let mut file = append_private(path).map_err(io)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(io)?;
-        let whole = text.rfind('\n').map_or(0, |end| end + 1);
-        file.set_len(whole as u64).map_err(io)?;
-        let entries = chained(path, &text[..whole])?;
-        let link = entries.last().map_or(String::new(), |e| e.link.clone());
-        let journal = Self { path: path.into(), file, number: entries.len() as u64, link, stamp: RunStamp::default() };
-        Self::check_head(path, &entries)?;
-        Ok(journal)
+        let file = append_private(path).map_err(io)?;
+        let Chain { entries, link, bytes } = read(path, |_| ())?;
+        file.set_len(bytes).map_err(io)?;
+        Ok(Self { path: path.into(), file, number: entries, link, stamp: RunStamp::default() })
     }
 
     /// Checks a journal and returns its entries.
@@ -94,11 +89,8 @@ impl Journal {
     /// # Errors
     /// [`Error::Record`], or [`Error::Journal`] with the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
-        let text = std::fs::read_to_string(path).map_err(|source| Error::Record { path: path.into(), source })?;
-        // A last entry that is torn was being written, and never left.
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-        let entries = chained(path, whole)?;
-        Self::check_head(path, &entries)?;
+        let mut entries = Vec::new();
+        read(path, |entry| entries.push(entry))?;
         Ok(entries)
     }
 
@@ -106,29 +98,6 @@ impl Journal {
     /// detected.
     pub fn head_path(path: &Path) -> PathBuf {
         path.with_extension("head")
-    }
-
-    /// Detects entries that were cut off at the end, which does not break the chain, with the head file.
-    fn check_head(path: &Path, entries: &[JournalEntry]) -> Result<(), Error> {
-        let head_path = Self::head_path(path);
-        let text = match std::fs::read_to_string(&head_path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(Error::Record { path: head_path, source }),
-        };
-        let head = text.trim().split_once(' ').and_then(|(n, link)| Some((n.parse::<usize>().ok()?, link)));
-        let unknown = || Error::Journal { path: Self::head_path(path), entry: 0, fact: "its content is not a journal head".into() };
-        let (count, link) = head.ok_or_else(unknown)?;
-        let found = count.checked_sub(1).and_then(|last| entries.get(last)).map_or("", |e| e.link.as_str());
-        if found == link {
-            return Ok(());
-        }
-        let entry = entries.len().min(count.saturating_sub(1)) as u64;
-        Err(Error::Journal {
-            path: path.into(),
-            entry,
-            fact: format!("the journal had {count} entries at the last checkpoint, but this entry was changed or is missing"),
-        })
     }
 
     /// The number of entries, and the last one's link.
@@ -145,17 +114,27 @@ impl Journal {
     pub fn history(path: &Path, patients: Vec<u32>) -> Result<History, Error> {
         let mut history = History::new(patients);
         let exists = |path: &Path| path.try_exists().map_err(|source| Error::Record { path: path.into(), source });
-        let entries = if exists(path)? { Self::verify(path)? } else { Vec::new() };
         let receipts = Receipts::path_of(path);
-        if exists(&receipts)? {
-            Receipts::verify(&receipts, &entries, None)?;
+        let receipts = exists(&receipts)?.then_some(receipts);
+        let confirmed = receipts.as_deref().map(Receipts::confirmed_entries).transpose()?.unwrap_or_default();
+        // The entries with which a confirmed part of the journal ends.
+        let mut ends = BTreeMap::new();
+        let mut entries = 0;
+        if exists(path)? {
+            entries = read(path, |entry| {
+                match (entry.kind, entry.round, &entry.shown) {
+                    (MessageKind::Start, ..) => history.add_restore(),
+                    (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, *synthetic, cases),
+                    _ => {}
+                }
+                if confirmed.contains(&(entry.number + 1)) {
+                    ends.insert(entry.number, entry);
+                }
+            })?
+            .entries;
         }
-        for entry in entries {
-            match (entry.kind, entry.round, entry.shown) {
-                (MessageKind::Start, ..) => history.add_restore(),
-                (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, synthetic, &cases),
-                _ => {}
-            }
+        if let Some(receipts) = receipts {
+            Receipts::verify_ends(&receipts, entries, |number| ends.get(&number), None)?;
         }
         Ok(history)
     }
@@ -187,19 +166,61 @@ impl Journal {
     }
 }
 
-fn chained(path: &Path, text: &str) -> Result<Vec<JournalEntry>, Error> {
-    let mut entries: Vec<JournalEntry> = Vec::new();
-    for (number, line) in (0..).zip(text.lines()) {
-        let broken = |fact: &str| Error::Journal { path: path.into(), entry: number, fact: fact.into() };
-        let entry: JournalEntry = serde_json::from_str(line).map_err(|_| broken("it is not a journal entry"))?;
-        let before = entries.last().map_or("", |e| e.link.as_str());
+/// The end of an intact chain.
+#[derive(Default)]
+struct Chain {
+    entries: u64,
+    /// The last entry's link.
+    link: String,
+    /// The length of the entries in the file.
+    bytes: u64,
+}
+
+/// Passes the entries of a journal to `each`, one at a time. Checks the chain, and with the head file that no entries
+/// were cut off at the end, which does not break it. Leaves out an incomplete last entry: it was never sent.
+fn read(path: &Path, mut each: impl FnMut(JournalEntry)) -> Result<Chain, Error> {
+    let head = read_head(&Journal::head_path(path))?;
+    let mut lines = Lines::open(path)?;
+    let mut chain = Chain::default();
+    let broken = |entry, fact: String| Err(Error::Journal { path: path.into(), entry, fact });
+    let shortened = |entry, count| {
+        broken(entry, format!("the journal had {count} entries at the last checkpoint, but this entry was changed or is missing"))
+    };
+    while let Some(line) = lines.next_line()? {
+        let number = chain.entries;
+        let Ok(entry) = serde_json::from_slice::<JournalEntry>(line) else {
+            return broken(number, "it is not a journal entry".into());
+        };
         if entry.number != number {
-            return Err(broken("this entry or an earlier one is missing or out of order"));
+            return broken(number, "this entry or an earlier one is missing or out of order".into());
         }
-        if entry.clone().linked(before) != entry {
-            return Err(broken("it was changed, or does not follow the previous entry"));
+        if entry.clone().linked(&chain.link) != entry {
+            return broken(number, "it was changed, or does not follow the previous entry".into());
         }
-        entries.push(entry);
+        chain.entries += 1;
+        chain.link.clone_from(&entry.link);
+        if let Some((count, link)) = &head
+            && *count == chain.entries
+            && *link != chain.link
+        {
+            return shortened(number, *count);
+        }
+        each(entry);
     }
-    Ok(entries)
+    chain.bytes = lines.bytes();
+    match head {
+        Some((count, _)) if count > chain.entries => shortened(chain.entries, count),
+        _ => Ok(chain),
+    }
+}
+
+/// The number of entries at the last checkpoint and the last one's link; `None` without the file.
+fn read_head(path: &Path) -> Result<Option<(u64, String)>, Error> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(Error::Record { path: path.into(), source }),
+    };
+    let head = text.trim_end_matches('\n').split_once(' ').and_then(|(count, link)| Some((count.parse().ok()?, link.to_owned())));
+    head.map(Some).ok_or_else(|| Error::Journal { path: path.into(), entry: 0, fact: "its content is not a journal head".into() })
 }

@@ -9,7 +9,7 @@ use asyndgan_files::append_private;
 use asyndgan_protocol::{MessageKind, RunDescription, SiteId};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, RunStamp};
+use crate::{Error, RunStamp, lines::Lines};
 
 /// The number of messages of one kind and their total size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,13 +53,9 @@ impl Ledger {
         let io = |source| Error::Record { path: path.into(), source };
         let mut ledger = Self::default();
         let mut file = append_private(path).map_err(io)?;
-        // A line that was being written when its process was killed.
-        let text = std::fs::read_to_string(path).map_err(io)?;
-        file.set_len(text.rfind('\n').map_or(0, |end| end + 1) as u64).map_err(io)?;
-        for line in Self::lines(path)? {
-            ledger.add(line);
-        }
-        if file.metadata().map_err(io)?.len() == 0 {
+        let bytes = read(path, |line| ledger.add(line))?;
+        file.set_len(bytes).map_err(io)?;
+        if bytes == 0 {
             file.write_all(HEADING.as_bytes()).map_err(io)?;
         }
         ledger.file = Some((path.into(), file));
@@ -71,15 +67,9 @@ impl Ledger {
     /// # Errors
     /// [`Error::Record`], or [`Error::Ledger`] for a line that is not an entry.
     pub fn lines(path: &Path) -> Result<Vec<LedgerLine>, Error> {
-        let io = |source| Error::Record { path: path.into(), source };
-        let text = std::fs::read_to_string(path).map_err(io)?;
-        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        let mut lines = whole.lines().enumerate();
-        let unreadable = |line: usize| Error::Ledger { path: path.into(), line: line + 1 };
-        if lines.next().is_some_and(|(_, heading)| heading != HEADING.trim_end()) {
-            return Err(unreadable(0));
-        }
-        lines.map(|(number, line)| parse(line).ok_or_else(|| unreadable(number))).collect()
+        let mut lines = Vec::new();
+        read(path, |line| lines.push(line))?;
+        Ok(lines)
     }
 
     /// Sets the run and the server's certificate (DER), if it has one, that every following line refers to.
@@ -123,6 +113,23 @@ impl Ledger {
     pub fn entries(&self) -> impl Iterator<Item = (SiteId, MessageKind, Traffic)> {
         self.totals.iter().map(|(&(site, kind), &traffic)| (site, kind, traffic))
     }
+}
+
+/// Passes the lines of a ledger file to `each`, one at a time. Returns their length in bytes, with the heading.
+fn read(path: &Path, mut each: impl FnMut(LedgerLine)) -> Result<u64, Error> {
+    let mut lines = Lines::open(path)?;
+    let mut number = 0;
+    while let Some(line) = lines.next_line()? {
+        number += 1;
+        let unreadable = || Error::Ledger { path: path.into(), line: number };
+        let text = std::str::from_utf8(line).map_err(|_| unreadable())?;
+        if number > 1 {
+            each(parse(text).ok_or_else(unreadable)?);
+        } else if text != HEADING.trim_end() {
+            return Err(unreadable());
+        }
+    }
+    Ok(lines.bytes())
 }
 
 fn parse(line: &str) -> Option<LedgerLine> {

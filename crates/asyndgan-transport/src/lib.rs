@@ -8,6 +8,7 @@ mod grpc;
 mod journal;
 mod keys;
 mod ledger;
+mod lines;
 mod link;
 mod memory;
 mod receipts;

@@ -1,4 +1,5 @@
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -183,6 +184,21 @@ impl Receipts {
     /// # Errors
     /// [`Error::Receipt`] with the entry that is missing or was changed, or [`Error::Record`].
     pub fn verify(path: &Path, entries: &[JournalEntry], bundle: Option<&Certificates>) -> Result<Option<Confirmation>, Error> {
+        Self::verify_ends(path, entries.len() as u64, |number| entries.get(number as usize), bundle)
+    }
+
+    /// The numbers of journal entries that the receipts confirm.
+    pub(crate) fn confirmed_entries(path: &Path) -> Result<BTreeSet<u64>, Error> {
+        Ok(Self::read(path)?.iter().map(|receipt| receipt.head.entries).collect())
+    }
+
+    /// As [`Receipts::verify`]; `end` returns the entries with which the confirmed parts of the journal end.
+    pub(crate) fn verify_ends<'a>(
+        path: &Path,
+        entries: u64,
+        end: impl Fn(u64) -> Option<&'a JournalEntry>,
+        bundle: Option<&Certificates>,
+    ) -> Result<Option<Confirmation>, Error> {
         let receipts = Self::read(path)?;
         let refused =
             |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
@@ -193,11 +209,11 @@ impl Receipts {
             if let Some(fact) = bundle.and_then(|bundle| receipt.foreign(bundle)) {
                 return refused(number, fact);
             }
-            let last = receipt.head.entries.checked_sub(1).and_then(|last| entries.get(last as usize));
+            let last = receipt.head.entries.checked_sub(1).and_then(&end);
             match last {
                 None => {
-                    let (confirmed, found) = (receipt.head.entries, entries.len());
-                    return refused(number, format!("the server confirmed {confirmed} entries, and the journal has {found}"));
+                    let confirmed = receipt.head.entries;
+                    return refused(number, format!("the server confirmed {confirmed} entries, and the journal has {entries}"));
                 }
                 Some(entry) if entry.link != receipt.head.link => {
                     let number_of_entry = receipt.head.entries - 1;

@@ -76,3 +76,31 @@ fn a_ledger_goes_on_with_what_it_has() {
     assert_eq!((totals.len(), totals[0].2.messages, totals[0].2.bytes), (1, 2, 20));
     assert_eq!(Ledger::lines(&path).expect("lines"), [line(Some(0)), line(None)]);
 }
+
+#[test]
+fn a_line_that_ends_within_a_character_is_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (ledger, journal) = (folder.path().join("ledger.csv"), folder.path().join("journal.jsonl"));
+    let line = LedgerLine { site: SiteId(0), kind: MessageKind::Round, round: Some(1), bytes: 10 };
+    Ledger::open(&ledger).expect("opens").count(line).expect("counted");
+    written(&journal, 2);
+    for path in [&ledger, &journal] {
+        let mut bytes = fs::read(path).expect("read");
+        bytes.extend_from_slice(&"é".as_bytes()[..1]);
+        fs::write(path, bytes).expect("written");
+    }
+    assert_eq!(Ledger::lines(&ledger).expect("lines"), [line]);
+    Ledger::open(&ledger).expect("opens").count(line).expect("counted");
+    assert_eq!(Ledger::lines(&ledger).expect("lines"), [line, line]);
+    written(&journal, 1);
+    assert_eq!(Journal::verify(&journal).expect("whole").len(), 3);
+}
+
+#[test]
+fn a_journal_without_entries_can_be_synced() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("journal.jsonl");
+    written(&path, 0);
+    written(&path, 2);
+    assert_eq!(Journal::verify(&path).expect("whole").len(), 2);
+}
