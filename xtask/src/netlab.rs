@@ -33,9 +33,9 @@ pub(crate) struct Arguments {
     /// Rounds of the run.
     #[arg(long, default_value_t = ROUNDS, value_parser = clap::value_parser!(u64).range(ROUNDS..))]
     rounds: u64,
-    /// Delay of every link in each direction, in milliseconds; by default one link has a delay of 20, and one leads
-    /// through a proxy.
-    #[arg(long)]
+    /// Delay of every link in each direction, in milliseconds. By default one link has a delay of 20, and one leads
+    /// through a proxy if tinyproxy is installed.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(..=200))]
     delay_ms: Option<u64>,
 }
 
@@ -160,7 +160,8 @@ impl Lab<'_> {
     /// Starts the proxy, if there is one, and leaves one hospital no other way.
     fn proxy(&self) -> Result<Option<Running>> {
         if !self.arguments.with_proxy() {
-            eprintln!("without an HTTP proxy: every link has a delay, or tinyproxy is not installed");
+            let reason = if has_proxy() { "every link has a delay" } else { "tinyproxy is not installed" };
+            eprintln!("without an HTTP proxy: {reason}");
             return Ok(None);
         }
         wires::leave_only_proxy(BEHIND_PROXY, PROXY_PORT)?;

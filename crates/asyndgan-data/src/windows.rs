@@ -1,10 +1,7 @@
 use ndarray::{ArrayView, Axis, Dimension, Slice};
 
-/// Row and column of the first pixel of each of the evenly spaced windows that cover a picture, with at most `apart`
-/// pixels from one to the next.
-///
-/// # Shapes
-/// The picture and its windows have `[rows, columns]`.
+/// Row and column of the first pixel of each of the evenly spaced square windows that cover a picture, with at most
+/// `apart` pixels from one to the next.
 ///
 /// # Panics
 /// If a window does not fit, or `apart` is 0.
@@ -12,16 +9,16 @@ use ndarray::{ArrayView, Axis, Dimension, Slice};
 /// # Example
 /// ```
 /// use asyndgan_data::window_starts;
-/// assert_eq!(window_starts([10, 6], [6, 6], 6), [(0, 0), (4, 0)]);
+/// assert_eq!(window_starts([10, 6], 6, 6), [(0, 0), (4, 0)]);
 /// ```
-pub fn window_starts([rows, columns]: [usize; 2], [height, width]: [usize; 2], apart: usize) -> Vec<(usize, usize)> {
-    let starts = |length: usize, size: usize| -> Vec<usize> {
+pub fn window_starts([rows, columns]: [usize; 2], size: usize, apart: usize) -> Vec<(usize, usize)> {
+    let starts = |length: usize| -> Vec<usize> {
         assert!(size <= length && apart > 0, "a window of {size} every {apart} does not fit {length}");
         let steps = (length - size).div_ceil(apart);
         (0..=steps).map(|i| i * (length - size) / steps.max(1)).collect()
     };
-    let lefts = starts(columns, width);
-    starts(rows, height).into_iter().flat_map(|top| lefts.iter().map(move |&left| (top, left))).collect()
+    let lefts = starts(columns);
+    starts(rows).into_iter().flat_map(|top| lefts.iter().map(move |&left| (top, left))).collect()
 }
 
 /// As few square windows as cover the picture: see [`window_starts`].
@@ -29,7 +26,7 @@ pub fn window_starts([rows, columns]: [usize; 2], [height, width]: [usize; 2], a
 /// # Panics
 /// If a window does not fit.
 pub fn covering_windows(rows: usize, columns: usize, size: usize) -> Vec<(usize, usize)> {
-    window_starts([rows, columns], [size, size], size)
+    window_starts([rows, columns], size, size)
 }
 
 /// A square window of an array whose last two axes are rows and columns.

@@ -13,21 +13,24 @@ proptest! {
 
     #[test]
     fn windows_cover_a_picture_in_even_steps(
-        (rows, columns) in (5..40_usize, 5..40_usize), (height, width) in (1..=5_usize, 1..=5_usize), apart in 1..6_usize,
+        (rows, columns) in (5..40_usize, 5..40_usize), size in 1..=5_usize, apart in 1..6_usize,
     ) {
-        let apart = apart.min(height).min(width);
+        let apart = apart.min(size);
         let mut seen = Array2::<bool>::default((rows, columns));
-        let starts = window_starts([rows, columns], [height, width], apart);
+        let starts = window_starts([rows, columns], size, apart);
         for &(top, left) in &starts {
-            let mut rows = seen.slice_axis_mut(Axis(0), (top..top + height).into());
-            rows.slice_axis_mut(Axis(1), (left..left + width).into()).fill(true);
+            let mut band = seen.slice_axis_mut(Axis(0), (top..top + size).into());
+            band.slice_axis_mut(Axis(1), (left..left + size).into()).fill(true);
         }
         prop_assert!(seen.iter().all(|&is_covered| is_covered));
-        let lefts: Vec<usize> = starts.iter().take_while(|start| start.0 == 0).map(|start| start.1).collect();
-        let steps: Vec<usize> = lefts.windows(2).map(|w| w[1] - w[0]).collect();
-        let (least, most) = (steps.iter().min().copied().unwrap_or(0), steps.iter().max().copied().unwrap_or(0));
-        prop_assert!(most <= apart && most - least <= 1, "{lefts:?}");
-        prop_assert_eq!(starts.len() % lefts.len(), 0);
+        let lefts: Vec<usize> = starts.iter().filter(|start| start.0 == 0).map(|start| start.1).collect();
+        let tops: Vec<usize> = starts.iter().filter(|start| start.1 == 0).map(|start| start.0).collect();
+        prop_assert_eq!(starts.len(), tops.len() * lefts.len());
+        for places in [tops, lefts] {
+            let steps: Vec<usize> = places.windows(2).map(|w| w[1] - w[0]).collect();
+            let (least, most) = (steps.iter().min().copied().unwrap_or(0), steps.iter().max().copied().unwrap_or(0));
+            prop_assert!(most <= apart && most - least <= 1, "{places:?}");
+        }
     }
 
     #[test]

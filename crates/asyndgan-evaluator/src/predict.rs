@@ -6,8 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::touching::watershed_split;
 
-/// Pixels of the windows that go through the segmenter at once, unless one window has more.
-const PIXELS_TOGETHER: usize = 1 << 17;
+/// Pixels of the windows that go through the segmenter at once on a CPU and on a GPU, unless one window has more.
+const PIXELS_TOGETHER: [usize; 2] = [1 << 17, 1 << 21];
 /// An instance smaller than this is dropped.
 const INSTANCE_PIXELS_MIN: usize = 20;
 /// Instances grow by this many pixels: the boundary class was taken off.
@@ -30,14 +30,15 @@ const INSTANCE_GROWTH: usize = 2;
 /// Section 4.2.
 pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
     let (slices, _, rows, columns) = case.images.dim();
-    let starts = window_starts([rows, columns], [window, window], (window / 2).max(1));
-    let together = (PIXELS_TOGETHER / (window * window * starts.len())).max(1);
+    let starts = window_starts([rows, columns], window, (window / 2).max(1));
+    let windows_together = (PIXELS_TOGETHER[usize::from(device.is_cuda())] / (window * window)).max(1);
+    let together = (windows_together / starts.len()).max(1);
     let mut found = Array3::zeros(case.truth.dim());
     let mut places = found.axis_iter_mut(Axis(0));
     for first in (0..slices).step_by(together) {
         let images = case.images.slice_axis(Axis(0), Slice::from(first..slices.min(first + together)));
         let of_windows = |windows: &Tensor| segmenter.forward_eval(windows).softmax(1, Kind::Float);
-        let probability = in_windows(&tensor(images).to_device(device), &starts, window as i64, of_windows);
+        let probability = in_windows(&tensor(images).to_device(device), &starts, window as i64, windows_together, of_windows);
         for (image, mut place) in (0..images.len_of(Axis(0)) as i64).zip(places.by_ref()) {
             let shown = of_content(&probability.narrow(0, image, 1), case);
             let classes = likeliest(&shown, place.dim());
@@ -58,18 +59,17 @@ fn of_content(probability: &Tensor, case: &TestCase) -> Tensor {
     probability.narrow(2, of(case.content.top), of(case.content.rows)).narrow(3, of(case.content.left), of(case.content.columns))
 }
 
-/// Applies a function to square windows, several at once. Its results are as large, and are averaged where windows
-/// overlap.
+/// Applies a function to square windows, at most `together` at once. Its results are as large, and are averaged where
+/// windows overlap.
 ///
 /// # Shapes
 /// `[images, channels, rows, columns]`.
-fn in_windows(images: &Tensor, starts: &[(usize, usize)], side: i64, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
+fn in_windows(images: &Tensor, starts: &[(usize, usize)], side: i64, together: usize, of: impl Fn(&Tensor) -> Tensor) -> Tensor {
     let (count, _, rows, columns) = images.size4().expect("images");
-    let together = PIXELS_TOGETHER as i64 / (count * side * side);
     let within = |whole: &Tensor, (top, left): (usize, usize)| whole.narrow(2, top as i64, side).narrow(3, left as i64, side);
     let options = (Kind::Float, images.device());
     let (mut sum, seen) = (None, Tensor::zeros([1, 1, rows, columns], options));
-    for starts in starts.chunks(together.max(1) as usize) {
+    for starts in starts.chunks((together / count as usize).max(1)) {
         let windows: Vec<Tensor> = starts.iter().map(|&start| within(images, start)).collect();
         let parts = of(&Tensor::cat(&windows, 0));
         let sum = sum.get_or_insert_with(|| Tensor::zeros([count, parts.size()[1], rows, columns], options));
@@ -78,7 +78,9 @@ fn in_windows(images: &Tensor, starts: &[(usize, usize)], side: i64, of: impl Fn
             let _ = within(&seen, start).g_add_scalar_(1);
         }
     }
-    sum.expect("at least one window") / seen
+    let mut mean = sum.expect("at least one window");
+    let _ = mean.g_div_(&seen);
+    mean
 }
 
 /// The class with the largest probability on a grid of the given rows and columns.
@@ -131,13 +133,49 @@ mod tests {
 
     #[test]
     fn windows_merge_into_their_picture() {
-        for (count, rows, columns) in [(1, 8, 8), (3, 8, 40), (40, 19, 9), (1, 90, 80)] {
-            let pictures =
-                (Tensor::arange(3 * count * rows * columns, (Kind::Float, Device::Cpu)) * 0.37).sin().view([count, 3, rows, columns]);
-            let starts = window_starts([rows as usize, columns as usize], [8, 8], 4);
-            let merged = in_windows(&pictures, &starts, 8, Tensor::shallow_clone);
-            assert!((merged - pictures).abs().max().double_value(&[]) < 1e-6, "{rows} x {columns}");
+        for (count, rows, columns, together) in [(1, 8, 8, 1), (3, 8, 40, 4), (40, 19, 9, 8), (1, 90, 80, 50)] {
+            let size = [count, 3, rows, columns];
+            let pictures = (Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)) * 0.37).sin().view(size);
+            let starts = window_starts([rows as usize, columns as usize], 8, 4);
+            let merged = in_windows(&pictures, &starts, 8, together, Tensor::shallow_clone);
+            assert!((merged - pictures).abs().max().double_value(&[]) < 1e-6, "{size:?}");
         }
+    }
+
+    #[test]
+    fn the_likeliest_class_is_found_on_a_finer_and_on_a_coarser_grid() {
+        // Class 2 on the left half, class 1 on the right one.
+        let left = Tensor::from_slice(&[1.0_f32, 1.0, 0.0, 0.0]).view([1, 1, 1, 4]).repeat([1, 1, 4, 1]);
+        let probability = Tensor::cat(&[left.zeros_like() + 0.1, 1.0 - &left, left], 1);
+        for (rows, columns) in [(4, 4), (2, 2), (8, 8), (2, 8)] {
+            let expected = Array2::from_shape_fn((rows, columns), |(_, c)| if c < columns / 2 { 2 } else { 1 });
+            assert_eq!(likeliest(&probability, (rows, columns)), expected);
+        }
+        // A coarser pixel is the mean: three of four parts are of class 1.
+        let one = Tensor::from_slice(&[0.0_f32, 1.0, 1.0, 1.0]).view([1, 1, 2, 2]);
+        assert_eq!(likeliest(&Tensor::cat(&[1.0 - &one, one], 1), (1, 1)), ndarray::arr2(&[[1]]));
+    }
+
+    #[test]
+    fn an_instance_is_the_inside_class_grown_and_small_ones_are_dropped() {
+        let task = r#"
+            name = "nuclei"
+            images = "pictures"
+            labels = "instances"
+            channels = [{ name = "grey", normalisation = "rgb" }]
+            classes = [{ name = "nucleus" }]
+        "#;
+        let task = Task::parse(task).expect("a task");
+        let square = |(r, c): (usize, usize), at: usize, side: usize| (at..at + side).contains(&r) && (at..at + side).contains(&c);
+        // A square of 5 x 5 with its boundary, and one of 4 x 4.
+        let classes = Array2::from_shape_fn((24, 24), |at| match at {
+            at if square(at, 5, 5) || square(at, 17, 4) => 1,
+            at if square(at, 4, 7) => 2,
+            _ => 0,
+        });
+        let found = decide(&task, classes.view());
+        assert_eq!(found.iter().filter(|&&label| label == 1).count(), found.iter().filter(|&&label| label > 0).count());
+        assert_eq!([found[[3, 7]], found[[7, 7]], found[[7, 11]], found[[2, 7]], found[[18, 18]]], [1, 1, 1, 0, 0]);
     }
 
     #[test]
@@ -155,12 +193,13 @@ mod tests {
         });
         let segmenter = Segmenter::new(&network, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
         // The sides are no multiples of the window.
-        let images = Array4::from_shape_fn((3, 1, 30, 26), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.1).sin());
+        // More slices than go through the segmenter at once.
+        let images = Array4::from_shape_fn((60, 1, 30, 26), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.1).sin());
         let case = |content, truth| TestCase { id: "a".into(), images: images.clone(), content, truth, spacing_mm: [1.0; 3] };
-        let same = case(Placement::whole(30, 26), Array3::zeros((3, 30, 26)));
+        let same = case(Placement::whole(30, 26), Array3::zeros((60, 30, 26)));
         let found = predict(&segmenter, &task, &same, 16, Device::Cpu);
         let part = Placement { top: 3, left: 2, rows: 20, columns: 10 };
-        let of_part = predict(&segmenter, &task, &case(part, Array3::zeros((3, 20, 10))), 16, Device::Cpu);
+        let of_part = predict(&segmenter, &task, &case(part, Array3::zeros((60, 20, 10))), 16, Device::Cpu);
         assert_eq!(of_part, part.view_of(found.view()));
         assert!(found.iter().all(|&label| label == 0 || label == 7) && found.iter().any(|&label| label == 7));
         // Every slice is segmented for itself.
@@ -172,7 +211,7 @@ mod tests {
             };
             assert_eq!(predict(&segmenter, &task, &alone, 16, Device::Cpu).index_axis(Axis(0), 0), slice);
         }
-        let finer = predict(&segmenter, &task, &case(Placement::whole(30, 26), Array3::zeros((3, 60, 52))), 16, Device::Cpu);
-        assert_eq!(finer.dim(), (3, 60, 52));
+        let finer = predict(&segmenter, &task, &case(Placement::whole(30, 26), Array3::zeros((60, 60, 52))), 16, Device::Cpu);
+        assert_eq!(finer.dim(), (60, 60, 52));
     }
 }

@@ -27,7 +27,7 @@ use crate::{audit::AuditJob, files::read_text};
 pub struct ExperimentJob {
     /// Everything that determines the result.
     pub run: Run,
-    /// The run folder; a folder with the same run resumes.
+    /// The run folder. A folder with the same run resumes, also with further seeds.
     pub folder: PathBuf,
     /// The program whose subcommands are the steps.
     pub program: PathBuf,

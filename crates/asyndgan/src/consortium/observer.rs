@@ -22,7 +22,7 @@ use super::{
     events::{self, Events, Kind},
     runs::RoundCount,
     server_config::ServerConfig,
-    stall::Stall,
+    stall::StallWarning,
 };
 use crate::{
     curves::LossCurves,
@@ -145,7 +145,7 @@ impl<'a> Observer<'a> {
     }
 }
 
-/// Writes the number of rounds, and the sites that the run waits for, for other programs; warns if no round ends.
+/// Writes the number of rounds, and the sites that the run waits for, for other programs; warns if it waits for long.
 struct Counter {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -156,7 +156,7 @@ impl Counter {
         let is_over = Arc::new(AtomicBool::new(false));
         let (over, dashboard, folder) = (Arc::clone(&is_over), dashboard.clone(), folder.to_owned());
         let thread = thread::spawn(move || {
-            let (mut written, mut stall) = (None::<(RoundCount, Instant)>, Stall::new(now()));
+            let (mut written, mut stall) = (None::<(RoundCount, Instant)>, StallWarning::default());
             loop {
                 let is_last = over.load(Relaxed);
                 if is_last || written.as_ref().is_none_or(|(_, at)| at.elapsed() > COUNT_EVERY) {
@@ -164,7 +164,7 @@ impl Counter {
                     if written.as_ref().is_none_or(|(before, _)| *before != count) {
                         warn("cannot count the rounds", count.write(&folder));
                     }
-                    if let Some(warning) = stall.warning(&count, now()) {
+                    if let Some(warning) = stall.due(&dashboard.awaited()) {
                         tracing::warn!("{warning}");
                     }
                     written = Some((count, now()));

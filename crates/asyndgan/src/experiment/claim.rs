@@ -1,5 +1,5 @@
-//! The run description on disk. A folder belongs to one description, so that resuming never mixes two runs, and to one
-//! command at a time.
+//! The run description on disk. A folder belongs to one description, apart from further seeds, so that resuming never
+//! mixes two runs; and to one command at a time.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -11,8 +11,8 @@ use asyndgan_paper::Run;
 
 use crate::run::describe;
 
-/// Creates the folder with its description, or checks that it already has the same one. The returned file is a lock: no
-/// other command can use the folder until it is dropped.
+/// Creates the folder with its description, or checks that it already has the same one, apart from further seeds. The
+/// returned file is a lock: no other command can use the folder until it is dropped.
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<File> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     // Also for reading: some network file systems share no lock of a file that is only written.

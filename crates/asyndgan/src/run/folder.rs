@@ -97,8 +97,8 @@ impl RunFolder {
 }
 
 /// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`,
-/// a description with further seeds replaces it, and any other does as long as nothing was computed: the first start
-/// may have failed because of its settings.
+/// another description replaces it as long as nothing was computed, because the first start may have failed because of
+/// its settings. Further seeds can be added at any time, and left out again until they are begun.
 pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {
@@ -111,12 +111,28 @@ pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     if correct {
         // No step may begin with the other description.
         let _lock = hold(folder, fs::File::try_lock)?;
-        let has_further_seeds = run.seeds.starts_with(&before.seeds) && *run == (Run { seeds: run.seeds.clone(), ..before.clone() });
-        if has_further_seeds || !has_results(folder, &before)? {
+        if differs_in_seeds(folder, &before, run) {
+            let estimate = Step::Estimate.proof(folder, run.experiment);
+            if estimate.exists() {
+                fs::remove_file(&estimate).with_context(|| format!("cannot delete {}", estimate.display()))?;
+            }
+            return write_json(&path, run);
+        }
+        if !has_results(folder, &before)? {
             return write_json(&path, run);
         }
     }
     bail!("{} describes a run with different settings: choose another folder, or delete this one", path.display())
+}
+
+/// Whether two runs differ in their last seeds alone, and nothing is computed for those that are left out.
+fn differs_in_seeds(folder: &Path, before: &Run, run: &Run) -> bool {
+    let common = before.seeds.len().min(run.seeds.len());
+    let is_begun = |seed: &u64| folder.join(format!("seed-{seed}")).exists();
+    *run == Run { seeds: run.seeds.clone(), ..before.clone() }
+        && common > 0
+        && before.seeds[..common] == run.seeds[..common]
+        && !before.seeds[common..].iter().any(is_begun)
 }
 
 /// Whether a step of a run was done or begun.
@@ -151,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_description_is_replaced_only_before_there_are_results() {
+    fn a_run_description_is_replaced_before_there_are_results_and_seeds_are_added_later() {
         let place = tempfile::tempdir().expect("a folder");
         let run = |seed| {
             let settings = Settings::new(Experiment::Table2, Profile::Smoke);
@@ -165,8 +181,16 @@ mod tests {
         describe(place.path(), &run(8), true).expect("the same run");
         let more = Run { seeds: vec![8, 9], ..run(8) };
         assert!(describe(place.path(), &more, false).is_err(), "a server's folder");
+        let estimate = Step::Estimate.proof(place.path(), Experiment::Table2);
+        fs::write(&estimate, "{}").expect("written");
         describe(place.path(), &more, true).expect("a further seed");
+        assert!(!estimate.exists(), "it is of fewer seeds");
+        describe(place.path(), &run(8), true).expect("nothing is computed for the further seed");
+        describe(place.path(), &more, true).expect("a further seed");
+        fs::create_dir(place.path().join("seed-9")).expect("created");
         assert!(describe(place.path(), &run(8), true).is_err(), "a seed less");
+        let first = Run { seeds: vec![9], ..run(8) };
+        assert!(describe(place.path(), &first, true).is_err(), "another first seed");
         let other = Run { seeds: vec![8, 9, 10], validate: true, ..more.clone() };
         assert!(describe(place.path(), &other, true).is_err(), "a further seed and another setting");
         describe(place.path(), &more, true).expect("the same run");

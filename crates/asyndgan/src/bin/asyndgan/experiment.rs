@@ -19,7 +19,7 @@ use crate::stdout::{print, print_note};
 /// Options of a run, apart from its task and its folder.
 #[derive(Args)]
 struct RunOptions {
-    /// Number of seeds: 0, 1, ... Every case is averaged over them.
+    /// Number of seeds: 0, 1, ... Every case is averaged over them. A larger number adds seeds to a finished run.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
     /// Device of the networks.

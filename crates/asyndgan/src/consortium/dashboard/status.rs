@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use asyndgan_protocol::{Contribution, MessageKind, SiteId};
@@ -268,6 +268,12 @@ impl Dashboard {
         let status = self.status();
         let waits_for = status.waits_for.into_iter().filter(|awaited| awaited.seconds > AWAITED_AFTER_S).map(|awaited| awaited.site);
         RoundCount { rounds_done: status.rounds_done, rounds: status.rounds, waits_for: waits_for.collect() }
+    }
+
+    /// The sites that the run waits for, and for how long.
+    pub(in crate::consortium) fn awaited(&self) -> Vec<(String, Duration)> {
+        let of = |awaited: Awaited| (awaited.site, Duration::from_secs_f64(awaited.seconds.max(0.0)));
+        self.status().waits_for.into_iter().map(of).collect()
     }
 
     /// The run has ended here: it waits for nobody.
