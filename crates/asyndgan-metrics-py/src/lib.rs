@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use asyndgan_metrics::{
-    Convention, ConventionName, Directions, Scores, SurfaceDistances, Undefined, ndarray::ArrayViewD, score_instances, score_masks,
+    Connectivity, Convention, ConventionName, Directions, Scores, SurfaceDistances, Undefined, connected_components, ndarray::ArrayViewD,
+    score_instances, score_masks,
 };
-use numpy::{PyReadonlyArrayDyn, PyUntypedArrayMethods};
+use numpy::{IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
 
 create_exception!(asyndgan_metrics, UndefinedMetric, PyValueError, "A metric has no value for these masks; the message is the reason.");
@@ -119,11 +120,27 @@ fn instances(py: Python<'_>, truth: PyReadonlyArrayDyn<'_, u32>, prediction: PyR
     Ok(split(py.detach(|| score_instances(truth, prediction, &convention))))
 }
 
+#[pyfunction]
+fn components<'py>(py: Python<'py>, mask: PyReadonlyArrayDyn<'py, bool>, connectivity: &str) -> PyResult<Bound<'py, PyArrayDyn<u32>>> {
+    let connectivity = match connectivity {
+        "faces" => Connectivity::Faces,
+        "edges" => Connectivity::Edges,
+        "corners" => Connectivity::Corners,
+        other => return Err(PyValueError::new_err(format!("{other:?} is not a connectivity: use one of faces, edges, corners"))),
+    };
+    if !(1..=3).contains(&mask.ndim()) {
+        return Err(PyValueError::new_err(format!("masks must have one to three axes, got {}", mask.ndim())));
+    }
+    let mask = mask.as_array();
+    Ok(py.detach(|| connected_components(mask, connectivity).0).into_pyarray(py))
+}
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add("UndefinedMetric", module.py().get_type::<UndefinedMetric>())?;
     module.add_class::<Distances>()?;
     module.add_function(wrap_pyfunction!(masks, module)?)?;
-    module.add_function(wrap_pyfunction!(instances, module)?)
+    module.add_function(wrap_pyfunction!(instances, module)?)?;
+    module.add_function(wrap_pyfunction!(components, module)?)
 }

@@ -10,9 +10,11 @@ import pytest
 from asyndgan_metrics import (
     SurfaceDistances,
     UndefinedMetric,
+    connected_components,
     hd95,
     score,
     score_cases,
+    score_components,
     score_instances,
     score_labels,
 )
@@ -177,3 +179,22 @@ def test_examples_of_the_documentation():
     for module in (asyndgan_metrics, asyndgan_metrics.medpy, asyndgan_metrics.monai):
         result = doctest.testmod(module)
         assert result.attempted > 0 and result.failed == 0
+
+
+def test_components_are_instances():
+    truth = np.zeros((3, 8, 8), bool)
+    truth[0, :2, :2] = truth[0, 2, 2] = truth[2, 5:, 5:] = True
+    faces, corners = connected_components(truth, connectivity="faces"), connected_components(truth)
+    assert (faces.max(), corners.max(), faces.dtype) == (3, 2, np.uint32)
+    assert (faces[0, 0, 0], faces[0, 2, 2], faces[2, 5, 5], faces[1].max()) == (1, 2, 3, 0)
+    prediction = np.array(truth, order="F")
+    prediction[2] = False
+    # One of two components is found, and nothing else.
+    scores = score_components(truth, prediction)
+    assert scores["f1"] == 2 / 3 and scores == score_instances(corners, connected_components(prediction))
+    assert score_components(truth, prediction, connectivity="faces")["f1"] == 4 / 5
+    assert score_components(np.zeros(3), np.zeros(3))["f1"] is None
+    with pytest.raises(ValueError, match="connectivity"):
+        connected_components(truth, connectivity="all")
+    with pytest.raises(ValueError, match="axes"):
+        connected_components(np.zeros((1, 1, 1, 1)))

@@ -36,19 +36,23 @@ __all__ = [
     "SurfaceDistances",
     "UndefinedMetric",
     "__version__",
+    "connected_components",
     "hd95",
     "score",
     "score_cases",
+    "score_components",
     "score_instances",
     "score_labels",
 ]
 
 Convention = Literal["standard", "monai", "medpy", "paper"]
 Empty = Literal["undefined", "inf", "diagonal"]
+Connectivity = Literal["faces", "edges", "corners"]
 Case = Union["tuple[ArrayLike, ArrayLike]", "tuple[ArrayLike, ArrayLike, Spacing]"]
 
 _CONVENTIONS = ("standard", "monai", "medpy", "paper")
 _EMPTY = ("undefined", "inf", "diagonal")
+_CONNECTIVITY = ("faces", "edges", "corners")
 _DISTANCES = ("hausdorff", "hd95", "assd")
 _BOTH_EMPTY = "truth and prediction are both empty"
 
@@ -162,6 +166,45 @@ def score_instances(truth: ArrayLike, prediction: ArrayLike, *, convention: Conv
     """
     name = choice_of(convention, _CONVENTIONS, "convention")
     return Scores(*_native.instances(labels_of(truth, "truth"), labels_of(prediction, "prediction"), name))
+
+
+def connected_components(mask: ArrayLike, *, connectivity: Connectivity = "corners") -> NDArray[np.uint32]:
+    """The connected components of a mask as a label map: numbers from 1 in row-major order; 0 is background.
+
+    Args:
+        mask: one to three axes; nonzero elements are marked.
+        connectivity: which neighbours belong together: those that share a face (4 in 2D, 6 in 3D); a face or an edge
+            (8 and 18); or a face, an edge or a corner (8 and 26). As ``scipy.ndimage.label`` with a structure of
+            connectivity 1, 2 or 3.
+
+    Raises:
+        TypeError: if the mask is not an array of numbers.
+        ValueError: if it has more than three axes or NaN, or the name is not valid.
+    """
+    choice_of(connectivity, _CONNECTIVITY, "connectivity")
+    return _native.components(mask_of(mask, "mask"), connectivity)
+
+
+def score_components(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    connectivity: Connectivity = "corners",
+    convention: Convention = "standard",
+) -> Scores:
+    """The instance metrics of two masks in which each connected component is an instance, such as a lesion.
+
+    Args:
+        truth, prediction: masks of the same shape with one to three axes; nonzero elements are marked.
+        connectivity: as in :func:`connected_components`.
+        convention: as in :func:`score_instances`.
+
+    Raises:
+        TypeError: if an argument is not an array of numbers.
+        ValueError: if the shapes differ, a mask has NaN, or a name is not valid.
+    """
+    instances = (connected_components(mask, connectivity=connectivity) for mask in (truth, prediction))
+    return score_instances(*instances, convention=convention)
 
 
 def score_cases(
