@@ -122,7 +122,12 @@ pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
             return write_json(&path, run);
         }
     }
-    bail!("{} describes a run with different settings: choose another folder, or delete this one", path.display())
+    let shown = path.display();
+    if before.seeds.starts_with(&run.seeds) && *run == (Run { seeds: run.seeds.clone(), ..before.clone() }) {
+        let seeds = before.seeds.len();
+        bail!("{shown} describes a run with {seeds} seeds: choose another folder, or use --seeds {seeds} or more");
+    }
+    bail!("{shown} describes a run with different settings: choose another folder, or delete this one")
 }
 
 /// Whether two runs differ in their last seeds alone, and nothing is computed for those that are left out.
@@ -188,7 +193,8 @@ mod tests {
         describe(place.path(), &run(8), true).expect("nothing is computed for the further seed");
         describe(place.path(), &more, true).expect("a further seed");
         fs::create_dir(place.path().join("seed-9")).expect("created");
-        assert!(describe(place.path(), &run(8), true).is_err(), "a seed less");
+        let fewer = describe(place.path(), &run(8), true).expect_err("a seed less").to_string();
+        assert!(fewer.ends_with("use --seeds 2 or more"), "{fewer}");
         let first = Run { seeds: vec![9], ..run(8) };
         assert!(describe(place.path(), &first, true).is_err(), "another first seed");
         let other = Run { seeds: vec![8, 9, 10], validate: true, ..more.clone() };
