@@ -6,8 +6,10 @@ use tch::{Device, Kind, Tensor};
 
 use crate::touching::watershed_split;
 
-/// Pixels of the windows that go through the segmenter at once on a CPU and on a GPU, unless one window has more.
-const PIXELS_TOGETHER: [usize; 2] = [1 << 17, 1 << 21];
+/// Pixels of the windows that go through the segmenter at once on a CPU, unless one window has more.
+const CPU_PIXELS_TOGETHER: usize = 1 << 17;
+/// The same on a GPU.
+const GPU_PIXELS_TOGETHER: usize = 1 << 21;
 /// An instance smaller than this is dropped.
 const INSTANCE_PIXELS_MIN: usize = 20;
 /// Instances grow by this many pixels: the boundary class was taken off.
@@ -17,8 +19,8 @@ const INSTANCE_GROWTH: usize = 2;
 /// Classes that the task's regions do not distinguish have the label of the first of them.
 ///
 /// The class probabilities of overlapping windows are averaged, and resampled to the grid of the truth; a pixel has the
-/// class with the largest. `window` is the side of the crops that the segmenter was trained on: on larger windows it is
-/// worse.
+/// class with the largest. `window` is the side of the crops that the segmenter was trained on; larger windows are less
+/// accurate.
 ///
 /// # Shapes
 /// `[slices, original rows, original columns]`.
@@ -31,7 +33,8 @@ const INSTANCE_GROWTH: usize = 2;
 pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usize, device: Device) -> Array3<u32> {
     let (slices, _, rows, columns) = case.images.dim();
     let starts = window_starts([rows, columns], window, (window / 2).max(1));
-    let windows_together = (PIXELS_TOGETHER[usize::from(device.is_cuda())] / (window * window)).max(1);
+    let pixels = if device == Device::Cpu { CPU_PIXELS_TOGETHER } else { GPU_PIXELS_TOGETHER };
+    let windows_together = (pixels / (window * window)).max(1);
     let together = (windows_together / starts.len()).max(1);
     let mut found = Array3::zeros(case.truth.dim());
     let mut places = found.axis_iter_mut(Axis(0));
@@ -192,8 +195,7 @@ mod tests {
             network.depth = 2;
         });
         let segmenter = Segmenter::new(&network, Device::Cpu, &mut ChaCha8Rng::seed_from_u64(0));
-        // The sides are no multiples of the window.
-        // More slices than go through the segmenter at once.
+        // More slices than go through the segmenter at once, with sides that are no multiples of the window.
         let images = Array4::from_shape_fn((60, 1, 30, 26), |(z, _, y, x)| ((z * 7 + y * x) as f32 * 0.1).sin());
         let case = |content, truth| TestCase { id: "a".into(), images: images.clone(), content, truth, spacing_mm: [1.0; 3] };
         let same = case(Placement::whole(30, 26), Array3::zeros((60, 30, 26)));
