@@ -18,7 +18,7 @@ pub(super) fn build(tools: &PythonEnvironment, out: &Path) -> Result<()> {
     let paths = [package.as_os_str(), "--outdir".as_ref(), out.as_os_str()];
     tools.run("python", ["-m", "build", "--wheel"].map(AsRef::as_ref).into_iter().chain(paths))?;
     let wheel = made(out, "asyndgan_flare-", ".whl")?;
-    let user = PythonEnvironment::new("dist-flare-test", &["pytest", "mypy", &wheel.to_string_lossy()])?;
+    let user = PythonEnvironment::new("dist-flare-test", &["pytest", "mypy", "tensorboard", &wheel.to_string_lossy()])?;
     user.run(
         "python",
         ["-m", "mypy", "--strict", "--package", "asyndgan_flare", "--config-file"]

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+from nvflare.apis.analytix import AnalyticsDataType
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
 from nvflare.apis.shareable import ReturnCode as TaskReturnCode
 from nvflare.apis.shareable import Shareable
 from nvflare.apis.shareable import make_reply as make_task_reply
+from nvflare.apis.utils.analytix_utils import create_analytic_dxo, send_analytic_dxo
 from nvflare.app_common.tie.applet import Applet
 from nvflare.app_common.tie.connector import Connector
 from nvflare.app_common.tie.controller import TieController
@@ -28,6 +30,7 @@ from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
 from asyndgan_flare.configuration import is_simulated, own_file, write_run
+from asyndgan_flare.curves import Curves
 from asyndgan_flare.program import Program, find_program, wait_for_file
 from asyndgan_flare.wire import BYTES_MAX, CHANNEL, ENDED, EXCHANGE, METHOD, OPTIONS, content, failed, succeeded
 
@@ -41,6 +44,8 @@ RESULTS_S = 600.0
 REPORTS_S = 60.0
 # Longer than a request waits at the program.
 REQUEST_S = 60.0
+# How often the learning curves are passed on to FLARE's experiment tracking.
+CURVES_S = 2.0
 # A program has one request that waits, and one that brings its parts; as many may have been lost.
 REQUESTS_MAX = 4
 
@@ -72,6 +77,8 @@ class ServerConnector(Connector):  # type: ignore[misc]
         self.lock = threading.Lock()
         self.failure: str | None = None
         self.has_stopped = False
+        self.tracking: threading.Thread | None = None
+        self.is_over = threading.Event()
 
     def configure(self, config: dict[str, Any], fl_ctx: FLContext) -> None:
         """Nothing: the job's arguments are in the controller."""
@@ -102,6 +109,23 @@ class ServerConnector(Connector):  # type: ignore[misc]
         cell = self.engine.get_cell().core_cell
         cell.register_request_cb(channel=CHANNEL, topic=EXCHANGE, cb=self.on_request)
         cell.register_request_cb(channel=CHANNEL, topic=ENDED, cb=self.on_report)
+        curves = Curves(self.results / f"seed-{self.job['seed']}" / "AsynDgan" / "losses.csv", sorted(self.participants))
+        self.tracking = threading.Thread(target=self.track, args=(curves,), name="curves", daemon=True)
+        self.tracking.start()
+
+    def track(self, curves: Curves) -> None:
+        """Passes the learning curves on to the job's experiment tracking, if it has a receiver, until the job ends."""
+        is_last = False
+        while not is_last:
+            is_last = self.is_over.wait(CURVES_S)
+            try:
+                for number, values in curves.new_rows():
+                    with self.engine.new_context() as fl_ctx:
+                        for tag, value in values.items():
+                            dxo = create_analytic_dxo(tag, value, AnalyticsDataType.SCALAR, global_step=number + 1)
+                            send_analytic_dxo(self, dxo, fl_ctx)
+            except (OSError, ValueError) as error:
+                self.logger.warning(f"cannot read the learning curves: {error}")
 
     def is_aborted(self) -> bool:
         """Whether the job has ended, or was aborted."""
@@ -168,6 +192,9 @@ class ServerConnector(Connector):  # type: ignore[misc]
             self.has_stopped = True
         was_running = not self.is_applet_stopped()[0]
         code = self.stop_applet(0.0 if self.is_aborted() else RESULTS_S)
+        self.is_over.set()
+        if self.tracking is not None:
+            self.tracking.join()
         if self.channel is not None:
             self.channel.close()
         if self.is_aborted() and was_running:

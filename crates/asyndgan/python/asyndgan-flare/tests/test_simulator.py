@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from nvflare.recipe import SimEnv
+from nvflare.recipe.utils import add_experiment_tracking
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from asyndgan_flare import AsynDganRecipe
 
@@ -70,6 +72,7 @@ def simulated(folder: Path, policies: tuple[str, str] = ("", "")) -> dict[str, P
 
 def run(folder: Path, files: dict[str, Path]) -> Any:
     recipe = AsynDganRecipe("pilot", sites=SITES, profile="smoke", settings={"protocol": {"rounds": ROUNDS}}, simulated=files)
+    add_experiment_tracking(recipe, "tensorboard")
     return recipe.execute(SimEnv(clients=list(SITES), workspace_root=str(folder / "simulator")))
 
 
@@ -86,9 +89,16 @@ def prepared() -> None:
 
 def test_a_run_in_the_simulator_ends_with_the_bytes_of_one_over_grpc(tmp_path: Path) -> None:
     expected = over_grpc(tmp_path)
-    found = generators(run(tmp_path, simulated(tmp_path)))
+    result = run(tmp_path, simulated(tmp_path))
+    found = generators(result)
     assert len(found) == 1, found
     assert found[0].read_bytes() == expected
+    # FLARE's own tracking has every round.
+    events = EventAccumulator(str(next(Path(result.get_result()).rglob("tb_events/*"))))
+    events.Reload()
+    for site in SITES:
+        points = events.Scalars(f"feedback_norm/{site}")
+        assert [point.step for point in points] == list(range(1, ROUNDS + 1)) and all(point.value > 0 for point in points)
     # What left each site is in its own folder.
     assert all((tmp_path / site / "pilot" / "journal.jsonl").is_file() for site in SITES)
 
