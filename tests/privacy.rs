@@ -42,7 +42,7 @@ fn a_site_leaves_when_its_budget_is_spent_and_the_other_goes_on_whatever_is_kill
     let [mut north, south] = SITES.map(|site| group.start(site));
     group.wait_for_round(10);
     north.kill();
-    group.wait_for_words("run", "north: site 1 left");
+    group.wait_for_words("run", "north: left");
     north = group.start("north");
     group.wait_for_words("run", "south: takes no part from round");
     server.kill();

@@ -157,6 +157,22 @@ fn runs_follow_each_other_and_obey_the_operator() {
     thread::sleep(Duration::from_secs(1));
     assert_eq!(service.state("never"), "aborted");
 
+    // The sites delete their discriminators also of a run that was aborted.
+    service.submit("aborted", MANY);
+    service.wait_for_checkpoint("aborted");
+    let has_checkpoints = |site: &&str| service.site_folder(site, "aborted").join("checkpoints").exists();
+    group.wait_until("checkpoints at the sites", || SITES.iter().all(has_checkpoints));
+    group.succeed(&["run", "abort", "aborted", "--reason", "a mistake"]);
+    group.wait_until("no checkpoints at the sites", || !SITES.iter().any(has_checkpoints));
+    assert!(SITES.iter().all(|site| service.site_folder(site, "aborted").join("finished").exists()));
+    for site in SITES {
+        group.wait_for_words(site, "is aborted: its discriminator is deleted");
+    }
+    let has_masks = || group.path("runs/aborted/seed-0/AsynDgan/checkpoints").exists();
+    group.wait_until("no masks at the operator", || !has_masks());
+    let events = group.succeed(&["run", "logs", "aborted"]);
+    assert!(events.contains("the operator has aborted the run: a mistake"), "{events}");
+
     // A run whose sites are gone for good can still be ended with a result.
     service.submit("gone", MANY);
     service.wait_for_checkpoint("gone");
@@ -204,12 +220,46 @@ fn a_site_that_asks_its_administrator_waits_for_the_approval() {
     service.submit("trial", ROUNDS);
     let sites = SITES.map(|site| group.start(site));
     group.wait_for_words("north", "it is proposed by the operator");
+    assert!(group.words("north").contains("asyndgan site approve --config north.toml"), "{}", group.words("north"));
+    let fact = "its administrator has not approved this run";
+    group.wait_until("the operator knows", || group.succeed(&["run", "logs", "trial"]).contains(fact));
+    group.wait_until("the list names the site", || group.succeed(&["run", "list"]).contains(fact));
+    let shown = group.succeed(&["run", "show", "trial"]);
+    assert!(shown.contains("not connected") && shown.contains(fact) && !shown.contains("generator"), "{shown}");
+    let checked = group.succeed(&["doctor", "--config", "north.toml"]);
+    assert!(checked.contains("todo  approval: not given yet"), "{checked}");
     assert_eq!(service.rounds("trial"), 0);
     group.succeed(&["site", "approve", "--config", "north.toml", "--yes"]);
     service.wait_for_state("trial", "finished");
+    let shown = group.succeed(&["run", "show", "trial"]);
+    assert!(shown.contains("trial/seed-0/AsynDgan/generator.safetensors"), "{shown}");
+    let traffic = group.succeed(&["ledger", "runs/trial"]);
+    assert!(traffic.contains("north") && traffic.contains("south"), "{traffic}");
     for program in sites.into_iter().chain([server]) {
         terminates(program, || group.all_words());
     }
+}
+
+#[test]
+fn an_operator_is_told_that_a_policy_refuses_a_run() {
+    let service = Service::new();
+    let group = &service.group;
+    let path = group.path("south.toml");
+    let text = fs::read_to_string(&path).expect("a configuration");
+    fs::write(&path, text + "[policy]\nrounds_max = 3\n").expect("written");
+    let server = service.serve();
+    service.submit("trial", ROUNDS);
+    let site = group.start("south");
+    group.wait_for_words("south", "the policy of this site does not allow it");
+    let fact = "its policy or its data does not allow this run";
+    group.wait_until("the operator knows", || group.succeed(&["run", "list"]).contains(fact));
+    group.wait_for_words("run", fact);
+    assert!(!group.words("run").contains("rounds_max"), "the bound stays at the site: {}", group.words("run"));
+    for program in [site, server] {
+        terminates(program, || group.all_words());
+    }
+    let listed = group.succeed(&["run", "list"]);
+    assert!(listed.contains("no server serves the queue now"), "{listed}");
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use std::{
-    collections::BTreeMap,
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
@@ -90,8 +89,16 @@ impl Journal {
     /// [`Error::Record`], or [`Error::Journal`] with the first entry that was changed or is missing.
     pub fn verify(path: &Path) -> Result<Vec<JournalEntry>, Error> {
         let mut entries = Vec::new();
-        read(path, |entry| entries.push(entry))?;
+        Self::verify_each(path, |entry| entries.push(entry))?;
         Ok(entries)
+    }
+
+    /// As [`Journal::verify`], for a journal of any length: passes its entries on in order, and keeps none in memory.
+    ///
+    /// # Errors
+    /// As [`Journal::verify`], after the entries before the first one that was changed or is missing.
+    pub fn verify_each(path: &Path, each: impl FnMut(JournalEntry)) -> Result<(), Error> {
+        read(path, each).map(drop)
     }
 
     /// The file with the journal's length at the last checkpoint. Without it, entries cut off at the end cannot be
@@ -115,26 +122,16 @@ impl Journal {
         let mut history = History::new(patients);
         let exists = |path: &Path| path.try_exists().map_err(|source| Error::Record { path: path.into(), source });
         let receipts = Receipts::path_of(path);
-        let receipts = exists(&receipts)?.then_some(receipts);
-        let confirmed = receipts.as_deref().map(Receipts::confirmed_entries).transpose()?.unwrap_or_default();
-        // The entries with which a confirmed part of the journal ends.
-        let mut ends = BTreeMap::new();
-        let mut entries = 0;
-        if exists(path)? {
-            entries = read(path, |entry| {
-                match (entry.kind, entry.round, &entry.shown) {
-                    (MessageKind::Start, ..) => history.add_restore(),
-                    (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, *synthetic, cases),
-                    _ => {}
-                }
-                if confirmed.contains(&(entry.number + 1)) {
-                    ends.insert(entry.number, entry);
-                }
-            })?
-            .entries;
-        }
-        if let Some(receipts) = receipts {
-            Receipts::verify_ends(&receipts, entries, |number| ends.get(&number), None)?;
+        let mut each = |entry: &JournalEntry| match (entry.kind, entry.round, &entry.shown) {
+            (MessageKind::Start, ..) => history.add_restore(),
+            (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, *synthetic, cases),
+            _ => {}
+        };
+        match (exists(path)?, exists(&receipts)?) {
+            (true, true) => drop(Receipts::verify_journal(&receipts, path, None, each)?),
+            (true, false) => Self::verify_each(path, |entry| each(&entry))?,
+            (false, true) => drop(Receipts::verify(&receipts, &[], None)?),
+            (false, false) => {}
         }
         Ok(history)
     }

@@ -28,8 +28,8 @@ pub use control::{Control, Outcome};
 pub use error::Error;
 #[cfg(feature = "grpc")]
 pub use grpc::{
-    CHUNK_BYTES_MAX, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink, Preflight, Proxy, RelayServer, RelayServerLink,
-    RelaySite, RelaySiteLink, RelayToken, RevocationStatus,
+    Absence, AbsenceReason, Absences, CHUNK_BYTES_MAX, EndedRuns, FRAME_BYTES_MAX, GrpcServer, GrpcServerLink, GrpcSite, GrpcSiteLink,
+    Preflight, Proxy, RelayServer, RelayServerLink, RelaySite, RelaySiteLink, RelayToken, RevocationStatus, RunEnd,
 };
 pub use journal::{Journal, JournalEntry, ShownCases};
 pub use keys::{Authority, CertificateFacts, Certificates, Identity, Issued, request};

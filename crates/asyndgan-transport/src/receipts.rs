@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -10,7 +10,7 @@ use asyndgan_protocol::{JournalHead, JournalReceipt, hex};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Certificates, Error, Identity, JournalEntry,
+    Certificates, Error, Identity, Journal, JournalEntry,
     keys::{CertificateFacts, SERVER, is_issued_by, verify_signature},
     stamp::fingerprint,
 };
@@ -184,55 +184,76 @@ impl Receipts {
     /// # Errors
     /// [`Error::Receipt`] with the entry that is missing or was changed, or [`Error::Record`].
     pub fn verify(path: &Path, entries: &[JournalEntry], bundle: Option<&Certificates>) -> Result<Option<Confirmation>, Error> {
-        Self::verify_ends(path, entries.len() as u64, |number| entries.get(number as usize), bundle)
+        verify_ends(path, &Self::read(path)?, entries.len() as u64, |number| entries.get(number as usize), bundle)
     }
 
-    /// The numbers of journal entries that the receipts confirm.
-    pub(crate) fn confirmed_entries(path: &Path) -> Result<BTreeSet<u64>, Error> {
-        Ok(Self::read(path)?.iter().map(|receipt| receipt.head.entries).collect())
-    }
-
-    /// As [`Receipts::verify`]; `end` returns the entries with which the confirmed parts of the journal end.
-    pub(crate) fn verify_ends<'a>(
+    /// As [`Receipts::verify`], for a journal of any length: reads its file one entry at a time, and passes the entries
+    /// on to `each`. Entries that are written meanwhile do not matter.
+    ///
+    /// # Errors
+    /// As [`Receipts::verify`] and [`Journal::verify`].
+    pub fn verify_journal(
         path: &Path,
-        entries: u64,
-        end: impl Fn(u64) -> Option<&'a JournalEntry>,
+        journal: &Path,
         bundle: Option<&Certificates>,
+        mut each: impl FnMut(&JournalEntry),
     ) -> Result<Option<Confirmation>, Error> {
+        // Before the journal, which is longer by then.
         let receipts = Self::read(path)?;
-        let refused =
-            |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
-        for (number, receipt) in receipts.iter().enumerate() {
-            if let Err(fact) = receipt.check() {
-                return refused(number, fact);
+        let confirmed = confirmed_entries(&receipts);
+        let (mut entries, mut ends) = (0, BTreeMap::new());
+        Journal::verify_each(journal, |entry| {
+            entries += 1;
+            each(&entry);
+            if confirmed.contains(&(entry.number + 1)) {
+                ends.insert(entry.number, entry);
             }
-            if let Some(fact) = bundle.and_then(|bundle| receipt.foreign(bundle)) {
-                return refused(number, fact);
-            }
-            let last = receipt.head.entries.checked_sub(1).and_then(&end);
-            match last {
-                None => {
-                    let confirmed = receipt.head.entries;
-                    return refused(number, format!("the server confirmed {confirmed} entries, and the journal has {entries}"));
-                }
-                Some(entry) if entry.link != receipt.head.link => {
-                    let number_of_entry = receipt.head.entries - 1;
-                    return refused(
-                        number,
-                        format!("entry {number_of_entry}, or one before it, was changed after the server confirmed it"),
-                    );
-                }
-                Some(entry) if entry.stamp.run != receipt.run || entry.stamp.server != fingerprint(&receipt.server_certificate) => {
-                    return refused(number, "it belongs to another run or another server than the entry that it confirms".into());
-                }
-                Some(_) => {}
-            }
-        }
-        Ok(receipts.iter().max_by_key(|r| r.head.entries).map(|last| Confirmation {
-            receipts: receipts.len(),
-            entries: last.head.entries,
-            rounds_done: last.head.rounds_done,
-            server: fingerprint(&last.server_certificate),
-        }))
+        })?;
+        verify_ends(path, &receipts, entries, |number| ends.get(&number), bundle)
     }
+}
+
+/// The numbers of journal entries that receipts confirm.
+fn confirmed_entries(receipts: &[Receipt]) -> BTreeSet<u64> {
+    receipts.iter().map(|receipt| receipt.head.entries).collect()
+}
+
+/// As [`Receipts::verify`]; `end` returns the entries with which the confirmed parts of the journal end.
+fn verify_ends<'a>(
+    path: &Path,
+    receipts: &[Receipt],
+    entries: u64,
+    end: impl Fn(u64) -> Option<&'a JournalEntry>,
+    bundle: Option<&Certificates>,
+) -> Result<Option<Confirmation>, Error> {
+    let refused = |number: usize, fact: String| Err(Error::Receipt { fact: format!("{}: receipt {}: {fact}", path.display(), number + 1) });
+    for (number, receipt) in receipts.iter().enumerate() {
+        if let Err(fact) = receipt.check() {
+            return refused(number, fact);
+        }
+        if let Some(fact) = bundle.and_then(|bundle| receipt.foreign(bundle)) {
+            return refused(number, fact);
+        }
+        let last = receipt.head.entries.checked_sub(1).and_then(&end);
+        match last {
+            None => {
+                let confirmed = receipt.head.entries;
+                return refused(number, format!("the server confirmed {confirmed} entries, and the journal has {entries}"));
+            }
+            Some(entry) if entry.link != receipt.head.link => {
+                let number_of_entry = receipt.head.entries - 1;
+                return refused(number, format!("entry {number_of_entry}, or one before it, was changed after the server confirmed it"));
+            }
+            Some(entry) if entry.stamp.run != receipt.run || entry.stamp.server != fingerprint(&receipt.server_certificate) => {
+                return refused(number, "it belongs to another run or another server than the entry that it confirms".into());
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(receipts.iter().max_by_key(|r| r.head.entries).map(|last| Confirmation {
+        receipts: receipts.len(),
+        entries: last.head.entries,
+        rounds_done: last.head.rounds_done,
+        server: fingerprint(&last.server_certificate),
+    }))
 }

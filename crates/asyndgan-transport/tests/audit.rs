@@ -74,6 +74,7 @@ fn both_ends_keep_receipts_that_show_what_was_changed_afterwards() {
     let confirmed = Receipts::verify(&receipts, &entries, Some(&certificates)).expect("sound").expect("some");
     // Checkpoints after 4, 8 and 12 rounds; the head leaves before the round's own feedback.
     assert_eq!((confirmed.receipts, confirmed.rounds_done), (3, 12));
+    assert_eq!(Receipts::verify_journal(&receipts, &journal, Some(&certificates), |_| ()).expect("sound"), Some(confirmed.clone()));
 
     // Every entry names the run and the server; so does every line of the ledgers.
     let hash = asyndgan_protocol::hex(&run(12, Waiting::All).sha256());
@@ -102,6 +103,8 @@ fn both_ends_keep_receipts_that_show_what_was_changed_afterwards() {
     let rewritten = shorter(&site.path().join("other.jsonl"), 3);
     let error = Receipts::verify(&receipts, &rewritten, None).expect_err("rewritten").to_string();
     assert!(error.contains("was changed after the server confirmed it"), "{error}");
+    let from_file = Receipts::verify_journal(&receipts, &site.path().join("other.jsonl"), None, |_| ()).expect_err("rewritten");
+    assert_eq!(from_file.to_string(), error);
     let error = Receipts::verify(&receipts, &entries[..5], None).expect_err("cut off").to_string();
     assert!(error.contains("and the journal has 5"), "{error}");
 

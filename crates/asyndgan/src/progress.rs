@@ -8,7 +8,7 @@ use std::{
         LazyLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use indicatif::{HumanDuration, MultiProgress, ProgressBar, ProgressStyle};
@@ -17,6 +17,11 @@ static IS_SHOWN: AtomicBool = AtomicBool::new(false);
 
 /// How often a program without a terminal reports its progress.
 const MESSAGE_EVERY: Duration = Duration::from_mins(1);
+
+/// The system clock: milliseconds since the Unix epoch.
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
+}
 
 /// All bars of this process.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);

@@ -15,7 +15,10 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::Connected;
 
-use super::connections::{Connections, Place};
+use super::{
+    clock::now,
+    connections::{Connections, Place},
+};
 use crate::keys::{CertificateFacts, Tls};
 
 /// How long a connection may take to present a certificate.
@@ -95,11 +98,6 @@ impl Refusals {
         let more = if more > 0 { format!(" (and {more} others since the last message)") } else { String::new() };
         (self.notice)(&format!("refused a connection: {fact}{more}"));
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// Accepts connections until the receiver of `peers` is dropped; every handshake runs in its own task.

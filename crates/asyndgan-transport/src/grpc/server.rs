@@ -1,33 +1,28 @@
 use std::{
     net::{SocketAddr, TcpListener},
     path::PathBuf,
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError, mpsc as blocking},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
-use asyndgan_protocol::{Message, RunDescription, SiteId};
-use bytes::Bytes;
+use asyndgan_protocol::{RunDescription, SiteId};
 use tokio::{
     runtime::{Handle, Runtime},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::mpsc,
     task::{AbortHandle, JoinHandle},
 };
-use tokio_stream::{
-    Stream, StreamExt as _,
-    wrappers::{ReceiverStream, UnboundedReceiverStream},
-};
-use tonic::{Request, Response, Status, Streaming};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Status;
 
 use super::{
-    chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    chunks::{CHUNK_BYTES_MAX, chunks},
+    clock::now,
     connections::Connections,
-    listener::{Notice, Peer, accept},
-    slots::SiteSlots,
-    wire::{
-        Chunk, PreflightReply, PreflightRequest,
-        carrier_server::{Carrier, CarrierServer},
-    },
+    ended::EndedRuns,
+    listener::{Notice, accept},
+    service::{Arrival, ArrivalKind, Service},
+    slots::{Absences, SiteSlots},
+    wire::{Chunk, carrier_server::CarrierServer},
 };
 use crate::{Error, Frame, Identity, Incoming, ServerLink, keys::Tls};
 
@@ -53,6 +48,8 @@ pub struct GrpcServer {
     /// The description of the run, for sites that only ask for it; or the reason why there is no run now, which sites
     /// get until they give up or there is one.
     pub run: Result<RunDescription, String>,
+    /// Runs of this server that have ended, for sites that were away. Default: none.
+    pub ended: EndedRuns,
     /// The interval of keep-alive pings, and the time to wait for their answer before a connection is considered lost.
     pub keep_alive: Duration,
     /// The tokio runtime on which the server runs, with I/O and time enabled. By default it starts its own, with two
@@ -70,6 +67,7 @@ pub struct GrpcServerLink {
     sessions: Vec<Option<Session>>,
     address: SocketAddr,
     tls: Arc<Mutex<Tls>>,
+    slots: Arc<SiteSlots>,
     /// Ends with the link.
     _background: Background,
 }
@@ -120,30 +118,27 @@ struct Session {
     outbox: mpsc::UnboundedSender<Result<Chunk, Status>>,
 }
 
-struct Arrival {
-    site: SiteId,
-    session: u64,
-    kind: ArrivalKind,
-}
-
-enum ArrivalKind {
-    Connected(mpsc::UnboundedSender<Result<Chunk, Status>>, Arc<Vec<u8>>),
-    Frame(Frame, OwnedSemaphorePermit),
-    Lost(String),
-}
-
 impl GrpcServer {
     /// A server with keep-alive pings every 30 s. `sites` are the names of the sites in their certificates, in the
     /// order of the run; `revoked` is the authority's list of revoked certificates.
     pub fn new(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, sites: Vec<String>, run: RunDescription) -> Self {
         let keep_alive = Duration::from_secs(30);
-        Self { listen, identity, revoked: revoked.into(), sites, run: Ok(run), keep_alive, runtime: None }
+        Self { listen, identity, revoked: revoked.into(), sites, run: Ok(run), ended: EndedRuns::default(), keep_alive, runtime: None }
     }
 
     /// A server without a run. It gives every site with a valid certificate the reason, and the sites wait.
     pub fn without_run(listen: SocketAddr, identity: Identity, revoked: impl Into<PathBuf>, reason: impl Into<String>) -> Self {
         let keep_alive = Duration::from_secs(30);
-        Self { listen, identity, revoked: revoked.into(), sites: Vec::new(), run: Err(reason.into()), keep_alive, runtime: None }
+        Self {
+            listen,
+            identity,
+            revoked: revoked.into(),
+            sites: Vec::new(),
+            run: Err(reason.into()),
+            ended: EndedRuns::default(),
+            keep_alive,
+            runtime: None,
+        }
     }
 
     /// This configuration with changed fields.
@@ -174,7 +169,14 @@ impl GrpcServer {
         let (inbox_of, inbox) = blocking::channel();
         let sessions = self.sites.iter().map(|_| None).collect();
         let slots = Arc::new(SiteSlots::new(self.sites.len()));
-        let service = Service { names: self.sites, run: self.run, slots: Arc::clone(&slots), tls: Arc::clone(&tls), inbox: inbox_of };
+        let service = Service {
+            names: self.sites,
+            run: self.run,
+            ended: self.ended,
+            slots: Arc::clone(&slots),
+            tls: Arc::clone(&tls),
+            inbox: inbox_of,
+        };
         let notice: Notice = Arc::new(notice);
         let (peers_of, peers) = mpsc::channel(16);
         let connections = Connections::new(service.names.len());
@@ -201,7 +203,7 @@ impl GrpcServer {
             let _ = router.add_service(carrier).add_service(health).serve_with_incoming(ReceiverStream::new(peers)).await;
         });
         let watching = runtime.spawn({
-            let tls = Arc::clone(&tls);
+            let (tls, slots) = (Arc::clone(&tls), Arc::clone(&slots));
             async move {
                 loop {
                     tokio::time::sleep(REVOKED_EVERY).await;
@@ -214,7 +216,7 @@ impl GrpcServer {
             }
         });
         let tasks = [accepting, serving, watching].iter().map(JoinHandle::abort_handle).collect();
-        Ok(GrpcServerLink { inbox, sessions, address, tls, _background: Background { own, tasks, connections } })
+        Ok(GrpcServerLink { inbox, sessions, address, tls, slots, _background: Background { own, tasks, connections } })
     }
 }
 
@@ -227,6 +229,11 @@ impl GrpcServerLink {
     /// A handle to watch the list of revoked certificates from another thread.
     pub fn revocation_status(&self) -> RevocationStatus {
         RevocationStatus { tls: Arc::clone(&self.tls) }
+    }
+
+    /// A handle to read from another thread why sites do not join.
+    pub fn absences(&self) -> Absences {
+        Absences { slots: Arc::clone(&self.slots) }
     }
 
     fn taken(&mut self, arrival: Arrival) -> Option<(SiteId, Incoming)> {
@@ -293,116 +300,6 @@ impl ServerLink for GrpcServerLink {
             if let Some(taken) = self.taken(arrival) {
                 return Some(taken);
             }
-        }
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
-fn now() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
-struct Service {
-    names: Vec<String>,
-    run: Result<RunDescription, String>,
-    slots: Arc<SiteSlots>,
-    tls: Arc<Mutex<Tls>>,
-    inbox: blocking::Sender<Arrival>,
-}
-
-impl Service {
-    fn site<T>(&self, request: &Request<T>) -> Result<(SiteId, Peer, &RunDescription), Status> {
-        let peer = request.extensions().get::<Peer>().ok_or_else(|| Status::unauthenticated("no certificate"))?;
-        if !peer.place.allows_request(now()) {
-            return Err(Status::resource_exhausted("too many requests with this certificate; try again in a minute"));
-        }
-        // The connection may be older than what is known of its certificate by now.
-        let revoked = {
-            // Read again every two seconds.
-            let tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-            if tls.unreadable().is_some() {
-                return Err(Status::unavailable(
-                    "the server cannot read its list of revoked certificates, so no site may join; contact the server operator",
-                ));
-            }
-            tls.is_revoked(&peer.facts.serial)
-        };
-        if revoked {
-            return Err(Status::unauthenticated("the site's certificate was revoked"));
-        }
-        if peer.facts.not_after < (unix_ms() / 1000) as i64 {
-            return Err(Status::unauthenticated("the site's certificate has expired"));
-        }
-        let run = self.run.as_ref().map_err(|reason| Status::failed_precondition(reason.clone()))?;
-        let name = &peer.facts.name;
-        let slot = self.names.iter().position(|n| n == name);
-        let slot =
-            slot.ok_or_else(|| Status::permission_denied(format!("{name} is not a participant of this run; contact the server operator")))?;
-        Ok((SiteId(slot as u32), peer.clone(), run))
-    }
-}
-
-#[tonic::async_trait]
-impl Carrier for Service {
-    type JoinStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
-
-    async fn join(&self, request: Request<Streaming<Chunk>>) -> Result<Response<Self::JoinStream>, Status> {
-        let (site, peer, _) = self.site(&request)?;
-        let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        let (session, closed, waiting) = self.slots.enter(site, &instance, &peer.facts.serial)?;
-        let (outbox, outgoing) = mpsc::unbounded_channel();
-        // The receiver goes with the link; then nobody listens any more.
-        let _ = self.inbox.send(Arrival { site, session, kind: ArrivalKind::Connected(outbox, Arc::clone(&peer.certificate)) });
-        peer.place.set_joined(true);
-        let (inbox, slots) = (self.inbox.clone(), Arc::clone(&self.slots));
-        tokio::spawn(async move {
-            let reason = tokio::select! {
-                reason = receive(request.into_inner(), site, session, waiting, &inbox) => reason,
-                reason = closed => reason.unwrap_or("the server is shutting down").into(),
-            };
-            slots.leave(site, session);
-            peer.place.set_joined(false);
-            let _ = inbox.send(Arrival { site, session, kind: ArrivalKind::Lost(reason) });
-        });
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
-    }
-
-    async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightReply>, Status> {
-        let (site, _, run) = self.site(&request)?;
-        let probe = Bytes::from(vec![0; request.get_ref().probe.len()]);
-        // A message has no space for a whole probe and a description.
-        let describe =
-            if probe.is_empty() { Message::Describe { site, run: run.clone(), conditions_wanted: true }.encode() } else { Bytes::new() };
-        Ok(Response::new(PreflightReply { unix_ms: unix_ms(), describe, probe }))
-    }
-}
-
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
-}
-
-/// Receives a connection's frames until it ends, and returns the reason for its end.
-async fn receive(
-    mut stream: Streaming<Chunk>,
-    site: SiteId,
-    session: u64,
-    waiting: Arc<Semaphore>,
-    inbox: &blocking::Sender<Arrival>,
-) -> String {
-    let mut assembly = Assembly::default();
-    loop {
-        let chunk = match stream.next().await {
-            Some(Ok(chunk)) => chunk,
-            Some(Err(status)) => return format!("the connection failed: {}", status.message()),
-            None => return "it closed the connection".into(),
-        };
-        match assembly.take(chunk) {
-            Ok(Some(frame)) => {
-                let Ok(permit) = Arc::clone(&waiting).acquire_owned().await else { return "the server is shutting down".into() };
-                let _ = inbox.send(Arrival { site, session, kind: ArrivalKind::Frame(frame, permit) });
-            }
-            Ok(None) => {}
-            Err(fact) => return fact,
         }
     }
 }

@@ -3,11 +3,9 @@ use std::{
     io,
     sync::{Arc, Mutex, PoisonError, mpsc as blocking},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use asyndgan_protocol::Message;
-use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
 use tokio::{net::TcpStream, sync::mpsc};
@@ -23,23 +21,21 @@ use tokio_rustls::{
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{
     Code, Request, Status,
-    server::NamedService as _,
     transport::{Channel, Endpoint},
 };
-use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
 
 use super::{
+    absence::Absence,
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+    clock::now,
     proxy::{Proxy, Route, TunnelFailure},
     tls_error_tap::{LastTlsError, TlsErrorTap},
-    wire::{Chunk, PreflightReply, PreflightRequest, carrier_client::CarrierClient, carrier_server::CarrierServer},
+    wire::{Chunk, carrier_client::CarrierClient},
 };
 use crate::{Error, Frame, Identity, Incoming, SiteLink, keys::client_config, memory::received};
 
 /// How long one attempt to connect may take.
-const ATTEMPT_MAX: Duration = Duration::from_secs(15);
-/// How long a preflight may take, which measures the throughput.
-const PREFLIGHT_MAX: Duration = Duration::from_mins(1);
+pub(super) const ATTEMPT_MAX: Duration = Duration::from_secs(15);
 /// The delay after a failed attempt: the first and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_millis(200), Duration::from_secs(5)];
 
@@ -57,21 +53,10 @@ pub struct GrpcSite {
     pub keep_alive: Duration,
     /// The HTTP proxy on the way to the server. Default: that of the environment.
     pub proxy: Proxy,
+    /// Why the site does not join the run that the server described, for requests that do not join. Default: no report.
+    pub absence: Option<Absence>,
     /// The clock for checking certificates. Default: the system clock.
     pub clock: Option<Arc<dyn TimeProvider>>,
-}
-
-/// The server's answer to a site that asks for the run without joining it.
-#[derive(Debug)]
-pub struct Preflight {
-    /// The server's clock, in milliseconds since the Unix epoch, about half of `round_trip` after the request.
-    pub unix_ms: u64,
-    /// The message that the site would receive on joining.
-    pub describe: Message,
-    /// The time from a request to its answer.
-    pub round_trip: Duration,
-    /// Throughput in bytes per second, over both directions.
-    pub bytes_per_second: f64,
 }
 
 /// A site's end of the network transport: it connects to the server, and reconnects when the connection is lost.
@@ -107,7 +92,7 @@ impl GrpcSite {
     /// A site that tries for a day to reach a server that is down, and sends keep-alive pings every 30 s.
     pub fn new(server: impl Into<String>, identity: Identity) -> Self {
         let (reconnect_timeout, keep_alive) = (Duration::from_hours(24), Duration::from_secs(30));
-        Self { server: server.into(), identity, reconnect_timeout, keep_alive, proxy: Proxy::default(), clock: None }
+        Self { server: server.into(), identity, reconnect_timeout, keep_alive, proxy: Proxy::default(), absence: None, clock: None }
     }
 
     /// This configuration with changed fields.
@@ -148,82 +133,15 @@ impl GrpcSite {
             Route::Through(tunnelled) => Some(tunnelled.proxy),
         })
     }
-
-    /// Connects once, checks the standard gRPC health service, asks for the message that a joining site receives, and
-    /// measures the throughput.
-    ///
-    /// # Errors
-    /// The reason why the server cannot be reached or rejects the request.
-    pub fn preflight(self) -> Result<Preflight, Error> {
-        self.asking(PREFLIGHT_MAX, async |dialler| dialler.preflight().await)
-    }
-
-    /// Connects once, and asks for the message that a joining site receives.
-    ///
-    /// # Errors
-    /// As [`GrpcSite::preflight`].
-    pub fn describe(self) -> Result<Message, Error> {
-        self.asking(ATTEMPT_MAX, async |dialler| {
-            let mut client = limited(dialler.channel().await.map_err(Failure::error)?);
-            Ok(Message::decode(&dialler.ask(&mut client, 0).await?.describe)?)
-        })
-    }
-
-    /// Asks on a thread of its own, because a runtime cannot start within another one: the caller may be async code.
-    fn asking<T: Send + 'static>(
-        self,
-        limit: Duration,
-        ask: impl AsyncFnOnce(&Dialler) -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, Error> {
-        let started = thread::Builder::new().name("preflight".into()).spawn(move || {
-            let dialler = Dialler::new(self)?;
-            runtime()?.block_on(async {
-                let silent = || Error::Transient { fact: format!("{}: no answer within {} s", dialler.site.server, limit.as_secs()) };
-                tokio::time::timeout(limit, ask(&dialler)).await.unwrap_or_else(|_| Err(silent()))
-            })
-        });
-        let thread = started.map_err(|source| Error::Thread { source })?;
-        thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    }
 }
 
-impl Dialler {
-    async fn ask(&self, client: &mut CarrierClient<Channel>, probe: usize) -> Result<PreflightReply, Error> {
-        let request = Request::new(PreflightRequest { probe: Bytes::from(vec![0; probe]) });
-        Ok(client.preflight(request).await.map_err(|status| self.failure(&status).error())?.into_inner())
-    }
-
-    async fn preflight(&self) -> Result<Preflight, Error> {
-        let channel = self.channel().await.map_err(Failure::error)?;
-        let service = CarrierServer::<()>::NAME.to_owned();
-        let health = HealthClient::new(channel.clone()).check(HealthCheckRequest { service }).await;
-        let health = health.map_err(|status| self.failure(&status).error())?.into_inner();
-        if health.status() != ServingStatus::Serving {
-            return Err(Error::Rejected { server: self.site.server.clone(), fact: "it is running, but not serving".into() });
-        }
-        let mut client = limited(channel);
-        let asked = now();
-        let reply = self.ask(&mut client, 0).await?;
-        let round_trip = asked.elapsed();
-        let asked = now();
-        self.ask(&mut client, CHUNK_BYTES_MAX).await?;
-        let bytes_per_second = 2.0 * CHUNK_BYTES_MAX as f64 / asked.elapsed().as_secs_f64();
-        Ok(Preflight { unix_ms: reply.unix_ms, describe: Message::decode(&reply.describe)?, round_trip, bytes_per_second })
-    }
-}
-
-fn limited(channel: Channel) -> CarrierClient<Channel> {
+pub(super) fn limited(channel: Channel) -> CarrierClient<Channel> {
     CarrierClient::new(channel).max_decoding_message_size(CHUNK_BYTES_MAX + 1024)
 }
 
 pub(super) fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     let built = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     built.map_err(|source| Error::Thread { source })
-}
-
-#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// The message of a status, as one short line without control characters.
@@ -269,7 +187,7 @@ impl SiteLink for GrpcSiteLink {
 }
 
 /// Why an attempt or a connection failed.
-enum Failure {
+pub(super) enum Failure {
     /// It may go better next time.
     Passing(String),
     /// The server answers, but has no run now.
@@ -281,7 +199,7 @@ enum Failure {
 }
 
 impl Failure {
-    fn error(self) -> Error {
+    pub(super) fn error(self) -> Error {
         match self {
             Failure::Passing(fact) => Error::Transient { fact },
             Failure::NoRun(error) | Failure::Taken(error) | Failure::Final(error) => error,
@@ -289,8 +207,8 @@ impl Failure {
     }
 }
 
-struct Dialler {
-    site: GrpcSite,
+pub(super) struct Dialler {
+    pub(super) site: GrpcSite,
     host: String,
     config: Arc<ClientConfig>,
     route: Route,
@@ -302,7 +220,7 @@ struct Dialler {
 }
 
 impl Dialler {
-    fn new(site: GrpcSite) -> Result<Self, Error> {
+    pub(super) fn new(site: GrpcSite) -> Result<Self, Error> {
         let host = site.server.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']).to_owned());
         let host = host.ok_or_else(|| Error::Keys { fact: format!("{} is not a server address: use host:port", site.server) })?;
         let clock = site.clock.clone().unwrap_or_else(|| Arc::new(DefaultTimeProvider));
@@ -388,7 +306,7 @@ impl Dialler {
     }
 
     /// A channel over one TLS connection that is made first, so that errors can be reported.
-    async fn channel(&self) -> Result<Channel, Failure> {
+    pub(super) async fn channel(&self) -> Result<Channel, Failure> {
         let stream = TlsErrorTap { stream: self.connect().await?, last_error: Arc::clone(&self.last_error) };
         let stream = Arc::new(Mutex::new(Some(stream)));
         let connector = tower::service_fn(move |_| {
@@ -433,7 +351,7 @@ impl Dialler {
         Failure::Final(Error::Keys { fact: format!("{}: {error}", self.site.server) })
     }
 
-    fn failure(&self, status: &Status) -> Failure {
+    pub(super) fn failure(&self, status: &Status) -> Failure {
         let refused = || Error::Rejected { server: self.site.server.clone(), fact: readable(status) };
         match status.code() {
             Code::PermissionDenied | Code::Unauthenticated => Failure::Final(refused()),

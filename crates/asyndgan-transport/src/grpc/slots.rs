@@ -3,36 +3,44 @@
 use std::{
     fs,
     sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use asyndgan_protocol::SiteId;
 use tokio::sync::{Semaphore, oneshot};
 use tonic::Status;
 
-use super::listener::Notice;
+use super::{absence::AbsenceReason, clock::now, listener::Notice};
 use crate::{error::with_causes, keys::Tls};
 
 /// Complete frames of one site that may wait for the server. Further frames are held back by flow control.
 const FRAMES_WAITING: usize = 2;
+/// A site that does not join a run repeats the reason with every request, much more often than this.
+const ABSENCE_VALID_FOR: Duration = Duration::from_mins(1);
 
 /// Who is connected for each site: at most one process.
+#[derive(Debug)]
 pub(super) struct SiteSlots {
     sites: Vec<Mutex<SiteSlot>>,
 }
 
+#[derive(Debug)]
 struct SiteSlot {
     sessions: u64,
     /// Whole frames that wait for the server, over all connections of the site.
     waiting: Arc<Semaphore>,
     present: Option<Present>,
+    /// Why the site does not join, and when it reported that.
+    absence: Option<(AbsenceReason, Instant)>,
 }
 
 impl Default for SiteSlot {
     fn default() -> Self {
-        Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None }
+        Self { sessions: 0, waiting: Arc::new(Semaphore::new(FRAMES_WAITING)), present: None, absence: None }
     }
 }
 
+#[derive(Debug)]
 struct Present {
     session: u64,
     instance: String,
@@ -72,6 +80,7 @@ impl SiteSlots {
             // The same process has noticed first that the old connection is gone.
             present.close("it reconnected");
         }
+        slot.absence = None;
         slot.sessions += 1;
         let (session, (close, closed)) = (slot.sessions, oneshot::channel());
         slot.present = Some(Present { session, instance: instance.into(), serial: serial.into(), close: Some(close) });
@@ -83,6 +92,16 @@ impl SiteSlots {
         if slot.present.as_ref().is_some_and(|p| p.session == session) {
             slot.present = None;
         }
+    }
+
+    /// Keeps a site's report that it does not join.
+    pub(super) fn set_absence(&self, site: SiteId, reason: AbsenceReason) {
+        self.slot(site).absence = Some((reason, now()));
+    }
+
+    /// Why a site does not join, and when it reported that; `None` for a site that is not of the run, too.
+    fn absence(&self, site: SiteId) -> Option<(AbsenceReason, Instant)> {
+        self.sites.get(site.0 as usize)?.lock().unwrap_or_else(PoisonError::into_inner).absence
     }
 
     pub(super) fn close_revoked(&self, tls: &Mutex<Tls>, notice: &Notice) {
@@ -103,5 +122,19 @@ impl SiteSlots {
                 present.close("its certificate was revoked");
             }
         }
+    }
+}
+
+/// The reasons that sites have given for not joining the run, for another thread to read.
+#[derive(Debug, Clone)]
+pub struct Absences {
+    pub(super) slots: Arc<SiteSlots>,
+}
+
+impl Absences {
+    /// Why a site does not join the run, if it has reported that within the last minute and has not joined since.
+    pub fn reason(&self, site: SiteId) -> Option<AbsenceReason> {
+        let (reason, at) = self.slots.absence(site)?;
+        (now() - at < ABSENCE_VALID_FOR).then_some(reason)
     }
 }

@@ -12,7 +12,7 @@ use rustls_pki_types::{
 };
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
-use crate::Error;
+use crate::{Error, stamp::fingerprint};
 
 /// Host names and addresses in a certificate.
 fn hosts(certificate: &X509Certificate) -> Vec<String> {
@@ -181,6 +181,11 @@ impl Identity {
     /// Its own certificate (DER).
     pub fn certificate(&self) -> &[u8] {
         &self.certificates.certificate
+    }
+
+    /// SHA-256 of the authority's certificate, in hexadecimal: the consortium that it belongs to.
+    pub fn authority_sha256(&self) -> String {
+        fingerprint(&self.certificates.authority)
     }
 
     /// The contents of its own certificate.

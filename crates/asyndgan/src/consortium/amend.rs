@@ -11,7 +11,7 @@ use asyndgan_transport::differences;
 use super::{
     events::{Events, Kind},
     runs::{RunState, Runs},
-    server_config::{ServerConfig, SiteChange},
+    server_config::{ServerConfig, SiteChange, is_dropped},
 };
 use crate::files::{read_json, write_json};
 
@@ -73,7 +73,9 @@ impl Runs {
         let state = run.last().state;
         match state {
             RunState::Queued | RunState::Paused | RunState::Failed => {}
-            RunState::Running | RunState::Finishing => bail!("the run {name:?} is {}: asyndgan run pause it first", state.name()),
+            RunState::Running | RunState::Finishing => {
+                bail!("the run {name:?} is {}: pause it first with asyndgan run pause {name}", state.name())
+            }
             RunState::Finished | RunState::Aborted => bail!("the run {name:?} is {}: submit a new run", state.name()),
         }
         // A run that was paused a moment ago may still be served.
@@ -103,11 +105,6 @@ impl Runs {
         }
         super::runs::add_state(&run.folder, state, &facts.join("; "))
     }
-}
-
-/// Whether the last change of a site is that it takes no part.
-fn is_dropped(changes: &[SiteChange], site: usize) -> bool {
-    changes.iter().rfind(|change| change.site.0 as usize == site).is_some_and(|change| change.is_dropped)
 }
 
 /// Checks that a changed configuration is valid, and describes the same run.

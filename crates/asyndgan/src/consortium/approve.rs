@@ -16,7 +16,8 @@ use asyndgan_transport::{ApprovedRun, Consent, differences};
 
 use super::{
     config::Carrier,
-    folder::lock,
+    ended::is_finished,
+    folder::{is_locked, lock},
     site_config::SiteConfig,
     trainer::{Purpose, trainer},
 };
@@ -49,14 +50,24 @@ impl Proposal {
             None => ask(&config)?,
         };
         config.set_run(&run)?;
-        let lock = lock(&config.folder)?;
+        ensure!(
+            !config.keep_running || !is_finished(&config.folder)?,
+            "this site has finished the run {:?}, or the operator has taken it out of it: there is nothing to decide",
+            run.name
+        );
         let consent = Consent::in_folder(&config.folder, config.approval());
+        let lock = match lock(&config.folder) {
+            Err(error) if is_locked(&error) && consent.approved()?.is_some_and(|run| run.site.is_some()) => {
+                bail!("this site takes part in the run {:?} now, so there is nothing to decide", run.name)
+            }
+            lock => lock?,
+        };
         let checked = check(&config, &config.folder, &run);
         let mut text = described(&config, &run, checked.as_ref().ok())?;
         for line in compared(&config, &consent, &run)? {
             writeln!(text, "{line}")?;
         }
-        let allowed = checked.map(drop).context("the site's policy does not allow this run");
+        let allowed = checked.map(drop);
         Ok(Self { config, run, allowed, consent, text, _lock: lock })
     }
 

@@ -14,7 +14,7 @@ const MDGAN_EPOCHS: f64 = 1.0;
 /// The traffic that other methods would cause for the same training.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Alternatives {
-    /// Rounds of the whole run.
+    /// Rounds that are compared.
     rounds: u64,
     /// Sites that this comparison is for: all at the server, one at a site.
     sites: u64,
@@ -55,6 +55,11 @@ impl Alternatives {
     pub(super) fn at_site(run: &RunDescription, site: &SiteTrainer) -> Result<Self> {
         let summary = site.data();
         Self::with(run, 1, summary.cases.into(), &summary.image_dims)
+    }
+
+    /// The comparison after so many rounds, instead of all of the run.
+    pub(super) fn after(self, rounds: u64) -> Self {
+        Self { rounds: rounds.max(1), ..self }
     }
 
     fn with(run: &RunDescription, sites: u64, cases: u64, image_dims: &[u32]) -> Result<Self> {
@@ -116,10 +121,11 @@ impl Alternatives {
         let ours = (self.round_bytes.0 + self.round_bytes.1) as f64;
         let models = 2.0 * (self.generator_values + self.discriminator_values) as f64 * VALUE_BYTES;
         let shared = self.cases as f64 * self.image_values as f64 * VALUE_BYTES / self.sites as f64;
+        let steps = (models / ours).ceil();
+        let often = if steps > 1.0 { format!("if it happens every {steps} steps or less often") } else { "however often".into() };
         vec![
             format!(
-                "Exchanging models transfers less if they are exchanged at most every {:.1} steps (here every {FEDGAN_STEPS}): {}.",
-                models / ours,
+                "Exchanging models transfers less {often} (here every {FEDGAN_STEPS} steps): {}.",
                 if models / FEDGAN_STEPS < ours { "it would be cheaper than this run" } else { "this run is cheaper" }
             ),
             format!(

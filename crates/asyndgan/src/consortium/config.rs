@@ -49,9 +49,11 @@ pub(super) fn thirty() -> f64 {
     30.0
 }
 
-/// Reads a TOML file, and returns it with its folder, to which its relative paths refer.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<(T, PathBuf)> {
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}: create it with `asyndgan init`", path.display()))?;
+/// Reads a TOML file, and returns it with its folder, to which its relative paths refer. `init` is the command that
+/// creates one.
+pub(super) fn read<T: DeserializeOwned>(path: &Path, init: &str) -> Result<(T, PathBuf)> {
+    let text = fs::read_to_string(path)
+        .with_context(|| format!("cannot read {}: name the file with --config, or create one with `{init}`", path.display()))?;
     let config = toml::from_str(&text).with_context(|| path.display().to_string())?;
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     Ok((config, folder.into()))

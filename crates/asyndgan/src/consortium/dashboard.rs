@@ -2,6 +2,7 @@ mod access;
 mod curves;
 mod listen;
 mod metrics;
+mod progress;
 mod queue;
 mod site;
 mod status;

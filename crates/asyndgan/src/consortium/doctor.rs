@@ -3,11 +3,12 @@ use std::{fs, path::Path, time::SystemTime};
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
-use asyndgan_transport::{Error, Preflight};
+use asyndgan_transport::{Approval, ApprovedRun, Error, Preflight};
 
 use super::{
     config::Carrier,
     dates::date,
+    decision::{Decision, decision, for_run},
     folder::{is_locked, lock},
     secret::read_secret,
     site_config::SiteConfig,
@@ -80,6 +81,12 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
     if let (Some(server), Some(mut trainer)) = (server, trainer) {
         checks.check("clock", clock(&server));
         let run = checks.check("policy", allowed(&config, &server, &mut trainer));
+        if let Some((_, run)) = &run {
+            match for_run(&config, run).and_then(|of_run| decision(&config, &of_run)) {
+                Ok(Decision::AwaitsApproval(fact)) => (checks.print)(&format!("todo  approval: not given yet: {fact}")),
+                decided => drop(checks.check("approval", decided.map(|decision| (approval(decision, run), ())))),
+            }
+        }
         if let Some((site, run)) = run
             && checks.check("data for this run", fits(&trainer, site, &run)).is_some()
         {
@@ -180,6 +187,17 @@ fn allowed(config: &SiteConfig, server: &Preflight, trainer: &mut SiteTrainer) -
     config.policy.check(run, &training, trainer.data(), &patients)?;
     let leaks = if run.l1_weight == 0.0 { "" } else { "; WARNING: its L1 term lets the server reconstruct real images" };
     Ok((format!("allows {:?}, {} rounds{leaks}", run.name, run.rounds), (*site, run.clone())))
+}
+
+/// The approval of a run that the site joins, or does not join again.
+fn approval(decision: Decision, run: &RunDescription) -> String {
+    match decision {
+        Decision::Finished => "not needed: this site has finished this run, or left it".into(),
+        Decision::Join(Some(ApprovedRun { by: Approval::Administrator, unix_ms, description, .. })) if description == *run => {
+            format!("given on {}", date(unix_ms as i64 / 1000))
+        }
+        _ => "not needed: with approval = \"policy\", nobody is asked".into(),
+    }
 }
 
 /// Checks that the prepared data fits the run; without that, an estimate would be meaningless.

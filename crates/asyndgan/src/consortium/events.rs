@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result};
 use asyndgan_files::append_private_lines;
+use asyndgan_transport::AbsenceReason;
 use serde::{Deserialize, Serialize};
 
 use super::dates::time;
@@ -36,6 +37,8 @@ pub(super) enum Kind {
     Left,
     /// A site came back without its checkpoint.
     StateLost,
+    /// A site does not join.
+    Absent,
     /// A site has left in order.
     Retired,
     /// The operator has changed who takes part.
@@ -130,7 +133,24 @@ pub(super) fn retired(round: u64, reason: &str) -> String {
     format!("takes no part from round {} on: {reason}", round + 1)
 }
 
+/// Why a site does not join.
+pub(super) fn absent(reason: AbsenceReason) -> &'static str {
+    match reason {
+        AbsenceReason::AwaitsApproval => "its administrator has not approved this run; ask the hospital",
+        AbsenceReason::Refused => "its policy or its data does not allow this run; its log names the reason",
+        AbsenceReason::Finished => "it has finished this run or left it; see asyndgan run amend --replace to let it take part again",
+        AbsenceReason::OtherImages => "its images are not those that it began the run with; see asyndgan run amend --replace",
+        _ => "it does not join; its log names the reason",
+    }
+}
+
 /// How a run begins here: with its first round, or where it was.
 pub(super) fn starting(rounds_done: u64) -> String {
     if rounds_done == 0 { "starts with round 1".into() } else { format!("resumes after round {rounds_done}") }
+}
+
+/// An error without the number of the site that it is about.
+pub(super) fn without_number(error: &str) -> String {
+    let rest = error.strip_prefix("site ").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start());
+    rest.unwrap_or(error).to_owned()
 }

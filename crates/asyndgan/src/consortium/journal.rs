@@ -1,9 +1,10 @@
 //! A site's journal of everything that left it.
 
-use std::{fmt::Write as _, path::Path};
+use std::{collections::VecDeque, fmt::Write as _, path::Path};
 
 use anyhow::{Context, Result};
-use asyndgan_transport::{Certificates, Confirmation, Journal, JournalEntry, Receipts};
+use asyndgan_protocol::MessageKind;
+use asyndgan_transport::{Certificates, Confirmation, Error, Journal, JournalEntry, Receipts};
 
 use super::dates::time;
 
@@ -12,11 +13,19 @@ use super::dates::time;
 /// # Errors
 /// If the journal cannot be read, or its chain is broken.
 pub fn show_journal(file: &Path, last: usize) -> Result<String> {
-    let entries = Journal::verify(file)?;
+    let mut latest = VecDeque::new();
+    Journal::verify_each(file, |entry| {
+        latest.push_back(entry);
+        if latest.len() > last {
+            latest.pop_front();
+        }
+    })?;
     let mut text = String::new();
     writeln!(text, "{:>8}  {:20}  {:10} {:>8} {:>12}  sha256", "entry", "time (UTC)", "kind", "round", "bytes")?;
-    for e in &entries[entries.len().saturating_sub(last)..] {
-        let round = e.round.map_or(String::new(), |r| r.to_string());
+    for e in &latest {
+        // Rounds count from 1, as everywhere; a start names the rounds that were done before it.
+        let round =
+            e.round.map_or(String::new(), |r| if e.kind == MessageKind::Start { format!("after {r}") } else { (r + 1).to_string() });
         let when = time(e.unix_ms as i64 / 1000);
         writeln!(text, "{:>8}  {when:20}  {:10} {round:>8} {:>12}  {}", e.number, e.kind, e.bytes, e.sha256)?;
     }
@@ -30,14 +39,35 @@ pub fn show_journal(file: &Path, last: usize) -> Result<String> {
 /// # Errors
 /// If the chain is broken, or a receipt is invalid; the error names the entry that was changed or is missing.
 pub fn verify_journal(file: &Path, receipts: Option<&Path>, bundle: Option<&Path>) -> Result<String> {
-    let entries = Journal::verify(file)?;
-    let bytes: u64 = entries.iter().map(|e| e.bytes).sum();
-    let link = entries.last().map_or("", |e| &e.link);
-    let mut text = String::new();
-    writeln!(text, "verified: {} entries, chain intact, {bytes} bytes left the site; the last link is {link}", entries.len())?;
-    let confirmed = confirmation(file, receipts, bundle, &entries)
-        .with_context(|| format!("the receipts cannot be checked, but the journal itself is sound: {}", text.trim_end()))?;
-    writeln!(text, "{confirmed}")?;
+    let (mut entries, mut bytes, mut link) = (0, 0, String::new());
+    let count = |entry: &JournalEntry| {
+        entries += 1;
+        bytes += entry.bytes;
+        link.clone_from(&entry.link);
+    };
+    let path = receipts.map_or_else(|| Receipts::path_of(file), Path::to_path_buf);
+    let bundle = bundle.map(Certificates::read).transpose()?;
+    let confirmed = if path.is_file() {
+        Some(Receipts::verify_journal(&path, file, bundle.as_ref(), count))
+    } else {
+        let mut count = count;
+        Journal::verify_each(file, |entry| count(&entry))?;
+        None
+    };
+    let verified = format!("verified: {entries} entries, chain intact, {bytes} bytes left the site; the last link is {link}");
+    let confirmed = match confirmed {
+        None => {
+            format!("{} is missing: no entry is confirmed by the server; compare with the receipts in the server's folder", path.display())
+        }
+        Some(Err(error @ Error::Receipt { .. })) => {
+            return Err(error).with_context(|| format!("the receipts cannot be checked, but the journal itself is sound: {verified}"));
+        }
+        Some(confirmed) => match confirmed? {
+            None => "the server has not confirmed any entry yet".into(),
+            Some(confirmation) => described(&confirmation, entries, bundle.is_some()),
+        },
+    };
+    let mut text = format!("{verified}\n{confirmed}\n");
     let head = Journal::head_path(file);
     if !head.is_file() {
         writeln!(text, "{} is missing: entries cut off at the end can only be detected with the receipts", head.display())?;
@@ -45,29 +75,20 @@ pub fn verify_journal(file: &Path, receipts: Option<&Path>, bundle: Option<&Path
     Ok(text)
 }
 
-/// Describes how many entries of a journal the server has confirmed.
-fn confirmation(journal: &Path, receipts: Option<&Path>, bundle: Option<&Path>, entries: &[JournalEntry]) -> Result<String> {
-    let path = receipts.map_or_else(|| Receipts::path_of(journal), Path::to_path_buf);
-    if !path.is_file() {
-        return Ok(format!(
-            "{} is missing: no entry is confirmed by the server; compare with the receipts in the server's folder",
-            path.display()
-        ));
-    }
-    let bundle = bundle.map(Certificates::read).transpose()?;
-    Ok(match Receipts::verify(&path, entries, bundle.as_ref())? {
-        None => "the server has not confirmed any entry yet".into(),
-        Some(Confirmation { receipts, entries: confirmed, rounds_done, server }) => format!(
-            "the server has confirmed {confirmed} of {} entries, up to round {} ({receipts} receipts, signatures valid{}); later entries are \
-             confirmed at the next checkpoint, the last ones of a finished run never; the SHA-256 of its certificate is {server}",
-            entries.len(),
-            // A checkpoint is signed before its round's answer leaves.
-            rounds_done.saturating_sub(1),
-            if bundle.is_some() {
-                ", certificates issued by the consortium's authority"
-            } else {
-                "; use --bundle to check who signed them"
-            }
-        ),
-    })
+/// Describes how many entries of a journal the server has confirmed, and who signed that.
+fn described(confirmation: &Confirmation, entries: u64, with_bundle: bool) -> String {
+    let Confirmation { receipts, entries: confirmed, rounds_done, server } = confirmation;
+    // A checkpoint is signed before its round's answer leaves.
+    let round = rounds_done.saturating_sub(1);
+    let signers =
+        if with_bundle { ", certificates issued by the consortium's authority" } else { "; use --bundle to check who signed them" };
+    let rest = if *confirmed < entries {
+        "; the server confirms entries at each checkpoint, so those after the last one are not confirmed, also in a finished run"
+    } else {
+        ""
+    };
+    format!(
+        "the server has confirmed {confirmed} of {entries} entries, up to round {round} ({receipts} receipts, signatures valid{signers}){rest}; \
+         the SHA-256 of its certificate is {server}"
+    )
 }

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use asyndgan_protocol::{MessageKind, SiteId};
 use asyndgan_transport::{Ledger, Traffic};
 
-use super::server::alternatives;
+use super::{compare::Alternatives, runs::RunProgress, server::alternatives, server_config::ServerConfig};
 use crate::figures::bars;
 
 /// Describes the traffic of a run, and the traffic that other methods would have caused; draws it to `plot`, a PNG or
@@ -27,6 +27,7 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
         total.bytes += line.bytes;
         rounds = rounds.max(line.round.map_or(0, |r| r + 1));
     }
+    let names = site_names(folder)?;
     let mut text = String::new();
     writeln!(text, "{:10} {:10} {:>10} {:>14} {:>12}", "site", "message", "count", "bytes", "bytes each")?;
     for ((site, kind), t) in &totals {
@@ -34,7 +35,7 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
         writeln!(
             text,
             "{:10} {kind:10} {:>10} {:>14} {:>12}  {way} the site",
-            site.to_string(),
+            names.of(*site),
             t.messages,
             t.bytes,
             t.bytes / t.messages.max(1)
@@ -43,15 +44,18 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
     let all: u64 = totals.values().map(|t| t.bytes).sum();
     writeln!(text, "total: {all} bytes in {} messages, {rounds} rounds started\n", lines.len())?;
 
-    let alternatives = alternatives(folder)?;
-    writeln!(text, "the same training with other methods, estimated by formula (4 bytes per value):")?;
-    let ways = alternatives.ways();
-    for way in &ways {
-        writeln!(text, "{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula)?;
-    }
-    writeln!(text)?;
-    for verdict in alternatives.verdicts() {
-        writeln!(text, "{verdict}")?;
+    // A site that has not begun the run has none.
+    let alternatives = alternatives(folder)?.map(|alternatives| alternatives.after(rounds));
+    let ways = alternatives.as_ref().map(Alternatives::ways).unwrap_or_default();
+    if let Some(alternatives) = &alternatives {
+        writeln!(text, "the same rounds with other methods, estimated by formula (4 bytes per value):")?;
+        for way in &ways {
+            writeln!(text, "{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula)?;
+        }
+        writeln!(text)?;
+        for verdict in alternatives.verdicts() {
+            writeln!(text, "{verdict}")?;
+        }
     }
     if let Some(path) = plot {
         let mut rows = vec![("measured".to_owned(), all as f64 / 1e6)];
@@ -59,6 +63,40 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
         bars(path, "megabytes transferred for the same training", &rows)?;
     }
     Ok(text)
+}
+
+/// The names of a run's sites, as far as its folder has them.
+enum SiteNames {
+    /// It is the folder of a site, with its own traffic alone.
+    This,
+    /// By their places in the run.
+    All(Vec<String>),
+}
+
+impl SiteNames {
+    fn of(&self, site: SiteId) -> String {
+        match self {
+            Self::This => "this site".into(),
+            Self::All(names) => names.get(site.0 as usize).cloned().unwrap_or_else(|| site.to_string()),
+        }
+    }
+}
+
+fn site_names(folder: &Path) -> Result<SiteNames> {
+    if folder.join("journal.jsonl").exists() {
+        return Ok(SiteNames::This);
+    }
+    let progress = RunProgress::read(folder);
+    let mut names: Vec<String> = progress.map_or_else(Vec::new, |progress| progress.sites.into_iter().map(|site| site.name).collect());
+    // Traffic is counted by place.
+    let config = folder.join("run.toml");
+    let amendments = if config.exists() { ServerConfig::read(&config)?.amendments } else { Vec::new() };
+    for change in amendments.iter().filter(|change| !change.is_dropped) {
+        if let Some(name) = names.get_mut(change.site.0 as usize).filter(|name| !name.ends_with("earlier")) {
+            name.push_str(" and earlier");
+        }
+    }
+    Ok(SiteNames::All(names))
 }
 
 fn megabytes(bytes: f64) -> String {

@@ -11,6 +11,7 @@ use asyndgan_transport::{Consent, Control, Journal, Ledger, Outcome, Receipts, S
 use super::{
     compare::Alternatives,
     dashboard::SitePage,
+    ended::write_authority,
     folder::lock,
     notify,
     site_config::SiteConfig,
@@ -18,7 +19,8 @@ use super::{
 };
 use crate::progress::Progress;
 
-/// Takes part in one run: in `expected` and no other, if it is given.
+/// Takes part in one run: in `expected` and no other, if it is given. Then it also ends, as stopped, when the server
+/// serves no run any more.
 pub(super) fn take_part(
     config: &SiteConfig,
     expected: Option<&RunDescription>,
@@ -28,39 +30,15 @@ pub(super) fn take_part(
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     let mut trainer = trainer(config, &config.folder, Purpose::Run)?;
-    let journal = config.folder.join("journal.jsonl");
-    // First the chain: what cannot be relied on limits nothing.
-    let consent = Consent::in_folder(&config.folder, config.approval());
-    ensure!(
-        journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
-        "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",
-        journal.display()
-    );
-    let consent = match expected {
-        Some(run) => consent.for_run(run.clone()),
-        None => consent,
-    };
-    check_same_data(config, &mut trainer)?;
-    let history = Journal::history(&journal, trainer.patients())?;
-    // A relay's site has no key to sign with.
-    let signer = match config.identity()? {
-        Some(identity) => Some(Signer::new(identity, Receipts::open(&Receipts::path_of(&journal))?)),
-        None => None,
-    };
-    let mut records = SiteRecords {
-        ledger: Ledger::open(&config.folder.join("ledger.csv"))?,
-        journal: Some(Journal::open(&journal)?),
-        consent: Some(consent),
-        signer,
-        history: Some(history),
-    };
+    let mut records = open_records(config, expected, &mut trainer)?;
     let mut link = config.link()?;
     notify::ready();
     let mut bar: Option<Progress> = None;
     let mut last_reason = String::new();
     let mut retired = None;
     let folder = &config.folder;
-    let part = SiteRun::new(config.policy.clone()).with(|part| part.control = control.clone());
+    let of_part = control.child();
+    let part = SiteRun::new(config.policy.clone()).with(|part| part.control = of_part.clone());
     let played = part.take_part(&mut link, &mut trainer, &mut records, |news, trainer, ledger| {
         if let Some(page) = page {
             page.on_event(&news, trainer, ledger);
@@ -72,14 +50,24 @@ pub(super) fn take_part(
             }
             SiteRunEvent::NoRun(reason) if last_reason != reason => {
                 last_reason = reason.into();
-                tracing::info!("{name}: waiting: {reason}");
+                if expected.is_some() {
+                    // The caller asks for the next run, and reports the reason.
+                    of_part.stop();
+                } else {
+                    tracing::info!("{name}: waiting: {reason}");
+                }
             }
             SiteRunEvent::Lost(reason) if last_reason != reason => {
                 last_reason = reason.into();
                 tracing::warn!("{name}: no connection ({reason}); retrying");
             }
             SiteRunEvent::Accepted(run) if bar.is_none() => {
-                tracing::info!("{name}: joined the run {:?} ({}), {} rounds", run.name, run.id(), run.rounds);
+                tracing::info!(
+                    "{name}: joined the run {:?} ({}), {} rounds; it goes on when enough sites have joined",
+                    run.name,
+                    run.id(),
+                    run.rounds
+                );
                 bar = Some(Progress::new(&name, run.rounds));
                 let written = Alternatives::at_site(run, trainer)
                     .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
@@ -114,7 +102,9 @@ pub(super) fn take_part(
         }
     });
     if played.with_context(|| name.clone())? == Outcome::Stopped {
-        tracing::info!("{name}: stopped; the next start resumes from the last checkpoint");
+        if expected.is_none() {
+            tracing::info!("{name}: stopped; the next start resumes from the last checkpoint");
+        }
         return Ok(Outcome::Stopped);
     }
     if let Some(reason) = retired {
@@ -122,6 +112,37 @@ pub(super) fn take_part(
     }
     tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
     Ok(Outcome::Finished)
+}
+
+/// Opens the records of the site's part in a run, after a check that they belong to these images.
+fn open_records(config: &SiteConfig, expected: Option<&RunDescription>, trainer: &mut SiteTrainer) -> Result<SiteRecords> {
+    let journal = config.folder.join("journal.jsonl");
+    // First the chain: what cannot be relied on limits nothing.
+    let consent = Consent::in_folder(&config.folder, config.approval());
+    ensure!(
+        journal.exists() || consent.approved()?.is_none_or(|run| run.site.is_none()),
+        "{} is missing, but this site has already taken part in a run: restore it, or use a new folder",
+        journal.display()
+    );
+    let consent = match expected {
+        Some(run) => consent.for_run(run.clone()),
+        None => consent,
+    };
+    check_same_data(config, trainer)?;
+    write_authority(config)?;
+    let history = Journal::history(&journal, trainer.patients())?;
+    // A relay's site has no key to sign with.
+    let signer = match config.identity()? {
+        Some(identity) => Some(Signer::new(identity, Receipts::open(&Receipts::path_of(&journal))?)),
+        None => None,
+    };
+    Ok(SiteRecords {
+        ledger: Ledger::open(&config.folder.join("ledger.csv"))?,
+        journal: Some(Journal::open(&journal)?),
+        consent: Some(consent),
+        signer,
+        history: Some(history),
+    })
 }
 
 /// Checks that the folder belongs to these images: with other ones, the discriminator and the journal would be wrong.

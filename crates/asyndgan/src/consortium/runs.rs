@@ -3,6 +3,7 @@
 mod queued_run;
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     os::unix::fs::MetadataExt as _,
     path::Path,
@@ -10,12 +11,16 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, append_private, create_private_folder, rename, write};
-use asyndgan_transport::Authority;
+use asyndgan_paper::{Arm, Step};
+use asyndgan_protocol::RunDescription;
+use asyndgan_transport::{Authority, EndedRuns, RunEnd};
 use serde::{Deserialize, Serialize};
 
 pub(super) use queued_run::add_state;
-pub use queued_run::{QueuedRun, RoundCount, RunState, StateChange};
-use queued_run::{is_run, read_run};
+pub use queued_run::{QueuedRun, RunProgress, RunState, SiteProgress, StateChange};
+use queued_run::{is_held, is_run, read_run};
+
+use crate::files::{read_json, write_json};
 
 use super::{
     config::Carrier,
@@ -100,6 +105,8 @@ impl Runs {
     pub fn submit(&self, path: &Path) -> Result<String> {
         let shown = path.display();
         let text = fs::read_to_string(path).with_context(|| format!("cannot read {shown}"))?;
+        // The copy that is checked below has other lines.
+        toml::from_str::<ServerConfig>(&text).with_context(|| shown.to_string())?;
         let mut table: toml::Table = toml::from_str(&text).with_context(|| shown.to_string())?;
         let name = table.get("name").and_then(toml::Value::as_str).with_context(|| format!("{shown}: name is missing"))?;
         let name = folder_name(name).with_context(|| shown.to_string())?;
@@ -153,6 +160,11 @@ impl Runs {
         Ok(runs)
     }
 
+    /// Whether a server serves this queue now.
+    pub fn is_served(&self) -> bool {
+        is_held(&self.config.folder.join("site.lock"))
+    }
+
     /// One run.
     ///
     /// # Errors
@@ -180,7 +192,7 @@ impl Runs {
     /// If the state of the run does not allow it, or the change cannot be written.
     pub fn act(&self, name: &str, action: RunAction, reason: &str) -> Result<RunState> {
         if action == RunAction::Finish {
-            let has_rounds = RoundCount::read(&self.get(name)?.folder).is_some_and(|count| count.rounds_done > 0);
+            let has_rounds = RunProgress::read(&self.get(name)?.folder).is_some_and(|progress| progress.rounds_done > 0);
             ensure!(has_rounds, "no round of this run is done, so it has no result: abort it instead");
         }
         self.change(name, action.from(), action.to(), reason)
@@ -192,8 +204,13 @@ impl Runs {
         let run = self.get(name)?;
         let before = run.last().state;
         if !from.contains(&before) {
-            let allowed: Vec<&str> = from.iter().map(|state| state.name()).collect();
-            bail!("the run {name:?} is {}; only a run that is {} can become {}", before.name(), allowed.join(" or "), to.name());
+            let names: Vec<&str> = from.iter().map(|state| state.name()).collect();
+            let allowed = match names.split_last() {
+                Some((last, others)) if !others.is_empty() => format!("{} or {last}", others.join(", ")),
+                _ => names.concat(),
+            };
+            let done = if to == RunState::Queued { "resumed" } else { to.done() };
+            bail!("the run {name:?} is {}: only a run that is {allowed} can be {done}", before.name());
         }
         add_state(&run.folder, to, reason)?;
         Ok(before)
@@ -203,6 +220,49 @@ impl Runs {
     pub(super) fn set(&self, name: &str, state: RunState, reason: &str) -> Result<()> {
         let _lock = self.lock()?;
         add_state(&self.get(name)?.folder, state, reason)
+    }
+
+    /// Deletes the checkpoints of aborted runs, which have the masks of the sites. No run is served meanwhile.
+    pub(super) fn delete_aborted(&self) {
+        let delete = || -> Result<()> {
+            for run in self.list()?.iter().filter(|run| run.last().state == RunState::Aborted) {
+                let Ok(config) = ServerConfig::read(&run.config()) else { continue };
+                let checkpoints = Step::folder(&run.folder, Arm::AsynDgan, config.seed).join("checkpoints");
+                if checkpoints.exists() {
+                    fs::remove_dir_all(&checkpoints).with_context(|| format!("cannot delete {}", checkpoints.display()))?;
+                    tracing::info!("the checkpoints and the masks of the aborted run {:?} are deleted", run.name);
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = delete() {
+            tracing::warn!("{error:#}");
+        }
+    }
+
+    /// Updates the list of runs that have ended, of those that sites have seen.
+    pub(super) fn update_ended(&self, list: &EndedRuns) {
+        let read = || -> Result<BTreeMap<[u8; 32], RunEnd>> {
+            let (mut ended, mut others) = (BTreeMap::new(), Vec::new());
+            for run in self.list()? {
+                // A run of an earlier version that was never served has none.
+                let Ok(description) = read_json::<RunDescription>(&run.folder.join("description.json")) else { continue };
+                match run.last().state {
+                    RunState::Finished => drop(ended.insert(description.sha256(), RunEnd::Finished)),
+                    RunState::Aborted => drop(ended.insert(description.sha256(), RunEnd::Aborted)),
+                    _ => others.push(description.sha256()),
+                }
+            }
+            // The same run was submitted again.
+            for hash in others {
+                ended.remove(&hash);
+            }
+            Ok(ended)
+        };
+        match read() {
+            Ok(ended) => list.set(ended),
+            Err(error) => tracing::warn!("cannot list the runs that have ended: {error:#}"),
+        }
     }
 
     /// The run to serve next: one that was being served, or else the first of the queue.
@@ -242,8 +302,9 @@ fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<
     write(&config, Access::Private, toml::to_string(table)?.as_bytes())?;
     let config = ServerConfig::read(&config)?;
     ensure!(config.carrier == Carrier::Grpc, "carrier = \"relay\" is for a run that a relay starts, not for a queue");
-    config.description()?;
     config.identity()?;
+    // Hospitals can approve it ahead.
+    write_json(&folder.join("description.json"), &config.description()?)?;
     add_state(folder, RunState::Queued, "")
 }
 

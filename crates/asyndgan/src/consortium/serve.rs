@@ -12,19 +12,24 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use asyndgan_transport::{Control, GrpcServer, Identity, Outcome};
+use asyndgan_transport::{Control, EndedRuns, GrpcServer, Identity, Outcome};
 
 use super::{
     dashboard::{Dashboard, Page},
+    events::{Events, Kind},
     folder::lock,
     notify,
-    runs::{QueuedRun, RunState, Runs},
+    runs::{QueuedRun, RunState, Runs, StateChange},
     server::serve_run,
     server_config::{RunsConfig, ServerConfig},
 };
+use crate::progress::now;
 
 /// How often the server looks for requests of the operator.
 const POLL_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the list of runs that have ended is updated while a run is served.
+const ENDED_EVERY: Duration = Duration::from_secs(10);
 
 /// The delay before the server tries again after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
@@ -48,10 +53,13 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
         tracing::info!("dashboard: {url}");
         page = Some(served);
     }
+    let ended = EndedRuns::default();
     while !control.is_stopping() {
+        runs.update_ended(&ended);
+        runs.delete_aborted();
         let turn = runs.next().and_then(|next| match next {
-            Some(run) => serve_one(&config, &runs, &run, control, &mut page),
-            None => wait_for_run(&config, &runs, control, page.as_ref()),
+            Some(run) => serve_one(&config, (&runs, &ended), &run, control, &mut page),
+            None => wait_for_run(&config, (&runs, &ended), control, page.as_ref()),
         });
         if let Err(error) = turn {
             // The disk may be full for a moment, or the operator was quicker.
@@ -64,9 +72,16 @@ pub fn serve_runs(config: &Path, control: &Control) -> Result<()> {
 }
 
 /// Serves one run until it ends, or is to be served no longer, and records that.
-fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Control, page: &mut Option<Page>) -> Result<()> {
+fn serve_one(
+    config: &RunsConfig,
+    (runs, ended): (&Runs, &EndedRuns),
+    run: &QueuedRun,
+    control: &Control,
+    page: &mut Option<Page>,
+) -> Result<()> {
     let name = &run.name;
-    let _serving = run.lock()?;
+    // Commands that look whether it is served hold the lock for a moment.
+    let _serving = run.lock_within(Duration::from_secs(1))?;
     // Faults of this machine are not the run's.
     config.identity()?;
     TcpListener::bind(config.listen).with_context(|| format!("cannot listen on {}", config.listen))?;
@@ -79,16 +94,28 @@ fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Contro
         inner.finish();
     }
     let outcome = thread::scope(|scope| {
-        scope.spawn(|| watch(runs, name, &inner, &is_over));
+        scope.spawn(|| watch((runs, ended), name, &inner, &is_over));
         let _over = Over(&is_over);
-        configured(config, run).and_then(|run| serve_run(&run, &config.folder, &inner, page))
+        configured(config, ended, run).and_then(|run| serve_run(&run, &config.folder, &inner, page))
     });
     match outcome {
         Ok(Outcome::Finished) => {
             runs.set(name, RunState::Finished, "")?;
             tracing::info!("the run {name:?} is finished");
         }
-        Ok(Outcome::Stopped) => tracing::info!("the run {name:?} is {}", runs.get(name)?.last().state.name()),
+        Ok(Outcome::Stopped) => {
+            // A server that stops resumes the run at its next start.
+            let stopped = runs.get(name)?;
+            if let StateChange { state, reason, .. } = stopped.last()
+                && !SERVED.contains(state)
+            {
+                let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                let fact =
+                    format!("the operator has {} the run{reason}", if *state == RunState::Queued { "resumed" } else { state.name() });
+                tracing::info!("{name}: {fact}");
+                Events::open(&run.folder)?.note(Kind::Stopped, &fact);
+            }
+        }
         Err(error) => {
             tracing::error!("the run {name:?} has failed: {error:#}");
             // Unless the operator has decided otherwise meanwhile.
@@ -101,9 +128,10 @@ fn serve_one(config: &RunsConfig, runs: &Runs, run: &QueuedRun, control: &Contro
 }
 
 /// The configuration of a run, with the keys and addresses of this server.
-fn configured(config: &RunsConfig, run: &QueuedRun) -> Result<ServerConfig> {
+fn configured(config: &RunsConfig, ended: &EndedRuns, run: &QueuedRun) -> Result<ServerConfig> {
     let mut of_run = ServerConfig::read(&run.config())?;
     (of_run.keys, of_run.listen, of_run.dashboard) = (Some(config.keys.clone()), config.listen, config.dashboard);
+    of_run.ended = ended.clone();
     Ok(of_run)
 }
 
@@ -119,10 +147,14 @@ impl Drop for Over<'_> {
     }
 }
 
-/// Passes the operator's requests on to the server of a run.
-fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
-    let mut is_unreadable = false;
+/// Passes the operator's requests on to the server of a run, and updates the list of the other runs that have ended.
+fn watch((runs, ended): (&Runs, &EndedRuns), name: &str, control: &Control, is_over: &AtomicBool) {
+    let (mut is_unreadable, mut updated) = (false, now());
     while !is_over.load(Relaxed) {
+        if updated.elapsed() > ENDED_EVERY {
+            runs.update_ended(ended);
+            updated = now();
+        }
         match runs.get(name).map(|run| run.last().state) {
             Ok(RunState::Running) => is_unreadable = false,
             Ok(RunState::Finishing) => control.finish(),
@@ -139,7 +171,7 @@ fn watch(runs: &Runs, name: &str, control: &Control, is_over: &AtomicBool) {
 }
 
 /// Answers sites with the reason why there is no run, until there is one.
-fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Option<&Page>) -> Result<()> {
+fn wait_for_run(config: &RunsConfig, (runs, ended): (&Runs, &EndedRuns), control: &Control, page: Option<&Page>) -> Result<()> {
     let paused = || -> Result<Vec<String>> {
         let runs = runs.list()?.into_iter().filter(|run| run.last().state == RunState::Paused);
         Ok(runs.map(|run| run.name).collect())
@@ -151,7 +183,7 @@ fn wait_for_run(config: &RunsConfig, runs: &Runs, control: &Control, page: Optio
     let names = paused()?;
     let reason = reason_of(&names);
     let listener = GrpcServer::without_run(config.listen, config.identity()?, config.keys.join("revoked.pem"), &reason);
-    let link = listener.start(|fact| tracing::warn!("{fact}"))?;
+    let link = listener.with(|server| server.ended = ended.clone()).start(|fact| tracing::warn!("{fact}"))?;
     let shown = advice(&runs.list()?);
     if let Some(page) = page {
         page.waits(&shown, link.revocation_status());

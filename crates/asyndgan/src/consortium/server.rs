@@ -6,8 +6,8 @@ use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, ServerWork as _, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::{
-    Authority, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRun,
-    differences,
+    Absences, Authority, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords,
+    ServerRun, differences,
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     notify,
     observer::Observer,
     relay,
+    runs::RunProgress,
     server_config::ServerConfig,
 };
 use crate::{
@@ -47,13 +48,19 @@ pub fn server(config: &Path, control: &Control) -> Result<()> {
     config.carrier.ends_with(outcome)
 }
 
+const NO_CERTIFICATE: &str = "it has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue";
+
 /// Serves one run. The dashboard shows it; its token is in `token_folder`.
 pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Control, page: &mut Option<Page>) -> Result<Outcome> {
     let (run, description) = (config.run()?, config.description()?);
     // Before the folder is claimed: without keys, nothing begins.
     config.identity()?;
-    warn_of_missing_certificates(config);
+    let without_certificate = sites_without_certificate(config);
+    for site in &without_certificate {
+        tracing::warn!("{site}: {NO_CERTIFICATE}");
+    }
     claim(&config.folder, &run)?;
+    RunProgress::reset(&config.folder)?;
     let folder = RunFolder::open(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
@@ -64,10 +71,14 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let events = Events::open(&config.folder)?;
     amend::carry_out(config, &mut trainer, &events)?;
     let mut records = records(config, &description)?;
-    let (mut link, revocation) = listen(config, &description, &events)?;
+    let (mut link, watched) = listen(config, &description, &events)?;
     notify::ready();
     let rounds_done = trainer.checkpoints()?.last().copied().unwrap_or(0);
-    let dashboard = show(config, (rounds_done, description.rounds), revocation, token_folder, page)?;
+    let dashboard = show(config, (rounds_done, description.rounds), watched, token_folder, page)?;
+    for site in without_certificate {
+        dashboard.note(site, NO_CERTIFICATE);
+    }
+    dashboard.set_retired(&trainer.retired()?);
     let task = configure::task(&folder.run)?;
     let mut observer = Observer::new(config, &description, task, events, dashboard, &place);
 
@@ -103,15 +114,9 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
 
 /// Shows the run on the web page of the server, and serves the page if that is configured and not done yet. `rounds`
 /// are those that are done, and all.
-fn show(
-    config: &ServerConfig,
-    rounds: (u64, u64),
-    revocation: Option<RevocationStatus>,
-    token_folder: &Path,
-    page: &mut Option<Page>,
-) -> Result<Dashboard> {
+fn show(config: &ServerConfig, rounds: (u64, u64), watched: Watched, token_folder: &Path, page: &mut Option<Page>) -> Result<Dashboard> {
     let identity = config.identity()?;
-    let dashboard = Dashboard::new(config, rounds, revocation, identity.as_ref());
+    let dashboard = Dashboard::new(config, rounds, watched, identity.as_ref());
     match (page.as_ref(), config.dashboard) {
         (Some(page), _) => page.show(dashboard.clone()),
         (None, Some(address)) => {
@@ -124,33 +129,37 @@ fn show(
     Ok(dashboard)
 }
 
-/// Names the sites of the run for which the authority has issued no certificate, if its folder is here.
-fn warn_of_missing_certificates(config: &ServerConfig) {
+/// The sites of the run for which the authority has issued no certificate, if its folder is here.
+fn sites_without_certificate(config: &ServerConfig) -> Vec<&str> {
     // The authority may be on another machine.
-    let Some(issued) = config.keys_folder().and_then(|keys| Authority::valid_sites(keys).ok()) else { return };
-    for site in config.sites.iter().filter(|site| !issued.contains(site)) {
-        tracing::warn!("{site} has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue");
-    }
+    let Some(issued) = config.keys_folder().and_then(|keys| Authority::valid_sites(keys).ok()) else { return Vec::new() };
+    config.sites.iter().filter(|site| !issued.contains(site)).map(String::as_str).collect()
 }
 
+/// What a dashboard reads from the link to the sites; nothing for a relay.
+type Watched = (Option<RevocationStatus>, Option<Absences>);
+
 /// Starts to listen for sites. Refused connections are among the events.
-fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) -> Result<(Box<dyn ServerLink>, Option<RevocationStatus>)> {
+fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) -> Result<(Box<dyn ServerLink>, Watched)> {
     let (Some(identity), Some(keys)) = (config.identity()?, config.keys_folder()) else {
         let link = relay::server(&config.sites)?;
         tracing::info!("listening on {} for a relay of {}", link.address(), config.sites.join(", "));
-        return Ok((Box::new(link), None));
+        return Ok((Box::new(link), (None, None)));
     };
     let keep_alive = config.keep_alive()?;
-    let listener = GrpcServer::new(config.listen, identity, keys.join("revoked.pem"), config.sites.clone(), description.clone())
-        .with(|server| server.keep_alive = keep_alive);
+    let listener =
+        GrpcServer::new(config.listen, identity, keys.join("revoked.pem"), config.sites.clone(), description.clone()).with(|server| {
+            server.keep_alive = keep_alive;
+            server.ended = config.ended.clone();
+        });
     let events = events.clone();
     let link = listener.start(move |fact| {
         tracing::warn!("{fact}");
         events.note(Kind::Refused, fact);
     })?;
     tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
-    let revocation = link.revocation_status();
-    Ok((Box::new(link), Some(revocation)))
+    let watched = (Some(link.revocation_status()), Some(link.absences()));
+    Ok((Box::new(link), watched))
 }
 
 /// Writes the description of the run, or checks that the folder belongs to the same one: checkpoints of another
@@ -190,9 +199,13 @@ fn with_names(error: Error, names: &[String]) -> anyhow::Error {
     if named.is_empty() { error.into() } else { anyhow::Error::new(error).context(named.join(", ")) }
 }
 
-/// Reads the comparison with other methods from a run folder.
-pub(super) fn alternatives(folder: &Path) -> Result<Alternatives> {
-    crate::files::read_json(&folder.join("alternatives.json")).context("the comparison needs alternatives.json of a started run")
+/// Reads the comparison with other methods from a run folder; `None` before the run has begun.
+pub(super) fn alternatives(folder: &Path) -> Result<Option<Alternatives>> {
+    let path = folder.join("alternatives.json");
+    if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
+        return Ok(None);
+    }
+    crate::files::read_json(&path).map(Some)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SiteId, Timeouts, Waiting};
-use asyndgan_transport::Identity;
+use asyndgan_transport::{EndedRuns, Identity};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Carrier, auto, duration, keep_alive, read, thirty};
@@ -64,6 +64,9 @@ pub(super) struct ServerConfig {
     /// Changes of the sites since the run was submitted; `asyndgan run amend` writes them.
     #[serde(default)]
     pub(super) amendments: Vec<SiteChange>,
+    /// The runs of the same queue that have ended.
+    #[serde(skip)]
+    pub(super) ended: EndedRuns,
 }
 
 /// A change of the sites of a run, in its `run.toml`. The server carries it out when it serves the run next.
@@ -76,6 +79,11 @@ pub(super) struct SiteChange {
     pub(super) name: String,
     #[serde(default)]
     pub(super) is_dropped: bool,
+}
+
+/// Whether the last change of a site is that it takes no part.
+pub(super) fn is_dropped(changes: &[SiteChange], site: usize) -> bool {
+    changes.iter().rfind(|change| change.site.0 as usize == site).is_some_and(|change| change.is_dropped)
 }
 
 /// The `runs.toml` of a server that serves one run after another.
@@ -92,7 +100,7 @@ pub(super) struct RunsConfig {
 
 impl RunsConfig {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let (mut config, at): (Self, _) = read(path)?;
+        let (mut config, at): (Self, _) = read(path, "asyndgan init runs")?;
         for place in [&mut config.folder, &mut config.keys] {
             *place = at.join(&place);
         }
@@ -115,7 +123,7 @@ fn an_hour() -> f64 {
 
 impl ServerConfig {
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let (mut config, at): (Self, _) = read(path)?;
+        let (mut config, at): (Self, _) = read(path, "asyndgan init server")?;
         // A task of the paper is a name, another one a file.
         if !matches!(config.task.as_str(), "brain" | "tissue") {
             config.task = at.join(&config.task).display().to_string();

@@ -20,6 +20,9 @@ use super::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SiteConfig {
+    /// The file that it was read from.
+    #[serde(skip)]
+    pub(super) path: PathBuf,
     #[serde(default)]
     pub(super) carrier: Carrier,
     /// Empty for a relay.
@@ -108,7 +111,8 @@ impl SiteConfig {
     }
 
     pub(super) fn read(path: &Path) -> Result<Self> {
-        let (mut config, at): (Self, _) = read(path)?;
+        let (mut config, at): (Self, _) = read(path, "asyndgan init site")?;
+        config.path = path.into();
         for place in [&mut config.data, &mut config.folder] {
             *place = at.join(&place);
         }

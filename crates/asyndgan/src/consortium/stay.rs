@@ -2,20 +2,19 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
-    path::Path,
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
-use asyndgan_files::{Access, write};
 use asyndgan_protocol::{Error as Fault, Message, RunDescription};
-use asyndgan_transport::{Approval, Consent, Control, Error, Outcome};
+use asyndgan_transport::{Absence, AbsenceReason, Control, Error, Outcome};
 
 use super::{
     approve::check,
     dashboard::SitePage,
+    decision::{Decision, decision, for_run},
+    ended::{EndedRunsCheck, mark_finished},
     folder::{is_locked, lock},
     notify,
     part::{OtherImages, take_part},
@@ -24,19 +23,28 @@ use super::{
 use crate::progress::now;
 
 /// How often a site asks for the next run.
-const ASK_EVERY: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_secs(5);
+/// The delay before the server is told for the first time why the site does not join.
+const REPORT_AFTER: Duration = Duration::from_secs(1);
 /// The longest delay after errors, each of which doubles it.
 const DELAY_MAX: Duration = Duration::from_mins(10);
-
-/// The file that marks a run as finished at this site.
-const FINISHED: &str = "finished";
 
 /// Takes part in one run after another, each in a folder of its own, until the site is asked to stop.
 pub(super) fn stay(config: &SiteConfig, control: &Control, page: Option<&SitePage>) -> Result<()> {
     let _lock = lock(&config.folder)?;
     let name = config.name()?;
     notify::ready();
-    let mut site = Staying { config, name: &name, page, reported: String::new(), delay: ASK_EVERY, closed: BTreeMap::new() };
+    let mut site = Staying {
+        config,
+        name: &name,
+        page,
+        reported: String::new(),
+        delay: ASK_EVERY,
+        closed: BTreeMap::new(),
+        refusals: BTreeMap::new(),
+        absence: None,
+        ended: EndedRunsCheck::default(),
+    };
     while !control.is_stopping() {
         if site.turn(control)? == Outcome::Stopped {
             break;
@@ -59,8 +67,16 @@ struct Staying<'a> {
     /// Until the site asks again.
     delay: Duration,
     /// Runs that this process does not join, by identity, and why.
-    closed: BTreeMap<String, String>,
+    closed: BTreeMap<String, Closed>,
+    /// Whether the policy allows a run, by identity: the reason why not.
+    refusals: BTreeMap<String, Option<String>>,
+    /// What the server is told with the next request.
+    absence: Option<Absence>,
+    ended: EndedRunsCheck,
 }
+
+/// Why a site does not join a run: for the server, and in its own log.
+type Closed = (AbsenceReason, String);
 
 impl Staying<'_> {
     /// Reports why the site takes part in no run now.
@@ -76,7 +92,14 @@ impl Staying<'_> {
 
     /// Asks the server once, and takes part if it describes a run that this site can join.
     fn turn(&mut self, control: &Control) -> Result<Outcome> {
-        let run = match self.config.grpc_site()?.describe() {
+        let absence = self.absence.take();
+        let described = self.config.grpc_site()?.with(|site| site.absence.clone_from(&absence)).describe();
+        match &described {
+            Ok(Message::Describe { run, .. }) => self.ended.run(self.config, self.name, Some(run))?,
+            Err(Error::NoRun { .. } | Error::Rejected { .. }) => self.ended.run(self.config, self.name, None)?,
+            _ => {}
+        }
+        let run = match described {
             Ok(Message::Describe { run, .. }) => run,
             Ok(_) => bail!("the server did not describe a run; check that both ends run the same version"),
             // The next run may include a site that this one rejects, and an expired certificate is renewed.
@@ -92,16 +115,18 @@ impl Staying<'_> {
             }
             Err(error) => return Err(error).with_context(|| self.name.to_owned()),
         };
-        let mut of_run = self.config.clone();
-        of_run.set_run(&run)?;
-        if let Some(reason) = self.closed_for(&of_run, &run)? {
-            self.report(format!("run {:?} ({}): {reason}", run.name, run.id()), true);
-            self.delay = ASK_EVERY;
+        let of_run = for_run(self.config, &run)?;
+        if let Some((reason, fact)) = self.closed_for(&of_run, &run)? {
+            self.report(format!("run {:?} ({}): {fact}", run.name, run.id()), true);
+            self.absence = Some(Absence::new(&run, reason));
+            self.delay = if self.absence == absence { ASK_EVERY } else { REPORT_AFTER };
             return Ok(Outcome::Finished);
         }
         self.reported.clear();
         match take_part(&of_run, Some(&run), control, self.page) {
-            Ok(Outcome::Stopped) => return Ok(Outcome::Stopped),
+            Ok(Outcome::Stopped) if control.is_stopping() => return Ok(Outcome::Stopped),
+            // The run is paused, or it has ended.
+            Ok(Outcome::Stopped) => self.delay = ASK_EVERY,
             Ok(Outcome::Finished) => {
                 self.delay = ASK_EVERY;
                 mark_finished(&of_run.folder)?;
@@ -114,7 +139,8 @@ impl Staying<'_> {
                 // The policy refuses the same again; each attempt would cost the others rounds.
                 Some(Error::Protocol(Fault::Refused { .. }) | Error::Consent { .. }) => {
                     tracing::warn!("{error:#}");
-                    self.closed.insert(run.id(), format!("{error:#}; restart this site after a change of its policy"));
+                    let fact = format!("{error:#}; restart this site after a change of its policy");
+                    self.closed.insert(run.id(), (AbsenceReason::Refused, fact));
                 }
                 Some(
                     Error::Protocol(_)
@@ -129,7 +155,7 @@ impl Staying<'_> {
                 // Another run has other images, or none.
                 _ if error.chain().any(|cause| cause.downcast_ref::<OtherImages>().is_some()) => {
                     tracing::warn!("{error:#}");
-                    self.closed.insert(run.id(), format!("{error:#}; then restart this site"));
+                    self.closed.insert(run.id(), (AbsenceReason::OtherImages, format!("{error:#}; then restart this site")));
                 }
                 _ if is_locked(&error) => {
                     self.report(format!("{error:#}"), true);
@@ -145,63 +171,44 @@ impl Staying<'_> {
         self.delay = (2 * self.delay).min(DELAY_MAX);
     }
 
-    /// Why the site does not join a run that the server describes, if so. Nothing is sent, and nothing is stored.
-    fn closed_for(&mut self, of_run: &SiteConfig, run: &RunDescription) -> Result<Option<String>> {
-        let folder = &of_run.folder;
-        if folder.join(FINISHED).try_exists().with_context(|| folder.display().to_string())? {
-            return Ok(Some("it is finished, or the operator has taken this site out of it; waiting for the next".into()));
+    /// The reason why the site does not join a run that the server describes; `None` if it joins. Nothing is stored.
+    /// The reason is sent with the next request; the fact stays here.
+    fn closed_for(&mut self, of_run: &SiteConfig, run: &RunDescription) -> Result<Option<Closed>> {
+        let decision = decision(self.config, of_run)?;
+        if let Decision::Finished = decision {
+            let fact = "it is finished, or the operator has taken this site out of it; waiting for the next";
+            return Ok(Some((AbsenceReason::Finished, fact.into())));
         }
-        if let Some(reason) = self.closed.get(&run.id()) {
-            return Ok(Some(reason.clone()));
+        if let Some(closed) = self.closed.get(&run.id()) {
+            return Ok(Some(closed.clone()));
         }
-        let approved = Consent::in_folder(folder, of_run.approval()).approved()?;
-        if approved.as_ref().is_some_and(|run| run.site.is_some()) {
-            return Ok(None);
-        }
-        let is_approved = approved.is_some_and(|run| run.by == Approval::Administrator);
-        if !is_approved {
-            if of_run.approval() == Approval::Administrator {
-                let fact = "it is proposed by the operator; inspect it and decide: asyndgan site approve --config SITE.TOML";
-                return Ok(Some(fact.into()));
+        match decision {
+            Decision::AwaitsApproval(fact) => {
+                // The server hears of a refusal only after the administrator has approved the run.
+                let fact = match self.refusal(of_run, run)? {
+                    Some(refusal) => format!("it is not approved, and cannot be: {refusal}"),
+                    None => fact,
+                };
+                return Ok(Some((AbsenceReason::AwaitsApproval, fact)));
             }
-            let (joined, limit) = (self.joined_by_policy()?, self.config.runs_max.unwrap_or(0));
-            if joined >= limit {
-                let fact = "approve it with asyndgan site approve, or raise runs_max";
-                return Ok(Some(format!("this site has joined {joined} runs without being asked, and runs_max is {limit}: {fact}")));
-            }
+            Decision::Join(Some(approved)) if approved.site.is_some() => return Ok(None),
+            Decision::Join(_) | Decision::Finished => {}
         }
-        // The server would hear of a refusal from a site that joins.
+        // A site that joins would name the bound to the server.
+        Ok(self.refusal(of_run, run)?.map(|refusal| (AbsenceReason::Refused, refusal)))
+    }
+
+    /// Why the policy or the data does not allow a run, if so. It is checked once for each run.
+    fn refusal(&mut self, of_run: &SiteConfig, run: &RunDescription) -> Result<Option<String>> {
+        if let Some(refusal) = self.refusals.get(&run.id()) {
+            return Ok(refusal.clone());
+        }
         let scratch = tempfile::tempdir().context("cannot create a temporary folder")?;
-        if let Err(refusal) = check(of_run, scratch.path(), run) {
-            let reason = format!("the policy of this site does not allow it: {refusal:#}; restart this site after a change of its policy");
-            self.closed.insert(run.id(), reason.clone());
-            return Ok(Some(reason));
-        }
-        Ok(None)
-    }
-
-    /// The number of runs that this site has joined because its policy allows them.
-    fn joined_by_policy(&self) -> Result<u32> {
-        let folder = &self.config.folder;
-        let mut joined = 0;
-        for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let place = entry.with_context(|| format!("cannot read {}", folder.display()))?.path();
-            let approved = if place.is_dir() { Consent::in_folder(&place, Approval::Policy).approved()? } else { None };
-            joined += u32::from(approved.is_some_and(|run| run.by == Approval::Policy));
-        }
-        Ok(joined)
-    }
-}
-
-/// Marks a run as finished, and deletes the discriminator, which has learnt from patients.
-fn mark_finished(folder: &Path) -> Result<()> {
-    let (mark, checkpoints) = (folder.join(FINISHED), folder.join("checkpoints"));
-    write(&mark, Access::Private, b"").with_context(|| format!("cannot write {}", mark.display()))?;
-    match fs::remove_dir_all(&checkpoints) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("cannot delete {}", checkpoints.display()))
-        }
-        _ => Ok(()),
+        let refusal = check(of_run, scratch.path(), run).err().map(|refusal| {
+            format!("the policy of this site does not allow it: {refusal:#}; restart this site after a change of its policy")
+        });
+        self.refusals.insert(run.id(), refusal.clone());
+        Ok(refusal)
     }
 }
 

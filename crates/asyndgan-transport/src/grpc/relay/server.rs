@@ -13,6 +13,7 @@ use tokio_stream::wrappers::TcpListenerStream;
 use tonic::{Request, Response, Status};
 
 use super::{
+    super::clock::now,
     super::wire::{
         ExchangeReply, ExchangeRequest,
         relay_server::{Relay, RelayServer as RelayService},
@@ -373,9 +374,4 @@ impl Drop for RelayServerLink {
             runtime.shutdown_background();
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

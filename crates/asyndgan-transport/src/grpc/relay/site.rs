@@ -2,7 +2,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc as blocking},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use rand::RngExt as _;
@@ -13,6 +13,7 @@ use tonic::{
 };
 
 use super::{
+    super::clock::now,
     super::wire::{ExchangeReply, ExchangeRequest, relay_client::RelayClient},
     EXCHANGE_BYTES_MAX, FRAMES_WAITING, POLL_WAIT, RelayToken,
     window::{Incoming as Window, Outgoing},
@@ -338,9 +339,4 @@ impl Caller {
 
 fn unix_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_nanos() as u64)
-}
-
-#[allow(clippy::disallowed_methods, reason = "the transport owns the clock")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -4,11 +4,12 @@ use std::{
     fmt::Write as _,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Result;
-use asyndgan::consortium::{Amendment, QueuedRun, RoundCount, RunAction, RunState, Runs, serve_runs, show_events};
+use asyndgan::consortium::{Amendment, QueuedRun, RunAction, RunProgress, RunState, Runs, SiteProgress, serve_runs, show_events};
+use asyndgan::progress::unix_ms;
 use clap::{Args, Subcommand};
 
 use crate::{
@@ -27,6 +28,8 @@ pub(crate) const EXAMPLES: &str = "Examples:
 
 The sites need no new configuration for the next run: with keep_running = true in site.toml they wait for it.";
 
+/// A site that takes part is listed as awaited after this time: every round waits for its sites.
+const AWAITED_AFTER_MS: u64 = 10_000;
 /// How often `logs --follow` looks for new events.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
 
@@ -67,7 +70,7 @@ pub(crate) enum RunCommand {
     },
     /// List all runs with their states and rounds.
     List(At),
-    /// Show a run: its folder, its states and the reasons.
+    /// Show a run: its folder, its sites, the generator when it is finished, and all states with their reasons.
     Show(Named),
     /// Print what happened in a run: sites that joined and left, refused connections, starts and stops.
     Logs {
@@ -107,11 +110,11 @@ pub(crate) fn run(command: RunCommand) -> Result<()> {
         RunCommand::Submit { run, at } => {
             let runs = Runs::open(&at.config)?;
             let name = runs.submit(&run)?;
-            print_note(&format!("queued: {name}"));
+            print_note(&format!("queued as {name}, in {}", runs.get(&name)?.folder.display()));
             warn_of_certificates(&runs, &name)
         }
-        RunCommand::List(at) => print(&table(&Runs::open(&at.config)?.list()?)),
-        RunCommand::Show(run) => print(&shown(&run.open()?)?),
+        RunCommand::List(at) => print(&table(&Runs::open(&at.config)?)?),
+        RunCommand::Show(run) => print(&shown(&run.runs()?, &run.open()?)?),
         RunCommand::Logs { run, follow } => logs(&run.open()?.folder, follow),
         RunCommand::Pause(run) => run.act(RunAction::Pause),
         RunCommand::Resume(run) => run.act(RunAction::Resume),
@@ -169,23 +172,64 @@ fn warn_of_certificates(runs: &Runs, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn rounds(folder: &Path) -> String {
-    RoundCount::read(folder).map_or_else(|| "-".into(), |count| format!("{} of {}", count.rounds_done, count.rounds))
+fn rounds(progress: Option<&RunProgress>) -> String {
+    progress.map_or_else(|| "-".into(), |progress| format!("{} of {}", progress.rounds_done, progress.rounds))
 }
 
-/// Why a run is in its state, or the sites that it waits for.
-fn note(run: &QueuedRun) -> String {
-    let waits_for = RoundCount::read(&run.folder).map(|count| count.waits_for).filter(|sites| !sites.is_empty());
-    match (run.last().state, waits_for) {
-        (RunState::Running | RunState::Finishing, Some(sites)) => format!("waits for {}", sites.join(", ")),
-        // Only the first line: an error can have several.
-        _ => run.last().reason.lines().next().unwrap_or_default().chars().take(100).collect(),
+/// The queue as a whole, for the notes of its runs.
+struct Queue {
+    is_served: bool,
+    /// The run that is being served.
+    first: Option<String>,
+}
+
+impl Queue {
+    fn of(runs: &Runs, all: &[QueuedRun]) -> Self {
+        let first = all.iter().find(|run| is_running(run)).map(|run| run.name.clone());
+        Self { is_served: runs.is_served(), first }
     }
 }
 
-fn age(unix_ms: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
-    match now.saturating_sub(unix_ms) / 1000 {
+fn is_running(run: &QueuedRun) -> bool {
+    matches!(run.last().state, RunState::Running | RunState::Finishing)
+}
+
+/// Why a run is in its state, or what it waits for.
+fn note(run: &QueuedRun, queue: &Queue, progress: Option<&RunProgress>) -> String {
+    let is_queued = run.last().state == RunState::Queued;
+    if !is_running(run) && !is_queued {
+        return short(&run.last().reason);
+    }
+    if !queue.is_served {
+        return "no server serves the queue now: asyndgan run serve".into();
+    }
+    if is_queued {
+        return queue.first.as_ref().map_or_else(String::new, |first| format!("waits until {first} has ended or is paused"));
+    }
+    let waits_for = progress.map(waits_for).unwrap_or_default();
+    if waits_for.is_empty() { String::new() } else { format!("waits for {}", waits_for.join(", ")) }
+}
+
+/// The first line of a text, which an error or a site can make long.
+fn short(text: &str) -> String {
+    text.lines().next().unwrap_or_default().chars().take(100).collect()
+}
+
+/// The sites that a run waits for and that are not connected, or have not answered for a while.
+fn waits_for(progress: &RunProgress) -> Vec<String> {
+    let awaited = |site: &SiteProgress| {
+        let since = site.awaited_since_unix_ms?;
+        match site.connected {
+            true if unix_ms().saturating_sub(since) < AWAITED_AFTER_MS => None,
+            true => Some(format!("{} for {}", site.name, age(since))),
+            false => Some(format!("{} for {} ({})", site.name, age(since), short(&site.note))),
+        }
+    };
+    progress.sites.iter().filter_map(awaited).collect()
+}
+
+fn age(since_unix_ms: u64) -> String {
+    match unix_ms().saturating_sub(since_unix_ms) / 1000 {
         s @ 0..90 => format!("{s} s"),
         s @ 90..5_400 => format!("{} min", s / 60),
         s @ 5_400..172_800 => format!("{} h", s / 3600),
@@ -193,20 +237,54 @@ fn age(unix_ms: u64) -> String {
     }
 }
 
-fn table(runs: &[QueuedRun]) -> String {
+fn table(runs: &Runs) -> Result<String> {
+    let all = runs.list()?;
+    let queue = Queue::of(runs, &all);
     let mut text = format!("{:24} {:10} {:>8} {:>18}  {}\n", "run", "state", "for", "rounds", "note");
-    for run in runs {
+    for run in &all {
         let last = run.last();
-        let (state, note) = (last.state.name(), note(run));
-        let _ = writeln!(text, "{:24} {state:10} {:>8} {:>18}  {note}", run.name, age(last.unix_ms), rounds(&run.folder));
+        let progress = RunProgress::read(&run.folder);
+        let (state, rounds, note) = (last.state.name(), rounds(progress.as_ref()), note(run, &queue, progress.as_ref()));
+        writeln!(text, "{:24} {state:10} {:>8} {rounds:>18}  {note}", run.name, age(last.unix_ms))?;
     }
-    text
+    Ok(text)
 }
 
-fn shown(run: &QueuedRun) -> Result<String> {
-    let mut text = format!("run     {}\nfolder  {}\nrounds  {}\n", run.name, run.folder.display(), rounds(&run.folder));
+fn shown(runs: &Runs, run: &QueuedRun) -> Result<String> {
+    let progress = RunProgress::read(&run.folder);
+    let (name, sites) = run.described()?;
+    let mut text = format!("run        {}\n", run.folder.file_name().unwrap_or_default().display());
+    if name != run.name || name != run.folder.file_name().unwrap_or_default().to_string_lossy() {
+        writeln!(text, "name       {name}")?;
+    }
+    write!(text, "folder     {}\nrounds     {}", run.folder.display(), rounds(progress.as_ref()))?;
+    let is_served = run.is_served();
+    if let Some(at) = progress.as_ref().and_then(|progress| progress.last_round_unix_ms).filter(|_| is_served) {
+        write!(text, ", the last one {} ago", age(at))?;
+    }
+    writeln!(text)?;
+    let note = note(run, &Queue::of(runs, &runs.list()?), progress.as_ref());
+    if !note.is_empty() {
+        writeln!(text, "note       {note}")?;
+    }
+    if let Some(generator) = run.generator() {
+        writeln!(text, "generator  {}", generator.display())?;
+    }
+    writeln!(text, "\nsites")?;
+    let served = progress.filter(|_| is_served).map(|progress| progress.sites).unwrap_or_default();
+    for (name, is_dropped) in sites {
+        let state = served.iter().find(|site| site.name == name);
+        let (connected, note) = match state {
+            _ if is_dropped => ("dropped", ""),
+            Some(site) if site.connected => ("connected", site.note.as_str()),
+            Some(site) => ("not connected", site.note.strip_prefix("not connected yet").unwrap_or(&site.note)),
+            None => ("", ""),
+        };
+        writeln!(text, "{}", format!("  {name:12} {connected:13}  {note}").trim_end())?;
+    }
+    writeln!(text, "\nstates")?;
     for change in &run.states {
-        writeln!(text, "{:10} {:>8} ago  {}", change.state.name(), age(change.unix_ms), change.reason)?;
+        writeln!(text, "  {:10} {:>8} ago  {}", change.state.name(), age(change.unix_ms), change.reason)?;
     }
     Ok(text)
 }

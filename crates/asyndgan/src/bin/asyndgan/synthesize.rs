@@ -8,7 +8,7 @@ use asyndgan::{
     run::{self, RunFolder},
     synthesis::{self, Synthesis},
 };
-use asyndgan_paper::Arm;
+use asyndgan_paper::{Arm, Step};
 use clap::{Args, ValueEnum};
 
 use crate::stdout::print_note;
@@ -69,7 +69,15 @@ pub(crate) struct SynthesizeArguments {
 impl SynthesizeArguments {
     pub(crate) fn go(self) -> Result<()> {
         if let (Some(run), Some(arm)) = (&self.run, self.arm) {
-            return run::synthesize(&RunFolder::open_arm(run, arm, self.seed)?, arm, self.seed);
+            run::synthesize(&RunFolder::open_arm(run, arm, self.seed)?, arm, self.seed)?;
+            let (run, out) = (run.display(), Step::synthetic(run, arm, self.seed));
+            print_note(&format!(
+                "{}: synthetic images; asyndgan data export --run {run} --arm {arm} --seed {} --layout nnunet --out FOLDER writes them \
+                 for other programs",
+                out.display(),
+                self.seed
+            ));
+            return Ok(());
         }
         let needed = "either --run and --arm are required, or --generator, --conditions and --out";
         let (generator, conditions) = (self.generator.context(needed)?, self.conditions.context(needed)?);

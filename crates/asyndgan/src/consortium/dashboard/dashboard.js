@@ -61,8 +61,8 @@ async function refresh() {
     $("line").textContent = s.state == "idle" ? "" : s.state == "running" ? `${rounds}, running for ${time(s.seconds)} since the last start, time left: ${time(s.seconds_left)}` : `${rounds}, ${time(s.seconds)} since the last start; ${s.end}`;
     $("line").className = s.state == "failed" ? "down" : "";
     $("queue").textContent = s.queue ?? "";
-    const long = s.waits_for.filter(w => w.seconds > 10);
-    $("waits").textContent = !long.length ? "" : `waiting for ${long.map(w => `${w.site} (${time(w.seconds)})`).join(", ")}`;
+    const long = s.waits_for.filter(w => w.seconds > 10 || !w.connected);
+    $("waits").textContent = !long.length ? "" : `waiting for ${long.map(w => `${w.site} (${time(w.seconds)}${w.connected ? "" : `, ${w.absence ?? "not connected"}`})`).join(", ")}`;
     $("of-runs").hidden = !s.runs.length && !$("answer").textContent;
     $("runs").replaceChildren();
     for (const run of s.runs) {

@@ -9,7 +9,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::Page;
-use crate::consortium::runs::{RoundCount, RunAction, Runs};
+use crate::consortium::runs::{RunAction, RunProgress, Runs};
 
 /// Requests of the page carry this header, which no form and no page of another origin can send.
 const HEADER: &str = "asyndgan-request";
@@ -29,7 +29,7 @@ pub(super) fn shown(runs: &Runs) -> Vec<ShownRun> {
     let all = runs.list().unwrap_or_default();
     let shown = all.into_iter().filter_map(|run| {
         let last = run.last();
-        let rounds = RoundCount::read(&run.folder).map(|count| [count.rounds_done, count.rounds]);
+        let rounds = RunProgress::read(&run.folder).map(|progress| [progress.rounds_done, progress.rounds]);
         let has_result = rounds.is_some_and(|[done, _]| done > 0);
         let is_possible = |action: &RunAction| action.from().contains(&last.state) && (has_result || *action != RunAction::Finish);
         let actions: Vec<RunAction> = RunAction::ALL.into_iter().filter(is_possible).collect();

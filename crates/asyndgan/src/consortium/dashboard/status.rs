@@ -4,11 +4,11 @@ use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use asyndgan_protocol::{Contribution, MessageKind, SiteId};
-use asyndgan_transport::{Identity, Ledger, RevocationStatus, ServerRunEvent};
+use asyndgan_transport::{Absences, Identity, Ledger, RevocationStatus, ServerRunEvent};
 use serde::Serialize;
 
 use super::curves::{Curves, Point};
@@ -16,14 +16,11 @@ use crate::{
     consortium::{
         dates::days_left,
         events::{self, Kind},
-        runs::RoundCount,
         server_config::ServerConfig,
     },
-    progress::now,
+    progress::{now, unix_ms},
 };
 
-/// A site that a run has waited for this long is reported.
-const AWAITED_AFTER_S: f64 = 10.0;
 /// A run without a new round for this long may be stalled.
 const STALLED_AFTER_S: f64 = 30.0;
 /// The name on the page of a server that serves no run.
@@ -36,6 +33,8 @@ pub(in crate::consortium) struct Dashboard {
     pub(super) picture: PathBuf,
     /// `None` for a relay: without certificates, none is revoked.
     pub(super) revocation: Option<RevocationStatus>,
+    /// Why sites do not join; `None` for a relay.
+    pub(super) absences: Option<Absences>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -72,6 +71,8 @@ pub(super) struct Status {
     #[serde(skip)]
     pub(super) started: Instant,
     #[serde(skip)]
+    pub(super) started_unix_ms: u64,
+    #[serde(skip)]
     pub(super) last_round: Option<Instant>,
     /// The sites that the run waits for, and since when; and since when it is these.
     #[serde(skip)]
@@ -99,6 +100,9 @@ pub(super) enum ServedState {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Awaited {
     pub(super) site: String,
+    pub(super) connected: bool,
+    /// Why it does not join, if it has reported that.
+    pub(super) absence: Option<&'static str>,
     pub(super) seconds: f64,
 }
 
@@ -112,6 +116,9 @@ pub(super) struct Phases {
 pub(super) struct SiteStatus {
     pub(super) name: String,
     pub(super) connected: bool,
+    /// Whether it has left the run for good.
+    #[serde(skip)]
+    pub(super) retired: bool,
     pub(super) note: String,
     pub(super) rounds: u64,
     pub(super) bytes_to: u64,
@@ -136,13 +143,14 @@ impl Dashboard {
     pub(in crate::consortium) fn new(
         config: &ServerConfig,
         rounds: (u64, u64),
-        revocation: Option<RevocationStatus>,
+        (revocation, absences): (Option<RevocationStatus>, Option<Absences>),
         identity: Option<&Identity>,
     ) -> Self {
-        Self::of((&config.name, ServedState::Running), &config.sites, rounds, &config.folder, revocation, identity)
+        let this = Self::of((&config.name, ServedState::Running), &config.sites, rounds, &config.folder, revocation, identity);
+        Self { absences, ..this }
     }
 
-    fn of(
+    pub(super) fn of(
         (name, state): (&str, ServedState),
         sites: &[String],
         (rounds_done, rounds): (u64, u64),
@@ -153,6 +161,7 @@ impl Dashboard {
         let site = |name: &String| SiteStatus {
             name: name.clone(),
             connected: false,
+            retired: false,
             note: "not connected yet".into(),
             rounds: 0,
             bytes_to: 0,
@@ -183,12 +192,13 @@ impl Dashboard {
             queue: None,
             rounds_computed: 0,
             started: now(),
+            started_unix_ms: unix_ms(),
             last_round: None,
             awaited: (Vec::new(), now()),
             certificate_until: identity.map(|identity| identity.facts().not_after),
             begun: None,
         };
-        Self { status: Arc::new(Mutex::new(status)), picture: folder.join("latest.png"), revocation }
+        Self { status: Arc::new(Mutex::new(status)), picture: folder.join("latest.png"), revocation, absences: None }
     }
 
     /// Shows what the server does while it serves no run.
@@ -204,15 +214,15 @@ impl Dashboard {
                 // From now on, the run waits for its answers.
                 status.awaited.0.iter_mut().filter(|(awaited, _)| *awaited == site.0 as usize).for_each(|(_, since)| *since = now());
                 let site = &mut status.sites[site.0 as usize];
-                (site.connected, site.note) = (true, "joined the run".into());
+                (site.connected, site.retired, site.note) = (true, false, "joined the run".into());
             }
             ServerRunEvent::Dismissed(site, error) => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.connected, site.note) = (false, of_one_site(&error.to_string()));
+                (site.connected, site.note) = (false, events::without_number(&error.to_string()));
             }
             ServerRunEvent::Retired { site, round, reason } => {
                 let site = &mut status.sites[site.0 as usize];
-                (site.connected, site.note) = (false, events::retired(*round, reason));
+                (site.connected, site.retired, site.note) = (false, true, events::retired(*round, reason));
             }
             ServerRunEvent::StateLost { site, round, restored } => {
                 let site = &mut status.sites[site.0 as usize];
@@ -263,19 +273,6 @@ impl Dashboard {
         status.curves.of_site(site)
     }
 
-    /// The number of rounds, and the sites that the run has waited for, for a while.
-    pub(in crate::consortium) fn count(&self) -> RoundCount {
-        let status = self.status();
-        let waits_for = status.waits_for.into_iter().filter(|awaited| awaited.seconds > AWAITED_AFTER_S).map(|awaited| awaited.site);
-        RoundCount { rounds_done: status.rounds_done, rounds: status.rounds, waits_for: waits_for.collect() }
-    }
-
-    /// The sites that the run waits for, and for how long.
-    pub(in crate::consortium) fn awaited(&self) -> Vec<(String, Duration)> {
-        let of = |awaited: Awaited| (awaited.site, Duration::from_secs_f64(awaited.seconds.max(0.0)));
-        self.status().waits_for.into_iter().map(of).collect()
-    }
-
     /// The run has ended here: it waits for nobody.
     pub(in crate::consortium) fn end(&self, kind: Kind, fact: &str) {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -299,6 +296,12 @@ impl Dashboard {
 
     pub(super) fn status(&self) -> Status {
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let absences: Vec<_> = self.absences().into_iter().map(|reason| reason.map(events::absent)).collect();
+        for (site, reason) in status.sites.iter_mut().zip(&absences) {
+            if let Some(reason) = reason {
+                site.note = (*reason).into();
+            }
+        }
         let alarm = |fact| format!("no site may join: the list of revoked certificates cannot be read: {fact}");
         status.alarm = self.revocation.as_ref().and_then(RevocationStatus::unreadable).map(alarm);
         if status.state == ServedState::Running {
@@ -310,7 +313,9 @@ impl Dashboard {
         status.disk_free_bytes = self.picture.parent().and_then(|folder| fs4::available_space(folder).ok());
         let awaited = status.awaited.0.iter();
         let named = |&(site, since): &(usize, Instant)| {
-            Some(Awaited { site: status.sites.get(site)?.name.clone(), seconds: since.elapsed().as_secs_f64() })
+            let SiteStatus { name, connected, .. } = status.sites.get(site)?;
+            let absence = absences.get(site).copied().flatten();
+            Some(Awaited { site: name.clone(), connected: *connected, absence, seconds: since.elapsed().as_secs_f64() })
         };
         status.waits_for = awaited.filter_map(named).collect();
         status.seconds_left = status.begun.filter(|(from, _)| status.rounds_done > *from).map(|(from, at)| {
@@ -322,11 +327,6 @@ impl Dashboard {
         }
         status
     }
-}
-/// An error without the number of the site that it is about.
-fn of_one_site(error: &str) -> String {
-    let rest = error.strip_prefix("site ").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()).trim_start());
-    rest.unwrap_or(error).to_owned()
 }
 
 impl Status {
@@ -390,7 +390,7 @@ mod tests {
     fn a_run_that_has_ended_early_has_no_time_left_and_keeps_the_reasons_of_its_sites() {
         let dashboard = dashboard();
         let ledger = Ledger::default();
-        assert_eq!(dashboard.count().rounds_done, 40, "rounds of an earlier start count before the run begins");
+        assert_eq!(dashboard.progress().rounds_done, 40, "rounds of an earlier start count before the run begins");
         dashboard.on_event(&ServerRunEvent::Joined(SiteId(0)), &ledger);
         dashboard.on_event(&ServerRunEvent::Retired { site: SiteId(1), round: 40, reason: "its budget is spent" }, &ledger);
         dashboard.on_event(&ServerRunEvent::Begun { rounds_done: 40 }, &ledger);

@@ -5,14 +5,18 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     thread,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, append_private, append_private_lines, rename, write};
+use asyndgan_paper::{Arm, Step};
 use serde::{Deserialize, Serialize};
 
-use crate::progress::now;
+use crate::{
+    consortium::server_config::{ServerConfig, is_dropped},
+    progress::{now, unix_ms},
+};
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +39,11 @@ pub enum RunState {
 }
 
 impl RunState {
+    /// What was done to a run in this state: `finished` for one that is to be finished.
+    pub(in crate::consortium) fn done(self) -> &'static str {
+        if self == Self::Finishing { "finished" } else { self.name() }
+    }
+
     /// The name as the commands print it.
     pub fn name(self) -> &'static str {
         match self {
@@ -84,12 +93,7 @@ impl QueuedRun {
     /// Held while the run is served.
     ///
     /// # Errors
-    /// If it is being served.
-    pub(in crate::consortium) fn lock(&self) -> Result<File> {
-        self.lock_within(Duration::ZERO)
-    }
-
-    /// As [`QueuedRun::lock`], for a run that will not be served for long.
+    /// If another process holds it for all of this time.
     pub(in crate::consortium) fn lock_within(&self, wait: Duration) -> Result<File> {
         let path = self.folder.join("serving.lock");
         let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -103,32 +107,81 @@ impl QueuedRun {
         Ok(lock)
     }
 
+    /// Whether a server serves it now.
+    pub fn is_served(&self) -> bool {
+        is_held(&self.folder.join("serving.lock"))
+    }
+
+    /// The name in its configuration, and its sites with whether each has been taken out of the run.
+    ///
+    /// # Errors
+    /// If the configuration is not valid.
+    pub fn described(&self) -> Result<(String, Vec<(String, bool)>)> {
+        let config = ServerConfig::read(&self.config())?;
+        let sites = config.sites.iter().enumerate().map(|(site, name)| (name.clone(), is_dropped(&config.amendments, site)));
+        Ok((config.name.clone(), sites.collect()))
+    }
+
+    /// The generator of a finished run.
+    pub fn generator(&self) -> Option<PathBuf> {
+        let seed = ServerConfig::read(&self.config()).ok()?.seed;
+        let path = Step::folder(&self.folder, Arm::AsynDgan, seed).join("generator.safetensors");
+        path.is_file().then_some(path)
+    }
+
     /// Its configuration.
     pub fn config(&self) -> PathBuf {
         self.folder.join("run.toml")
     }
 }
 
-/// The rounds of a run that is or was served.
+/// The progress of a run that is or was served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RoundCount {
+pub struct RunProgress {
     /// Rounds done.
     pub rounds_done: u64,
     /// Rounds of the whole run.
     pub rounds: u64,
-    /// The sites that it has waited for, for a while.
+    /// When the last round was done, since the run was served last: milliseconds since the Unix epoch, by the server's
+    /// clock.
     #[serde(default)]
-    pub waits_for: Vec<String>,
+    pub last_round_unix_ms: Option<u64>,
+    /// The sites, in the order of the run.
+    #[serde(default)]
+    pub sites: Vec<SiteProgress>,
 }
 
-impl RoundCount {
+/// The state of one site in a run that is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SiteProgress {
+    /// The name in its certificate.
+    pub name: String,
+    /// Whether it takes part now.
+    pub connected: bool,
+    /// Since when the run waits for it, if it does: milliseconds since the Unix epoch, by the server's clock.
+    pub awaited_since_unix_ms: Option<u64>,
+    /// What happened to it last, or why it does not take part.
+    pub note: String,
+}
+
+impl RunProgress {
     fn path(folder: &Path) -> PathBuf {
         folder.join("progress.json")
     }
 
-    /// Reads the count from a run's folder; `None` if the run has not begun.
+    /// Reads the progress from a run's folder; `None` if the run has not begun.
     pub fn read(folder: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(Self::path(folder)).ok()?).ok()
+    }
+
+    /// Removes the state of the sites that an earlier server has left: nobody takes part yet.
+    pub(in crate::consortium) fn reset(folder: &Path) -> Result<()> {
+        let Some(mut progress) = Self::read(folder) else { return Ok(()) };
+        progress.last_round_unix_ms = None;
+        for site in &mut progress.sites {
+            (site.connected, site.awaited_since_unix_ms, site.note) = (false, None, "not connected yet".into());
+        }
+        progress.write(folder)
     }
 
     pub(in crate::consortium) fn write(&self, folder: &Path) -> Result<()> {
@@ -137,8 +190,9 @@ impl RoundCount {
     }
 }
 
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64)
+/// Whether another process holds a lock.
+pub(super) fn is_held(path: &Path) -> bool {
+    File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn states_path(folder: &Path) -> PathBuf {
