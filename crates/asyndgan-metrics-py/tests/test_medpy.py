@@ -1,8 +1,13 @@
 """medpy 0.5.2: its own test cases (tests/metric_/binary.py), the examples of its docstrings, and its definition."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from asyndgan_metrics import medpy
+
+from medpy_cases import CASES, CONNECTIVITIES, case
 
 RESULT_MIN, REFERENCE_MIN = np.array([1, 0], bool), np.array([0, 1], bool)
 RESULT_SYM = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
@@ -93,3 +98,26 @@ def test_shapes_that_broadcast_and_other_input():
     for bad in (None, "mask"):
         with pytest.raises(TypeError):
             medpy.dc(bad, bad)
+
+
+def test_objects_are_those_of_medpy():
+    golden = json.loads((Path(__file__).parent / "medpy_golden.json").read_text())
+    assert len(golden) == len(CASES)
+    for seed, expected in zip(CASES, golden):
+        first, second, spacing = case(seed)
+        shares = [[medpy.obj_tpr(first, second, c), medpy.obj_fpr(first, second, c)] for c in CONNECTIVITIES]
+        assert shares == expected["shares"], seed
+        found = [medpy.obj_asd(first, second, spacing), medpy.obj_assd(first, second, spacing)]
+        assert np.allclose(found, expected["distances"], rtol=1e-12, equal_nan=True), seed
+
+
+def test_objects_of_masks_without_any():
+    mask, empty = np.eye(4), np.zeros((4, 4))
+    assert medpy.obj_tpr(mask, empty) == 0.0 and medpy.obj_fpr(empty, mask) == 1.0
+    with pytest.raises(ZeroDivisionError):
+        medpy.obj_tpr(empty, mask)
+    assert np.isnan(medpy.obj_assd(mask, empty))
+    with pytest.raises(NotImplementedError):
+        medpy.obj_tpr(mask[None, None], mask[None, None])
+    with pytest.raises(NotImplementedError):
+        medpy.obj_asd(mask, mask, connectivity=2)

@@ -7,8 +7,9 @@
 
 ``result`` comes first, as in medpy. What differs:
 
-- A ``connectivity`` other than 1, and distances of masks with more than three axes, raise NotImplementedError.
-- The functions of objects (``obj_*``) and of correlations are not there.
+- Distances with a ``connectivity`` other than 1, and distances and objects of masks with more than three axes, raise
+  NotImplementedError.
+- The functions of correlations are not there.
 - Values are Python floats. If both masks are empty, dc and jc are 1, as medpy means it; with NumPy 2, medpy itself
   returns NaN.
 - Masks of different shapes raise ValueError where distances are measured, and spacings that are not positive do, too.
@@ -19,7 +20,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from . import SurfaceDistances
+from . import Connectivity, SurfaceDistances, connected_components
 from ._inputs import Spacing, array_of, spacing_of
 
 __all__ = [
@@ -29,6 +30,10 @@ __all__ = [
     "hd",
     "hd95",
     "jc",
+    "obj_asd",
+    "obj_assd",
+    "obj_fpr",
+    "obj_tpr",
     "positive_predictive_value",
     "precision",
     "ravd",
@@ -180,3 +185,101 @@ def assd(
         RuntimeError: if a mask is empty.
     """
     return _distances(result, reference, voxelspacing, connectivity).assd()
+
+
+class _Objects:
+    """The connected components of two masks, and which of them correspond.
+
+    An object corresponds to at most one object of the other mask, which it touches. Objects of ``first`` that touch a
+    single one choose before the others; of these, the one with the fewest free candidates chooses next.
+    """
+
+    def __init__(self, first: ArrayLike, second: ArrayLike, connectivity: int) -> None:
+        masks = _masks(first, second)
+        axes = masks[0].ndim
+        if axes > 3:
+            raise NotImplementedError(f"objects of masks with {axes} axes are not implemented: at most three")
+        names: tuple[Connectivity, ...] = ("faces", "edges", "corners")
+        name = names[min(max(connectivity, 1), 3) - 1]
+        self.first, self.second = (connected_components(mask, connectivity=name) for mask in masks)
+        self.counts = int(self.first.max(initial=0)), int(self.second.max(initial=0))
+        both = (self.first > 0) & (self.second > 0)
+        touching: dict[int, set[int]] = {}
+        for label, candidate in np.unique(np.stack((self.first[both], self.second[both])), axis=1).T.tolist():
+            touching.setdefault(label, set()).add(candidate)
+        self.pairs: list[tuple[int, int]] = []
+        used: set[int] = set()
+        waiting = []
+        for label, candidates in touching.items():
+            if len(candidates) > 1:
+                waiting.append((label, candidates))
+            elif not candidates <= used:
+                self._pair(label, candidates, used)
+        while waiting:
+            free = [(label, candidates - used) for label, candidates in waiting]
+            waiting = sorted((pair for pair in free if pair[1]), key=lambda pair: len(pair[1]))
+            if waiting:
+                self._pair(*waiting.pop(0), used)
+
+    def _pair(self, label: int, candidates: set[int], used: set[int]) -> None:
+        chosen = candidates.pop()
+        used.add(chosen)
+        self.pairs.append((label, chosen))
+
+    def distances(self, voxelspacing: Spacing | None, connectivity: int) -> NDArray[np.float64]:
+        """The distances from the surface of each object of ``second`` to that of its object of ``first``."""
+        found = [np.empty(0)]
+        for label, other in self.pairs:
+            one, two = self.first == label, self.second == other
+            places = np.argwhere(one | two)
+            window = tuple(slice(low, high + 1) for low, high in zip(places.min(0), places.max(0)))
+            pair = _distances(two[window], one[window], voxelspacing, connectivity)
+            found.append(np.asarray(pair.prediction_to_truth_mm))
+        return np.concatenate(found)
+
+
+def obj_tpr(result: ArrayLike, reference: ArrayLike, connectivity: int = 1) -> float:
+    """Share of the objects of the result that correspond to an object of the reference.
+
+    This is what medpy computes; its documentation describes the share of the objects of the reference.
+
+    Raises:
+        ZeroDivisionError: if the result is empty.
+    """
+    objects = _Objects(reference, result, connectivity)
+    return len(objects.pairs) / objects.counts[1]
+
+
+def obj_fpr(result: ArrayLike, reference: ArrayLike, connectivity: int = 1) -> float:
+    """Share of the objects of the reference that correspond to no object of the result.
+
+    This is what medpy computes; its documentation describes the share of the objects of the result.
+
+    Raises:
+        ZeroDivisionError: if the reference is empty.
+    """
+    objects = _Objects(reference, result, connectivity)
+    return (objects.counts[0] - len(objects.pairs)) / objects.counts[0]
+
+
+def obj_asd(
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
+) -> float:
+    """Average distance between the surfaces of corresponding objects, from the reference to the result.
+
+    NaN if no objects correspond.
+    """
+    distances = _Objects(result, reference, connectivity).distances(voxelspacing, connectivity)
+    return float(distances.mean()) if distances.size else float("nan")
+
+
+def obj_assd(
+    result: ArrayLike, reference: ArrayLike, voxelspacing: Spacing | None = None, connectivity: int = 1
+) -> float:
+    """Average symmetric distance between the surfaces of corresponding objects: both directions together.
+
+    NaN if no objects correspond.
+    """
+    pairs = ((result, reference), (reference, result))
+    distances = np.concatenate([_Objects(*pair, connectivity).distances(voxelspacing, connectivity) for pair in pairs])
+    return float(distances.mean()) if distances.size else float("nan")
