@@ -1,7 +1,7 @@
 //! A task of one's own, from a folder of images to masks: plan, experiment, synthesize, train-segmenter, segment.
 #![allow(missing_docs, reason = "tests")]
 
-use std::{fs, path::Path, process::Output};
+use std::{collections::BTreeSet, fs, path::Path, process::Output};
 
 use e2e::program;
 use image::{GrayImage, Luma};
@@ -112,7 +112,9 @@ fn a_folder_of_images_becomes_a_table_and_then_masks() {
         let (one, again) = (make(vary), make(&format!("{vary}-again")));
         // Recombination is secret, so that no one can take it apart.
         assert_eq!(one == again, vary == "deformed", "{vary}");
-        assert!(one[0] != one[10], "{vary}: two images have the same mask");
+        // Two of these small masks can be equal by chance.
+        let distinct = one.iter().collect::<BTreeSet<_>>().len();
+        assert!(distinct > 12, "{vary}: {distinct} different masks of 20");
     }
     succeed(&["synthesize", "--generator", generator, "--conditions", "run/prepared/site-1", "--out", "of-prepared"], at);
     let export =

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_paper::{DataKind, Experiment, Published, Step, Table, TradeOffRecord};
+use asyndgan_paper::{DataKind, Experiment, Profile, Published, Step, Table, TradeOffRecord};
 use clap::Args;
 use image::imageops::FilterType;
 
@@ -57,6 +57,11 @@ fn one(run: &Path, arguments: &Arguments) -> Result<()> {
         return trade_off(run, arguments);
     }
     let table = record(run)?;
+    ensure!(
+        table.profile != Profile::Smoke,
+        "{} is a smoke run, whose numbers mean nothing: publish a run with the profile desk or paper",
+        run.display()
+    );
     let name = arguments.name.clone().unwrap_or_else(|| name(&table));
     ensure!(
         table.experiment != Experiment::Custom || arguments.name.is_some(),

@@ -136,7 +136,7 @@ pub fn results_table(published: &[(String, Published)], folder: &str) -> String 
 /// The claims of all published results by verdict: one row per run. `folder` is the path of the pages, relative to the
 /// file with the table.
 pub fn results_summary(published: &[(String, Published)], folder: &str) -> String {
-    let mut out = String::from("|run|shown|not shown|contradicted|\n|---|---|---|---|\n");
+    let mut out = String::from("|run|held out, seeds|shown|not shown|contradicted|\n|---|---|---|---|---|\n");
     let words = |claim: &Claim| match claim.verdict {
         Verdict::NotMeasurable => format!("{} (not measurable)", claim.claim),
         Verdict::Shown | Verdict::NotShown | Verdict::Contradicted => claim.claim.clone(),
@@ -148,7 +148,9 @@ pub fn results_summary(published: &[(String, Published)], folder: &str) -> Strin
         };
         let [shown, not_shown, contradicted] =
             [&[Verdict::Shown][..], &[Verdict::NotShown, Verdict::NotMeasurable], &[Verdict::Contradicted]].map(claims);
-        let _ = writeln!(out, "|[{}]({folder}{name}.md)|{shown}|{not_shown}|{contradicted}|", run.subject());
+        let held_out = if run.table.data.kind == DataKind::Toy { "–".into() } else { run.table.data.test_cases.to_string() };
+        let size = format!("{held_out}, {}", run.table.seeds.len());
+        let _ = writeln!(out, "|[{}]({folder}{name}.md)|{size}|{shown}|{not_shown}|{contradicted}|", run.subject());
     }
     out
 }

@@ -51,7 +51,7 @@ fn take_part(site: GrpcSite, mut work: StubSite, stop_after: Option<u64>) -> Joi
         let mut lost = Vec::new();
         let part = SiteRun::new(SitePolicy::unrestricted()).with(|part| part.control = control.clone());
         let outcome = part.take_part(&mut link, &mut work, &mut SiteRecords::default(), |event, _, _| match event {
-            SiteRunEvent::Lost(reason) => lost.push(reason.to_owned()),
+            SiteRunEvent::Lost(reason) | SiteRunEvent::NoRun(reason) => lost.push(reason.to_owned()),
             SiteRunEvent::Round { rounds_done } if Some(rounds_done) == stop_after => control.stop(),
             _ => {}
         });

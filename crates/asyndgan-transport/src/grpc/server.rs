@@ -277,7 +277,8 @@ impl ServerLink for GrpcServerLink {
 
     fn stop(&mut self, reason: &str) {
         for session in self.sessions.iter().flatten() {
-            let _ = session.outbox.send(Err(Status::unavailable(reason)));
+            // As the answer of a server without a run: it is no fault of the network.
+            let _ = session.outbox.send(Err(Status::failed_precondition(reason)));
         }
         // Until the reason is on its way.
         let until = now() + FAREWELL;

@@ -116,6 +116,11 @@ impl Authority {
     /// # Errors
     /// [`Error::Record`], or [`Error::Keys`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
+        // Before the lock, which would be created.
+        if !folder.join("ca.pem").is_file() {
+            let fact = format!("there is no authority in {}: create it with asyndgan keys init", folder.display());
+            return Err(Error::Keys { fact });
+        }
         let lock = lock(folder)?;
         Ok(Self { folder: folder.into(), issued: read_index(folder)?, passphrase: None, _lock: lock })
     }

@@ -45,6 +45,8 @@ pub(super) enum Kind {
     Amended,
     /// A connection was refused.
     Refused,
+    /// The server waits for its sites.
+    Listening,
     /// The rounds begin or resume.
     Begun,
     /// The server was stopped.
@@ -142,6 +144,11 @@ pub(super) fn absent(reason: AbsenceReason) -> &'static str {
         AbsenceReason::OtherImages => "its images are not those that it began the run with; see asyndgan run amend --replace",
         _ => "it does not join; its log names the reason",
     }
+}
+
+/// How all sites go back to a checkpoint, because one of them was started again.
+pub(super) fn rollback(from: u64, to: u64) -> String {
+    format!("goes back from round {from} to round {to}, the last checkpoint that the server and all sites have")
 }
 
 /// How a run begins here: with its first round, or where it was.

@@ -18,7 +18,9 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
     if let Some(path) = plot {
         ensure!(path.extension().is_some_and(|e| e == "png" || e == "svg"), "{} must end in .png or .svg", path.display());
     }
-    let lines = Ledger::lines(&folder.join("ledger.csv"))?;
+    let path = folder.join("ledger.csv");
+    ensure!(path.exists(), "{} does not exist: name the folder of a run, such as run or runs/NAME, or that of a site", path.display());
+    let lines = Ledger::lines(&path)?;
     let mut totals = BTreeMap::<(SiteId, MessageKind), Traffic>::new();
     let mut rounds = 0;
     for line in &lines {

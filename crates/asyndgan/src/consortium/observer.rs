@@ -53,6 +53,8 @@ pub(super) struct Observer<'a> {
     counter: Option<Counter>,
     /// Rounds that were done when this process began to serve.
     pub(super) resumed_from: Option<u64>,
+    /// Rounds that this process has seen done.
+    last_done: u64,
 }
 
 impl<'a> Observer<'a> {
@@ -68,7 +70,7 @@ impl<'a> Observer<'a> {
         let (curves, bar) = (LossCurves::new(place), Progress::new(&config.name, description.rounds));
         let picture = config.folder.join("latest.png");
         let counter = Some(Counter::start(&dashboard, &events, &config.folder));
-        Self { config, description, task, events, dashboard, curves, bar, picture, drawn: None, counter, resumed_from: None }
+        Self { config, description, task, events, dashboard, curves, bar, picture, drawn: None, counter, resumed_from: None, last_done: 0 }
     }
 
     /// Reports an event.
@@ -111,7 +113,11 @@ impl<'a> Observer<'a> {
         let path = self.config.folder.join("alternatives.json");
         warn("cannot compare with other methods", Alternatives::compute(self.description, trainer).and_then(|a| write_json(&path, &a)));
         self.bar.set(rounds_done);
-        let fact = events::starting(rounds_done);
+        let fact = if self.last_done > rounds_done { events::rollback(self.last_done, rounds_done) } else { events::starting(rounds_done) };
+        self.last_done = rounds_done;
+        if rounds_done == self.description.rounds {
+            tracing::info!("all rounds are done: waiting for sites that have not learned this yet; stop the server to end without them");
+        }
         tracing::info!("{fact}");
         self.events.note(Kind::Begun, &fact);
     }
@@ -121,6 +127,7 @@ impl<'a> Observer<'a> {
             let name = self.name(c.draw.site);
             tracing::warn!("{name}: feedback of round {} was scaled down by a factor of {:.0}", c.round, 1.0 / c.scale);
         }
+        self.last_done = rounds_done;
         self.bar.set(rounds_done);
         let is_last = rounds_done == self.description.rounds;
         let is_due = |at: Option<Instant>, every| is_last || at.is_none_or(|at| at.elapsed() > every);

@@ -73,6 +73,7 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let mut records = records(config, &description)?;
     let (mut link, watched) = listen(config, &description, &events)?;
     notify::ready();
+    events.note(Kind::Listening, "the server serves the run, and waits for its sites");
     let rounds_done = trainer.checkpoints()?.last().copied().unwrap_or(0);
     let dashboard = show(config, (rounds_done, description.rounds), watched, token_folder, page)?;
     for site in without_certificate {

@@ -162,7 +162,9 @@ impl ServerConfig {
 
     /// The server's key and certificates; none for a relay.
     pub(super) fn identity(&self) -> Result<Option<Identity>> {
-        Ok(self.keys_folder().map(|keys| Identity::read(&keys.join("server.pem"))).transpose()?)
+        let Some(path) = self.keys_folder().map(|keys| keys.join("server.pem")) else { return Ok(None) };
+        ensure!(path.exists(), "{} does not exist: create the keys with asyndgan keys init", path.display());
+        Ok(Some(Identity::read(&path)?))
     }
 
     /// The folder of the consortium's keys; none for a relay.

@@ -65,6 +65,10 @@ pub(super) fn find(truth: &Path, prediction: &Path) -> Result<Vec<Pair>> {
         let case = Format::stem(truth).with_context(|| format!("{} has an unsupported format", truth.display()))?;
         return Ok(vec![Pair { case, truth: truth.into(), prediction: prediction.into() }]);
     }
+    for path in [truth, prediction] {
+        ensure!(path.exists(), "{} does not exist", path.display());
+    }
+    ensure!(truth.is_dir() && prediction.is_dir(), "{} and {} must be two files, or two folders", truth.display(), prediction.display());
     let (truths, mut predictions) = (masks(truth)?, masks(prediction)?);
     ensure!(!truths.is_empty(), "{} contains no mask; supported formats: {}", truth.display(), Format::endings());
     let mut pairs = Vec::new();

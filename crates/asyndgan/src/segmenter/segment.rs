@@ -43,6 +43,7 @@ pub fn segment(images: &[PathBuf], segmenter: &Path, out: &Path, device: Device)
 /// The name of an image's mask: without nnU-Net's channel number.
 fn mask_name(image: &Path) -> Result<String> {
     let stem = Format::stem(image).map(|stem| stem.strip_suffix("_0000").map_or(stem.clone(), str::to_owned));
+    ensure!(!image.is_dir(), "{} is a folder: name the images in it", image.display());
     let stem = stem.with_context(|| format!("{} has an unsupported format; use one of {}", image.display(), Format::endings()))?;
     Ok(stem + if is_volume(image)? { ".nii.gz" } else { ".png" })
 }

@@ -1,9 +1,6 @@
 //! Stops the work in order when the program gets SIGTERM, SIGINT or SIGHUP.
 
-use std::{
-    process::exit,
-    sync::atomic::{AtomicBool, Ordering::Relaxed},
-};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use anyhow::{Context, Result};
 use asyndgan_transport::Control;
@@ -17,7 +14,8 @@ pub(crate) fn on_signal() -> Result<Control> {
     let (asked, is_asked) = (control.clone(), AtomicBool::new(false));
     ctrlc::set_handler(move || {
         if is_asked.swap(true, Relaxed) {
-            exit(AT_ONCE);
+            // Without the clean-up of libtorch, whose operations go on in other threads.
+            signal_hook::low_level::exit(AT_ONCE);
         }
         tracing::info!("stopping in order; repeat the signal to stop at once");
         asked.stop();

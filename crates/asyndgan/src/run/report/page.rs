@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fs};
 
 use anyhow::Result;
 use asyndgan_paper::{
-    Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, KindTraffic, PER_SLICE, Row, SiteTraffic, Step, Table, TableColumn, Verdict,
+    Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, KindTraffic, PER_SLICE, Profile, Row, SiteTraffic, Step, Table, TableColumn,
+    Verdict,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -55,6 +56,9 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
         section {
             h1 { (table.title()) }
             @if phantom { p.warning { "Phantom data: artificial patients. No number on this page says anything about patients." } }
+            @if table.profile == Profile::Smoke {
+                p.warning { "A smoke run shows that every step works; its numbers and verdicts mean nothing." }
+            }
             @if table.configuration.data.is_some() {
                 p.warning { "This page shows images of real patients and their file names: keep it only where the data may be kept." }
             }
