@@ -20,10 +20,10 @@ use crate::{build::build_program, cargo, now, root, setup, succeed, target};
 #[derive(Args)]
 #[command(after_help = "Examples:
   cargo xtask bench                                     the crates' own benchmarks (criterion)
-  cargo xtask bench --python v/bin/python               compare with PyTorch: python3 -m venv v && v/bin/pip install torch==2.13.0
+  cargo xtask bench --python v/bin/python               compare with PyTorch: python3 -m venv v && v/bin/pip install torch==2.13.0 monai
   cargo xtask bench --python v/bin/python --device cuda the paper's size on a GPU")]
 pub(crate) struct Arguments {
-    /// Python interpreter with torch 2.13.0: measure the same work in PyTorch as well, interleaved.
+    /// Python interpreter with torch 2.13.0 and MONAI: measure the same work in PyTorch as well, interleaved.
     #[arg(long)]
     python: Option<PathBuf>,
     /// Device of the rounds: cpu or cuda.
@@ -62,6 +62,8 @@ const FLOAT32: &[&str] = &["", "batched", "batched,channels_last", "batched,comp
 const BFLOAT16: &[&str] =
     &["batched,bfloat16", "batched,channels_last,bfloat16", "batched,bfloat16,compile", "batched,channels_last,bfloat16,compile"];
 
+const SEGMENT: &[&str] = &["", "batched", "batched,channels_last", "batched,compile", "batched,channels_last,compile", "batched,monai"];
+
 const SMALL: &[&str] = &["round"];
 const FOUR: &[&str] = &["round", "--batch", "4"];
 const LARGE: &[&str] = &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"];
@@ -75,7 +77,7 @@ const ROWS: [Row; 9] = [
     Row { work: "the same in bfloat16", arguments: LARGE, ours: &["--bfloat16"], theirs: BFLOAT16, target: 0.9 },
     Row { work: "one step of the desk segmenter, batch 8", arguments: &["segmenter"], ours: &[], theirs: FLOAT32, target: 0.7 },
     Row { work: "the same in bfloat16", arguments: &["segmenter"], ours: &["--bfloat16"], theirs: BFLOAT16, target: 0.7 },
-    Row { work: "segmenting 100 slices of 240 x 240", arguments: &["segment"], ours: &[], theirs: FLOAT32, target: 0.6 },
+    Row { work: "segmenting 100 slices of 240 x 240", arguments: &["segment"], ours: &[], theirs: SEGMENT, target: 0.6 },
 ];
 const CUDA_ROWS: [Row; 1] = [Row {
     work: "round: 10 sites x batch 1, 256 x 256, width 64, on a GPU",
@@ -130,54 +132,32 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     };
     let torch = Command::new(python).args(["-c", "import torch; print(torch.__version__)"]).output();
     let torch = torch.with_context(|| format!("cannot run {}", python.display()))?;
-    ensure!(torch.status.success(), "{} cannot import torch: install it with v/bin/pip install torch==2.13.0", python.display());
+    ensure!(torch.status.success(), "{} cannot import torch: install it with v/bin/pip install torch==2.13.0 monai", python.display());
     let torch = String::from_utf8_lossy(&torch.stdout).trim().to_owned();
     build_program()?;
     succeed(cargo(&["bench", "--quiet", "--package", "asyndgan", "--bench", "beside_pytorch", "--no-run"]))?;
 
+    let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // After every row: the whole takes most of an hour.
+    let keep = |compared: &[Compared]| -> Result<String> {
+        let mut table = String::from("|work|unit|ours|PyTorch|its best way|ratio|target|met|\n|---|---|---:|---:|---|---:|---:|---|\n");
+        table.extend(compared.iter().map(Compared::line));
+        let _ = writeln!(table, "\nMedian (minimum to maximum), ours and PyTorch interleaved. torch {torch}.");
+        write(&folder.join("bench.json"), &serde_json::to_string_pretty(compared)?)?;
+        write(&folder.join("bench.md"), &table)?;
+        Ok(table)
+    };
     let mut compared = Vec::new();
     let rows: &[Row] = if arguments.device == "cuda" { &CUDA_ROWS } else { &ROWS };
     for row in rows {
-        let (mut ours, mut our_peaks) = (Vec::new(), Vec::new());
-        let mut theirs: Vec<(&str, Vec<f64>, Vec<f64>)> = row.theirs.iter().map(|how| (*how, Vec::new(), Vec::new())).collect();
-        for turn in 1..=arguments.turns {
-            eprintln!("{} ({}): repetition {turn} of {}", row.work, row.arguments[0], arguments.turns);
-            let us = measured(work(row.arguments).args(row.ours))?;
-            ours.extend(us.seconds);
-            our_peaks.push(us.peak_bytes / 1e9);
-            for (how, seconds, peaks) in &mut theirs {
-                let mut command = peer(python);
-                command.args(row.arguments);
-                if !how.is_empty() {
-                    command.args(["--how", how]);
-                }
-                let them = measured(&mut command)?;
-                seconds.extend(them.seconds);
-                peaks.push(them.peak_bytes / 1e9);
-            }
-        }
-        let median = |seconds: &[f64]| spread(seconds).map_or(f64::INFINITY, |[_, median, _]| median);
-        let fastest = theirs.iter().min_by(|a, b| median(&a.1).total_cmp(&median(&b.1)));
-        let (how, seconds, _) = fastest.context("no way of PyTorch is measured")?;
-        compared.push(Compared { how, ..Compared::new(row.work, "s", &ours, seconds, row.target)? });
-        if compared.len() == 1 && arguments.device == "cpu" {
-            let least = theirs.iter().min_by(|a, b| median(&a.2).total_cmp(&median(&b.2)));
-            let (how, _, peaks) = least.context("no way of PyTorch is measured")?;
-            let memory = Compared::new("peak memory of the row above, all sites in one process", "GB", &our_peaks, peaks, 0.6)?;
-            compared.push(Compared { how, ..memory });
-        }
+        compare(row, python, arguments, &mut compared)?;
+        keep(&compared)?;
     }
     if arguments.device == "cpu" {
         compared.push(start_up(python, arguments.turns)?);
     }
-
-    let mut table = String::from("|work|unit|ours|PyTorch|its best way|ratio|target|met|\n|---|---|---:|---:|---|---:|---:|---|\n");
-    table.extend(compared.iter().map(Compared::line));
-    let _ = writeln!(table, "\nMedian (minimum to maximum), ours and PyTorch interleaved. torch {torch}.");
-    let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    write(&folder.join("bench.json"), &serde_json::to_string_pretty(&compared)?)?;
-    write(&folder.join("bench.md"), &table)?;
+    let mut table = keep(&compared)?;
     if arguments.device == "cpu" {
         eprintln!("measuring how the cost of a round scales, and the peak performance of the processor");
         let mut growth = work(&["growth", "--out"]);
@@ -187,6 +167,41 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
         write(&folder.join("bench.md"), &table)?;
     }
     show(&table);
+    Ok(())
+}
+
+/// Measures one row: ours by turns with each way of PyTorch.
+fn compare(row: &Row, python: &Path, arguments: &Arguments, compared: &mut Vec<Compared>) -> Result<()> {
+    let (mut ours, mut our_peaks) = (Vec::new(), Vec::new());
+    let mut theirs: Vec<(&str, Vec<f64>, Vec<f64>)> = row.theirs.iter().map(|how| (*how, Vec::new(), Vec::new())).collect();
+    for turn in 1..=arguments.turns {
+        eprintln!("{} ({}): repetition {turn} of {}", row.work, row.arguments[0], arguments.turns);
+        for (how, seconds, peaks) in &mut theirs {
+            // Before each way: the machine may be slower for a while.
+            let us = measured(work(row.arguments).args(row.ours))?;
+            ours.extend(us.seconds);
+            our_peaks.push(us.peak_bytes / 1e9);
+            let mut command = peer(python);
+            command.args(row.arguments);
+            if !how.is_empty() {
+                command.args(["--how", how]);
+            }
+            let them = measured(&mut command)?;
+            seconds.extend(them.seconds);
+            peaks.push(them.peak_bytes / 1e9);
+        }
+    }
+    let median = |seconds: &[f64]| spread(seconds).map_or(f64::INFINITY, |[_, median, _]| median);
+    let fastest = theirs.iter().min_by(|a, b| median(&a.1).total_cmp(&median(&b.1)));
+    let (how, seconds, _) = fastest.context("no way of PyTorch is measured")?;
+    let is_first = compared.is_empty();
+    compared.push(Compared { how, ..Compared::new(row.work, "s", &ours, seconds, row.target)? });
+    if is_first && arguments.device == "cpu" {
+        let least = theirs.iter().min_by(|a, b| median(&a.2).total_cmp(&median(&b.2)));
+        let (how, _, peaks) = least.context("no way of PyTorch is measured")?;
+        let memory = Compared::new("peak memory of the row above, all sites in one process", "GB", &our_peaks, peaks, 0.6)?;
+        compared.push(Compared { how, ..memory });
+    }
     Ok(())
 }
 

@@ -1,8 +1,18 @@
 //! Measures how the cost of a round scales with sites, batch, size and width, compared with the peak rate of the
-//! processor.
+//! processor; and how a site's start-up, its memory and its batches scale with the number of its cases.
 
-use std::{error::Error, fmt::Write as _, path::Path, time::Instant};
+use std::{
+    error::Error,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
 
+use asyndgan_data::{Case, CaseOrigin, CaseSet, write_cases};
+use asyndgan_training::Pairs;
+use ndarray::{Array2, Array3};
 use plotters::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -64,7 +74,58 @@ pub(crate) fn growth(out: &Path) -> Result<String, Box<dyn Error>> {
         curves.push(curve);
     }
     draw(&curves, out)?;
+    text += &cases()?;
     Ok(text)
+}
+
+/// Cases of one file.
+const A_FILE: usize = 1_000;
+/// Rows and columns of a case.
+const SIDE: usize = 72;
+
+/// How a site with more and more cases starts, each in a process of its own.
+fn cases() -> Result<String, Box<dyn Error>> {
+    let folder = tempfile::tempdir()?;
+    let mut text =
+        format!("\n|cases of a site, {SIDE} x {SIDE}|seconds to start|memory, MB|milliseconds to read 8 images|\n|---:|---:|---:|---:|\n");
+    let mut written = 0;
+    for count in [1_000, 10_000, 100_000] {
+        while written < count {
+            let case = |i: usize| Case {
+                id: format!("{i:06}"),
+                image: Array3::from_shape_fn((1, SIDE, SIDE), |(_, y, x)| ((x * y + i) as f32 * 0.01).sin()),
+                condition: Array2::from_shape_fn((SIDE, SIDE), |(y, x)| u8::from((x + y + i).is_multiple_of(9))),
+            };
+            let some: Vec<Case> = (written..written + A_FILE).map(case).collect();
+            write_cases(&folder.path().join(format!("{written:06}.safetensors")), CaseOrigin::default(), &some)?;
+            written += A_FILE;
+        }
+        let output = Command::new(std::env::current_exe()?).arg("open-cases").arg(folder.path()).output()?;
+        let line = String::from_utf8(output.stdout)?;
+        eprintln!("{count} cases: {}", line.trim());
+        let _ = writeln!(text, "|{count}|{}|", line.trim().replace(' ', "|"));
+    }
+    Ok(text)
+}
+
+/// Opens the cases of a folder as a site does; returns the seconds, the memory in MB, and the milliseconds of a batch.
+pub(crate) fn open_cases(folder: PathBuf) -> Result<String, Box<dyn Error>> {
+    let began = Instant::now();
+    let pairs = Pairs::of_cases(CaseSet::open(std::slice::from_ref(&folder))?)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let set = CaseSet::open(&[folder])?;
+    let status = fs::read_to_string("/proc/self/status")?;
+    let kib: u64 = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+    let batch = |first: usize| -> Result<f64, Box<dyn Error>> {
+        let began = Instant::now();
+        for case in 0..8 {
+            set.read((first * 7_919 + case * 104_729) % set.len())?;
+        }
+        Ok(began.elapsed().as_secs_f64() * 1e3)
+    };
+    let batches = (0..100).map(batch).collect::<Result<Vec<f64>, _>>()?;
+    drop(pairs);
+    Ok(format!("{seconds:.3} {:.0} {:.2}", kib as f64 / 1024.0, median(batches)))
 }
 
 /// The processor's own rate at a large product of matrices, GFLOP/s.

@@ -52,6 +52,8 @@ enum Work {
         #[arg(long)]
         out: PathBuf,
     },
+    /// Opens prepared cases as a site does: prints seconds, memory in MB, and the milliseconds of a batch of 8.
+    OpenCases { folder: PathBuf },
 }
 
 #[derive(Args)]
@@ -81,6 +83,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         Some(Work::Segment) => segment(),
         Some(Work::Growth { out }) => {
             print!("{}", growth::growth(&out)?);
+            return Ok(());
+        }
+        Some(Work::OpenCases { folder }) => {
+            println!("{}", growth::open_cases(folder)?);
             return Ok(());
         }
         None => return Ok(()),
