@@ -198,7 +198,7 @@ impl Receipts {
         bundle: Option<&Certificates>,
         mut each: impl FnMut(&JournalEntry),
     ) -> Result<Option<Confirmation>, Error> {
-        // Before the journal, which is longer by then.
+        // Before the journal: entries and receipts that are added meanwhile do not matter.
         let receipts = Self::read(path)?;
         let confirmed = confirmed_entries(&receipts);
         let (mut entries, mut ends) = (0, BTreeMap::new());

@@ -9,7 +9,7 @@ use tonic::Status;
 
 use super::wire::ListEndedRunsReply;
 
-/// Runs in one request.
+/// Maximum number of runs in one request.
 pub(super) const RUNS_MAX: usize = 1_000;
 
 /// How a run has ended.

@@ -116,7 +116,7 @@ impl Authority {
     /// # Errors
     /// [`Error::Record`], or [`Error::Keys`].
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        // Before the lock, which would be created.
+        // Before the lock, which would otherwise be created in a wrong folder.
         if !folder.join("ca.pem").is_file() {
             let fact = format!("there is no authority in {}: create it with asyndgan keys init", folder.display());
             return Err(Error::Keys { fact });

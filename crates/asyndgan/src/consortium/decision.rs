@@ -19,7 +19,7 @@ pub(super) enum Decision {
     Finished,
 }
 
-/// Decides about a run by what is stored. `of_run` is `config` with the folder of the run.
+/// Decides about a run, from the stored approvals. `of_run` is `config` with the folder of the run.
 pub(super) fn decision(config: &SiteConfig, of_run: &SiteConfig) -> Result<Decision> {
     if is_finished(&of_run.folder)? {
         return Ok(Decision::Finished);

@@ -44,7 +44,7 @@ fn delete_checkpoints(folder: &Path) -> Result<()> {
     }
 }
 
-/// Writes which consortium a run is of: only its server is asked about the run, and believed.
+/// Stores the consortium of a run. Only servers of this consortium are asked whether the run has ended.
 pub(super) fn write_authority(config: &SiteConfig) -> Result<()> {
     let Some(identity) = config.identity()? else { return Ok(()) };
     let path = config.folder.join(AUTHORITY);
@@ -75,7 +75,7 @@ impl EndedRunsCheck {
         }
         let ends = match config.grpc_site()?.ended_runs(begun.iter().map(|begun| begun.run.clone()).collect()) {
             Ok(ends) => ends,
-            // It is asked again soon; a server of an earlier version never knows.
+            // The next request asks again. A server of an earlier version cannot answer.
             Err(error) => {
                 tracing::debug!("{name}: cannot ask which runs have ended: {error}");
                 return Ok(());
@@ -113,7 +113,7 @@ impl EndedRunsCheck {
                 continue;
             }
             let run = match is_finished(&folder) {
-                // The site may have ended while it deleted them.
+                // The process may have ended during the deletion.
                 Ok(true) => delete_checkpoints(&folder).map(|()| None),
                 Ok(false) => Consent::in_folder(&folder, config.approval()).approved().map_err(Into::into),
                 Err(error) => Err(error),
@@ -128,7 +128,7 @@ impl EndedRunsCheck {
         Ok(begun)
     }
 
-    /// Once for each folder.
+    /// Logs a problem, once for each folder.
     fn report(&mut self, folder: PathBuf, error: &anyhow::Error) {
         if !self.reported.contains(&folder) {
             tracing::warn!("cannot check whether the run in {} has ended: {error:#}", folder.display());

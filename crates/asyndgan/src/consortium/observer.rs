@@ -116,7 +116,7 @@ impl<'a> Observer<'a> {
         let fact = if self.last_done > rounds_done { events::rollback(self.last_done, rounds_done) } else { events::starting(rounds_done) };
         self.last_done = rounds_done;
         if rounds_done == self.description.rounds {
-            tracing::info!("all rounds are done: waiting for sites that have not learned this yet; stop the server to end without them");
+            tracing::info!("all rounds are done: waiting to inform the sites; stop the server to end without them");
         }
         tracing::info!("{fact}");
         self.events.note(Kind::Begun, &fact);

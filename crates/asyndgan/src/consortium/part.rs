@@ -63,7 +63,7 @@ pub(super) fn take_part(
             }
             SiteRunEvent::Accepted(run) if bar.is_none() => {
                 tracing::info!(
-                    "{name}: joined the run {:?} ({}), {} rounds; it goes on when enough sites have joined",
+                    "{name}: joined the run {:?} ({}), {} rounds; the rounds start when enough sites have joined",
                     run.name,
                     run.id(),
                     run.rounds

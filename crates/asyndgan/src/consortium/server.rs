@@ -48,6 +48,7 @@ pub fn server(config: &Path, control: &Control) -> Result<()> {
     config.carrier.ends_with(outcome)
 }
 
+/// A warning about a site.
 const NO_CERTIFICATE: &str = "it has no valid certificate, so it cannot join: asyndgan keys sign, or keys issue";
 
 /// Serves one run. The dashboard shows it; its token is in `token_folder`.

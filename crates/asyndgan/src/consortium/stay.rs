@@ -24,7 +24,7 @@ use crate::progress::now;
 
 /// How often a site asks for the next run.
 const ASK_EVERY: Duration = Duration::from_secs(5);
-/// The delay before the server is told for the first time why the site does not join.
+/// The delay before the first report of the reason why the site does not join.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 /// The longest delay after errors, each of which doubles it.
 const DELAY_MAX: Duration = Duration::from_mins(10);
@@ -70,7 +70,7 @@ struct Staying<'a> {
     closed: BTreeMap<String, Closed>,
     /// Whether the policy allows a run, by identity: the reason why not.
     refusals: BTreeMap<String, Option<String>>,
-    /// What the server is told with the next request.
+    /// The report that the next request carries.
     absence: Option<Absence>,
     ended: EndedRunsCheck,
 }
