@@ -1,6 +1,10 @@
 //! The traffic of a run.
 
-use std::{collections::BTreeMap, fmt::Write as _, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+};
 
 use anyhow::{Result, ensure};
 use asyndgan_protocol::{MessageKind, SiteId};
@@ -93,8 +97,9 @@ fn site_names(folder: &Path) -> Result<SiteNames> {
     // Traffic is counted by place.
     let config = folder.join("run.toml");
     let amendments = if config.exists() { ServerConfig::read(&config)?.amendments } else { Vec::new() };
-    for change in amendments.iter().filter(|change| !change.is_dropped) {
-        if let Some(name) = names.get_mut(change.site.0 as usize).filter(|name| !name.ends_with("earlier")) {
+    let replaced: BTreeSet<SiteId> = amendments.iter().filter(|change| !change.is_dropped).map(|change| change.site).collect();
+    for site in replaced {
+        if let Some(name) = names.get_mut(site.0 as usize) {
             name.push_str(" and earlier");
         }
     }
