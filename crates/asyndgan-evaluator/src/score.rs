@@ -17,10 +17,16 @@ pub type TaskScores = BTreeMap<String, Result<f64, Undefined>>;
 /// # Panics
 /// If the shapes differ.
 pub fn score(task: &Task, case: &TestCase, prediction: &Array3<u32>) -> TaskScores {
-    if task.images == ImageKind::Pictures {
-        return columns(task, case.truth.index_axis(Axis(0), 0), prediction.index_axis(Axis(0), 0), &case.spacing_mm[1..]);
+    // A single slice is scored in two dimensions: in three, every voxel would be on the surface.
+    if case.truth.len_of(Axis(0)) == 1 {
+        return in_plane(task, case, prediction);
     }
     columns(task, case.truth.view(), prediction.view(), &case.spacing_mm)
+}
+
+/// The scores of the only slice.
+fn in_plane(task: &Task, case: &TestCase, prediction: &Array3<u32>) -> TaskScores {
+    columns(task, case.truth.index_axis(Axis(0), 0), prediction.index_axis(Axis(0), 0), &case.spacing_mm[1..])
 }
 
 /// Scores the prediction of a volume for each slice separately, with the columns of [`score`]; empty for pictures.
@@ -118,6 +124,22 @@ mod tests {
         assert!(matches!(slices[2]["dice"], Err(Undefined::BothEmpty)), "{:?}", slices[2]);
         assert_eq!(slices[2]["specificity"], Ok(1.0));
         assert_eq!(score(&whole, &case, &prediction)["dice"], Ok(2.0 * 2.0 / 6.0));
+    }
+
+    #[test]
+    fn a_volume_of_one_slice_is_scored_in_two_dimensions() {
+        let whole = task("regions = [{ name = 'whole', classes = ['a', 'b'] }]");
+        let square = |from: usize, to: usize| {
+            Array3::from_shape_fn((1, 13, 13), |(_, r, c)| u32::from((from..to).contains(&r) && (from..to).contains(&c)))
+        };
+        let truth = square(2, 11);
+        let images = Array4::zeros((1, 1, 13, 13));
+        let case = TestCase { id: "a".into(), images, content: Placement::whole(13, 13), truth, spacing_mm: [9.0, 1.0, 1.0] };
+        let prediction = square(3, 10);
+        let scores = score(&whole, &case, &prediction);
+        // In three dimensions, every pixel would be of the surface, and most of them at a distance of 0.
+        assert_eq!(scores["hd95"], Ok(2.0_f64.sqrt()));
+        assert_eq!(scores, score_slices(&whole, &case, &prediction)[0]);
     }
 
     #[test]

@@ -39,7 +39,8 @@ def test_values_and_reductions_are_those_of_monai(number: int) -> None:
             keywords = {} if spacing is None else {"spacing": rows[part] if rows else spacing}
             metric(y_pred[part], y[part], **keywords)
         values, counts = metric.aggregate()
-        np.testing.assert_allclose(np.asarray(values).reshape(-1), np.reshape(value, -1), rtol=1e-5, err_msg=reduction)
+        assert np.shape(values) == np.shape(value), reduction
+        np.testing.assert_allclose(np.asarray(values), np.asarray(value), rtol=1e-5, err_msg=reduction)
         np.testing.assert_allclose(np.asarray(counts).reshape(-1), np.reshape(count, -1))
         metric.reset()
         with pytest.raises(ValueError, match="no values"):
@@ -91,3 +92,26 @@ def test_what_monai_would_read_in_silence_is_refused() -> None:
         monai.compute_hausdorff_distance(y, y, distance_metric="taxicab")
     with pytest.raises(ValueError, match="reduction"):
         monai.DiceMetric(reduction="median")
+
+
+def test_classes_are_counted_on_each_side_and_graphs_are_detached() -> None:
+    two, one = np.zeros((1, 2, 5, 5), bool), np.zeros((1, 1, 5, 5), bool)
+    two[0, 1, 1:3, 1:3] = one[0, 0, 2:4, 1:3] = True
+    np.testing.assert_allclose(monai.compute_hausdorff_distance(two, one), [[1.0]])
+    np.testing.assert_allclose(monai.compute_hausdorff_distance(one, two), [[1.0]])
+
+    class Tensor:
+        """A tensor that is part of a graph."""
+
+        def __init__(self, values: np.ndarray) -> None:
+            self.values = values
+
+        def detach(self) -> np.ndarray:
+            return self.values
+
+        def __array__(self, *_: object, **__: object) -> np.ndarray:
+            raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+
+    metric = monai.DiceMetric()
+    assert metric(Tensor(two.astype(float)), two).shape == (1, 2)
+    assert metric([Tensor(two[0].astype(float))], [two[0]]).shape == (1, 2)

@@ -198,3 +198,18 @@ def test_components_are_instances():
         connected_components(truth, connectivity="all")
     with pytest.raises(ValueError, match="axes"):
         connected_components(np.zeros((1, 1, 1, 1)))
+
+
+def test_masks_and_labels_are_read_as_numpy_shows_them() -> None:
+    # As Pillow exports a picture of one bit: booleans whose bytes are 255.
+    drawn = np.zeros((6, 6), np.uint8)
+    drawn[1:4, 1:4] = 255
+    for truth, prediction in [(drawn.view(bool), drawn > 0), (drawn > 0, drawn.view(bool))]:
+        assert score(truth, prediction)["dice"] == 1.0
+        assert score(truth, prediction)["hd95"] == 0.0
+    # A field of a structured array: labels that are five bytes apart.
+    records = np.zeros((6, 6), [("other", "u1"), ("label", "u4")])
+    records["label"][1:4, 1:4] = 7
+    plain = np.ascontiguousarray(records["label"])
+    assert score_instances(records["label"], plain)["aji"] == 1.0
+    assert score_instances(plain, records["label"])["pq"] == 1.0

@@ -56,7 +56,7 @@ fn solve(pairs: &[(u32, u32, f64)], group: &[usize]) -> Vec<usize> {
         names
     };
     let (lefts, rights) = (side(|p| p.0), side(|p| p.1));
-    // The shorter side is placed one by one, and each may stay alone: as many columns of weight 0 stand by.
+    // The shorter side is assigned row by row. As many extra columns of weight 0 let each row stay unassigned.
     let turned = rights.len() < lefts.len();
     let (lefts, rights) = if turned { (rights, lefts) } else { (lefts, rights) };
     let (n, m) = (lefts.len(), rights.len() + lefts.len());

@@ -30,7 +30,7 @@ pub enum ConventionName {
     Standard,
     /// As in the `AsynDGAN` papers: medpy's HD95, and 0 if both masks are empty.
     Paper,
-    /// MONAI's `DiceMetric` (which leaves out cases with an empty truth), `HausdorffDistanceMetric` and
+    /// MONAI's `DiceMetric` (Dice is undefined if the truth is empty), `HausdorffDistanceMetric` and
     /// `SurfaceDistanceMetric(symmetric=True)`.
     Monai,
     /// `medpy.metric.binary` of version 0.5: both directions' distances pooled for HD95, and 1 if both masks are empty.

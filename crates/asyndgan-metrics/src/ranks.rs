@@ -12,6 +12,8 @@ pub(crate) struct Ranks {
 
 impl Ranks {
     pub(crate) fn of(values: &[f64]) -> Self {
+        // A sum with 0 has no negative zero, which would not be tied with 0.
+        let values: Vec<f64> = values.iter().map(|value| value + 0.0).collect();
         let mut order: Vec<usize> = (0..values.len()).collect();
         order.sort_by(|&i, &j| values[i].total_cmp(&values[j]));
         let (mut doubled, mut ties, mut before) = (vec![0; values.len()], 0.0, 0);

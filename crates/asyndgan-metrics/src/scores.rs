@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use ndarray::{ArrayView, Dimension};
 
-use crate::{Confusion, Convention, Overlaps, SurfaceDistances, Undefined};
+use crate::{Confusion, Convention, ConventionName, Overlaps, SurfaceDistances, Undefined};
 
 /// The metrics of one case by name: the value, or the reason why there is none.
 pub type Scores = BTreeMap<&'static str, Result<f64, Undefined>>;
@@ -43,8 +43,13 @@ pub fn score_masks<D: Dimension>(
         Err(Undefined::TruthEmpty | Undefined::PredictionEmpty) => Ok(0.0),
         other => other,
     };
+    let dice = match convention.name {
+        // MONAI leaves out a case without truth, also if the prediction marks something.
+        ConventionName::Monai => overlap.dice().and_then(|dice| overlap.sensitivity().map(|_| dice)),
+        _ => convention.apply(overlap.dice()),
+    };
     BTreeMap::from([
-        ("dice", convention.apply(overlap.dice())),
+        ("dice", dice),
         ("jaccard", convention.apply(overlap.jaccard())),
         ("sensitivity", overlap.sensitivity()),
         ("specificity", overlap.specificity()),

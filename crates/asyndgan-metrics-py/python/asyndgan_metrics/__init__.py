@@ -91,7 +91,8 @@ def score(
         spacing_mm: the size of an element along each axis, or along all axes; 1 by default.
         tolerance_mm: the distance at which nsd counts a part of a surface as found.
         convention: on what implementations disagree.
-            ``standard`` and ``monai`` are the same: HD95 is the larger of the 95th percentiles of both directions.
+            ``standard``: HD95 is the larger of the 95th percentiles of both directions. ``monai``: the same, and dice is
+            None if the truth is empty.
             ``medpy``, and ``paper`` for the AsynDGAN papers: HD95 is the 95th percentile of both directions together,
             and if both masks are empty, dice, jaccard, volume_similarity and nsd are 1 (``medpy``) or 0 (``paper``).
             All other metrics without a value stay None.

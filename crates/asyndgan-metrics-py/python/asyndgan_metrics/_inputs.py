@@ -19,9 +19,19 @@ def array_of(values: ArrayLike, name: str) -> NDArray[Any]:
     is_array = isinstance(values, (np.ndarray, list, tuple)) or hasattr(values, "__array__")
     if not is_array:
         raise TypeError(f"{name} must be an array, got {type(values).__name__} (SimpleITK: use GetArrayFromImage)")
-    array = np.asarray(values)
+    # A tensor that is part of a graph cannot be read otherwise.
+    array = np.asarray(values.detach() if hasattr(values, "detach") else values)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{name} must have numbers or booleans, got the type {array.dtype}")
+    return array
+
+
+def boolean(array: NDArray[Any]) -> NDArray[np.bool_]:
+    """An array of booleans that are 0 or 1 in memory. Others, such as the 255 of a 1-bit picture of Pillow, are marked."""
+    bytes_of = array.view(np.uint8)
+    if bytes_of.size and int(bytes_of.max()) > 1:
+        marked: NDArray[np.bool_] = bytes_of != 0
+        return marked
     return array
 
 
@@ -31,7 +41,7 @@ def mask_of(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     if not 1 <= array.ndim <= 3:
         raise ValueError(f"{name} must have one to three axes, got {array.ndim}")
     if array.dtype == np.bool_:
-        return array
+        return boolean(array)
     if array.dtype.kind == "f" and np.isnan(array).any():
         raise ValueError(f"{name} has NaN")
     marked: NDArray[np.bool_] = array != 0
@@ -45,7 +55,11 @@ def labels_of(values: ArrayLike, name: str) -> NDArray[np.uint32]:
         raise TypeError(f"{name} must be a label map of an integer type, got {array.dtype}")
     if array.size and (int(array.min()) < 0 or int(array.max()) > np.iinfo(np.uint32).max):
         raise ValueError(f"{name}: labels must be from 0 to 4294967295")
-    return array.astype(np.uint32, copy=False)
+    # Elements at any other distance would be read wrongly, such as a field of a structured array.
+    labels: NDArray[np.uint32] = np.require(array, np.uint32, "A")
+    if any(stride % labels.itemsize for stride in labels.strides):
+        labels = labels.copy()
+    return labels
 
 
 def spacing_of(spacing: Spacing | None, axes: int) -> list[float]:

@@ -10,8 +10,9 @@
 - Distances with a ``connectivity`` other than 1, and distances and objects of masks with more than three axes, raise
   NotImplementedError.
 - The functions of correlations are not there.
-- Values are Python floats. If both masks are empty, dc and jc are 1, as medpy means it; with NumPy 2, medpy itself
-  returns NaN.
+- Values are Python floats. If both masks are empty, dc and jc are 1, and if a denominator is 0, recall, precision and
+  specificity are 0, as medpy intends. Where NumPy does not raise ZeroDivisionError, medpy's dc, recall, precision and
+  specificity are NaN there.
 - Masks of different shapes raise ValueError where distances are measured, and spacings that are not positive do, too.
 """
 

@@ -7,7 +7,7 @@
     >>> metric = HausdorffDistanceMetric(include_background=True, percentile=95)
     >>> metric(y_pred, y, spacing=0.5)
     array([[1.]], dtype=float32)
-    >>> float(metric.aggregate())
+    >>> metric.aggregate().item()
     1.0
 
 Inputs are arrays of NumPy, or tensors of PyTorch on the CPU; PyTorch is not imported. Masks are one-hot and batch
@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import SurfaceDistances
-from ._inputs import Spacing, array_of, choice_of, labels_of, spacing_of
+from ._inputs import Spacing, array_of, boolean, choice_of, labels_of, spacing_of
 
 __all__ = [
     "DiceMetric",
@@ -61,7 +61,7 @@ def _binary(values: ArrayLike, name: str) -> NDArray[np.bool_]:
     if array.ndim < 3:
         raise ValueError(f"{name} should have at least three dimensions, got {array.ndim}")
     if array.dtype == np.bool_:
-        return array
+        return boolean(array)
     marked: NDArray[np.bool_] = array == 1
     if not np.array_equal(marked, array != 0):
         raise ValueError(f"{name} must have the values 0 and 1 alone: threshold it, or make it one-hot")
@@ -70,11 +70,14 @@ def _binary(values: ArrayLike, name: str) -> NDArray[np.bool_]:
 
 def _pair(y_pred: ArrayLike, y: ArrayLike, include_background: bool) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Masks without their first class, unless it is the only one, or counts."""
-    pair = _binary(y_pred, "y_pred"), _binary(y, "y")
-    if pair[0].shape != pair[1].shape:
-        raise ValueError(f"y_pred and y should have same shapes, got {pair[0].shape} and {pair[1].shape}")
-    first = 0 if include_background or pair[0].shape[1] == 1 else 1
-    return pair[0][:, first:], pair[1][:, first:]
+
+    def counted(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return mask if include_background or mask.shape[1] == 1 else mask[:, 1:]
+
+    predicted, truth = counted(_binary(y_pred, "y_pred")), counted(_binary(y, "y"))
+    if predicted.shape != truth.shape:
+        raise ValueError(f"y_pred and y should have same shapes, got {predicted.shape} and {truth.shape}")
+    return predicted, truth
 
 
 def _spacings(spacing: Spacings, batch: int, axes: int) -> list[list[float]]:
@@ -250,7 +253,9 @@ def _reduced(values: Values, reduction: str) -> tuple[Any, Any]:
 
     if reduction == "mean":
         per_image, number = mean(values, counts, 1)
-        return mean(per_image, (number > 0).astype(np.float32), 0)
+        value, count = mean(per_image, (number > 0).astype(np.float32), 0)
+        # As in MONAI, the mean is an array of one value, and the count is a number.
+        return np.atleast_1d(value), count
     axis = {"sum": None, "mean_batch": 0, "sum_batch": 0, "mean_channel": 1, "sum_channel": 1}[reduction]
     if axis is not None and reduction.startswith("mean"):
         return mean(values, counts, axis)
@@ -276,7 +281,7 @@ class _Metric:
         if isinstance(y_pred, (list, tuple)) and isinstance(y, (list, tuple)):
             if len(y_pred) != len(y) or not y:
                 raise ValueError(f"y_pred and y should have the same length, got {len(y_pred)} and {len(y)}")
-            pairs = ((np.asarray(a)[None], np.asarray(b)[None]) for a, b in zip(y_pred, y, strict=True))
+            pairs = ((array_of(a, "y_pred")[None], array_of(b, "y")[None]) for a, b in zip(y_pred, y, strict=True))
             values = np.concatenate([self._compute(*pair, **kwargs) for pair in pairs])
         else:
             values = self._compute(y_pred, y, **kwargs)
