@@ -5,6 +5,7 @@ mod digest;
 mod monuseg;
 mod nnunet;
 mod pairs;
+mod patients;
 mod skipped;
 mod subject;
 
@@ -82,6 +83,9 @@ pub struct DataSet {
     pub layer: Option<String>,
     /// The cases, sorted by name.
     pub cases: Vec<CaseFiles>,
+    /// Whether the patient of every case is known: from `patients.toml`, from `[patients]` in `pairs.toml`, or from a
+    /// name of BraTS or TCGA. Otherwise, a case without a patient counts as a patient of its own.
+    pub are_patients_known: bool,
     /// Files and folders that no case uses, sorted by name.
     pub skipped: Vec<SkippedFile>,
 }
@@ -102,12 +106,12 @@ const LOOKED_FOR: &str = "patient folders with *_t2.nii.gz and *_seg.nii.gz (Bra
                           an image folder and a mask folder";
 
 impl DataSet {
-    /// Detects the layout of a folder and lists its cases. Apart from `dataset.json` and `pairs.toml`, only file names
-    /// are read.
+    /// Detects the layout of a folder and lists its cases. Apart from `dataset.json`, `pairs.toml` and `patients.toml`,
+    /// only file names are read.
     ///
     /// # Errors
     /// [`Error::Empty`], [`Error::Ambiguous`] when more than one layout fits, [`Error::Unreadable`] for a broken
-    /// `dataset.json` or `pairs.toml`, [`Error::Io`].
+    /// `dataset.json`, `pairs.toml` or `patients.toml`, [`Error::Io`].
     pub fn find(folder: &Path) -> Result<Self, Error> {
         if !folder.is_dir() {
             return Err(Error::NoFolder { path: folder.into() });
@@ -147,6 +151,7 @@ impl DataSet {
                 return Err(Error::Ambiguous { path: folder.into(), candidates });
             }
         };
+        patients::apply(&mut found)?;
         tracing::debug!(folder = %folder.display(), layout = %found.layout, cases = found.cases.len(), "data set found");
         found.skipped.sort_by(|a, b| a.path.cmp(&b.path));
         found.cases.sort_by(|a, b| a.id.cmp(&b.id));
@@ -164,7 +169,18 @@ impl DataSet {
 
     fn new(folder: &Path, layout: Layout, cases: Vec<CaseFiles>) -> Self {
         let (channels, labels, regions, skipped) = (Vec::new(), BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Self { folder: folder.into(), layout, channels, labels, regions, ignore: None, layer: None, cases, skipped }
+        Self {
+            folder: folder.into(),
+            layout,
+            channels,
+            labels,
+            regions,
+            ignore: None,
+            layer: None,
+            cases,
+            are_patients_known: false,
+            skipped,
+        }
     }
 
     /// Like [`DataSet::find`], but requires that no file is missing, that every training case has labels, and that
@@ -198,16 +214,5 @@ impl DataSet {
     pub fn channel(&self, name: &str) -> Result<usize, Error> {
         let at = self.channels.iter().position(|c| c.eq_ignore_ascii_case(name));
         at.ok_or_else(|| Error::Channel { path: self.folder.clone(), wanted: name.into(), found: self.channels.join(", ") })
-    }
-}
-
-/// The patient of a case, as far as its name shows: `BraTS-GLI-00000-000` is a visit of `BraTS-GLI-00000`, and
-/// `TCGA-18-5592-01Z-00-DX1` is a slide of `TCGA-18-5592`.
-fn patient(id: &str) -> String {
-    let parts: Vec<&str> = id.split('-').collect();
-    match parts[0] {
-        "BraTS" if parts.len() > 3 => parts[..parts.len() - 1].join("-"),
-        "TCGA" if parts.len() > 3 => parts[..3].join("-"),
-        _ => id.to_owned(),
     }
 }

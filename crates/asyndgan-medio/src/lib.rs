@@ -9,6 +9,7 @@ mod error;
 mod files;
 mod format;
 mod gzip;
+mod jpeg;
 mod labels;
 mod metaimage;
 mod nifti_file;
@@ -28,6 +29,7 @@ pub use error::Error;
 pub use format::{Format, is_volume, parse_labels, parse_volume, read_labels, read_volume};
 pub use nifti_file::{write_labels, write_volume};
 pub use picture::{
-    is_grey, parse_instances, parse_rgb, read_grey_planes, read_instances, read_rgb, write_grey, write_instances, write_rgb,
+    is_grey, parse_instances, parse_rgb, read_grey_planes, read_instances, read_rgb, write_grey, write_instances, write_private_rgb,
+    write_rgb,
 };
 pub use volume::{Grid, GridMismatch, Volume};

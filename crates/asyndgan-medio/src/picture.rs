@@ -9,7 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits};
+use asyndgan_files::Access;
+use image::{
+    ColorType, DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageError, ImageReader, Limits, metadata::Orientation,
+};
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use tiff::encoder::{TiffEncoder, colortype::Gray32};
 use tiff_file::{Tiff, is_tiff};
@@ -45,17 +48,17 @@ pub fn parse_rgb(path: &Path, bytes: &[u8]) -> Result<Array3<f32>, Error> {
         return Tiff::open(path, bytes)?.rgb();
     }
     let decoded = decode(path, bytes)?;
-    if [decoded.as_luma16().map(image::ImageBuffer::as_raw), decoded.as_rgb16().map(image::ImageBuffer::as_raw)]
-        .into_iter()
-        .flatten()
-        .any(|v| is_of_8_bits(v))
-    {
-        return Err(Error::unsupported(path, OF_8_BITS));
+    let (width, height) = (decoded.width() as usize, decoded.height() as usize);
+    let of = |value: &dyn Fn(usize) -> f32| Array3::from_shape_fn((3, height, width), |(k, r, c)| value(3 * (r * width + c) + k));
+    if matches!(decoded.color(), ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
+        let raw = decoded.into_rgb16().into_raw();
+        if is_of_8_bits(&raw) {
+            return Err(Error::unsupported(path, OF_8_BITS));
+        }
+        return Ok(of(&|at| f32::from(raw[at]) / 257.0));
     }
-    let rgb = decoded.into_rgb8();
-    let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    let raw = rgb.into_raw();
-    Ok(Array3::from_shape_fn((3, height, width), |(k, r, c)| raw[3 * (r * width + c) + k].into()))
+    let raw = decoded.into_rgb8().into_raw();
+    Ok(of(&|at| raw[at].into()))
 }
 
 /// Reads grey pictures of one size, each of which is a channel.
@@ -164,7 +167,17 @@ fn unpacked_rows(bytes: &[u8], rows: usize, columns: usize, row_bytes: usize, bi
 pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
     let (_, height, width) = rgb.dim();
     let pixels: Vec<u8> = rgb.permuted_axes([1, 2, 0]).iter().copied().collect();
-    write_png(path, &pixels, width, height, ExtendedColorType::Rgb8)
+    write_png(path, Access::Shared, &pixels, width, height, ExtendedColorType::Rgb8)
+}
+
+/// As [`write_rgb`], for a picture that only its owner can read.
+///
+/// # Errors
+/// As [`write_rgb`].
+pub fn write_private_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
+    let (_, height, width) = rgb.dim();
+    let pixels: Vec<u8> = rgb.permuted_axes([1, 2, 0]).iter().copied().collect();
+    write_png(path, Access::Private, &pixels, width, height, ExtendedColorType::Rgb8)
 }
 
 /// Writes a grey PNG picture of 8 bits atomically.
@@ -176,7 +189,7 @@ pub fn write_rgb(path: &Path, rgb: ArrayView3<u8>) -> Result<(), Error> {
 /// [`Error::Io`] or [`Error::Unwritable`].
 pub fn write_grey(path: &Path, grey: ArrayView2<u8>) -> Result<(), Error> {
     let (height, width) = grey.dim();
-    write_png(path, &grey.iter().copied().collect::<Vec<u8>>(), width, height, ExtendedColorType::L8)
+    write_png(path, Access::Shared, &grey.iter().copied().collect::<Vec<u8>>(), width, height, ExtendedColorType::L8)
 }
 
 /// Writes labels atomically as a 16-bit grey PNG, or as a 32-bit TIFF if the name ends in `.tif` or `.tiff`.
@@ -197,14 +210,25 @@ pub fn write_instances(path: &Path, labels: ArrayView2<u32>) -> Result<(), Error
     }
     // The encoder takes samples in the machine's own order.
     let pixels: Vec<u8> = labels.iter().flat_map(|&l| (l as u16).to_ne_bytes()).collect();
-    write_png(path, &pixels, width, height, ExtendedColorType::L16)
+    write_png(path, Access::Shared, &pixels, width, height, ExtendedColorType::L16)
 }
 
-fn write_png(path: &Path, pixels: &[u8], width: usize, height: usize, kind: ExtendedColorType) -> Result<(), Error> {
+fn write_png(path: &Path, access: Access, pixels: &[u8], width: usize, height: usize, kind: ExtendedColorType) -> Result<(), Error> {
     let mut content = Vec::new();
     let encoder = image::codecs::png::PngEncoder::new(&mut content);
     encoder.write_image(pixels, width as u32, height as u32, kind).map_err(|e| Error::unwritable(path, e))?;
-    files::write(path, &content)
+    asyndgan_files::write(path, access, &content).map_err(Error::io(path))
+}
+
+/// Whether the orientation tag of a picture turns or mirrors it. Masks are read as stored.
+pub(crate) fn is_turned(path: &Path) -> Result<bool, Error> {
+    let bytes = files::read(path)?;
+    if is_tiff(&bytes) {
+        return Tiff::open(path, &bytes)?.is_turned();
+    }
+    let decoder = ImageReader::new(Cursor::new(&bytes)).with_guessed_format().map_err(Error::io(path))?.into_decoder();
+    let orientation = decoder.and_then(|mut decoder| decoder.orientation());
+    Ok(orientation.map_err(|e| Error::unreadable(path, e))? != Orientation::NoTransforms)
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<DynamicImage, Error> {

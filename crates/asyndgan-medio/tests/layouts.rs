@@ -241,3 +241,46 @@ fn every_file_of_a_folder_of_pairs_is_a_part_of_a_case_or_listed() {
     put(&at("pairs.toml"), "images = \"i\"\nmasks = \"m\"\nchannels = [\"T2\"]\n[patients]\na = \"x\\ty\"\n");
     assert!(DataSet::find(folder.path()).expect_err("a tab").to_string().contains("control characters"));
 }
+
+#[test]
+fn patients_are_named_by_a_file_whose_lines_all_belong_to_a_case() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    put(
+        &at("dataset.json"),
+        r#"{"channel_names": {"0": "a"}, "labels": {"background": 0, "x": 1}, "numTraining": 3, "file_ending": ".nii.gz"}"#,
+    );
+    for case in ["p1_t0", "p1_t1", "p2_t0"] {
+        put_image(&at(&format!("imagesTr/{case}_0000.nii.gz")));
+        put_labels(&at(&format!("labelsTr/{case}.nii.gz")), &labels([1, 0, 0, 0]));
+    }
+    let patients =
+        || DataSet::find(folder.path()).map(|set| (set.are_patients_known, set.cases.into_iter().map(|c| c.patient).collect::<Vec<_>>()));
+    assert_eq!(patients().expect("found"), (false, vec!["p1_t0".to_owned(), "p1_t1".to_owned(), "p2_t0".to_owned()]));
+    put(&at("patients.toml"), "p1_t0 = \"p1\"\np1_t1 = \"p1\"\n");
+    assert_eq!(patients().expect("found"), (false, vec!["p1".to_owned(), "p1".to_owned(), "p2_t0".to_owned()]));
+    put(&at("patients.toml"), "p1_t0 = \"p1\"\np1_t1 = \"p1\"\np2_t0 = \"p2_t0\"\n");
+    assert!(patients().expect("found").0 && DataSet::find(folder.path()).expect("found").skipped.is_empty());
+    put(&at("patients.toml"), "\"p1_t0.nii.gz\" = \"p1\"\n");
+    assert!(patients().expect_err("no such case").to_string().contains("there is no such case"));
+}
+
+#[test]
+fn a_turned_picture_with_labels_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    put(&at("pairs.toml"), "images = \"i\"\nmasks = \"m\"\nchannels = [\"red\", \"green\", \"blue\"]\n[labels]\na = 1\n");
+    fs::create_dir_all(at("i")).expect("made");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/golden/medio/jpeg.tif");
+    let mut bytes = fs::read(golden).expect("there");
+    fs::write(at("i/a.tif"), &bytes).expect("written");
+    fs::create_dir_all(at("m")).expect("made");
+    asyndgan_medio::write_instances(&at("m/a.png"), ndarray::Array2::ones((16, 24)).view()).expect("written");
+    let read = || DataSet::find(folder.path()).and_then(|set| set.read(&set.cases[0], &[0, 1, 2]));
+    read().expect("as stored");
+    // Another tag becomes that of the orientation: upside down.
+    let at_tag = bytes.windows(4).position(|w| w == [0x1c, 1, 3, 0]).expect("the planar configuration");
+    bytes[at_tag..at_tag + 12].copy_from_slice(&[0x12, 1, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+    fs::write(at("i/a.tif"), &bytes).expect("written");
+    assert!(read().expect_err("turned").to_string().contains("orientation tag"));
+}

@@ -180,6 +180,33 @@ def dicom(folder, rng):
     return expected
 
 
+def misread(folder):
+    """Files that decoders read wrongly, and a picture in JPEG strips, which decoders fill up where it is damaged."""
+    import imagecodecs
+    import tifffile
+    from PIL import Image
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEGLosslessSV1
+
+    rows, columns = np.mgrid[:16, :24]
+    colours = np.stack([rows * 15, columns * 10, (rows + columns) * 6], axis=-1).astype("u1")
+    Image.fromarray(colours).save(folder / "jpeg.tif", compression="jpeg", quality=95)
+    four = np.concatenate([colours, np.full((16, 24, 1), 7, "u1")], axis=-1)
+    options = {"photometric": "rgb", "extrasamples": ["unspecified"], "compression": "zlib", "predictor": True, "metadata": None}
+    tifffile.imwrite(folder / "refused/extra-samples.tif", four, **options)
+    for name, allocated, stored in [("jpeg-of-8-bits-in-16.dcm", 16, 8), ("jpeg-of-7-bits-in-8.dcm", 8, 7)]:
+        slice_ = pydicom.dcmread(folder / "series/c")
+        slice_.Rows, slice_.Columns = 16, 24
+        slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = allocated, stored, stored - 1
+        stream = bytearray(imagecodecs.ljpeg_encode(colours[..., 0].astype("u2") % (1 << stored), bitspersample=8))
+        # The precision in the header of the frame.
+        stream[stream.index(b"\xff\xc3") + 4] = stored
+        slice_.PixelData = encapsulate([bytes(stream)])
+        slice_["PixelData"].is_undefined_length, slice_["PixelData"].VR = True, "OB"
+        slice_.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+        slice_.save_as(folder / "refused" / name)
+
+
 def compressed(folder):
     """One slice of the series in lossless JPEG, and a picture in JPEG's first process."""
     import io
@@ -271,6 +298,7 @@ def golden(folder):
     rng = np.random.default_rng(7)
     expected = {**nifti(folder, rng), **dicom(folder, rng), **compressed(folder), **pictures(folder, rng)}
     (folder / "expected.json").write_text(json.dumps(expected) + "\n")
+    misread(folder)
 
 
 def digest(found):

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, patients};
 use crate::{Error, Format, files};
 
 /// Modality, and how the names of its files end: until 2021, and later.
@@ -178,6 +178,6 @@ impl Parts {
         let named = |suffixes: [&str; 2]| folder.join(format!("{id}{}.nii.gz", suffixes[usize::from(later)]));
         let images = self.images.into_iter().zip(MODALITIES).map(|(found, (_, by_year))| found.unwrap_or_else(|| named(by_year))).collect();
         let missing = if self.labels.is_none() { vec![named(SEGMENTATION)] } else { Vec::new() };
-        CaseFiles { patient: super::patient(&id), id, split: Split::Train, images, labels: self.labels, missing }
+        CaseFiles { patient: patients::of_name(&id), id, split: Split::Train, images, labels: self.labels, missing }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, patients};
 use crate::{Error, Format, files};
 
 /// A folder in the data set, by its name in capital or small letters.
@@ -61,7 +61,7 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
         }
         let labels = found.first().map(|path| (*path).clone());
         let missing = if labels.is_none() { vec![place.join(format!("{id}.xml"))] } else { Vec::new() };
-        cases.push(CaseFiles { patient: super::patient(&id), id, split: Split::Train, images: vec![image.clone()], labels, missing });
+        cases.push(CaseFiles { patient: patients::of_name(&id), id, split: Split::Train, images: vec![image.clone()], labels, missing });
     }
     for path in annotations.iter().chain(&maps).filter(|path| cases.iter().all(|case| case.labels.as_ref() != Some(path))) {
         let has_picture = cases.iter().any(|case| case.id == stem(path));

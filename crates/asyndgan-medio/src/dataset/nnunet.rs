@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, patients};
 use crate::{Error, Format, files};
 
 /// The fields of `dataset.json` that this crate uses.
@@ -201,6 +201,6 @@ impl Part<'_> {
         if !there && split == Split::Train {
             missing.push(truth.clone());
         }
-        CaseFiles { patient: super::patient(&id), id, split, images, labels: there.then_some(truth), missing }
+        CaseFiles { patient: patients::of_name(&id), id, split, images, labels: there.then_some(truth), missing }
     }
 }

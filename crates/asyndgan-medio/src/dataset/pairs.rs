@@ -20,7 +20,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, nnunet::IGNORE};
+use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, nnunet::IGNORE, patients};
 use crate::{Error, Format, files};
 
 #[derive(Deserialize)]
@@ -46,10 +46,6 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         .map_err(|e| Error::unsupported(&path, format!("{}; correct it", e.to_string().trim())))?;
     if description.channels.is_empty() {
         return Err(Error::unsupported(&path, "its channels list is empty; name the image's channel, or red, green and blue"));
-    }
-    let names = description.patients.iter().flat_map(|(case, patient)| [case, patient]);
-    if let Some(odd) = names.into_iter().find(|name| name.chars().any(char::is_control)) {
-        return Err(Error::unsupported(&path, format!("the name {odd:?} in [patients] contains control characters; remove them")));
     }
     let (images, masks) = (folder.join(&description.images), folder.join(&description.masks));
     if images == masks {
@@ -80,14 +76,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         }
         let labels = found.pop();
         let missing = if labels.is_none() { vec![masks.join(&id)] } else { Vec::new() };
-        cases.push(CaseFiles {
-            patient: description.patients.get(&id).cloned().unwrap_or_else(|| super::patient(&id)),
-            id,
-            split: Split::Train,
-            images: vec![image.clone()],
-            labels,
-            missing,
-        });
+        cases.push(CaseFiles { patient: patients::of_name(&id), id, split: Split::Train, images: vec![image.clone()], labels, missing });
     }
     let reason = format!("there is no image with the same name in {}", description.images);
     skipped.extend(masks_by_stem.into_values().flatten().map(|mask| SkippedFile::problem(&mask, &reason)));
@@ -99,7 +88,9 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
     let mut described = description.labels;
     let ignore = described.remove(IGNORE);
     let labels = described.into_iter().filter(|(_, l)| *l > 0).map(|(name, l)| (l, name)).collect();
-    Ok(DataSet { channels: description.channels, labels, ignore, skipped, ..DataSet::new(folder, Layout::Pairs, cases) })
+    let mut found = DataSet { channels: description.channels, labels, ignore, skipped, ..DataSet::new(folder, Layout::Pairs, cases) };
+    patients::assign(&mut found, &path, description.patients)?;
+    Ok(found)
 }
 
 fn name(path: &Path) -> String {

@@ -1,7 +1,10 @@
 //! The stored values of one frame, for any supported transfer syntax. The sizes in a header are checked against the
 //! data before memory is allocated.
 
-use std::{borrow::Cow, panic::catch_unwind};
+use std::{
+    borrow::Cow,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use dicom_core::value::Value;
 use dicom_dictionary_std::{tags, uids};
@@ -10,14 +13,16 @@ use dicom_pixeldata::PixelDecoder;
 use dicom_transfer_syntax_registry::TransferSyntaxRegistry;
 
 use super::object::Object;
-use crate::Error;
+use crate::{Error, jpeg::frame_header};
 
 /// Explicit VR big endian, which the standard has retired.
 const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
 /// How a JP2 file begins.
 const JP2: &[u8] = b"\0\0\0\x0cjP  ";
-/// No compressed frame is smaller than its pixels by more than this.
+/// No frame of run lengths, deflate or JPEG is smaller than its pixels by more than this.
 const RATIO_MAX: usize = 1032;
+/// The same for JPEG-LS and JPEG 2000, which store a blank frame in some hundred bytes.
+const BLANK_RATIO_MAX: usize = 1 << 16;
 
 /// How the pixels of an object are stored.
 pub(super) struct Pixels {
@@ -87,7 +92,10 @@ impl Pixels {
                         return Err(object.unsupported(fact));
                     }
                 };
-                if data.len().saturating_mul(RATIO_MAX) < self.count() * self.bytes {
+                let compresses_blank_frames =
+                    [uids::JPEGLS_LOSSLESS, uids::JPEGLS_NEAR_LOSSLESS, uids::JPEG2000_LOSSLESS, uids::JPEG2000].contains(&syntax);
+                let ratio_max = if compresses_blank_frames { BLANK_RATIO_MAX } else { RATIO_MAX };
+                if data.len().saturating_mul(ratio_max) < self.count() * self.bytes {
                     return Err(self.ends_early(object));
                 }
                 self.compressed(object, syntax, &data, frame)
@@ -134,9 +142,20 @@ impl Pixels {
                 if TransferSyntaxRegistry.get(syntax).is_none_or(|known| !known.can_decode_all()) {
                     return Err(object.unsupported_syntax(syntax));
                 }
-                self.check_header(object, frame_header(data))?;
+                let header = frame_header(data);
+                self.check_header(object, header)?;
+                // The decoder returns one byte per sample for a precision of 8, and two bytes for any other.
+                let precision = header.map_or(0, |(_, _, precision, _)| precision);
+                if (precision == 8) != (self.bytes == 1) {
+                    let bits = 8 * self.bytes;
+                    let fact = format!(
+                        "its JPEG picture has {precision} bits per sample in BitsAllocated {bits}; convert it, for example with gdcmconv --raw"
+                    );
+                    return Err(object.unsupported(fact));
+                }
                 let number = u32::try_from(frame).map_err(|e| object.wrong(e))?;
-                let decoded = object.inner.decode_pixel_data_frame(number).map_err(|e| {
+                let decode = AssertUnwindSafe(|| object.inner.decode_pixel_data_frame(number).map_err(|e| e.to_string()));
+                let decoded = guarded(decode).map_err(|e| {
                     object.unsupported(format!(
                         "its pixels cannot be decoded ({e}); if it is intact, convert it, for example with gdcmconv --raw"
                     ))
@@ -183,7 +202,7 @@ impl Pixels {
 
 /// The samples of a JPEG 2000 picture of one component.
 fn jpeg2000(data: &[u8]) -> Result<Vec<i32>, String> {
-    let settings = hayro_jpeg2000::DecodeSettings { resolve_palette_indices: false, ..Default::default() };
+    let settings = hayro_jpeg2000::DecodeSettings { resolve_palette_indices: false, strict: true, ..Default::default() };
     let image = hayro_jpeg2000::Image::new(data, &settings).map_err(|e| e.to_string())?;
     let mut context = hayro_jpeg2000::DecoderContext::default();
     let decoded = image.decode(&mut context).map_err(|e| e.to_string())?;
@@ -194,25 +213,6 @@ fn jpeg2000(data: &[u8]) -> Result<Vec<i32>, String> {
 /// Decoders by others may panic on damaged data.
 fn guarded<T>(decode: impl FnOnce() -> Result<T, String> + std::panic::UnwindSafe) -> Result<T, String> {
     catch_unwind(decode).unwrap_or_else(|_| Err("its decoder stopped".into()))
-}
-
-/// Rows, columns, bits and components of a JPEG or JPEG-LS picture, where its segments follow each other as they
-/// should.
-fn frame_header(bytes: &[u8]) -> Option<(usize, usize, u8, u16)> {
-    let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
-    loop {
-        // Markers without a length, and what is no marker, have no business before a frame.
-        let [0xff, marker @ (0xc0..=0xcf | 0xda..=0xfe), high, low, ..] = *rest else { return None };
-        let length = usize::from(u16::from_be_bytes([high, low]));
-        let segment = rest.get(4..2 + length)?;
-        // C4, C8 and CC define tables; the others of their row begin a frame, and so does F7 in JPEG-LS.
-        if matches!(marker, 0xc0..=0xcf | 0xf7) && !matches!(marker, 0xc4 | 0xc8 | 0xcc) {
-            let [precision, r1, r0, c1, c0, components, ..] = *segment else { return None };
-            let pair = |high, low| usize::from(u16::from_be_bytes([high, low]));
-            return Some((pair(r1, r0), pair(c1, c0), precision, components.into()));
-        }
-        rest = rest.get(2 + length..)?;
-    }
 }
 
 /// Rows, columns, bits and components of a JPEG 2000 codestream of samples that its decoder keeps exactly, and whether
@@ -232,13 +232,6 @@ fn codestream_header(bytes: &[u8]) -> Option<((usize, usize, u8, u16), bool)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_frame_header_is_found_behind_other_segments() {
-        let jpeg = [0xff, 0xd8, 0xff, 0xe0, 0, 4, 1, 2, 0xff, 0xc3, 0, 11, 12, 2, 0, 1, 8, 1, 1, 0x11, 0, 0xff, 0xda];
-        assert_eq!(frame_header(&jpeg), Some((512, 264, 12, 1)));
-        assert_eq!(frame_header(&jpeg[..12]), None);
-    }
 
     #[test]
     fn stored_bits_are_cut_out_and_their_sign_kept() {

@@ -10,7 +10,7 @@ use dicom_object::InMemDicomObject;
 use ndarray::{Array2, Array3, Axis};
 
 use super::{
-    object::{Kind, Object, item, kind, numbers},
+    object::{Kind, Object, item, kind, numbers, text},
     pixels::Pixels,
 };
 use crate::{Affine, Error, SkippedFile, Volume, files, voxels::VOXELS_MAX};
@@ -108,6 +108,10 @@ impl Files {
                 Kind::Dicom => {
                     let object = Object::read(&path)?;
                     if object.inner.element(tags::ROWS).is_err() && object.inner.element(tags::PIXEL_DATA).is_err() {
+                        let class = text(&object.inner, tags::SOP_CLASS_UID).unwrap_or_default();
+                        if SINGLE.contains(&class.as_str()) || ENHANCED.contains(&class.as_str()) {
+                            return Err(object.wrong("it ends before its pixels"));
+                        }
                         found.skipped.push(SkippedFile::note(&path, "it is a DICOM object without pixels"));
                     } else {
                         found.slices.extend(Slice::all_of(object)?);

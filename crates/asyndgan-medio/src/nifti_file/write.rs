@@ -37,7 +37,8 @@ fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>)
     asyndgan_files::write_at_path(path, Access::Shared, Error::io(path), |beside| {
         // The nifti crate looks at the ending, and names the file itself.
         let stem = beside.file_name().unwrap_or_default().to_string_lossy().replace('.', "_");
-        let named = beside.with_file_name(stem + if compressed { ".nii.gz" } else { ".nii" });
+        // Hidden: a process that is killed leaves it.
+        let named = beside.with_file_name(format!(".{stem}") + if compressed { ".nii.gz" } else { ".nii" });
         let array = volume.voxels.view().reversed_axes();
         let written = WriterOptions::new(&named).reference_header(&header).compress(compressed).write_nifti(&array);
         if let Err(error) = written {
@@ -45,6 +46,9 @@ fn write<T: nifti::DataElement + bytemuck::Pod>(path: &Path, volume: &Volume<T>)
             std::fs::remove_file(&named).ok();
             return Err(Error::unwritable(path, error));
         }
-        std::fs::rename(&named, beside).map_err(Error::io(path))
+        std::fs::rename(&named, beside).map_err(|error| {
+            std::fs::remove_file(&named).ok();
+            Error::io(path)(error)
+        })
     })
 }

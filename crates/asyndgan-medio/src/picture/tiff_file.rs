@@ -13,7 +13,7 @@ use super::{
     OF_8_BITS, PIXELS_MAX, RATIO_MAX, check_size, is_of_8_bits,
     stack::{Shaped, described_axes, read_spacing, spacing_file},
 };
-use crate::{Affine, Error, Volume, labels::labels_of, voxels::VOXELS_MAX};
+use crate::{Affine, Error, Volume, jpeg::frame_header, labels::labels_of, voxels::VOXELS_MAX};
 
 /// The tag of a page with several planes.
 const IMAGE_DEPTH: u16 = 32997;
@@ -21,8 +21,12 @@ const IMAGE_DEPTH: u16 = 32997;
 const PAGES_MAX: usize = 1 << 12;
 /// A page that is a smaller copy of another.
 const REDUCED: u64 = 1;
+/// The compression of pages whose strips or tiles are JPEG streams.
+const JPEG: u16 = 7;
+/// The most rows of a block of JPEG.
+const BLOCK_ROWS: usize = 16;
 /// Compressions that change values: both kinds of JPEG.
-const LOSSY: [u16; 2] = [6, 7];
+const LOSSY: [u16; 2] = [6, JPEG];
 
 /// Whether bytes are those of a TIFF or a BigTIFF file.
 pub(super) fn is_tiff(bytes: &[u8]) -> bool {
@@ -149,7 +153,59 @@ impl<'a> Tiff<'a> {
         if self.number(Tag::FillOrder) == Some(2) {
             return Err(self.unsupported("its bits are stored in reverse order (FillOrder 2); write it with FillOrder 1"));
         }
+        let samples = self.number(Tag::SamplesPerPixel).unwrap_or(1);
+        let is_planar = self.number(Tag::PlanarConfiguration) == Some(PlanarConfiguration::Planar.to_u16());
+        // The decoder drops the further samples first, and then undoes the differences between pixels of all samples.
+        if !is_planar && samples != kind.num_samples() && self.number(Tag::Predictor).is_some_and(|predictor| predictor != 1) {
+            return Err(
+                self.unsupported(format!("its pixels have {samples} samples and a predictor; write it as RGB without further samples"))
+            );
+        }
+        if self.number(Tag::Compression) == Some(JPEG) {
+            self.check_jpeg(width, height, if is_planar { 1 } else { samples })?;
+        }
         Ok((height as usize, width as usize, kind))
+    }
+
+    /// Checks the JPEG streams of the page, because the decoder fills up a damaged one with grey, and takes its size
+    /// from its own header.
+    fn check_jpeg(&mut self, width: u32, height: u32, components: u16) -> Result<(), Error> {
+        let is_tiled = self.decoder.find_tag(Tag::TileOffsets).map_err(|e| self.wrong_tiff(&e))?.is_some();
+        let (offsets, counts) = if is_tiled { (Tag::TileOffsets, Tag::TileByteCounts) } else { (Tag::StripOffsets, Tag::StripByteCounts) };
+        let offsets = self.decoder.get_tag_u64_vec(offsets).map_err(|e| self.wrong_tiff(&e))?;
+        let counts = self.decoder.get_tag_u64_vec(counts).map_err(|e| self.wrong_tiff(&e))?;
+        let (chunk_width, chunk_height) = self.decoder.chunk_dimensions();
+        let columns = if is_tiled { chunk_width } else { width } as usize;
+        let rows = if is_tiled { chunk_height } else { chunk_height.min(height) }.max(1) as usize;
+        // The last strip may have fewer rows.
+        let rows_min = if is_tiled { rows } else { (height as usize - 1) % rows + 1 };
+        for (number, (&offset, &count)) in offsets.iter().zip(&counts).enumerate() {
+            let end = offset.checked_add(count).and_then(|end| usize::try_from(end).ok());
+            let stream = end.and_then(|end| self.bytes.get(offset as usize..end));
+            let stream = stream.ok_or_else(|| self.wrong(format!("part {number} of its picture is beyond the end of the file")))?;
+            let header = frame_header(stream).ok_or_else(|| self.wrong(format!("part {number} of its picture is no JPEG stream")))?;
+            // Encoders may fill up the rows to whole blocks.
+            let is_fit =
+                (rows_min..rows + BLOCK_ROWS).contains(&header.0) && header.1 == columns && header.2 == 8 && header.3 == components;
+            if !is_fit {
+                let (r, c, bits, found) = header;
+                return Err(self.wrong(format!(
+                    "part {number} of its picture is a JPEG stream of {r} x {c} pixels with {found} samples of {bits} bits; expected {rows} x \
+                     {columns} with {components} of 8"
+                )));
+            }
+            let scan = stream.windows(2).position(|marker| marker == [0xff, 0xda]).unwrap_or(stream.len());
+            if !stream[scan..].windows(2).any(|marker| marker == [0xff, 0xd9]) {
+                return Err(self.wrong(format!("part {number} of its picture is a JPEG stream without an end")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the picture is to be shown turned or mirrored.
+    pub(super) fn is_turned(&mut self) -> Result<bool, Error> {
+        self.go_to_only()?;
+        Ok(self.number(Tag::Orientation).is_some_and(|orientation| orientation > 1))
     }
 
     fn wrong_tiff(&self, error: &tiff::TiffError) -> Error {

@@ -55,6 +55,15 @@ fn a_slice_that_is_damaged_is_not_skipped() {
         let said = complaint(read_series(folder.path()));
         assert!(said.contains(&*last.to_string_lossy()), "{cut}: {said}");
     }
+    // Cut before the number of rows, between two elements or within a tag: a reader takes that for the end.
+    copy_series(folder.path());
+    let last = folder.path().join("b");
+    let bytes = fs::read(&last).expect("there");
+    let rows = bytes.windows(6).position(|w| w == [0x28, 0, 0x10, 0, b'U', b'S']).expect("the number of rows");
+    for cut in [rows, rows + 2] {
+        fs::write(&last, &bytes[..cut]).expect("cut");
+        assert!(complaint(read_series(folder.path())).contains("before its pixels"), "{cut}");
+    }
     copy_series(folder.path());
     fs::write(folder.path().join("notes.txt"), "no slice").expect("written");
     assert_eq!(read_series(folder.path()).expect("passed over").voxels.dim().0, 4);
@@ -121,14 +130,16 @@ fn series_say_what_is_wrong_with_them() {
     assert!(complaint(read_series(&place)).contains("contains no case"));
 }
 
-/// Found by fuzzing: elements within a sequence and within the first group that declare gigabytes, and pixels that end
-/// early.
+/// Found by fuzzing or by reading the decoders: elements within a sequence and within the first group that declare
+/// gigabytes, and pixels that end early.
 #[test]
-fn what_fuzzing_found_is_refused() {
+fn files_that_once_were_misread_are_refused() {
     for (name, fact) in [
         ("sequence-beyond-the-file.dcm", "declares"),
         ("first-group-beyond-the-file.dcm", "ends within its first group"),
         ("run-length-too-short.dcm", "run-length encoded pixels end early"),
+        ("jpeg-of-8-bits-in-16.dcm", "8 bits per sample in BitsAllocated 16"),
+        ("jpeg-of-7-bits-in-8.dcm", "7 bits per sample in BitsAllocated 8"),
     ] {
         let path = golden().join("refused").join(name);
         let said = complaint(parse_slice(&path, &fs::read(&path).expect("there")));

@@ -4,6 +4,8 @@ use std::{fs, path::Path};
 
 use asyndgan_medio::{is_volume, parse_instances, parse_labels, parse_rgb, read_volume};
 
+use image::{ExtendedColorType, ImageEncoder as _, codecs::png::PngEncoder};
+
 use crate::{complaint, golden};
 
 /// A grey TIFF without pixels whose header declares this many.
@@ -142,4 +144,52 @@ fn a_palette_of_no_whole_number_of_colours_is_refused() {
     let path = golden().join("refused/palette-of-49-bytes.png");
     let said = complaint(parse_rgb(&path, &fs::read(&path).expect("there")));
     assert!(said.contains("49 bytes"), "{said}");
+}
+
+#[test]
+fn a_damaged_jpeg_in_a_tiff_is_refused_and_not_filled_up() {
+    let path = golden().join("jpeg.tif");
+    let bytes = fs::read(&path).expect("there");
+    let picture = parse_rgb(&path, &bytes).expect("a picture");
+    assert_eq!(picture.dim(), (3, 16, 24));
+    // Red grows by 15 from row to row.
+    assert!((picture[[0, 10, 3]] - 150.0).abs() < 25.0, "{}", picture[[0, 10, 3]]);
+    // The tables are another stream, without a picture.
+    let header = bytes.windows(2).position(|w| w == [0xff, 0xc0]).expect("the header of the picture");
+    let end = header + bytes[header..].windows(2).position(|w| w == [0xff, 0xd9]).expect("its end");
+    let mut without_end = bytes.clone();
+    without_end[end..end + 2].fill(1);
+    assert!(complaint(parse_rgb(&path, &without_end)).contains("without an end"));
+    let mut large = bytes.clone();
+    large[header + 5..header + 9].copy_from_slice(&[0x40, 0, 0x40, 0]);
+    assert!(complaint(parse_rgb(&path, &large)).contains("16384 x 16384 pixels"));
+    // As many pixels in another shape.
+    let mut turned = bytes.clone();
+    turned[header + 5..header + 9].copy_from_slice(&[0, 24, 0, 16]);
+    assert!(complaint(parse_rgb(&path, &turned)).contains("24 x 16 pixels"));
+}
+
+#[test]
+fn colours_with_further_samples_and_a_predictor_are_refused() {
+    let path = golden().join("refused/extra-samples.tif");
+    assert!(complaint(parse_rgb(&path, &fs::read(&path).expect("there"))).contains("4 samples and a predictor"));
+}
+
+#[test]
+fn pictures_of_16_bits_keep_their_levels_and_dark_ones_are_refused_with_transparency_too() {
+    let encoded = |pixels: &[u16], kind| {
+        let mut content = Vec::new();
+        let raw: Vec<u8> = pixels.iter().flat_map(|v| v.to_ne_bytes()).collect();
+        let side = if kind == ExtendedColorType::L16 { pixels.len() } else { 1 };
+        PngEncoder::new(&mut content).write_image(&raw, side as u32, 1, kind).expect("encoded");
+        content
+    };
+    let levels: Vec<u16> = (0..300).map(|k| k * 10).collect();
+    let read = parse_rgb(Path::new("p.png"), &encoded(&levels, ExtendedColorType::L16)).expect("a picture");
+    for (k, level) in levels.iter().enumerate() {
+        assert!((read[[0, 0, k]] - f32::from(*level) / 257.0).abs() < 1e-4);
+    }
+    for (pixels, kind) in [(&[200, u16::MAX][..], ExtendedColorType::La16), (&[100, 0, 255, u16::MAX], ExtendedColorType::Rgba16)] {
+        assert!(complaint(parse_rgb(Path::new("p.png"), &encoded(pixels, kind))).contains("at most 255"));
+    }
 }

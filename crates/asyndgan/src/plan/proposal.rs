@@ -25,7 +25,7 @@ const ANISOTROPY_MIN: f64 = 1.5;
 /// The text of a task file. With a GPU, the paper's profile.
 pub(super) fn proposal(name: &str, set: &DataSet, found: &Fingerprint, has_gpu: bool) -> String {
     let mut text = Text(format!(
-        "# Task proposed from {} of {} cases of {} patients ({}) with labels.\n# Every line is a proposal: correct what you know better. Rows and columns are in pixels.\n\n",
+        "# Task proposed from {} of {} cases of {} patients ({}) with labels.\n# Every line is a proposal: correct what is wrong. Rows and columns are in pixels.\n\n",
         found.read,
         found.cases,
         found.patients,
@@ -290,6 +290,7 @@ mod tests {
             ignore,
             layer: None,
             cases: Vec::new(),
+            are_patients_known: false,
             skipped: Vec::new(),
         }
     }
