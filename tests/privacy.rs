@@ -12,7 +12,7 @@ fn consortium(limits: [f64; 2]) -> Consortium {
     for (site, limit) in SITES.into_iter().zip(limits) {
         let path = group.path(&format!("{site}.toml"));
         let text = fs::read_to_string(&path).expect("a configuration");
-        let limit = if limit.is_finite() { format!("epsilon_max = {limit:?}") } else { String::new() };
+        let limit = if limit.is_finite() { format!("epsilon_max = {limit:?}") } else { "patients_per_batch_min = 1".into() };
         fs::write(&path, format!("privacy_ledger = \"{site}.jsonl\"\n{text}[policy]\n{limit}\n")).expect("written");
     }
     group

@@ -59,7 +59,7 @@ impl Noise {
         }
         let size = x.size();
         let per_sample: i64 = size[1..].iter().product();
-        // A bit decides. Bits become numbers where the images are: to a GPU they travel 32 times as light.
+        // One random bit per element. Bits are expanded on the device, which moves 32 times fewer bytes to a GPU.
         let words = (per_sample as u64).div_ceil(64) as i64;
         let mut bytes = Vec::with_capacity((size[0] * words * 8) as usize);
         for (samples, stream) in &mut self.parts {

@@ -64,7 +64,8 @@ impl Composition {
         rdp.epsilon(delta)
     }
 
-    /// How many more steps of one kind stay within a budget, at most `limit`.
+    /// How many more steps of one kind stay within a budget, at most `limit`. The bound of [`PldAccountant`] is proved
+    /// for steps whose settings are fixed in advance, such as those of one run.
     ///
     /// # Errors
     /// None yet; a later accountant may fail.

@@ -59,6 +59,17 @@ pub enum Error {
         /// What is wrong with it.
         fact: String,
     },
+    /// Synthetic images whose values are not those of images.
+    #[error(
+        "the server sent {site} in round {round} synthetic images with values that are not from -1 to 1: its generator may have diverged, \
+         or runs another version"
+    )]
+    SyntheticRange {
+        /// Which site.
+        site: SiteId,
+        /// In which round.
+        round: u64,
+    },
     /// A round whose cases or crops do not follow from the run's seed.
     #[error(
         "the server asks {site} in round {round} for cases or crops that do not follow from the run's seed; check \
@@ -281,6 +292,7 @@ impl Error {
             | Error::PayloadDims { site, .. }
             | Error::InvalidFeedback { site, .. }
             | Error::Draw { site, .. }
+            | Error::SyntheticRange { site, .. }
             | Error::ImageDims { site, .. }
             | Error::Changed { site, .. }
             | Error::TooManyCases { site, .. }
@@ -312,5 +324,10 @@ fn listed(sites: &[SiteId]) -> String {
 
 /// Text from the other end, safe to print: without control characters, and at most 500 characters long.
 pub(crate) fn readable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
+    text.chars().filter(|&c| !is_hidden(c)).take(500).collect()
+}
+
+/// Whether a character controls a terminal, is invisible, or changes the direction of other text.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }

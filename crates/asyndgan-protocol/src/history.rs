@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::{Error, Payload, RunDescription, SitePolicy, policy::refused};
 
 /// How often a site has answered, and about which cases. Kept across restarts, so that a restart does not reset any
@@ -24,14 +26,22 @@ pub struct History {
 struct Answers {
     /// Answers that could reveal something new.
     count: u32,
-    /// The synthetic images of the last one.
-    synthetic: u64,
+    /// The last one, by [`answer_digest`].
+    last: AnswerDigest,
 }
 
-/// A short digest of synthetic images: a server that sends the same ones again, as after a restart, learns nothing new.
-pub fn synthetic_digest(synthetic: &Payload) -> u64 {
-    let digest = synthetic.sha256();
-    u64::from_le_bytes([digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]])
+/// SHA-256 of all that an answer depends on.
+pub type AnswerDigest = [u8; 32];
+
+/// The digest of an answer by all that it depends on: the discriminator, which its own last answer identifies (zeros
+/// for first weights), the round, which determines the real images, and the synthetic images. A server that asks for
+/// the same answer again, as after a restart, learns nothing new.
+pub(crate) fn answer_digest(discriminator: &AnswerDigest, round: u64, synthetic: &Payload) -> AnswerDigest {
+    let mut hash = Sha256::new();
+    hash.update(discriminator);
+    hash.update(round.to_le_bytes());
+    hash.update(synthetic.sha256());
+    hash.finalize().into()
 }
 
 impl History {
@@ -47,16 +57,15 @@ impl History {
         &self.patients
     }
 
-    /// Adds an answer to these synthetic images ([`synthetic_digest`]) that involved these real cases. Repeating the
-    /// same answer does not count.
-    pub fn add(&mut self, round: u64, synthetic: u64, cases: &[u32]) {
+    /// Adds an answer that involved these real cases. Repeating the same answer does not count.
+    pub fn add(&mut self, round: u64, answer: AnswerDigest, cases: &[u32]) {
         match self.rounds.get_mut(&round) {
-            Some(answers) if answers.synthetic == synthetic => return,
+            Some(answers) if answers.last == answer => return,
             Some(answers) => {
-                *answers = Answers { count: answers.count + 1, synthetic };
+                *answers = Answers { count: answers.count + 1, last: answer };
                 self.repeated += 1;
             }
-            None => drop(self.rounds.insert(round, Answers { count: 1, synthetic })),
+            None => drop(self.rounds.insert(round, Answers { count: 1, last: answer })),
         }
         for &case in cases {
             *self.cases.entry(case).or_default() += 1;
@@ -64,6 +73,15 @@ impl History {
                 *self.shown.entry(patient).or_default() += 1;
             }
         }
+    }
+
+    /// The answer that identifies the discriminator in the checkpoint after so many rounds: a site writes it right
+    /// after the answer. Zeros for first weights. If the answer is not known, as after a crash between checkpoint and
+    /// journal, the digest is that of no other discriminator, so that later answers count.
+    pub(crate) fn discriminator(&self, rounds_done: u64) -> AnswerDigest {
+        let Some(last) = rounds_done.checked_sub(1) else { return AnswerDigest::default() };
+        let unknown = || Sha256::digest([&b"unknown"[..], &rounds_done.to_le_bytes()].concat()).into();
+        self.rounds.get(&last).map_or_else(unknown, |answers| answers.last)
     }
 
     /// Rounds that were answered.
@@ -96,11 +114,18 @@ impl History {
     }
 
     /// Whether the policy allows one more answer, about these cases.
-    pub(crate) fn allows(&self, policy: &SitePolicy, run: &RunDescription, round: u64, synthetic: u64, cases: &[u32]) -> Result<(), Error> {
+    pub(crate) fn allows(
+        &self,
+        policy: &SitePolicy,
+        run: &RunDescription,
+        round: u64,
+        answer: AnswerDigest,
+        cases: &[u32],
+    ) -> Result<(), Error> {
         let over =
             |bound: &str, limit: u64, what: &str| Err(refused(run, format!("{bound} is {limit}, but the server asks for more {what}")));
         let earlier = self.rounds.get(&round);
-        if earlier.is_some_and(|answers| answers.synthetic == synthetic) {
+        if earlier.is_some_and(|answers| answers.last == answer) {
             return Ok(());
         }
         if earlier.is_none() && self.rounds() >= policy.rounds_max {
@@ -146,14 +171,18 @@ mod tests {
         })
     }
 
+    fn digest(answer: u64) -> AnswerDigest {
+        Sha256::digest(answer.to_le_bytes()).into()
+    }
+
     /// What stops a site that is asked about the same cases in round after round.
     fn stopped(policy: &SitePolicy, cases: &[u32]) -> (u64, String) {
         let mut history = History::new(vec![0, 0, 1, 2]);
         for round in 0.. {
-            if let Err(error) = history.allows(policy, &run(), round, round, cases) {
+            if let Err(error) = history.allows(policy, &run(), round, digest(round), cases) {
                 return (round, error.to_string());
             }
-            history.add(round, round, cases);
+            history.add(round, digest(round), cases);
         }
         unreachable!("something stops it")
     }
@@ -173,21 +202,21 @@ mod tests {
     #[test]
     fn the_same_answer_again_does_not_count() {
         let mut history = History::new(vec![0; 4]);
-        history.add(3, 7, &[0, 1]);
+        history.add(3, digest(7), &[0, 1]);
         let once = history.clone();
-        history.add(3, 7, &[0, 1]);
+        history.add(3, digest(7), &[0, 1]);
         assert_eq!(history, once);
-        history.add(3, 8, &[0, 1]);
+        history.add(3, digest(8), &[0, 1]);
         assert_ne!(history, once);
     }
 
     #[test]
     fn rounds_that_were_missed_count_over_connections() {
         let mut history = History::new(vec![0; 4]);
-        history.add(10, 1, &[0]);
-        history.add(31, 1, &[1]);
+        history.add(10, digest(1), &[0]);
+        history.add(31, digest(1), &[1]);
         let allows = |missed_rounds_max| {
-            history.allows(&SitePolicy::default().with(|policy| policy.missed_rounds_max = missed_rounds_max), &run(), 32, 1, &[2])
+            history.allows(&SitePolicy::default().with(|policy| policy.missed_rounds_max = missed_rounds_max), &run(), 32, digest(1), &[2])
         };
         assert!(allows(20).is_ok() && allows(19).expect_err("20 are missing").to_string().contains("missed_rounds_max is 19"));
     }

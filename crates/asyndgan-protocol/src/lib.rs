@@ -16,8 +16,8 @@ mod stream;
 mod work;
 
 pub use batches::{Augmentation, Symmetry, draw_augmentations, draw_augmentations_of, draw_cases, draw_real_cases};
-pub use error::Error;
-pub use history::{History, synthetic_digest};
+pub use error::{Error, is_hidden};
+pub use history::{AnswerDigest, History};
 pub use message::{JournalHead, JournalReceipt, Losses, Message, MessageKind, PROTOCOL_VERSION, ResumeState, SiteSummary};
 pub use payload::{Dtype, Payload};
 pub use policy::{

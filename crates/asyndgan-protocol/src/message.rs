@@ -12,6 +12,9 @@ use crate::{Augmentation, Error, Payload, RunDescription, SiteId};
 /// Both ends must use the same protocol version.
 pub const PROTOCOL_VERSION: u32 = 7;
 
+/// The most dimensions of a tensor.
+const DIMS_MAX: usize = 8;
+
 /// What a site reveals about its data when it joins: counts, shapes, and a digest that identifies its masks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SiteSummary {
@@ -243,8 +246,16 @@ impl Message {
     pub fn decode(bytes: &Bytes) -> Result<Self, Error> {
         let malformed = |fact: String| Error::Malformed { bytes: bytes.len(), expected: PROTOCOL_VERSION, fact };
         let (mut message, rest) = postcard::take_from_bytes::<Self>(bytes).map_err(|e| malformed(e.to_string()))?;
+        // Errors and logs name dimensions.
+        let is_long = |dims: &[u32]| dims.len() > DIMS_MAX;
+        if matches!(&message, Self::Join { summary, .. } if is_long(&summary.image_dims)) {
+            return Err(malformed(format!("more than {DIMS_MAX} dimensions of an image")));
+        }
         match message.payload() {
             Some(payload) => {
+                if is_long(&payload.dims) {
+                    return Err(malformed(format!("more than {DIMS_MAX} dimensions of a tensor")));
+                }
                 payload.bytes = bytes.slice_ref(rest);
                 payload.check()?;
             }

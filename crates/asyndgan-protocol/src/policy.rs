@@ -114,11 +114,10 @@ pub struct SitePolicy {
     /// Maximum number of rounds of a run, and of answers without repeated rounds. Every answer reveals something about
     /// the site's images. Default: 100,000.
     pub rounds_max: u64,
-    /// Maximum total number of answers to rounds that were answered before, for different synthetic images. Default:
-    /// 1,000.
+    /// Maximum total number of different answers to rounds that were answered before: for other synthetic images, or by
+    /// a discriminator that has learnt since. Default: 1,000.
     pub repeated_rounds_max: u64,
-    /// Maximum number of answers to the same round for different synthetic images. The real images are the same each
-    /// time. Default: 5.
+    /// Maximum number of different answers to the same round. The real images are the same each time. Default: 5.
     pub answers_per_round_max: u32,
     /// Maximum total number of starts from a checkpoint or from initial weights. After each, the server meets a
     /// discriminator state that it has seen before. Default: 200.

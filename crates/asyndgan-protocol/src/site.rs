@@ -5,13 +5,15 @@ use std::collections::VecDeque;
 pub use action::{SiteAction, SiteEvent};
 
 use crate::{
-    Draw, Error, History, Losses, Message, PROTOCOL_VERSION, Payload, ResumeState, RoundDraw, RunDescription, SiteId, SitePolicy,
-    SiteRandomness, SiteSummary, Waiting, error::readable, history::synthetic_digest, loss_mean::LossMean, peer::nearest_checkpoint,
-    policy::refused,
+    AnswerDigest, Draw, Error, History, Losses, Message, PROTOCOL_VERSION, Payload, ResumeState, RoundDraw, RunDescription, SiteId,
+    SitePolicy, SiteRandomness, SiteSummary, Waiting, error::readable, history::answer_digest, loss_mean::LossMean,
+    peer::nearest_checkpoint, policy::refused,
 };
 
 /// How often one answer may be sent again. Each time, it is recorded in the journal.
 const RESENDS_MAX: u32 = 100;
+/// How many messages may bring no new round. Each is counted in the site's ledger.
+const ECHOES_MAX: u32 = 10_000;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum State {
@@ -57,10 +59,16 @@ struct Part {
     /// Rounds done by the networks in memory; none before they are made.
     rounds_done: Option<u64>,
     attempt: u32,
+    /// The digest of the answer that the networks in memory have learnt from last; zeros for first weights.
+    discriminator: AnswerDigest,
+    /// The same before that answer.
+    before: AnswerDigest,
     /// The last answer, in case it was lost on its way.
     answer: Option<(u64, Payload, Option<Losses>)>,
     /// How often that answer was sent again.
     resends: u32,
+    /// How often the server has asked for rounds of the past.
+    echoes: u32,
     /// The round after the last one received on this connection. A server may skip rounds only after a lost connection.
     expected: Option<u64>,
     /// Whether the server asked for the conditions when the site joined.
@@ -96,8 +104,8 @@ pub struct Site {
     losses: LossMean,
     /// Why the site leaves the run in order.
     retirement: Option<String>,
-    /// The round being computed: its real cases.
-    showing: (u64, Vec<u32>),
+    /// The digest of the answer being computed, and its real cases.
+    showing: (AnswerDigest, Vec<u32>),
     actions: VecDeque<SiteAction>,
 }
 
@@ -108,7 +116,7 @@ impl Site {
     /// If the history does not name the patient of every case.
     pub fn new(setup: SiteSetup) -> Self {
         assert_eq!(setup.history.patients().len(), setup.summary.cases as usize, "a patient for every case");
-        let (losses, showing, actions) = (LossMean::default(), (0, Vec::new()), VecDeque::new());
+        let (losses, showing, actions) = (LossMean::default(), Default::default(), VecDeque::new());
         Self { setup, part: None, state: State::Joining, losses, retirement: None, showing, actions }
     }
 
@@ -203,7 +211,11 @@ impl Site {
                 self.actions.push_back(retired.unwrap_or(SiteAction::Finished));
             }
             // Sent before the server knew.
-            Message::Round { .. } | Message::Start { .. } if self.state == State::Retiring => {}
+            Message::Round { .. } | Message::Start { .. } if self.state == State::Retiring => {
+                let part = self.part.as_mut().ok_or(out_of_turn.clone())?;
+                part.echoes += 1;
+                return if part.echoes > ECHOES_MAX { Err(out_of_turn) } else { Ok(()) };
+            }
             Message::Describe { site, run, conditions_wanted } if self.state == State::Joining => {
                 // Before anything of it is parsed.
                 self.setup.policy.check_form(&run).map_err(|fact| refused(&run, fact))?;
@@ -223,8 +235,11 @@ impl Site {
                             run: run.clone(),
                             rounds_done,
                             attempt: 0,
+                            discriminator: AnswerDigest::default(),
+                            before: AnswerDigest::default(),
                             answer,
                             resends: 0,
+                            echoes: 0,
                             expected,
                             conditions_wanted,
                             is_private: false,
@@ -235,7 +250,7 @@ impl Site {
                 self.state = State::Inspecting;
                 self.actions.push_back(SiteAction::Inspect { site, run });
             }
-            // A site may be set back at any time, also while it waits for the next round.
+            // A site may be rolled back at any time, also while it waits for the next round.
             Message::Start { attempt, round, restore } if self.may_start(attempt) => {
                 if let Some(restore) = restore {
                     let Part { run, checkpoints, .. } = self.part.as_ref().expect("described before accepted");
@@ -252,35 +267,51 @@ impl Site {
                 self.start(attempt, round, restore).ok_or(out_of_turn)?;
             }
             Message::Round { attempt, round, cases, augmentations, synthetic } if self.state == State::Waiting => {
-                let part = self.part.as_ref().expect("described before started");
-                let done = part.rounds_done.unwrap_or(0);
-                let next = round.saturating_add(1);
-                if attempt < part.attempt || next < done {
-                    // An echo of an earlier attempt or round.
-                    return Ok(());
-                }
-                if next == done {
-                    return self.answer_again(round).ok_or(out_of_turn);
-                }
-                if attempt > part.attempt || round > done && part.run.waiting == Waiting::All || round >= part.run.rounds {
-                    return Err(out_of_turn);
-                }
-                let skipped = part.expected.map_or(0, |expected| round.saturating_sub(expected));
-                self.setup.history.skip(skipped);
-                let draw = self.round_draw(round);
-                let synthetic = self.checked(round, &draw, &Draw { site, cases, augmentations }, synthetic)?;
-                let SiteSetup { policy, history, .. } = &self.setup;
-                let run = &self.part.as_ref().expect("described").run;
-                let digest = synthetic_digest(&synthetic);
-                history.allows(policy, run, round, digest, &draw.real.cases)?;
-                self.showing = (digest, draw.real.cases.clone());
-                self.state = State::Stepping;
-                let part = self.part.as_mut().expect("described");
-                (part.rounds_done, part.expected) = (Some(round), Some(round + 1));
-                self.actions.push_back(SiteAction::Step { round, draw, synthetic });
+                self.round(attempt, round, &Draw { site, cases, augmentations }, synthetic, out_of_turn)?;
             }
             _ => return Err(out_of_turn),
         }
+        Ok(())
+    }
+
+    /// Answers a round, unless it is an echo.
+    fn round(&mut self, attempt: u32, round: u64, asked: &Draw, synthetic: Payload, out_of_turn: Error) -> Result<(), Error> {
+        let part = self.part.as_ref().expect("described before started");
+        let done = part.rounds_done.unwrap_or(0);
+        let next = round.saturating_add(1);
+        if attempt < part.attempt || next < done {
+            // An echo of an earlier attempt or round.
+            let part = self.part.as_mut().expect("described before started");
+            part.echoes += 1;
+            return if part.echoes > ECHOES_MAX { Err(out_of_turn) } else { Ok(()) };
+        }
+        if next == done {
+            return self.answer_again(round).ok_or(out_of_turn);
+        }
+        if attempt > part.attempt || round > done && part.run.waiting == Waiting::All || round >= part.run.rounds {
+            return Err(out_of_turn);
+        }
+        let skipped = part.expected.map_or(0, |expected| round.saturating_sub(expected));
+        self.setup.history.skip(skipped);
+        let draw = self.round_draw(round);
+        let synthetic = self.checked(round, &draw, asked, synthetic)?;
+        if self.is_last_answer(round, &synthetic) {
+            // It was lost on its way, and the discriminator has learnt from it already.
+            let part = self.part.as_mut().expect("described");
+            (part.rounds_done, part.expected) = (Some(round + 1), Some(round + 1));
+            self.answer_again(round).ok_or(out_of_turn)?;
+            self.prepare();
+            return Ok(());
+        }
+        let SiteSetup { policy, history, .. } = &self.setup;
+        let Part { run, discriminator, .. } = self.part.as_ref().expect("described");
+        let answer = answer_digest(discriminator, round, &synthetic);
+        history.allows(policy, run, round, answer, &draw.real.cases)?;
+        self.showing = (answer, draw.real.cases.clone());
+        self.state = State::Stepping;
+        let part = self.part.as_mut().expect("described");
+        (part.rounds_done, part.expected) = (Some(round), Some(round + 1));
+        self.actions.push_back(SiteAction::Step { round, draw, synthetic, answer });
         Ok(())
     }
 
@@ -298,6 +329,7 @@ impl Site {
         if let Some(rounds_done) = restore {
             part.rounds_done = Some(round);
             part.answer = None;
+            part.discriminator = self.setup.history.discriminator(rounds_done);
             self.state = State::Beginning;
             let (site, run) = (part.site, part.run.clone());
             self.actions.push_back(SiteAction::Begin { site, run, rounds_done });
@@ -305,8 +337,13 @@ impl Site {
             // Only a site that said so can go on with what it has in memory.
             part.rounds_done?;
             if part.run.waiting != Waiting::All {
-                // Rounds may have been missed, or the server may be set back: the discriminator stays as it is.
-                (part.rounds_done, part.answer) = (Some(round), None);
+                // Rounds may have been missed, or the server was rolled back: the discriminator stays as it is.
+                part.rounds_done = Some(round);
+            }
+            // Each is counted in the ledger.
+            part.echoes += 1;
+            if part.echoes > ECHOES_MAX {
+                return None;
             }
             self.state = State::Waiting;
             self.prepare();
@@ -336,6 +373,12 @@ impl Site {
         run.round_draw(*site, round, summary, randomness, history.patients(), policy.patients_per_batch_min)
     }
 
+    /// Whether these images are those of the last answer.
+    fn is_last_answer(&self, round: u64, synthetic: &Payload) -> bool {
+        let Part { answer, before, discriminator, .. } = self.part.as_ref().expect("described before rounds");
+        answer.as_ref().is_some_and(|(of, ..)| *of == round) && answer_digest(before, round, synthetic) == *discriminator
+    }
+
     /// Sends an answer again that the server may not have received.
     fn answer_again(&mut self, asked: u64) -> Option<()> {
         let part = self.part.as_mut().filter(|part| part.resends < RESENDS_MAX)?;
@@ -357,15 +400,21 @@ impl Site {
         if *asked != drawn.conditions {
             return Err(Error::Draw { site, round });
         }
-        synthetic.decompressed()
+        let synthetic = synthetic.decompressed()?;
+        // Huge values would make all later steps of the discriminator tiny: a fixed network can be read out.
+        if run.size > 0 && synthetic.magnitude().is_none_or(|largest| largest > 1.0) {
+            return Err(Error::SyntheticRange { site, round });
+        }
+        Ok(synthetic)
     }
 
     fn stepped(&mut self, feedback: Payload, losses: Losses) {
         self.state = State::Waiting;
         let part = self.part.as_mut().expect("stepped in a run");
         let round = part.rounds_done.unwrap_or(0);
-        let (synthetic, cases) = std::mem::take(&mut self.showing);
-        self.setup.history.add(round, synthetic, &cases);
+        let (answer, cases) = std::mem::take(&mut self.showing);
+        self.setup.history.add(round, answer, &cases);
+        (part.before, part.discriminator) = (part.discriminator, answer);
         let losses = self.losses.release(self.setup.policy.losses, losses);
         part.rounds_done = Some(round + 1);
         let feedback = feedback.compressed();

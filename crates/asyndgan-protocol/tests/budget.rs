@@ -23,14 +23,16 @@ fn differential_privacy_without_a_limit_lifts_no_other_limit() {
     let limited = SitePolicy::default().with(|policy| policy.epsilon_max = 8.0);
     assert!(check(&limited, &learning).expect_err("no privacy").to_string().contains("epsilon_max is 8"));
     learning.privacy = privacy(1e9, 0.99, 1);
-    for policy in [&SitePolicy::default(), &limited] {
+    let single = SitePolicy::default().with(|policy| policy.patients_per_batch_min = 1);
+    for policy in [&single, &limited] {
         assert!(check(policy, &learning).expect_err("no bound at all").to_string().contains("delta is 0.00001"));
     }
     learning.privacy = privacy(1e9, 1e-6, 20);
-    assert!(check(&SitePolicy::default(), &learning).expect_err("each image in every round").to_string().contains("case_rounds_max"));
+    assert!(check(&SitePolicy::default(), &learning).expect_err("a step of one patient").to_string().contains("patients_per_batch_min"));
+    assert!(check(&single, &learning).expect_err("each image in every round").to_string().contains("case_rounds_max"));
     assert!(check(&limited, &learning).is_ok(), "the site's budget limits it");
     learning.privacy = privacy(4.0, 1e-6, 65);
     assert!(check(&limited, &learning).expect_err("too many images at once").to_string().contains("batch_max"));
     learning.privacy = privacy(4.0, 1e-6, 1);
-    assert!(check(&SitePolicy::default(), &learning).is_ok());
+    assert!(check(&single, &learning).is_ok());
 }

@@ -71,7 +71,7 @@ proptest! {
         // The server waits at most so long for a silent site, well within the schedule.
         world.policy.timeouts.answer = Duration::from_mins(5);
         world.start_server();
-        // The first site is played by an enemy; the second must come to its end.
+        // The first site is hostile; the second must finish the run.
         world.kill_site(0);
         world.gone[0] = true;
         for (message, work, reconnects) in messages {

@@ -1,4 +1,4 @@
-//! Where not all are waited for, a site that says nothing keeps nobody waiting longer than it may.
+//! Under a quorum or bounded staleness, a site that does not answer delays the others no longer than allowed.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;

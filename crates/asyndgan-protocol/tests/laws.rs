@@ -1,7 +1,7 @@
 //! Draws, weights and payloads.
 #![allow(missing_docs, reason = "tests")]
 
-use asyndgan_protocol::{Dtype, Payload, Weighting, draw_cases};
+use asyndgan_protocol::{Dtype, Message, Payload, SiteSummary, Weighting, draw_cases};
 use proptest::prelude::*;
 
 proptest! {
@@ -33,6 +33,18 @@ proptest! {
         let packed = payload.clone().compressed();
         prop_assert!(packed.bytes.len() <= payload.bytes.len());
         prop_assert_eq!(packed.decompressed().expect("whole"), payload);
+    }
+
+    #[test]
+    fn messages_with_many_dimensions_are_refused(count in 0_usize..20) {
+        let dims = vec![1; count];
+        let summary = SiteSummary { cases: 1, image_dims: dims.clone(), conditions_sha256: [0; 32] };
+        let join = Message::Join { protocol_version: 1, summary };
+        let feedback = Payload::new(dims, Dtype::U8, vec![0]);
+        let answer = Message::Feedback { attempt: 0, round: 0, feedback, losses: None };
+        for message in [join, answer] {
+            prop_assert_eq!(Message::decode(&message.encode()).is_ok(), count <= 8);
+        }
     }
 
     #[test]

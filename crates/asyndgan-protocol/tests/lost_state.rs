@@ -1,5 +1,5 @@
-//! A site that loses its state loses its own only: the others are not set back, and nothing that was learnt is thrown
-//! away.
+//! A site that loses its state loses its own only: the others are not rolled back, and nothing that was learnt is
+//! thrown away.
 #![allow(missing_docs, reason = "tests")]
 
 mod simulation;

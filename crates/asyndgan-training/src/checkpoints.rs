@@ -69,7 +69,7 @@ impl Checkpoints {
 
     pub(crate) fn write(&self, round: u64, tensors: &BTreeMap<String, Tensor>) -> Result<(), Error> {
         write_tensors(&self.path(round), tensors)?;
-        // Those beyond are of an attempt that went back: they stay until the run is past them.
+        // Later checkpoints are from an attempt that was rolled back. They stay until the run has passed them.
         let rounds: Vec<u64> = self.rounds()?.into_iter().filter(|&r| r <= round).collect();
         for &old in &rounds[..rounds.len().saturating_sub(self.kept)] {
             let path = self.path(old);

@@ -51,6 +51,17 @@ impl Pairs {
         Self { images: Images::Memory(images), label_maps, description: None, present: None, patients }
     }
 
+    /// These pairs with the patient of each case, as a number.
+    ///
+    /// # Panics
+    /// If there is not one patient per case.
+    #[must_use]
+    pub fn with_patients(mut self, patients: Vec<u32>) -> Self {
+        assert_eq!(patients.len(), self.patients.len(), "a patient for every case");
+        self.patients = patients;
+        self
+    }
+
     /// Prepared cases on disk.
     ///
     /// # Errors

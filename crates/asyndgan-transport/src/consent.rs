@@ -5,7 +5,7 @@ use std::{
 };
 
 use asyndgan_files::{Access, create_private_folder, write};
-use asyndgan_protocol::{RunDescription, SiteId, hex};
+use asyndgan_protocol::{RunDescription, SiteId, hex, is_hidden};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -143,9 +143,7 @@ pub fn differences(before: &RunDescription, after: &RunDescription) -> Vec<Strin
 
 /// A text from a server, without control characters and characters that change the text direction.
 fn printable(text: &str) -> String {
-    let hidden =
-        |c: char| c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    text.chars().filter(|&c| !hidden(c)).take(2_000).collect()
+    text.chars().filter(|&c| !is_hidden(c)).take(2_000).collect()
 }
 
 /// A description as plain values, its networks included.

@@ -6,6 +6,7 @@ mod clock;
 mod connections;
 mod ended;
 mod listener;
+mod outbox;
 mod preflight;
 mod proxy;
 mod relay;

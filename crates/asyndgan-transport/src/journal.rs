@@ -1,12 +1,13 @@
 use std::{
     fs::File,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use asyndgan_files::{Access, append_private, write};
-use asyndgan_protocol::{History, MessageKind, hex};
+use asyndgan_protocol::{AnswerDigest, History, MessageKind, hex};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +29,10 @@ pub struct JournalEntry {
     /// again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shown: Option<ShownCases>,
+    /// Random bytes beside [`JournalEntry::shown`], as hexadecimal digits. The server receives the link of the last
+    /// entry; without these bytes, it could find the cases by trying all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
     /// The run and the server.
     #[serde(flatten)]
     pub stamp: RunStamp,
@@ -44,8 +49,9 @@ pub struct JournalEntry {
 pub struct ShownCases {
     /// The site's cases whose real images were used.
     pub cases: Vec<u32>,
-    /// A digest of the synthetic images ([`asyndgan_protocol::synthetic_digest`]).
-    pub synthetic: u64,
+    /// The digest of the answer ([`asyndgan_protocol::SiteAction::Step`]), as hexadecimal digits: the same digest is
+    /// the same answer.
+    pub answer: String,
 }
 
 impl JournalEntry {
@@ -124,7 +130,7 @@ impl Journal {
         let receipts = Receipts::path_of(path);
         let mut each = |entry: &JournalEntry| match (entry.kind, entry.round, &entry.shown) {
             (MessageKind::Start, ..) => history.add_restore(),
-            (_, Some(round), Some(ShownCases { cases, synthetic })) => history.add(round, *synthetic, cases),
+            (_, Some(round), Some(ShownCases { cases, answer })) => history.add(round, digest_of(answer), cases),
             _ => {}
         };
         match (exists(path)?, exists(&receipts)?) {
@@ -143,8 +149,10 @@ impl Journal {
     pub fn append(&mut self, kind: MessageKind, round: Option<u64>, shown: Option<ShownCases>, what: &[u8]) -> Result<(), Error> {
         let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_millis() as u64);
         let (number, bytes, sha256) = (self.number, what.len() as u64, hex(&Sha256::digest(what)));
+        let salt = shown.is_some().then(|| salt(&self.path)).transpose()?;
         let stamp = self.stamp.clone();
-        let entry = JournalEntry { number, unix_ms, kind, round, shown, stamp, bytes, sha256, link: String::new() }.linked(&self.link);
+        let entry =
+            JournalEntry { number, unix_ms, kind, round, shown, salt, stamp, bytes, sha256, link: String::new() }.linked(&self.link);
         let line = serde_json::to_string(&entry).unwrap_or_default() + "\n";
         self.file.write_all(line.as_bytes()).map_err(|source| Error::Record { path: self.path.clone(), source })?;
         self.number += 1;
@@ -161,6 +169,21 @@ impl Journal {
         let save = || self.file.sync_data().and_then(|()| write(&Self::head_path(&self.path), Access::Private, text.as_bytes()));
         save().map_err(|source| Error::Record { path: self.path.clone(), source })
     }
+}
+
+/// The digest that these hexadecimal digits name; that of the text for any other text.
+fn digest_of(digits: &str) -> AnswerDigest {
+    let byte = |at: usize| digits.get(at..at + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+    let bytes: Option<Vec<u8>> = (0..digits.len()).step_by(2).map(byte).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).unwrap_or_else(|| Sha256::digest(digits).into())
+}
+
+/// Random bytes as hexadecimal digits, for an entry of the journal at `path`.
+fn salt(path: &Path) -> Result<String, Error> {
+    let mut bytes = [0; 16];
+    let drawn = SystemRandom::new().fill(&mut bytes);
+    drawn.map_err(|_| Error::Record { path: path.into(), source: io::Error::other("the system has no random numbers") })?;
+    Ok(hex(&bytes))
 }
 
 /// The end of an intact chain.
@@ -186,7 +209,7 @@ fn read(path: &Path, mut each: impl FnMut(JournalEntry)) -> Result<Chain, Error>
     while let Some(line) = lines.next_line()? {
         let number = chain.entries;
         let Ok(entry) = serde_json::from_slice::<JournalEntry>(line) else {
-            return broken(number, "it is not a journal entry".into());
+            return broken(number, "it is not a journal entry of this version".into());
         };
         if entry.number != number {
             return broken(number, "this entry or an earlier one is missing or out of order".into());

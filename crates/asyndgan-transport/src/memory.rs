@@ -64,7 +64,7 @@ impl ServerLink for MemoryServerLink {
 
 impl SiteLink for MemorySiteLink {
     fn send(&mut self, frame: Frame) {
-        // Whether the server is gone, the next receive tells.
+        // If the server has ended, the next receive returns an error.
         let _ = self.server.send((self.site, Incoming::Frame(frame)));
     }
 

@@ -1,7 +1,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::Write as _,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -159,10 +159,16 @@ impl Receipts {
             return Err(Error::Receipt { fact });
         }
         let line = serde_json::to_string(receipt).unwrap_or_default() + "\n";
-        self.file
-            .write_all(line.as_bytes())
-            .and_then(|()| self.file.sync_data())
-            .map_err(|source| Error::Record { path: self.path.clone(), source })?;
+        let write = || -> io::Result<()> {
+            let before = self.file.metadata()?.len();
+            let written = (&self.file).write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
+            if written.is_err() {
+                // On a full disk, part of the line was written, and the next one must not continue it.
+                self.file.set_len(before)?;
+            }
+            written
+        };
+        write().map_err(|source| Error::Record { path: self.path.clone(), source })?;
         (self.entries, self.count) = (receipt.head.entries, self.count + 1);
         Ok(())
     }

@@ -1,5 +1,5 @@
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -14,6 +14,11 @@ use crate::{
     Control, Error, Identity, Incoming, Ledger, LedgerLine, Outcome, Receipt, Receipts, ServerLink, control::POLL_EVERY,
     error::with_causes, reorder::ReorderBuffer, retry::retried,
 };
+
+/// How many journal heads of a site may be impossible to confirm. Each is counted in the ledger.
+const HEADS_UNCONFIRMED_MAX: u32 = 1_000;
+/// How many of them are reported.
+const NOTICES_MAX: u32 = 10;
 
 /// How long after the end of a run disconnected sites can reconnect to learn about it.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -125,6 +130,7 @@ impl ServerRun {
             run: hex(&run.sha256()),
             numbers,
             notices: Vec::new(),
+            unconfirmed: BTreeMap::new(),
             lost: BTreeSet::new(),
             awaited: Vec::new(),
             finished: None,
@@ -176,6 +182,8 @@ struct Driver<'a, L> {
     /// Of those who are connected.
     numbers: Vec<Option<ReorderBuffer>>,
     notices: Vec<String>,
+    /// How many journal heads of each site could not be confirmed.
+    unconfirmed: BTreeMap<SiteId, u32>,
     /// Sites whose next start is one without their state.
     lost: BTreeSet<SiteId>,
     /// The sites that the run waits for, as reported.
@@ -239,7 +247,7 @@ impl<L: ServerLink> Driver<'_, L> {
             ServerAction::Checkpoint { rounds_done } => {
                 tracing::debug!(rounds_done, "checkpoint");
                 let notices = &mut self.notices;
-                // File descriptors and space come back: nobody's work is thrown away for a moment's lack of them.
+                // A lack of file descriptors or disk space is often temporary, so the checkpoint is retried.
                 let kept = retried(
                     || work.checkpoint(rounds_done),
                     |error| notices.push(format!("cannot write the checkpoint of round {rounds_done} ({}); retrying", with_causes(&error))),
@@ -337,13 +345,13 @@ impl<L: ServerLink> Driver<'_, L> {
     /// Countersigns a site's journal head, and keeps it.
     fn confirm(&mut self, site: SiteId, head: JournalHead) -> Result<(), Error> {
         let (Some((identity, receipts)), Some(certificate)) = (&mut self.records.receipts, self.link.site_certificate(site)) else {
-            return Ok(());
+            return self.not_confirmed(site, "this server keeps no receipts");
         };
         let Some(receipts) = receipts.get_mut(site.0 as usize) else { return Ok(()) };
         let entries = head.entries;
         if head.rounds_done > self.server.rounds_done() + 1 {
-            self.notices.push(format!("{site}: its journal is not confirmed: round {} is ahead of the run", head.rounds_done));
-            return Ok(());
+            let fact = format!("round {} is later than the run", head.rounds_done);
+            return self.not_confirmed(site, &fact);
         }
         let receipt = Receipt::countersigned(identity, &self.run, head, &certificate).and_then(|receipt| {
             receipts.add(&receipt)?;
@@ -352,14 +360,27 @@ impl<L: ServerLink> Driver<'_, L> {
         match receipt {
             Ok(receipt) => self.send(site, &Message::JournalReceipt(JournalReceipt { entries, signature: receipt.server_signature })),
             // The run does not depend on it; that the journal is not confirmed shows at the site.
-            Err(error) => {
-                self.notices.push(format!("{site}: its journal is not confirmed: {}", with_causes(&error)));
-                Ok(())
-            }
+            Err(error) => self.not_confirmed(site, &with_causes(&error)),
         }
     }
 
-    /// Hands an event to the machine; when that ends the run, still delivers its last words.
+    /// Reports that a journal is not confirmed, and dismisses a site that sends many heads that cannot be.
+    fn not_confirmed(&mut self, site: SiteId, fact: &str) -> Result<(), Error> {
+        let count = self.unconfirmed.entry(site).or_default();
+        *count += 1;
+        if *count > HEADS_UNCONFIRMED_MAX {
+            *count = 0;
+            let fact = format!("more than {HEADS_UNCONFIRMED_MAX} journal heads that cannot be confirmed");
+            return self.handle(ServerEvent::InvalidFrame { site, fact });
+        }
+        // The first ones show what is wrong.
+        if *count <= NOTICES_MAX {
+            self.notices.push(format!("{site}: its journal is not confirmed: {fact}"));
+        }
+        Ok(())
+    }
+
+    /// Passes an event to the state machine. If it ends the run, still sends the pending messages.
     fn handle(&mut self, event: ServerEvent) -> Result<(), Error> {
         let Err(error) = self.server.handle_event(self.started.elapsed(), event) else { return Ok(()) };
         while let Some(action) = self.server.poll_action() {

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use asyndgan_protocol::{
     History, JournalHead, JournalReceipt, Message, MessageKind, Payload, Readiness, RoundDraw, RunDescription, Site, SiteAction, SiteEvent,
-    SiteId, SitePolicy, SiteSetup, SiteWork, synthetic_digest,
+    SiteId, SitePolicy, SiteSetup, SiteWork, hex,
 };
 
 use bytes::Bytes;
@@ -38,6 +38,10 @@ pub struct Signer {
     waiting: Vec<JournalHead>,
 }
 
+/// How many receipts of the server may confirm nothing. Each is counted in the site's ledger.
+const UNUSED_RECEIPTS_MAX: u32 = 1_000;
+/// How many messages may travel before the server describes a run, over all connections.
+const EARLY_MAX: usize = 10_000;
 /// Maximum number of unconfirmed heads in memory, in case the server does not confirm them.
 const HEADS_WAITING_MAX: usize = 16;
 
@@ -162,11 +166,11 @@ impl SiteRun {
                     }
                     SiteAction::Prepare { round, draw } => work.prepare(round, &draw).map(spent),
                     // The server may have skipped the round that was prepared.
-                    SiteAction::Step { round, draw, synthetic } => match work.prepare(round, &draw).map(spent) {
+                    SiteAction::Step { round, draw, synthetic, answer } => match work.prepare(round, &draw).map(spent) {
                         Ok(None) => stepped(work, round, &draw, &synthetic).map(|event| {
                             if let SiteEvent::Stepped { .. } = event {
                                 watch(SiteRunEvent::Round { rounds_done: round + 1 }, work, &driver.records.ledger);
-                                driver.showing = Some(ShownCases { cases: draw.real.cases, synthetic: synthetic_digest(&synthetic) });
+                                driver.showing = Some(ShownCases { cases: draw.real.cases, answer: hex(&answer) });
                             }
                             Some(event)
                         }),
@@ -241,8 +245,10 @@ struct Driver<'a, L> {
     showing: Option<ShownCases>,
     notices: Vec<String>,
     id: Option<SiteId>,
-    /// What travelled before the server said which site this is.
+    /// What travelled before the server assigned a number to this site.
     early: Vec<(MessageKind, u64)>,
+    /// Receipts of the server that confirm nothing.
+    unused_receipts: u32,
     link: &'a mut L,
     records: &'a mut SiteRecords,
     /// While there is a connection.
@@ -261,6 +267,7 @@ impl<'a, L: SiteLink> Driver<'a, L> {
             notices: Vec::new(),
             id: None,
             early: Vec::new(),
+            unused_receipts: 0,
             link,
             records,
             numbers: None,
@@ -323,10 +330,17 @@ impl<'a, L: SiteLink> Driver<'a, L> {
     }
 
     fn confirmed(&mut self, receipt: &JournalReceipt) -> Result<(), Error> {
-        let (Some(signer), Some(run), Some(server)) = (&mut self.records.signer, &self.run, self.link.server_certificate()) else {
+        let at = |signer: &mut Signer| signer.waiting.iter().position(|head| head.entries == receipt.entries);
+        let at = self.records.signer.as_mut().and_then(at);
+        let (Some(at), Some(signer), Some(run), Some(server)) = (at, &mut self.records.signer, &self.run, self.link.server_certificate())
+        else {
+            self.unused_receipts += 1;
+            if self.unused_receipts > UNUSED_RECEIPTS_MAX {
+                let reason = "the server sends receipts that confirm nothing".to_owned();
+                self.handle(SiteEvent::Failed { reason });
+            }
             return Ok(());
         };
-        let Some(at) = signer.waiting.iter().position(|head| head.entries == receipt.entries) else { return Ok(()) };
         let head = signer.waiting.drain(..=at).next_back().expect("found there");
         let kept = Receipt::confirmed(&run.run, head, signer.identity.certificate(), receipt, &server);
         match kept.and_then(|receipt| signer.receipts.add(&receipt)) {
@@ -342,6 +356,10 @@ impl<'a, L: SiteLink> Driver<'a, L> {
             return self.records.ledger.count(LedgerLine { site, kind, round, bytes });
         }
         self.early.push((kind, bytes));
+        if self.early.len() > EARLY_MAX {
+            let reason = "the server sends messages, but describes no run".to_owned();
+            self.handle(SiteEvent::Failed { reason });
+        }
         Ok(())
     }
 

@@ -14,7 +14,7 @@ fn written(path: &Path, entries: u64) {
             .append(
                 MessageKind::Feedback,
                 Some(round),
-                Some(ShownCases { cases: vec![round as u32 % 3], synthetic: round }),
+                Some(ShownCases { cases: vec![round as u32 % 3], answer: format!("{round:064x}") }),
                 &round.to_le_bytes(),
             )
             .expect("appends");

@@ -107,6 +107,13 @@ impl SitePolicy {
                 // The budget limits what is learnt about a patient, however often the patient is shown.
                 return Ok(());
             }
+            if self.patients_per_batch_min > 1 {
+                return Err(format!(
+                    "patients_per_batch_min is {}, but a step with differential privacy may use the images of one patient; set epsilon_max \
+                     to the largest epsilon that the hospital accepts, or patients_per_batch_min to 1",
+                    self.patients_per_batch_min
+                ));
+            }
             let patients = u64::from(privacy.patients_per_step).min(cases_of.len() as u64);
             images = [privacy.images_per_patient, privacy.discriminator_steps].iter().fold(patients, |n, &m| n.saturating_mul(m.into()));
         }

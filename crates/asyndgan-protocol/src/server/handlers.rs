@@ -34,6 +34,7 @@ impl Server {
             }
             // The answer to its message was lost, or it was started again.
             Message::Join { .. } if self.peer(site).is_retired() => {
+                self.ignored(site)?;
                 self.finish(site);
                 Ok(())
             }
@@ -54,9 +55,21 @@ impl Server {
                 self.answer(site, attempt, Answer { round, feedback, losses })
             }
             // Of a site that has just been dismissed: on its way already.
-            _ if self.peer(site).is_gone() => Ok(()),
+            _ if self.peer(site).is_gone() => self.ignored(site),
             _ => Err(out_of_turn),
         }
+    }
+
+    /// Counts a message that is ignored. Each is a line of the ledger: a site that sends many is dismissed.
+    fn ignored(&mut self, site: SiteId) -> Result<(), Error> {
+        let round = self.round;
+        let peer = self.peer_mut(site);
+        peer.echoes += 1;
+        if peer.echoes > ECHOES_MAX {
+            peer.echoes = 0;
+            return Err(Error::Frame { site, round, fact: format!("more than {ECHOES_MAX} messages that nobody asked for") });
+        }
+        Ok(())
     }
 
     /// A site takes part in no further round. An answer that was received before counts.
@@ -242,14 +255,7 @@ impl Server {
         let due = self.peer(site).task.as_ref().is_some_and(|task| task.round == answer.round);
         if attempt < self.attempt || !due {
             // A repetition of an answer of an earlier attempt or round.
-            let peer = self.peer_mut(site);
-            peer.echoes += 1;
-            if peer.echoes > ECHOES_MAX {
-                peer.echoes = 0;
-                let fact = format!("more than {ECHOES_MAX} unsolicited answers");
-                return Err(Error::Frame { site, round: answer.round, fact });
-            }
-            return Ok(());
+            return self.ignored(site);
         }
         let Answer { round, feedback, losses } = answer;
         if matches!(self.run.waiting, Waiting::Quorum { .. }) && round < self.round {

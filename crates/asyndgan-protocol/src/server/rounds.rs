@@ -257,7 +257,16 @@ impl Server {
         let answered: Vec<SiteId> = self.sites().filter(|s| s.1.answer.is_some()).map(|s| s.0).collect();
         let cases = |site: &SiteId| self.peer(*site).summary.as_ref().map_or(0, |s| s.cases);
         let weights = self.run.weighting.weights(&answered.iter().map(cases).collect::<Vec<_>>());
-        let weights = capped(weights, self.policy.weight_ratio_max);
+        // The limit follows from all sites, not only from those that happen to answer in this round.
+        let counts = |peer: &Peer| peer.summary.is_some() && (peer.answer.is_some() || !peer.is_retired());
+        let all: Vec<SiteId> = self.sites().filter(|(_, peer)| counts(peer)).map(|s| s.0).collect();
+        let of_all = if all == answered { weights.clone() } else { self.run.weighting.weights(&all.iter().map(cases).collect::<Vec<_>>()) };
+        let share: f64 = if all == answered {
+            1.0
+        } else {
+            all.iter().zip(&of_all).filter(|(site, _)| answered.contains(site)).map(|(_, weight)| weight).sum()
+        };
+        let weights = capped(weights, of_all.into_iter().map(|weight| weight / share).collect(), self.policy.weight_ratio_max);
         let norm = |site: &SiteId| (*site, self.peer(*site).answer.as_ref().map_or(0.0, |answer| answer.feedback.norm()));
         // As they are kept in a checkpoint: a restarted server must scale the same.
         let norms: Vec<(SiteId, f64)> = answered.iter().map(norm).map(|(site, norm)| (site, f64::from(norm as f32))).collect();
@@ -293,15 +302,14 @@ impl Server {
     }
 }
 
-/// Limits each weight to a multiple of the lower median of all weights; the result still sums to 1. With fewer than
-/// three sites there is no meaningful median, and the weights stay as they are.
-fn capped(mut weights: Vec<f64>, ratio_max: f64) -> Vec<f64> {
-    if weights.len() < 3 {
+/// Limits each weight to a multiple of the lower median of the weights of all sites, on the same scale; the result
+/// still sums to 1. In a run of fewer than three sites there is no meaningful median, and the weights stay as they are.
+fn capped(mut weights: Vec<f64>, mut of_all: Vec<f64>, ratio_max: f64) -> Vec<f64> {
+    if of_all.len() < 3 {
         return weights;
     }
-    let mut sorted = weights.clone();
-    sorted.sort_by(f64::total_cmp);
-    let Some(median) = sorted.get(sorted.len().saturating_sub(1) / 2) else { return weights };
+    of_all.sort_by(f64::total_cmp);
+    let Some(median) = of_all.get(of_all.len().saturating_sub(1) / 2) else { return weights };
     let limit = ratio_max * median;
     if weights.iter().any(|&weight| weight > limit) {
         for weight in &mut weights {
@@ -321,12 +329,17 @@ mod tests {
 
     #[test]
     fn a_claim_of_many_cases_does_not_buy_all_the_weight() {
+        let capped_among = |weights: &[f64], ratio_max| capped(weights.to_vec(), weights.to_vec(), ratio_max);
         let total = 52_000.0 + 3.0 * 50.0;
-        let weights = capped(vec![52_000.0 / total, 50.0 / total, 50.0 / total, 50.0 / total], 10.0);
+        let weights = capped_among(&[52_000.0 / total, 50.0 / total, 50.0 / total, 50.0 / total], 10.0);
         assert!((weights[0] - 10.0 / 13.0).abs() < 1e-12 && (weights.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{weights:?}");
         for weights in [vec![0.5, 0.3, 0.2], vec![0.99, 0.01], vec![1.0], vec![]] {
-            assert_eq!(capped(weights.clone(), 10.0), weights);
+            assert_eq!(capped_among(&weights, 10.0), weights);
         }
-        assert_eq!(capped(vec![0.998, 0.001, 0.001], f64::INFINITY), [0.998, 0.001, 0.001]);
+        assert_eq!(capped_among(&[0.998, 0.001, 0.001], f64::INFINITY), [0.998, 0.001, 0.001]);
+        // Two of four sites answer: the others count for the median.
+        let total = 52_000.0 + 50.0;
+        let weights = capped(vec![52_000.0 / total, 50.0 / total], vec![52_000.0 / total, 50.0 / total, 50.0 / total, 50.0 / total], 10.0);
+        assert!((weights[0] - 10.0 / 11.0).abs() < 1e-12, "{weights:?}");
     }
 }

@@ -1,4 +1,4 @@
-use crate::{Losses, Message, Payload, RequestedTraining, RoundDraw, RunDescription, SiteId};
+use crate::{AnswerDigest, Losses, Message, Payload, RequestedTraining, RoundDraw, RunDescription, SiteId};
 
 /// An event that the driver passes to a site.
 #[derive(Debug, Clone, PartialEq)]
@@ -96,6 +96,8 @@ pub enum SiteAction {
         draw: RoundDraw,
         /// The synthetic images.
         synthetic: Payload,
+        /// The digest of the answer, for [`crate::History::add`] after a restart.
+        answer: AnswerDigest,
     },
     /// Write a checkpoint.
     Checkpoint {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use asyndgan_protocol::{
-    Contribution, Dtype, Error, History, Message, Payload, RunDescription, Server, ServerAction, ServerEvent, ServerPolicy, Site,
-    SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Timeouts, Waiting,
+    AnswerDigest, Contribution, Dtype, Error, History, Message, Payload, RunDescription, Server, ServerAction, ServerEvent, ServerPolicy,
+    Site, SiteAction, SiteEvent, SiteId, SitePolicy, SiteRandomness, SiteSecret, SiteSetup, SiteSummary, Symmetry, Timeouts, Waiting,
 };
 
+pub mod allowed;
 pub mod schedule;
 pub mod work;
 
@@ -37,12 +38,17 @@ pub fn summary(site: usize, cases: u32) -> SiteSummary {
     SiteSummary { cases, image_dims: vec![1, 3, 3], conditions_sha256: codes(site, cases).sha256() }
 }
 
+/// Round, digest and cases of an answer, as a journal keeps them.
+type Journaled = (u64, AnswerDigest, Vec<u32>);
+
 pub struct SimSite {
     pub machine: Site,
     pub cases: u32,
     disk: BTreeMap<u64, u64>,
     discriminator: u64,
     done: Option<SiteEvent>,
+    /// The answer that is about to be sent.
+    answer: Option<Journaled>,
     waiting: VecDeque<SiteAction>,
     pub finished: bool,
     pub ended: Option<String>,
@@ -87,6 +93,8 @@ pub struct World {
     pub sites: Vec<Option<SimSite>>,
     cases: Vec<u32>,
     disks: Vec<BTreeMap<u64, u64>>,
+    /// Of each site; they outlive its process.
+    journals: Vec<Vec<Journaled>>,
     pub server: Option<SimServer>,
     server_disk: (BTreeMap<u64, u64>, BTreeMap<SiteId, SiteSummary>),
     lines: Vec<Line>,
@@ -125,6 +133,7 @@ impl World {
             sites: cases.iter().map(|_| None).collect(),
             cases: cases.into(),
             disks: cases.iter().map(|_| BTreeMap::new()).collect(),
+            journals: cases.iter().map(|_| Vec::new()).collect(),
             server: None,
             server_disk: (BTreeMap::new(), BTreeMap::new()),
             lines: cases.iter().map(|_| Line::default()).collect(),
@@ -160,17 +169,20 @@ impl World {
     }
 
     pub fn start_site(&mut self, i: usize) {
+        let mut history = History::new((0..self.cases[i]).collect());
+        self.journals[i].iter().for_each(|(round, answer, cases)| history.add(*round, *answer, cases));
         self.sites[i] = Some(SimSite {
             machine: Site::new(SiteSetup {
                 policy: SitePolicy::unrestricted().with(|policy| policy.repeated_rounds_max = if self.strict { 0 } else { u64::MAX }),
                 summary: summary(i, self.cases[i]),
                 randomness: SiteRandomness::Secret(SiteSecret::new([i as u8; 32])),
-                history: History::new((0..self.cases[i]).collect()),
+                history,
             }),
             cases: self.cases[i],
             disk: self.disks[i].clone(),
             discriminator: 0,
             done: None,
+            answer: None,
             waiting: VecDeque::new(),
             finished: false,
             ended: None,
@@ -191,6 +203,7 @@ impl World {
     pub fn lose_disk(&mut self, i: usize) {
         self.kill_site(i);
         self.disks[i].clear();
+        self.journals[i].clear();
     }
 
     /// While the server is down, its operator gives a site's place to another one.

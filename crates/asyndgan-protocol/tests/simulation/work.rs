@@ -156,6 +156,9 @@ impl World {
             }
             match action {
                 SiteAction::Send(message) => {
+                    if matches!(message, Message::Feedback { .. }) {
+                        self.journals[i].extend(site.answer.take());
+                    }
                     site.sent.push(message.clone());
                     if self.lines[i].up && self.lines[i].at_site == self.lines[i].number {
                         self.lines[i].to_server.push_back(Arrival::Message(Message::decode(&message.encode()).expect("round trip")));
@@ -180,7 +183,8 @@ impl World {
                     site.done = Some(SiteEvent::BudgetSpent { reason: "its budget is spent".into() });
                 }
                 SiteAction::Prepare { .. } => {}
-                SiteAction::Step { round, synthetic, draw } => {
+                SiteAction::Step { round, synthetic, draw, answer } => {
+                    site.answer = Some((round, answer, draw.real.cases.clone()));
                     site.discriminator = hash(&[site.discriminator, round, read(&synthetic), draw.real.cases[0].into()]);
                     let losses = Losses { discriminator: 0.5, generator: i as f32 };
                     site.done = Some(SiteEvent::Stepped { feedback: spelled(hash(&[site.discriminator])), losses });

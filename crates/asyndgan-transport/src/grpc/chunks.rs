@@ -43,7 +43,7 @@ impl Assembly {
         }
         let single = chunk.last && self.whole.is_empty();
         if !single {
-            // In the room of an earlier frame, once nobody holds that any more.
+            // Reuses the buffer of an earlier frame once nothing else refers to it.
             self.whole.extend_from_slice(&chunk.bytes);
         }
         if !chunk.last {

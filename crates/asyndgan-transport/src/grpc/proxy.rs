@@ -57,9 +57,9 @@ pub(super) struct Tunnelled {
 
 /// Why a tunnel cannot be made.
 pub(super) enum TunnelFailure {
-    /// It may go better next time.
+    /// Temporary: a retry may succeed.
     Passing(String),
-    /// It will never go better.
+    /// Permanent: a retry cannot succeed.
     Final(Error),
 }
 

@@ -20,6 +20,7 @@ use super::{
     connections::Connections,
     ended::EndedRuns,
     listener::{Notice, accept},
+    outbox::Outbox,
     service::{Arrival, ArrivalKind, Service},
     slots::{Absences, SiteSlots},
     wire::{Chunk, carrier_server::CarrierServer},
@@ -115,7 +116,7 @@ impl std::fmt::Debug for GrpcServerLink {
 struct Session {
     number: u64,
     certificate: Arc<Vec<u8>>,
-    outbox: mpsc::UnboundedSender<Result<Chunk, Status>>,
+    outbox: Outbox<Result<Chunk, Status>>,
 }
 
 impl GrpcServer {
@@ -261,9 +262,12 @@ impl GrpcServerLink {
 impl ServerLink for GrpcServerLink {
     fn send(&mut self, site: SiteId, frame: Frame) {
         if let Some(Some(session)) = self.sessions.get(site.0 as usize) {
-            for chunk in chunks(frame) {
-                // A connection that is gone says so itself.
-                let _ = session.outbox.send(Ok(chunk));
+            let sent = chunks(frame).try_for_each(|chunk| {
+                let bytes = chunk.bytes.len();
+                session.outbox.send(Ok(chunk), bytes)
+            });
+            if let Err(reason) = sent {
+                self.slots.close(site, session.number, reason);
             }
         }
     }
@@ -278,7 +282,7 @@ impl ServerLink for GrpcServerLink {
     fn stop(&mut self, reason: &str) {
         for session in self.sessions.iter().flatten() {
             // As the answer of a server without a run: it is no fault of the network.
-            let _ = session.outbox.send(Err(Status::failed_precondition(reason)));
+            let _ = session.outbox.send(Err(Status::failed_precondition(reason)), 0);
         }
         // Until the reason is on its way.
         let until = now() + FAREWELL;

@@ -6,8 +6,8 @@ use std::{
 
 use asyndgan_protocol::{Message, RunDescription, SiteId};
 use bytes::Bytes;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
@@ -16,6 +16,7 @@ use super::{
     clock::now,
     ended::EndedRuns,
     listener::Peer,
+    outbox::{Outbox, outbox},
     slots::SiteSlots,
     wire::{Chunk, ListEndedRunsReply, ListEndedRunsRequest, PreflightReply, PreflightRequest, carrier_server::Carrier},
 };
@@ -29,7 +30,7 @@ pub(super) struct Arrival {
 }
 
 pub(super) enum ArrivalKind {
-    Connected(mpsc::UnboundedSender<Result<Chunk, Status>>, Arc<Vec<u8>>),
+    Connected(Outbox<Result<Chunk, Status>>, Arc<Vec<u8>>),
     Frame(Frame, OwnedSemaphorePermit),
     Lost(String),
 }
@@ -91,7 +92,7 @@ impl Carrier for Service {
         let (site, peer, _) = self.site(&request)?;
         let instance = request.metadata().get("asyndgan-instance").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
         let (session, closed, waiting) = self.slots.enter(site, &instance, &peer.facts.serial)?;
-        let (outbox, outgoing) = mpsc::unbounded_channel();
+        let (outbox, outgoing) = outbox();
         // The receiver goes with the link; then nobody listens any more.
         let _ = self.inbox.send(Arrival { site, session, kind: ArrivalKind::Connected(outbox, Arc::clone(&peer.certificate)) });
         peer.place.set_joined(true);
@@ -105,7 +106,7 @@ impl Carrier for Service {
             peer.place.set_joined(false);
             let _ = inbox.send(Arrival { site, session, kind: ArrivalKind::Lost(reason) });
         });
-        Ok(Response::new(Box::pin(UnboundedReceiverStream::new(outgoing))))
+        Ok(Response::new(Box::pin(outgoing)))
     }
 
     async fn preflight(&self, request: Request<PreflightRequest>) -> Result<Response<PreflightReply>, Status> {

@@ -8,7 +8,7 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use rand::RngExt as _;
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::net::TcpStream;
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
@@ -18,7 +18,7 @@ use tokio_rustls::{
         time_provider::{DefaultTimeProvider, TimeProvider},
     },
 };
-use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+use tokio_stream::StreamExt as _;
 use tonic::{
     Code, Request, Status,
     transport::{Channel, Endpoint},
@@ -28,6 +28,7 @@ use super::{
     absence::Absence,
     chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
     clock::now,
+    outbox::{Outbox, outbox},
     proxy::{Proxy, Route, TunnelFailure},
     tls_error_tap::{LastTlsError, TlsErrorTap},
     wire::{Chunk, carrier_client::CarrierClient},
@@ -64,7 +65,7 @@ pub struct GrpcSite {
 pub struct GrpcSiteLink {
     /// There until the link ends.
     inbox: Option<blocking::Receiver<Arrival>>,
-    outbox: Option<mpsc::UnboundedSender<Chunk>>,
+    outbox: Option<Outbox<Chunk>>,
     server_certificate: Option<Vec<u8>>,
     /// Closed once the thread that dials has ended.
     dialling: blocking::Receiver<()>,
@@ -81,7 +82,7 @@ impl Drop for GrpcSiteLink {
 #[derive(Debug)]
 enum Arrival {
     /// With the server's certificate.
-    Connected(mpsc::UnboundedSender<Chunk>, Option<Vec<u8>>),
+    Connected(Outbox<Chunk>, Option<Vec<u8>>),
     Frame(Frame),
     Lost(String),
     NoRun(String),
@@ -151,11 +152,14 @@ fn readable(status: &Status) -> String {
 
 impl SiteLink for GrpcSiteLink {
     fn send(&mut self, frame: Frame) {
-        if let Some(outbox) = &self.outbox {
-            for chunk in chunks(frame) {
-                // A connection that is gone says so itself.
-                let _ = outbox.send(chunk);
-            }
+        let Some(outbox) = &self.outbox else { return };
+        let sent = chunks(frame).try_for_each(|chunk| {
+            let bytes = chunk.bytes.len();
+            outbox.send(chunk, bytes)
+        });
+        if sent.is_err() {
+            // The stream of requests ends, and so does the connection.
+            self.outbox = None;
         }
     }
 
@@ -188,13 +192,15 @@ impl SiteLink for GrpcSiteLink {
 
 /// Why an attempt or a connection failed.
 pub(super) enum Failure {
-    /// It may go better next time.
+    /// Temporary: a retry may succeed.
     Passing(String),
     /// The server answers, but has no run now.
     NoRun(Error),
     /// Another program has the site's place; perhaps it is our own former self, and the server has not noticed yet.
     Taken(Error),
-    /// It will never go better.
+    /// The TLS handshake failed. Permanent at the first connection: certificates and address do not fit.
+    Handshake(Error),
+    /// Permanent: a retry cannot succeed.
     Final(Error),
 }
 
@@ -202,7 +208,7 @@ impl Failure {
     pub(super) fn error(self) -> Error {
         match self {
             Failure::Passing(fact) => Error::Transient { fact },
-            Failure::NoRun(error) | Failure::Taken(error) | Failure::Final(error) => error,
+            Failure::NoRun(error) | Failure::Taken(error) | Failure::Handshake(error) | Failure::Final(error) => error,
         }
     }
 }
@@ -232,10 +238,11 @@ impl Dialler {
 
     /// Connects repeatedly, and finally returns the reason for giving up.
     async fn dial(&self, inbox: &blocking::SyncSender<Arrival>) -> Error {
-        let (mut pause, mut last_connected, mut taken_since) = (PAUSES[0], now(), None);
+        let (mut pause, mut last_connected, mut taken_since, mut has_connected) = (PAUSES[0], now(), None, false);
         loop {
             let failure = match tokio::time::timeout(ATTEMPT_MAX, self.channel()).await {
                 Ok(Ok(channel)) => {
+                    has_connected = true;
                     let before = now();
                     let failure = self.connection(limited(channel), inbox).await;
                     if let Ok(()) = failure {
@@ -250,7 +257,9 @@ impl Dialler {
                 Err(_) => Failure::Passing(format!("no answer within {} s", ATTEMPT_MAX.as_secs())),
             };
             let (fact, arrival): (String, fn(String) -> Arrival) = match failure {
-                Failure::Final(error) => return error,
+                // Anyone on the way can break a handshake: the server itself was there before.
+                Failure::Handshake(error) if has_connected => (error.to_string(), Arrival::Lost),
+                Failure::Handshake(error) | Failure::Final(error) => return error,
                 Failure::Taken(error) => {
                     if taken_since.get_or_insert_with(now).elapsed() > 3 * self.site.keep_alive {
                         return error;
@@ -282,8 +291,8 @@ impl Dialler {
 
     /// One connection, from its first frame to its end. No error: nobody wants frames any more.
     async fn connection(&self, mut client: CarrierClient<Channel>, inbox: &blocking::SyncSender<Arrival>) -> Result<(), Failure> {
-        let (outbox, outgoing) = mpsc::unbounded_channel();
-        let mut request = Request::new(UnboundedReceiverStream::new(outgoing));
+        let (outbox, outgoing) = outbox();
+        let mut request = Request::new(outgoing);
         let instance = self.instance.parse().map_err(|_| Failure::Passing("invalid metadata".into()))?;
         request.metadata_mut().insert("asyndgan-instance", instance);
         let mut stream = client.join(request).await.map_err(|status| self.failure(&status))?.into_inner();
@@ -365,15 +374,17 @@ impl Dialler {
         }
     }
 
-    /// What TLS says is final; all else may pass.
+    /// A TLS alert from the server or an invalid certificate is permanent. Other errors may be temporary.
     fn classified(&self, own: Option<&io::Error>, words: &str) -> Failure {
         let last = self.last_error.lock().unwrap_or_else(PoisonError::into_inner).take();
         let inner = own.and_then(io::Error::get_ref).and_then(|e| e.downcast_ref::<rustls::Error>());
         let (server, tls) = (self.site.server.clone(), last.as_ref().or(inner));
         let fact = tls.map_or_else(|| words.to_owned(), rustls::Error::to_string);
         match tls {
+            // Before the handshake is done, an alert has no proof of its sender.
+            Some(rustls::Error::AlertReceived(_)) if own.is_some() => Failure::Handshake(Error::Rejected { server, fact }),
             Some(rustls::Error::AlertReceived(_)) => Failure::Final(Error::Rejected { server, fact }),
-            Some(rustls::Error::InvalidCertificate(_)) => Failure::Final(Error::Untrusted { server, fact }),
+            Some(rustls::Error::InvalidCertificate(_)) => Failure::Handshake(Error::Untrusted { server, fact }),
             _ => Failure::Passing(fact),
         }
     }

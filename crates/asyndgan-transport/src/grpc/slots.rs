@@ -87,6 +87,13 @@ impl SiteSlots {
         Ok((session, closed, Arc::clone(&slot.waiting)))
     }
 
+    /// Closes a connection, unless it has ended.
+    pub(super) fn close(&self, site: SiteId, session: u64, reason: &'static str) {
+        if let Some(present) = self.slot(site).present.as_mut().filter(|present| present.session == session) {
+            present.close(reason);
+        }
+    }
+
     pub(super) fn leave(&self, site: SiteId, session: u64) {
         let mut slot = self.slot(site);
         if slot.present.as_ref().is_some_and(|p| p.session == session) {

@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     super::clock::now,
+    super::outbox::OVERFULL,
     super::wire::{
         ExchangeReply, ExchangeRequest,
         relay_server::{Relay, RelayServer as RelayService},
@@ -331,7 +332,7 @@ impl ServerLink for RelayServerLink {
         if let Some(mut place) = self.place(site).filter(|place| !place.is_closing) {
             place.outgoing.push(frame);
             if place.outgoing.is_overfull() {
-                self.places.lost(of, &mut place, "it does not take what is sent");
+                self.places.lost(of, &mut place, OVERFULL);
             }
             self.places.news[of].notify_waiters();
         }

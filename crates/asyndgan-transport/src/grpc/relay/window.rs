@@ -2,15 +2,13 @@ use std::collections::VecDeque;
 
 use super::{
     super::{
-        chunks::{Assembly, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, chunks},
+        chunks::{Assembly, CHUNK_BYTES_MAX, chunks},
+        outbox::OUTGOING_BYTES_MAX,
         wire::Chunk,
     },
     PARTS_MAX,
 };
 use crate::Frame;
-
-/// The most that waits for the other end: a frame that is being sent, the one after it, and smaller ones.
-const OUTGOING_BYTES_MAX: usize = 3 * FRAME_BYTES_MAX;
 
 /// Parts that the other end has not taken yet.
 #[derive(Debug, Default)]
@@ -162,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_not_taken_is_counted() {
         let mut outgoing = Outgoing::default();
-        let frame = |number| Frame { number, bytes: Bytes::from(vec![0; FRAME_BYTES_MAX]) };
+        let frame = |number| Frame { number, bytes: Bytes::from(vec![0; OUTGOING_BYTES_MAX / 3]) };
         (0..3).for_each(|number| outgoing.push(frame(number)));
         assert!(!outgoing.is_overfull());
         outgoing.push(frame(3));

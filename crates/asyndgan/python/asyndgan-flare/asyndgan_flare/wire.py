@@ -10,7 +10,12 @@ METHOD = "/asyndgan.carrier.v1.Relay/Exchange"
 # A little more than 1 MiB, the most that the program sends at once. FLARE's default driver closes connections over
 # messages of more than 4 MiB.
 BYTES_MAX = (1 << 20) + (128 << 10)
-OPTIONS = [("grpc.max_send_message_length", BYTES_MAX), ("grpc.max_receive_message_length", BYTES_MAX)]
+# Without enable_http_proxy, gRPC would send a connection to this machine through the proxy of the environment.
+OPTIONS = [
+    ("grpc.max_send_message_length", BYTES_MAX),
+    ("grpc.max_receive_message_length", BYTES_MAX),
+    ("grpc.enable_http_proxy", 0),
+]
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
