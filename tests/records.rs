@@ -1,4 +1,4 @@
-//! A complete run writes the records that the README documents.
+//! A complete run writes the records that the guide documents.
 #![allow(missing_docs, reason = "tests")]
 
 use std::fs;
@@ -45,7 +45,7 @@ fn a_whole_smoke_run_of_each_experiment_leaves_its_table_and_pictures() {
             assert!(text.contains("In plain words") && text.contains("data:image/png;base64,") && text.contains("Phantom data"));
             let text = fs::read_to_string(page.with_extension("json")).expect("a record");
             let audit: AuditRecord = serde_json::from_str(&text).expect("an audit's record");
-            assert!(audit.membership.len() >= 2 && audit.masks.len() >= 2 && audit.reconstruction.len() == 9, "{audit:?}");
+            assert!(audit.membership.len() >= 2 && audit.masks.len() >= 2 && audit.reconstruction.len() >= 7, "{audit:?}");
         }
         for picture in pictures {
             assert!(fs::metadata(folder.path().join(picture)).is_ok_and(|m| m.len() > 1000), "{picture}");

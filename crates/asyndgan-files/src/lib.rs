@@ -14,7 +14,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 pub enum Access {
     /// Only the owner: patients' images, masks, discriminators, keys, journals, ledgers.
     Private,
-    /// Everyone whom the umask allows: tables, reports, pictures.
+    /// Everyone whom the umask allows: tables, plots, synthetic images.
     Shared,
 }
 

@@ -159,9 +159,9 @@ pub enum Verdict {
     Shown,
     /// Neither shown nor contradicted.
     NotShown,
-    /// The interval of at least one comparison excludes it.
+    /// The interval of at least one comparison excludes it, and its corrected p-value is below 0.05.
     Contradicted,
-    /// A row is missing, or there are fewer than two held-out cases with values.
+    /// A row is missing, or a comparison has fewer than six held-out cases: with so few, no p-value is below 0.05.
     NotMeasurable,
 }
 
@@ -178,8 +178,8 @@ pub struct Comparison {
     pub interval: Option<[f64; 2]>,
     /// Pairs: cases with a value in both arms.
     pub n: usize,
-    /// Two-sided p-value of the Wilcoxon signed-rank test, with Holm's correction over the claim's comparisons; none
-    /// where it is undefined.
+    /// Two-sided p-value of the Wilcoxon signed-rank test against the claim's limit, with Holm's correction over the
+    /// claim's comparisons; none where it is undefined.
     pub p: Option<f64>,
 }
 

@@ -176,9 +176,11 @@ impl SiteLists {
             if !is_name(&key) {
                 return Err(wrong(format!("{key:?} is not a name: use 1 to 100 printable characters")));
             }
-            let expected =
-                || wrong(format!("{key} is neither a list of cases nor a table with cases, without_channels and without_classes"));
-            let (cases, absent) = match value.try_into().map_err(|_| expected())? {
+            let expected = |error: toml::de::Error| {
+                let fact = error.message();
+                wrong(format!("{key} is neither a list of cases nor a table with cases, without_channels and without_classes: {fact}"))
+            };
+            let (cases, absent) = match value.try_into().map_err(expected)? {
                 Entry::Cases(cases) => (cases, Absent::default()),
                 Entry::Site(Site { cases, without_channels: channels, without_classes: classes }) => (cases, Absent { channels, classes }),
             };

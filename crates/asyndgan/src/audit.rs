@@ -25,7 +25,7 @@ use self::{
 };
 use crate::{
     configure,
-    files::write_json,
+    files::{read_json, write_json},
     network_file::GeneratorFile,
     progress::Progress,
     run::{RunFolder, made},
@@ -71,6 +71,9 @@ impl AuditJob {
     /// written.
     pub fn audit(&self) -> Result<AuditRecord> {
         ensure!(self.out.extension().is_some_and(|e| e == "html"), "{}: the page needs a name that ends in .html", self.out.display());
+        let record = self.out.with_extension("json");
+        let is_audit = !record.exists() || read_json::<AuditRecord>(&record).is_ok();
+        ensure!(is_audit, "the record of the audit would replace {}, which is another file: choose another name", record.display());
         let folder = RunFolder::open_to_read(&self.run)?;
         let task = configure::task(&folder.run)?;
         let crop = folder.run.settings.data.crop;

@@ -7,6 +7,7 @@ mod schedule;
 mod trade_off;
 
 use std::{
+    ffi::OsString,
     fs,
     path::{Path, PathBuf},
     thread,
@@ -34,7 +35,7 @@ pub struct ExperimentJob {
     /// Steps that run in parallel, of different arms or seeds.
     pub jobs: usize,
     /// Further arguments of every step, such as -v.
-    pub arguments: Vec<String>,
+    pub arguments: Vec<OsString>,
     /// Whether `AsynDGAN`'s generator is attacked at the end; the page is `audit.html` in the folder.
     pub audit: bool,
 }

@@ -36,5 +36,6 @@ pub(crate) fn with_font() -> Result<()> {
 /// Draws to a temporary file next to `path`, then renames it. The temporary name keeps the extension, which selects the
 /// format.
 pub(crate) fn save(path: &Path, draw: impl Fn(&Path) -> Result<()>) -> Result<()> {
-    write_at_path(path, Access::Shared, |e| anyhow!("cannot write {}: {e}", path.display()), draw)
+    let io = |error| anyhow::Error::new(error).context(format!("cannot write {}", path.display()));
+    write_at_path(path, Access::Shared, io, draw)
 }

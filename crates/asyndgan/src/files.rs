@@ -1,6 +1,9 @@
 //! Text and JSON files, and folders that are removed.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result};
 use asyndgan_files::Access;
@@ -16,13 +19,31 @@ pub(crate) fn remove_folder(folder: &Path) -> Result<()> {
     }
 }
 
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+/// Reads the record of a step of a run, which the step can write again.
+pub(crate) fn read_record<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read_to_string(path).with_context(|| {
         let hint = if path.exists() { "" } else { ": run the previous steps first" };
         format!("cannot read {}{hint}", path.display())
     })?;
     serde_json::from_str(&text)
         .with_context(|| format!("{} was written by a different version or is damaged: delete it and run its step again", path.display()))
+}
+
+/// Reads a JSON file.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&read_text(path)?).with_context(|| format!("{} was written by a different version, or is damaged", path.display()))
+}
+
+/// The path `STEM.EXTENSION` in a folder, or the first of `STEM-2.EXTENSION`, `STEM-3.EXTENSION`, ... that does not
+/// exist.
+pub(crate) fn free_name(folder: &Path, stem: &str, extension: &str) -> Result<PathBuf> {
+    let mut path = folder.join(format!("{stem}.{extension}"));
+    let mut number = 2;
+    while path.try_exists().with_context(|| path.display().to_string())? {
+        path = folder.join(format!("{stem}-{number}.{extension}"));
+        number += 1;
+    }
+    Ok(path)
 }
 
 /// Reads a text file.

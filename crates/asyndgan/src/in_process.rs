@@ -21,8 +21,9 @@ const TIMEOUTS: Timeouts = Timeouts { answer: Duration::from_hours(1), absence: 
 
 /// Training with all sites in one process.
 ///
-/// The result has the same bytes as that of the same run across machines. With differential privacy it does not: the
-/// noise comes from secrets in the folder of the checkpoints.
+/// The result has the same bytes as that of sites on other machines whose random numbers follow from the run's seed
+/// ([`SiteRandomness::Seed`]). Between hospitals they come from secrets: there, the real images of a round are not
+/// those of its masks. With differential privacy, the noise comes from secrets in the folder of the checkpoints.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct InProcess {

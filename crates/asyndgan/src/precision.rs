@@ -8,8 +8,8 @@ use tch::Device;
 
 use crate::{device::device, files::read_json};
 
-/// Whether the layers of a run compute in bfloat16, unless the user decides: those of a run that has begun in the
-/// folder do as they did, also on another machine. `None` if nothing speaks for it.
+/// Whether the layers of a run compute in bfloat16 unless the user decides. A run that has begun in this folder keeps
+/// its precision, also on another machine. `None` means no preference.
 ///
 /// # Errors
 /// If the run in the folder cannot be read, or there is no such device.

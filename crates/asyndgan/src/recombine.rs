@@ -7,6 +7,7 @@ use asyndgan_task::Task;
 use asyndgan_training::{Pairs, SampledMasks};
 use ndarray::Array2;
 use rand::{RngExt, seq::IndexedRandom as _};
+use sha2::{Digest as _, Sha256};
 use tch::Tensor;
 
 use crate::tensors::planes;
@@ -63,7 +64,7 @@ pub(crate) fn released(
 /// contain the withheld quarter.
 ///
 /// The stream must be secret: anyone who can reproduce it knows which part came from which patient. The quarters that
-/// are never released are the same each time.
+/// are never released are the same each time, also if other cases are added or removed.
 pub(crate) fn recombinations<P: PartialEq>(
     task: &Task,
     own: &[Array2<u8>],
@@ -76,12 +77,22 @@ pub(crate) fn recombinations<P: PartialEq>(
         patients.iter().any(|p| *p != patients[0]),
         "masks of a single patient cannot be recombined: deform them (conditions = \"deformed\"), or do not take part"
     );
-    let withheld: Vec<usize> = own.iter().map(|_| rng.random_range(0..4)).collect();
+    // From the mask itself: other cases, which come or go, do not change it.
+    let key: [u8; 32] = rng.random();
+    let withheld: Vec<usize> = own.iter().map(|mask| withheld(&key, mask)).collect();
     let mut one = |i: usize| {
         let others: Vec<usize> = (0..own.len()).filter(|&j| patients[j] != patients[i]).collect();
         if task.outline { inside_outline(task, own, i, &others, rng) } else { quarters(own, i, &others, &withheld, rng) }
     };
     Ok((0..times).map(|_| (0..own.len()).map(&mut one).collect()).collect())
+}
+
+/// The quarter of a mask that is never released, with a secret key.
+fn withheld(key: &[u8; 32], mask: &Array2<u8>) -> usize {
+    let mut hash = Sha256::new();
+    hash.update(key);
+    mask.iter().for_each(|code| hash.update([*code]));
+    usize::from(hash.finalize()[0] % 4)
 }
 
 fn inside_outline(task: &Task, own: &[Array2<u8>], i: usize, others: &[usize], rng: &mut Stream) -> Array2<u8> {

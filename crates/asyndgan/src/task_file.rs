@@ -55,16 +55,11 @@ struct Sections {
     others: Map<String, Value>,
 }
 
-impl Sections {
-    const NAMES: [&str; 10] =
-        ["profile", "data", "settings", "generator", "discriminator", "optimiser", "protocol", "synthesis", "segmenter", "compute"];
-}
-
 /// Takes the sections out of the text of a task file; the rest is a task. Errors name lines of the file.
 fn split(text: &str) -> Result<(Sections, Task), toml::de::Error> {
     let mut task = DeTable::parse(text)?;
     let mut sections = DeTable::new();
-    for name in Sections::NAMES {
+    for name in ["profile", "settings"].into_iter().chain(Settings::SECTIONS) {
         sections.extend(task.get_mut().remove_entry(name));
     }
     let in_file = |mut error: toml::de::Error| {
@@ -260,6 +255,31 @@ mod tests {
         let unknown = TaskFile::parse(&TEXT.replace("[data]", "[data]\nrounds = 3"));
         assert!(unknown.is_err_and(|e| format!("{e:#}").contains("unknown setting data.rounds; data has")));
         assert!(TaskFile::parse(&TEXT.replace("size = 144", "size = 20")).expect("a task file").run(None, &[]).is_err());
+    }
+
+    #[test]
+    fn every_documented_setting_can_be_in_a_task_file() {
+        let defaults = Settings::new(Experiment::Table2, Profile::Desk).plain();
+        for (name, _) in Settings::documentation() {
+            let (section, field) = name.split_once('.').expect("a section");
+            assert!(Settings::SECTIONS.contains(&section), "{name}");
+            // TOML has no null.
+            let value = Some(&defaults[&name]).filter(|value| !value.is_null()).map_or_else(|| "8.0".to_owned(), Value::to_string);
+            let text = TEXT.replace("[data]\n", "").replace("size = 144\n", "").replace("crop = 128\n", "");
+            let text = text.replace("[protocol]\n", "").replace("rounds = 2000\n", "") + &format!("\n[{section}]\n{field} = {value}\n");
+            TaskFile::parse(&text).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        }
+    }
+
+    #[test]
+    fn the_tasks_of_the_data_folder_are_valid() {
+        let file = TaskFile::parse(include_str!("../../../data/tasks/brats2018.toml")).expect("a task file");
+        let task = file.task().expect("a task");
+        assert_eq!((task.channels.len(), task.classes.len(), task.region_names().len()), (4, 3, 3));
+        let sites =
+            asyndgan_task::SiteLists::parse(include_str!("../../../data/tasks/brats2018-institutions.toml")).expect("lists of cases");
+        assert_eq!((sites.sites.iter().map(|site| site.cases.len()).collect::<Vec<_>>(), sites.test.len()), (vec![3; 4], 6));
+        sites.check(task).expect("sites of this task");
     }
 
     #[test]

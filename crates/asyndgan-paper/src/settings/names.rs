@@ -81,6 +81,10 @@ impl<'de> Deserialize<'de> for Settings {
 }
 
 impl Settings {
+    /// The names of all sections.
+    pub const SECTIONS: [&str; 10] =
+        ["data", "generator", "discriminator", "optimiser", "protocol", "synthesis", "segmenter", "compute", "privacy", "federated"];
+
     /// Every setting as SECTION.NAME, with its value.
     pub fn plain(&self) -> Map<String, Value> {
         // By way of text, in which a 32-bit float is as short as it was written.

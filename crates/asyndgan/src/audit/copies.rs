@@ -1,10 +1,9 @@
 //! Does the generator copy training images?
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::Result;
 use asyndgan_data::CaseSet;
-use asyndgan_files::{Access, write};
 use asyndgan_metrics::{Window, percentile_of_sorted, ssim};
 use asyndgan_paper::CopiesRecord;
 use asyndgan_task::Task;
@@ -12,7 +11,7 @@ use ndarray::{Array3, ArrayView3};
 
 use super::{
     membership::{synthetic, window_of},
-    structure::{Structures, appearances},
+    structure::{BLOCKS, Structures, appearances},
     subjects::Subject,
 };
 use crate::figures::{Canvas, headings_of, of_image};
@@ -21,7 +20,15 @@ use crate::figures::{Canvas, headings_of, of_image};
 const IMAGES_MAX: usize = 2_000;
 /// Pairs that are drawn.
 const PAIRS: usize = 6;
-const BLOCKS: usize = 16;
+
+/// The view of a training image that an image is most similar to.
+#[derive(Clone, Copy)]
+struct Nearest {
+    similarity: f32,
+    subject: usize,
+    case: usize,
+    view: usize,
+}
 
 /// Compares synthetic and held-out images with all views of the training images, and draws the most similar pairs.
 pub(crate) fn copies(
@@ -33,20 +40,25 @@ pub(crate) fn copies(
     picture: &Path,
 ) -> Result<Option<CopiesRecord>> {
     let (made, places) = synthetic(set, crop, IMAGES_MAX)?;
-    let (mut views, mut sources) = (Vec::new(), Vec::new());
-    for (s, subject) in members.iter().enumerate() {
-        for (k, case) in subject.cases.iter().enumerate() {
-            let all = appearances(&case.image, crop);
-            sources.extend((0..all.len()).map(|view| (s, k, view)));
-            views.push(Structures::new(&all, BLOCKS));
-        }
-    }
-    let training = Structures::joined(views);
     let held_out: Vec<Array3<f32>> = others.iter().flat_map(|s| s.cases.iter().map(|case| window_of(&case.image, crop))).collect();
     let held_out = Structures::new(&held_out, BLOCKS);
-    let (found, reference) = (made.nearest(&training), held_out.nearest(&training));
-    let sorted = |nearest: &[Option<(f32, usize)>]| {
-        let mut values: Vec<f64> = nearest.iter().flatten().map(|found| f64::from(found.0)).collect();
+    let (mut found, mut reference) = (vec![None; places.len()], vec![None; others.iter().map(|s| s.cases.len()).sum()]);
+    // One training image at a time: its views take megabytes.
+    for (s, subject) in members.iter().enumerate() {
+        for (k, case) in subject.cases.iter().enumerate() {
+            let views = Structures::new(appearances(&case.image, crop), BLOCKS);
+            for (best, images) in [(&mut found, &made), (&mut reference, &held_out)] {
+                for (best, nearest) in best.iter_mut().zip(images.nearest(&views)) {
+                    let nearest = nearest.map(|(similarity, view)| Nearest { similarity, subject: s, case: k, view });
+                    if nearest.is_some_and(|nearest| best.is_none_or(|best: Nearest| nearest.similarity > best.similarity)) {
+                        *best = nearest;
+                    }
+                }
+            }
+        }
+    }
+    let sorted = |nearest: &[Option<Nearest>]| {
+        let mut values: Vec<f64> = nearest.iter().flatten().map(|found| f64::from(found.similarity)).collect();
         values.sort_by(f64::total_cmp);
         values
     };
@@ -55,25 +67,21 @@ pub(crate) fn copies(
         return Ok(None);
     }
     let limit = percentile_of_sorted(&of_held_out, 99.0);
-    let mut pairs: Vec<(f32, usize, usize)> =
-        found.iter().enumerate().filter_map(|(k, nearest)| nearest.map(|(similarity, view)| (similarity, k, view))).collect();
-    pairs.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut pairs: Vec<(usize, Nearest)> = found.iter().enumerate().filter_map(|(k, nearest)| Some((k, (*nearest)?))).collect();
+    pairs.sort_by(|a, b| b.1.similarity.total_cmp(&a.1.similarity));
     let headings = [headings_of(task, "synthetic"), headings_of(task, "training")].concat();
     let wide = headings.len() / 2;
     let mut canvas = Canvas::new(headings, PAIRS.min(pairs.len()));
     let mut worst_ssim: Option<f64> = None;
-    for (row, &(_, k, view)) in pairs.iter().take(PAIRS).enumerate() {
+    for (row, &(k, Nearest { subject, case, view, .. })) in pairs.iter().take(PAIRS).enumerate() {
         let image = places[k].read(set)?;
-        let (s, case, number) = sources[view];
-        let real = appearances(&members[s].cases[case].image, crop).swap_remove(number);
+        let real = appearances(&members[subject].cases[case].image, crop).nth(view).expect("it was found");
         let similarity = mean_ssim(image.view(), real.view());
         worst_ssim = worst_ssim.into_iter().chain(similarity).reduce(f64::max);
         canvas.put_all(row, 0, &of_image(task, image.view()));
         canvas.put_all(row, wide, &of_image(task, real.view()));
     }
     canvas.save(picture)?;
-    // It shows patients.
-    write(picture, Access::Private, &fs::read(picture)?)?;
     let both = |values: &[f64]| [50.0, 95.0].map(|p| percentile_of_sorted(values, p));
     Ok(Some(CopiesRecord {
         images: [of_synthetic.len(), of_held_out.len()],

@@ -6,12 +6,11 @@ use asyndgan_privacy::MembershipTest;
 use ndarray::{Array2, Array3, ArrayView2};
 
 use super::{
-    structure::{Structures, appearances},
+    structure::{BLOCKS, Structures, appearances},
     subjects::Subject,
 };
 
-/// Blocks of a side at which images are compared: coarse, to search many images; and fine, for images of one mask.
-const COARSE: usize = 16;
+/// Blocks of a side at which images of one mask are compared.
 const FINE: usize = 32;
 /// Images per mask that the attacker makes, at least.
 const IMAGES_PER_MASK: usize = 4;
@@ -64,7 +63,7 @@ pub(crate) fn with_generator(
 /// shifted too. From the similarity, that to images of held-out patients is subtracted.
 pub(crate) fn with_synthetic_set(members: &[Subject], others: &[Subject], crop: usize, set: &Structures) -> Option<MembershipTest> {
     let views = |subject: &Subject| -> Vec<Structures> {
-        subject.cases.iter().map(|case| Structures::new(&appearances(&case.image, crop), COARSE)).collect()
+        subject.cases.iter().map(|case| Structures::new(appearances(&case.image, crop), BLOCKS)).collect()
     };
     let references: Vec<Vec<Array3<f32>>> =
         others.iter().map(|s| s.cases.iter().map(|case| window_of(&case.image, crop)).collect()).collect();
@@ -72,7 +71,7 @@ pub(crate) fn with_synthetic_set(members: &[Subject], others: &[Subject], crop: 
         // A held-out patient is not compared with itself; so that all have the same number of references, a member
         // leaves one out as well.
         let kept = references.iter().enumerate().filter(|(k, _)| *k != left_out).flat_map(|(_, images)| images);
-        let reference = Structures::new(kept, COARSE);
+        let reference = Structures::new(kept, BLOCKS);
         let best = |views: &Structures, others: &Structures| {
             views.nearest(others).into_iter().flatten().map(|found| f64::from(found.0)).fold(f64::NEG_INFINITY, f64::max)
         };
@@ -97,7 +96,7 @@ pub(crate) fn synthetic(set: &CaseSet, crop: usize, limit: usize) -> Result<(Str
     let count = all.min(limit);
     let places: Vec<Place> = (0..count).map(|k| k * all / count).map(|k| Place { case: k / each, start: starts[k % each], crop }).collect();
     let images = places.iter().map(|place| place.read(set)).collect::<Result<Vec<_>>>()?;
-    Ok((Structures::new(&images, COARSE), places))
+    Ok((Structures::new(&images, BLOCKS), places))
 }
 
 /// A crop of a synthetic image.
@@ -188,7 +187,7 @@ pub(crate) mod tests {
             for image in &mut images {
                 image.invert_axis(ndarray::Axis(2));
             }
-            Structures::new(&images, COARSE)
+            Structures::new(&images, BLOCKS)
         };
         let copying = with_synthetic_set(&members, &others, crop, &set(&members)).expect("scores");
         assert!(copying.auc > 0.95 && copying.true_positive_rate > 0.5, "{copying:?}");

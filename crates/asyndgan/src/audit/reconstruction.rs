@@ -54,7 +54,10 @@ struct Setting {
     batch: u32,
     l1_weight: f64,
     attacks: Vec<(&'static str, Attack)>,
-    /// The site has the images of other patients than those of the masks: what the attack then finds comes from masks.
+    /// The first of the cases that are attacked.
+    first: i64,
+    /// The site has the images and masks of other patients, and sends the masks of those who are attacked: what the
+    /// attack then finds comes from masks.
     is_control: bool,
 }
 
@@ -64,7 +67,9 @@ impl<'a> Attacked<'a> {
         let set = CaseSet::open(&[data.into()]).with_context(|| data.display().to_string())?;
         ensure!(set.len() >= 4, "{} has {} cases; an attack needs at least 4", data.display(), set.len());
         let count = set.len().min(CASES_MAX);
-        let numbers: Vec<usize> = (0..count).map(|k| k * set.len() / count).collect();
+        let mut numbers: Vec<usize> = (0..count).map(|k| k * set.len() / count).collect();
+        // The cases of a patient follow each other.
+        numbers.sort_by_key(|&number| set.patient(number).unwrap_or_else(|| set.id(number)).to_owned());
         let cases: Vec<Case> = numbers.iter().map(|&k| set.read(k)).collect::<Result<_, _>>()?;
         let mut names: Vec<&str> = Vec::new();
         let mut patients = Vec::new();
@@ -91,11 +96,24 @@ impl<'a> Attacked<'a> {
         Ok(Self { run, images, masks, patients, rounds })
     }
 
+    /// Cases of the site with their patients.
+    fn pairs(&self, first: i64, count: i64) -> Pairs {
+        let [images, masks] = [&self.images, &self.masks].map(|all| all.narrow(0, first, count).copy());
+        let patients = self.patients[first as usize..(first + count) as usize].iter().map(|&patient| patient as u32);
+        Pairs::new(images, masks).with_patients(patients.collect())
+    }
+
     fn settings(&self) -> Vec<Setting> {
         let own = configure::gan(self.run, Arm::AsynDgan).with(|config| config.privacy = None);
         let all = self.images.size()[0];
+        let beside_control = attacked_beside_control(&self.patients);
+        let (first, count) = beside_control.unwrap_or((0, all));
+        let mut numbers = self.patients[first as usize..(first + count) as usize].to_vec();
+        numbers.dedup();
+        let patients = numbers.len() as u32;
         let policy = SitePolicy::default().with(|policy| {
-            policy.cases_min = policy.cases_min.min(all as u32);
+            policy.cases_min = policy.cases_min.min(count as u32);
+            policy.patients_per_batch_min = policy.patients_per_batch_min.min(patients);
             policy.crop_min = 0;
             policy.crop_margin_min = 0;
             policy.require_symmetry = false;
@@ -123,6 +141,7 @@ impl<'a> Attacked<'a> {
             batch,
             l1_weight,
             attacks: attacks.to_vec(),
+            first: 0,
             is_control: false,
         };
         let mut all_settings = vec![
@@ -157,30 +176,35 @@ impl<'a> Attacked<'a> {
             ),
         ];
         if guarded.gan_loss == GanLoss::Segmentation {
-            let batch = 8.min(all as u32);
-            all_settings.push(setting(
+            let batch = 8.min(count as u32);
+            let from = |setting: Setting| Setting { first, ..setting };
+            all_settings.push(from(setting(
                 "this run's networks with the default policy's augmentation, batch and norm limits",
                 &guarded,
                 &policy,
-                all,
+                count,
                 batch,
                 0.0,
                 &[follow, sum],
-            ));
-            let name = "control: the same, but the site has images of other patients";
-            all_settings.push(Setting { is_control: true, ..setting(name, &guarded, &policy, all, batch, 0.0, &[follow]) });
+            )));
+            if beside_control.is_some() {
+                let name = "control: the same, but the site has other patients";
+                all_settings.push(Setting { is_control: true, ..from(setting(name, &guarded, &policy, count, batch, 0.0, &[follow])) });
+            }
             let private = guarded.with(|config| config.privacy = Some(DpSgd::new(8.0, 1e-5)));
             let name = "this run's networks with differential privacy (epsilon 8)";
-            all_settings.push(setting(name, &private, &policy, all, batch, 0.0, &[follow]));
+            let limited = policy.with(|policy| policy.epsilon_max = 8.0);
+            all_settings.push(from(setting(name, &private, &limited, count, batch, 0.0, &[follow])));
         }
         all_settings
     }
 
-    /// Tries all attacks.
-    /// An attack on a recipe that the images do not fit is added to `left_out`.
+    /// Tries all attacks. An attack on a recipe that the images do not fit is added to `left_out`.
     pub(crate) fn reconstructions(&self, left_out: &mut Vec<String>) -> Vec<ReconstructionRecord> {
         if configure::gan(self.run, Arm::AsynDgan).gan_loss != GanLoss::Segmentation {
             left_out.push("attacks under the default policy, which requires a U-Net discriminator".to_owned());
+        } else if attacked_beside_control(&self.patients).is_none() {
+            left_out.push("the control of the attacks under the default policy: the attacked site has one patient".to_owned());
         }
         let mut records = Vec::new();
         for setting in self.settings() {
@@ -206,7 +230,7 @@ impl<'a> Attacked<'a> {
     fn reconstruction(&self, setting: &Setting, attack: &str, way: Attack) -> Result<ReconstructionRecord> {
         let folder = tempfile::tempdir().context("cannot create a temporary folder")?;
         let cases = setting.cases.min(self.images.size()[0]);
-        let (images, masks) = (self.images.narrow(0, 0, cases), self.masks.narrow(0, 0, cases));
+        let (images, masks) = (self.images.narrow(0, setting.first, cases), self.masks.narrow(0, setting.first, cases));
         // As many answers about each case in every setting.
         let rounds = (self.rounds * cases as u64 / u64::from(setting.batch)).max(1);
         let run = self.description(&setting.networks, rounds, setting.batch).with(|run| run.l1_weight = setting.l1_weight);
@@ -216,8 +240,10 @@ impl<'a> Attacked<'a> {
         let first = marked * 0.2 + (mean - 0.1);
         let guesses = match way {
             Attack::Play(way) => {
-                let held = if setting.is_control { images.roll([cases / 2], [0]) } else { images.copy() };
-                let mut site = site(Pairs::new(held, masks.copy()), None, folder.path(), setting.policy.feedback_norm_max);
+                // The cases after those that are attacked are of other patients.
+                let first_held = setting.first + if setting.is_control { cases } else { 0 };
+                let held = self.pairs(first_held, cases);
+                let mut site = site(held, setting.is_control.then(|| masks.copy()), folder.path(), setting.policy.feedback_norm_max);
                 let mut bar = Progress::new(&format!("attack: {}", setting.name), rounds);
                 reconstruct(&mut site, &run, &setting.policy, &first, way, |done| bar.set(done))?
             }
@@ -311,4 +337,29 @@ fn site(pairs: Pairs, shared: Option<Tensor>, folder: &Path, norm_max: f32) -> S
 fn scaled(sums: &Tensor) -> Tensor {
     let largest = sums.abs().amax([1, 2, 3].as_slice(), true).clamp_min(1e-12);
     sums / largest
+}
+
+/// The first of the cases that are attacked beside a control, and their number: as many cases of other patients follow
+/// them. None for a single patient. The cases of a patient follow each other.
+fn attacked_beside_control(patients: &[usize]) -> Option<(i64, i64)> {
+    let (all, middle) = (patients.len(), patients.len() / 2);
+    let boundary = (1..all).filter(|&at| patients[at - 1] != patients[at]).min_by_key(|at| at.abs_diff(middle))?;
+    let count = boundary.min(all - boundary);
+    Some(((boundary - count) as i64, count as i64))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::attacked_beside_control;
+
+    #[test]
+    fn the_control_has_as_many_cases_and_no_patient_that_is_attacked() {
+        for patients in [&[0, 1, 2, 3][..], &[0, 0, 0, 1], &[0, 1, 1, 1, 1], &[0, 0, 1, 1, 1, 2, 2, 2, 2]] {
+            let (first, count) = attacked_beside_control(patients).expect("several patients");
+            let (first, count) = (first as usize, count as usize);
+            let (attacked, held) = (&patients[first..first + count], &patients[first + count..first + 2 * count]);
+            assert!(count > 0 && attacked.iter().all(|patient| !held.contains(patient)), "{patients:?}");
+        }
+        assert_eq!(attacked_beside_control(&[0; 36]), None);
+    }
 }

@@ -1,7 +1,12 @@
 //! How similar two images are in what they show, apart from brightness and contrast.
 
+use std::borrow::Borrow;
+
 use asyndgan_data::window;
-use ndarray::{Array2, Array3, ArrayView3, Axis, concatenate};
+use ndarray::{Array2, Array3, ArrayView3, Axis};
+
+/// Blocks of a side at which many images are compared.
+pub(crate) const BLOCKS: usize = 16;
 
 /// Images as rows of numbers: each channel averaged over blocks, without its mean, scaled to norm 1. The product of two
 /// rows is the mean correlation of their channels.
@@ -9,17 +14,11 @@ pub(crate) struct Structures(Array2<f32>);
 
 impl Structures {
     /// The structures of images at a side of so many blocks.
-    pub(crate) fn new<'a>(images: impl IntoIterator<Item = &'a Array3<f32>>, blocks: usize) -> Self {
-        let rows: Vec<Vec<f32>> = images.into_iter().map(|image| structure(image.view(), blocks)).collect();
+    pub(crate) fn new(images: impl IntoIterator<Item = impl Borrow<Array3<f32>>>, blocks: usize) -> Self {
+        let rows: Vec<Vec<f32>> = images.into_iter().map(|image| structure(image.borrow().view(), blocks)).collect();
         let width = rows.first().map_or(0, Vec::len);
         let flat: Vec<f32> = rows.iter().flatten().copied().collect();
         Self(Array2::from_shape_vec((rows.len(), width), flat).expect("images of one shape"))
-    }
-
-    /// All of several sets, in order.
-    pub(crate) fn joined(sets: Vec<Self>) -> Self {
-        let views: Vec<_> = sets.iter().map(|set| set.0.view()).filter(|set| set.nrows() > 0).collect();
-        Self(if views.is_empty() { Array2::zeros((0, 0)) } else { concatenate(Axis(0), &views).expect("images of one shape") })
     }
 
     /// The highest similarity of each of these images to any of the others, and which that is; no value without others.
@@ -66,31 +65,24 @@ fn structure(image: ArrayView3<f32>, blocks: usize) -> Vec<f32> {
     values
 }
 
-/// The views of an image in which a copy of it may appear: crops at nine places, each mirrored in four ways.
-pub(crate) fn appearances(image: &Array3<f32>, crop: usize) -> Vec<Array3<f32>> {
+/// The views of an image in which a copy of it may appear: crops at a stride of one of [`BLOCKS`] blocks, each mirrored
+/// in four ways. A copy at any other place is half a block away from one of them, at most.
+pub(crate) fn appearances(image: &Array3<f32>, crop: usize) -> impl Iterator<Item = Array3<f32>> {
     let (_, rows, columns) = image.dim();
-    let places = |margin: usize| {
-        let mut places = vec![0, margin / 2, margin];
-        places.dedup();
-        places
-    };
-    let mut views = Vec::new();
-    for top in places(rows - crop) {
-        for left in places(columns - crop) {
-            let part = window(image.view(), top, left, crop).to_owned();
-            for (flip_rows, flip_columns) in [(false, false), (false, true), (true, false), (true, true)] {
-                let mut view = part.view();
-                if flip_rows {
-                    view.invert_axis(Axis(1));
-                }
-                if flip_columns {
-                    view.invert_axis(Axis(2));
-                }
-                views.push(view.to_owned());
-            }
+    let stride = (crop / BLOCKS).max(1);
+    let places = move |margin: usize| (0..margin).step_by(stride).chain([margin]);
+    let mirrored = [(false, false), (false, true), (true, false), (true, true)];
+    let all = places(rows - crop).flat_map(move |top| places(columns - crop).map(move |left| (top, left)));
+    all.flat_map(move |place| mirrored.map(|mirror| (place, mirror))).map(move |((top, left), (flip_rows, flip_columns))| {
+        let mut view = window(image.view(), top, left, crop);
+        if flip_rows {
+            view.invert_axis(Axis(1));
         }
-    }
-    views
+        if flip_columns {
+            view.invert_axis(Axis(2));
+        }
+        view.to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -113,11 +105,28 @@ mod tests {
     #[test]
     fn a_shifted_and_mirrored_copy_is_found() {
         let large = image(0.3);
-        let mut copy = window(large.view(), 4, 2, 20).to_owned();
-        copy.invert_axis(Axis(2));
-        let views = appearances(&large, 20);
-        assert_eq!(views.len(), 36);
-        let nearest = Structures::new([&copy], 10).nearest(&Structures::new(&views, 10))[0].expect("a value");
-        assert!(nearest.0 > 0.9999, "{nearest:?}");
+        for (top, left) in [(4, 2), (3, 1), (0, 4)] {
+            let mut copy = window(large.view(), top, left, 20).to_owned();
+            copy.invert_axis(Axis(2));
+            let nearest = Structures::new([&copy], 10).nearest(&Structures::new(appearances(&large, 20), 10))[0].expect("a value");
+            assert!(nearest.0 > 0.9999, "{nearest:?}");
+        }
+    }
+
+    #[test]
+    fn copies_at_any_place_are_more_similar_than_other_images() {
+        let texture = |seed: f32| {
+            let wave = |r: f32, c: f32| (r * 0.31 + seed).sin() + (c * 0.27 + 2.0 * seed).cos() + ((r + c) * 0.17 * seed).sin();
+            Array3::from_shape_fn((1, 143, 143), |(_, r, c)| wave(r as f32, c as f32))
+        };
+        let (source, other) = (texture(1.3), texture(2.9));
+        let views = Structures::new(appearances(&source, 64), BLOCKS);
+        for (top, left) in [(17, 62), (2, 33), (78, 5), (41, 41)] {
+            let similarity = |image: &Array3<f32>| {
+                let crop = window(image.view(), top, left, 64).to_owned();
+                Structures::new([&crop], BLOCKS).nearest(&views)[0].expect("a value").0
+            };
+            assert!(similarity(&source) > 0.93 && similarity(&other) < 0.85, "{} {}", similarity(&source), similarity(&other));
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     runs::{RunState, Runs},
     server_config::{ServerConfig, SiteChange, is_dropped},
 };
-use crate::files::{read_json, write_json};
+use crate::files::{free_name, read_json, write_json};
 
 /// Settings of the server alone. All others are in the description that the hospitals have approved.
 const OWN_SETTINGS: [&str; 9] = [
@@ -184,8 +184,9 @@ pub(super) fn carry_out(config: &ServerConfig, trainer: &mut ServerTrainer, even
 /// Keeps the receipts of a site's journal under another name.
 fn set_receipts_aside(config: &ServerConfig, site: &str, round: u64) -> Result<()> {
     let folder = config.folder.join("receipts");
-    let (path, aside) = (folder.join(format!("{site}.receipts")), folder.join(format!("{site}-until-round-{round}.receipts")));
+    let path = folder.join(format!("{site}.receipts"));
     if path.try_exists().with_context(|| path.display().to_string())? {
+        let aside = free_name(&folder, &format!("{site}-until-round-{round}"), "receipts")?;
         rename(&path, &aside).with_context(|| format!("cannot rename {}", path.display()))?;
     }
     Ok(())

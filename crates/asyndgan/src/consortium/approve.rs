@@ -178,12 +178,13 @@ fn described(config: &SiteConfig, run: &RunDescription, checked: Option<&(SiteSu
             }
         }
     )?;
-    let distinct = policy.patients_per_batch_min;
     let (batch, limit) = (run.batch, policy.feedback_norm_max);
-    writeln!(
-        text,
-        "  feedback  one gradient per round for {batch} images of at least {distinct} patients, with a norm of at most {limit} per image"
-    )?;
+    let real = if checked.is_some_and(|(_, training)| training.privacy.is_some()) {
+        "which depends on images of patients drawn at random, possibly of one or none, and on noise".to_owned()
+    } else {
+        format!("which depends on images of at least {} patients", policy.patients_per_batch_min)
+    };
+    writeln!(text, "  feedback  one gradient per round for {batch} synthetic images, {real}; with a norm of at most {limit} per image")?;
     writeln!(
         text,
         "  losses    {}",

@@ -5,8 +5,10 @@ use asyndgan_training::{GanConfig, ServerTrainer, SiteTrainer};
 use serde::{Deserialize, Serialize};
 use tch::Device;
 
-/// Bytes of one value when models or images are exchanged.
+/// Bytes of one value of a network when models are exchanged.
 const VALUE_BYTES: f64 = 4.0;
+/// Bytes of one value of an image when the data are shared once: those of 16-bit volumes; pictures have one.
+const IMAGE_VALUE_BYTES: f64 = 2.0;
 /// Local steps between two exchanges of models, and epochs between two swaps of discriminators, as in the papers.
 const FEDGAN_STEPS: f64 = 20.0;
 const MDGAN_EPOCHS: f64 = 1.0;
@@ -83,7 +85,6 @@ impl Alternatives {
         let Self { rounds, sites, batch_values, round_bytes, batch, cases, image_values, generator_values, discriminator_values } = *self;
         let (rounds, sites) = (rounds as f64, sites as f64);
         let (generator, discriminator) = (generator_values as f64 * VALUE_BYTES, discriminator_values as f64 * VALUE_BYTES);
-        let images = batch_values as f64 * VALUE_BYTES;
         let ours = (round_bytes.0 + round_bytes.1) as f64;
         // Rounds in which a site sees each of its cases once.
         let epoch = (cases as f64 / sites / batch as f64).max(1.0);
@@ -106,12 +107,13 @@ impl Alternatives {
                 formula: format!(
                     "{rounds} rounds x {sites} sites x 3 batches of {batch_values} values + {swaps:.1} swaps of all discriminators"
                 ),
-                bytes: rounds * sites * 3.0 * images + swaps * sites * discriminator,
+                // Two batches of images and one of feedback, in the types of this run.
+                bytes: rounds * sites * (2.0 * round_bytes.0 as f64 + round_bytes.1 as f64) + swaps * sites * discriminator,
             },
             Way {
                 name: "sharing the data",
                 formula: format!("{cases} cases x {image_values} values, once; the images leave their hospitals"),
-                bytes: cases as f64 * image_values as f64 * VALUE_BYTES,
+                bytes: cases as f64 * image_values as f64 * IMAGE_VALUE_BYTES,
             },
         ]
     }
@@ -120,7 +122,7 @@ impl Alternatives {
     pub(super) fn verdicts(&self) -> Vec<String> {
         let ours = (self.round_bytes.0 + self.round_bytes.1) as f64;
         let models = 2.0 * (self.generator_values + self.discriminator_values) as f64 * VALUE_BYTES;
-        let shared = self.cases as f64 * self.image_values as f64 * VALUE_BYTES / self.sites as f64;
+        let shared = self.cases as f64 * self.image_values as f64 * IMAGE_VALUE_BYTES / self.sites as f64;
         let steps = (models / ours).ceil();
         let often = if steps > 1.0 { format!("if it happens every {steps} steps or less often") } else { "however often".into() };
         vec![

@@ -92,8 +92,8 @@ keep_alive_seconds = 30         # interval of keep-alive pings; a firewall that 
 [policy]
 # How many answers the server may request: each answer reveals something about the images.
 rounds_max = 100000             # rounds of a run, and answers in total; the paper's schedule needs 220000
-repeated_rounds_max = 1000      # repeated answers to earlier rounds, for different synthetic images
-answers_per_round_max = 5       # answers to the same round, for different synthetic images: its real images are the same each time
+repeated_rounds_max = 1000      # different answers to rounds that were answered before
+answers_per_round_max = 5       # different answers to the same round: its real images are the same each time
 restores_max = 200              # starts from a checkpoint: after each one, the server queries a discriminator that it has queried before
 skipped_rounds_max = 1000       # rounds that the server may skip without a lost connection
 missed_rounds_max = 20000       # rounds that the site may miss in total, including while it is away

@@ -33,44 +33,83 @@ pub(super) fn take_part(
     let mut records = open_records(config, expected, &mut trainer)?;
     let mut link = config.link()?;
     notify::ready();
-    let mut bar: Option<Progress> = None;
-    let mut last_reason = String::new();
-    let mut retired = None;
-    let folder = &config.folder;
-    let of_part = control.child();
-    let part = SiteRun::new(config.policy.clone()).with(|part| part.control = of_part.clone());
-    let played = part.take_part(&mut link, &mut trainer, &mut records, |news, trainer, ledger| {
-        if let Some(page) = page {
-            page.on_event(&news, trainer, ledger);
+    let mut observer = PartObserver {
+        config,
+        name: &name,
+        page,
+        of_part: control.child(),
+        expects_run: expected.is_some(),
+        bar: None,
+        last_reason: String::new(),
+        retired: None,
+    };
+    let part = SiteRun::new(config.policy.clone()).with(|part| part.control = observer.of_part.clone());
+    let played = part.take_part(&mut link, &mut trainer, &mut records, |news, trainer, ledger| observer.on_event(&news, trainer, ledger));
+    if played.with_context(|| name.clone())? == Outcome::Stopped {
+        if expected.is_none() {
+            tracing::info!("{name}: stopped; the next start resumes from the last checkpoint");
         }
+        return Ok(Outcome::Stopped);
+    }
+    if let Some(reason) = observer.retired {
+        tracing::info!("{name}: left the run in order, and the others continue: {reason}");
+    }
+    tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
+    Ok(Outcome::Finished)
+}
+
+/// Reports the events of a site's part in a run: on its page, in its log, and by a progress bar.
+struct PartObserver<'a> {
+    config: &'a SiteConfig,
+    /// Name of the site.
+    name: &'a str,
+    page: Option<&'a SitePage>,
+    /// Ends this part alone.
+    of_part: Control,
+    /// Whether the site takes part in one run and no other.
+    expects_run: bool,
+    bar: Option<Progress>,
+    /// The last reason for which there was no connection or no run, which is reported once.
+    last_reason: String,
+    /// Why the site has left the run in order.
+    retired: Option<String>,
+}
+
+impl PartObserver<'_> {
+    fn on_event(&mut self, news: &SiteRunEvent<'_>, trainer: &SiteTrainer, ledger: &Ledger) {
+        if let Some(page) = self.page {
+            page.on_event(news, trainer, ledger);
+        }
+        let name = self.name;
         match news {
             SiteRunEvent::Connected => {
-                last_reason.clear();
-                tracing::info!("{name}: connected to {}", if config.server.is_empty() { "the relay" } else { &config.server });
+                self.last_reason.clear();
+                tracing::info!("{name}: connected to {}", if self.config.server.is_empty() { "the relay" } else { &self.config.server });
             }
-            SiteRunEvent::NoRun(reason) if last_reason != reason => {
-                last_reason = reason.into();
-                if expected.is_some() {
+            SiteRunEvent::NoRun(reason) if self.last_reason != *reason => {
+                self.last_reason = (*reason).into();
+                if self.expects_run {
                     // The caller asks for the next run, and reports the reason.
-                    of_part.stop();
+                    self.of_part.stop();
                 } else {
                     tracing::info!("{name}: waiting: {reason}");
                 }
             }
-            SiteRunEvent::Lost(reason) if last_reason != reason => {
-                last_reason = reason.into();
+            SiteRunEvent::Lost(reason) if self.last_reason != *reason => {
+                self.last_reason = (*reason).into();
                 tracing::warn!("{name}: no connection ({reason}); retrying");
             }
-            SiteRunEvent::Accepted(run) if bar.is_none() => {
+            SiteRunEvent::Accepted(run) if self.bar.is_none() => {
                 tracing::info!(
                     "{name}: joined the run {:?} ({}), {} rounds; the rounds start when enough sites have joined",
                     run.name,
                     run.id(),
                     run.rounds
                 );
-                bar = Some(Progress::new(&name, run.rounds));
-                let written = Alternatives::at_site(run, trainer)
-                    .and_then(|a| Ok(write(&folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?));
+                self.bar = Some(Progress::new(name, run.rounds));
+                let written = Alternatives::at_site(run, trainer).and_then(|a| {
+                    Ok(write(&self.config.folder.join("alternatives.json"), Access::Private, &serde_json::to_vec_pretty(&a)?)?)
+                });
                 if let Err(error) = written {
                     tracing::warn!("{name}: cannot compare with other methods: {error:#}");
                 }
@@ -80,7 +119,7 @@ pub(super) fn take_part(
                 for path in trainer.damaged() {
                     tracing::warn!("{} is damaged: using the previous checkpoint", path.display());
                 }
-                tracing::info!("{name}: {}", super::events::starting(rounds_done));
+                tracing::info!("{name}: {}", super::events::starting(*rounds_done));
                 if let Some(PrivateSteps { mechanism, left, .. }) = trainer.private_steps() {
                     let (rate, noise) = (mechanism.sampling_rate(), mechanism.noise_multiplier());
                     tracing::info!(
@@ -88,30 +127,19 @@ pub(super) fn take_part(
                      steps"
                     );
                 }
-                if let Some(bar) = &mut bar {
-                    bar.set(rounds_done);
+                if let Some(bar) = &mut self.bar {
+                    bar.set(*rounds_done);
                 }
             }
-            SiteRunEvent::Retired(reason) => retired = Some(reason.to_owned()),
+            SiteRunEvent::Retired(reason) => self.retired = Some((*reason).to_owned()),
             SiteRunEvent::Round { rounds_done } => {
-                if let Some(bar) = &mut bar {
-                    bar.set(rounds_done);
+                if let Some(bar) = &mut self.bar {
+                    bar.set(*rounds_done);
                 }
             }
             _ => {}
         }
-    });
-    if played.with_context(|| name.clone())? == Outcome::Stopped {
-        if expected.is_none() {
-            tracing::info!("{name}: stopped; the next start resumes from the last checkpoint");
-        }
-        return Ok(Outcome::Stopped);
     }
-    if let Some(reason) = retired {
-        tracing::info!("{name}: left the run in order, and the others continue: {reason}");
-    }
-    tracing::info!("{name}: finished; everything that left this site is listed in {}", config.folder.join("journal.jsonl").display());
-    Ok(Outcome::Finished)
 }
 
 /// Opens the records of the site's part in a run, after a check that they belong to these images.
@@ -149,7 +177,8 @@ fn open_records(config: &SiteConfig, expected: Option<&RunDescription>, trainer:
 fn check_same_data(config: &SiteConfig, trainer: &mut SiteTrainer) -> Result<()> {
     let (path, summary) = (config.folder.join("data.json"), trainer.summary());
     if !path.try_exists().with_context(|| format!("cannot read {}", path.display()))? {
-        return Ok(write(&path, Access::Private, &serde_json::to_vec(&summary)?)?);
+        let written = write(&path, Access::Private, &serde_json::to_vec(&summary)?);
+        return written.with_context(|| format!("cannot write {}", path.display()));
     }
     let before: SiteSummary = crate::files::read_json(&path)?;
     ensure!(before == summary, OtherImages { folder: config.folder.clone(), data: config.data.clone() });

@@ -28,7 +28,7 @@ const PARENT_EVERY: Duration = Duration::from_millis(500);
 pub(super) fn server(sites: &[String]) -> Result<RelayServerLink> {
     let file = variable("ASYNDGAN_RELAY_ADDRESS_FILE")?;
     let link = RelayServer::new(token()?, sites.to_vec()).start()?;
-    write(Path::new(&file), Access::Private, link.address().to_string().as_bytes())?;
+    write(Path::new(&file), Access::Private, link.address().to_string().as_bytes()).with_context(|| format!("cannot write {file}"))?;
     Ok(link)
 }
 

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use asyndgan_files::{Access, append_private, create_private_folder, rename, write};
 use asyndgan_paper::{Arm, Step};
 use asyndgan_protocol::RunDescription;
-use asyndgan_transport::{Authority, EndedRuns, RunEnd};
+use asyndgan_transport::{EndedRuns, RunEnd};
 use serde::{Deserialize, Serialize};
 
 pub(super) use queued_run::add_state;
@@ -180,10 +180,8 @@ impl Runs {
     /// # Errors
     /// If the configuration of the run cannot be read.
     pub fn sites_without_certificate(&self, name: &str) -> Result<Vec<String>> {
-        let sites = ServerConfig::read(&self.get(name)?.config())?.sites;
-        // The authority may be on another machine.
-        let Ok(issued) = Authority::valid_sites(&self.config.keys) else { return Ok(Vec::new()) };
-        Ok(sites.into_iter().filter(|site| !issued.contains(site)).collect())
+        let config = ServerConfig::read(&self.get(name)?.config())?;
+        Ok(config.sites_without_certificate(&self.config.keys).into_iter().map(str::to_owned).collect())
     }
 
     /// Carries out a request of the operator, with a reason for the record. Returns the state before.
@@ -216,18 +214,18 @@ impl Runs {
         Ok(before)
     }
 
-    /// Sets the state of a run that was served.
-    pub(super) fn set(&self, name: &str, state: RunState, reason: &str) -> Result<()> {
-        let _lock = self.lock()?;
-        add_state(&self.get(name)?.folder, state, reason)
-    }
-
     /// Deletes the checkpoints of aborted runs, which have the masks of the sites. No run is served meanwhile.
     pub(super) fn delete_aborted(&self) {
         let delete = || -> Result<()> {
             for run in self.list()?.iter().filter(|run| run.last().state == RunState::Aborted) {
                 let Ok(config) = ServerConfig::read(&run.config()) else { continue };
-                let checkpoints = Step::folder(&run.folder, Arm::AsynDgan, config.seed).join("checkpoints");
+                let place = Step::folder(&run.folder, Arm::AsynDgan, config.seed);
+                let checkpoints = place.join("checkpoints");
+                for file in ["conditions.safetensors", "generator.safetensors"].map(|name| place.join(name)) {
+                    if file.exists() {
+                        fs::remove_file(&file).with_context(|| format!("cannot delete {}", file.display()))?;
+                    }
+                }
                 if checkpoints.exists() {
                     fs::remove_dir_all(&checkpoints).with_context(|| format!("cannot delete {}", checkpoints.display()))?;
                     tracing::info!("the checkpoints and the masks of the aborted run {:?} are deleted", run.name);

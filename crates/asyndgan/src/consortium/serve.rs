@@ -100,8 +100,11 @@ fn serve_one(
     });
     match outcome {
         Ok(Outcome::Finished) => {
-            runs.set(name, RunState::Finished, "")?;
-            tracing::info!("the run {name:?} is finished");
+            // Unless the operator has aborted it meanwhile.
+            if SERVED.contains(&runs.get(name)?.last().state) {
+                runs.change(name, &SERVED, RunState::Finished, "")?;
+                tracing::info!("the run {name:?} is finished");
+            }
         }
         Ok(Outcome::Stopped) => {
             // A server that stops resumes the run at its next start.

@@ -6,8 +6,8 @@ use asyndgan_paper::{Arm, Step, TrainRecord};
 use asyndgan_protocol::{RunDescription, ServerWork as _, SiteId};
 use asyndgan_training::ServerTrainer;
 use asyndgan_transport::{
-    Absences, Authority, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords,
-    ServerRun, differences,
+    Absences, Control, Error, GrpcServer, Identity, Ledger, Outcome, Receipts, RevocationStatus, ServerLink, ServerRecords, ServerRun,
+    differences,
 };
 
 use super::{
@@ -56,13 +56,13 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     let (run, description) = (config.run()?, config.description()?);
     // Before the folder is claimed: without keys, nothing begins.
     config.identity()?;
-    let without_certificate = sites_without_certificate(config);
+    let without_certificate = config.keys_folder().map(|keys| config.sites_without_certificate(keys)).unwrap_or_default();
     for site in &without_certificate {
         tracing::warn!("{site}: {NO_CERTIFICATE}");
     }
     claim(&config.folder, &run)?;
-    RunProgress::reset(&config.folder)?;
     let folder = RunFolder::open(&config.folder)?;
+    RunProgress::reset(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;
     let sites = config.sites.len() as u32;
     let (networks, threads) = (configure::gan(&run, Arm::AsynDgan), run.settings.compute.server_threads);
@@ -131,13 +131,6 @@ fn show(config: &ServerConfig, rounds: (u64, u64), watched: Watched, token_folde
     Ok(dashboard)
 }
 
-/// The sites of the run for which the authority has issued no certificate, if its folder is here.
-fn sites_without_certificate(config: &ServerConfig) -> Vec<&str> {
-    // The authority may be on another machine.
-    let Some(issued) = config.keys_folder().and_then(|keys| Authority::valid_sites(keys).ok()) else { return Vec::new() };
-    config.sites.iter().filter(|site| !issued.contains(site)).map(String::as_str).collect()
-}
-
 /// What a dashboard reads from the link to the sites; nothing for a relay.
 type Watched = (Option<RevocationStatus>, Option<Absences>);
 
@@ -145,7 +138,7 @@ type Watched = (Option<RevocationStatus>, Option<Absences>);
 fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) -> Result<(Box<dyn ServerLink>, Watched)> {
     let (Some(identity), Some(keys)) = (config.identity()?, config.keys_folder()) else {
         let link = relay::server(&config.sites)?;
-        tracing::info!("listening on {} for a relay of {}", link.address(), config.sites.join(", "));
+        tracing::info!("listening on {} for a relay of {}", link.address(), config.remaining_sites().join(", "));
         return Ok((Box::new(link), (None, None)));
     };
     let keep_alive = config.keep_alive()?;
@@ -159,7 +152,7 @@ fn listen(config: &ServerConfig, description: &RunDescription, events: &Events) 
         tracing::warn!("{fact}");
         events.note(Kind::Refused, fact);
     })?;
-    tracing::info!("listening on {} for {}", link.address(), config.sites.join(", "));
+    tracing::info!("listening on {} for {}", link.address(), config.remaining_sites().join(", "));
     let watched = (Some(link.revocation_status()), Some(link.absences()));
     Ok((Box::new(link), watched))
 }

@@ -7,7 +7,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{Arm, Profile, Run, Settings};
 use asyndgan_protocol::{Dtype, LostState, RunDescription, ServerPolicy, SiteId, Timeouts, Waiting};
-use asyndgan_transport::{EndedRuns, Identity};
+use asyndgan_transport::{Authority, EndedRuns, Identity};
 use serde::{Deserialize, Serialize};
 
 use super::config::{Carrier, auto, duration, keep_alive, read, thirty};
@@ -84,6 +84,21 @@ pub(super) struct SiteChange {
 /// Whether the last change of a site is that it takes no part.
 pub(super) fn is_dropped(changes: &[SiteChange], site: usize) -> bool {
     changes.iter().rfind(|change| change.site.0 as usize == site).is_some_and(|change| change.is_dropped)
+}
+
+impl ServerConfig {
+    /// The names of the sites that have not been taken out of the run.
+    pub(super) fn remaining_sites(&self) -> Vec<&str> {
+        let sites = self.sites.iter().enumerate().filter(|(site, _)| !is_dropped(&self.amendments, *site));
+        sites.map(|(_, name)| name.as_str()).collect()
+    }
+
+    /// Those of them for which the authority in a folder of keys has issued no valid certificate. The authority may be
+    /// on another machine: then none is named.
+    pub(super) fn sites_without_certificate(&self, keys: &Path) -> Vec<&str> {
+        let Ok(issued) = Authority::valid_sites(keys) else { return Vec::new() };
+        self.remaining_sites().into_iter().filter(|site| !issued.iter().any(|name| name == site)).collect()
+    }
 }
 
 /// The `runs.toml` of a server that serves one run after another.

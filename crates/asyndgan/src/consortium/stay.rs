@@ -147,10 +147,16 @@ impl Staying<'_> {
                     | Error::Disconnected { .. }
                     | Error::Ended { .. }
                     | Error::Unreachable { .. }
-                    | Error::Rejected { .. },
+                    | Error::Rejected { .. }
+                    | Error::Untrusted { .. },
                 ) => {
                     self.report(format!("{error:#}"), false);
                     self.wait_longer();
+                }
+                // The same work fails again; each attempt would cost the others rounds.
+                Some(Error::Work(_)) => {
+                    tracing::error!("{error:#}");
+                    self.closed.insert(run.id(), (AbsenceReason::Refused, format!("{error:#}; restart this site to try again")));
                 }
                 // Another run has other images, or none.
                 _ if error.chain().any(|cause| cause.downcast_ref::<OtherImages>().is_some()) => {

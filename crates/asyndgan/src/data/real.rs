@@ -137,6 +137,13 @@ impl RealData {
             tracing::warn!("skipped, because they cannot be used:\n  {listed}");
         }
         ensure!(!data.set.cases.is_empty(), "{}: no case has labels", folder.display());
+        if !data.set.are_patients_known {
+            tracing::info!(
+                "{}: the patients of some cases are unknown, and each such case counts as a patient; if several show the same patient, \
+                 name the patients in patients.toml",
+                folder.display()
+            );
+        }
         Ok(data)
     }
 
@@ -205,6 +212,12 @@ impl RealData {
 
     /// The indices in the data set of the channels that a case has.
     fn present(&self, case: &CaseFiles) -> Vec<usize> {
+        // A picture in one file is read whole, whichever colours are absent.
+        if let [Some(file)] = self.channels[..]
+            && self.task.channels.len() > 1
+        {
+            return vec![file];
+        }
         self.present_in_task(case).into_iter().filter_map(|k| self.channels[k]).collect()
     }
 

@@ -2,11 +2,12 @@
 //! mixes two runs; and to one command at a time.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs::{File, TryLockError},
     path::Path,
 };
 
 use anyhow::{Context, Result, bail};
+use asyndgan_files::create_private_folder;
 use asyndgan_paper::Run;
 
 use crate::run::describe;
@@ -14,7 +15,10 @@ use crate::run::describe;
 /// Creates the folder with its description, or checks that it already has the same one, apart from further seeds. The
 /// returned file is a lock: no other command can use the folder until it is dropped.
 pub(super) fn claim(folder: &Path, run: &Run) -> Result<File> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    // An existing folder keeps its mode: others may work beside this run.
+    if !folder.is_dir() {
+        create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
     // Also for reading: some network file systems share no lock of a file that is only written.
     let open = File::options().read(true).write(true).create(true).truncate(false).open(folder.join("command.lock"));
     let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;

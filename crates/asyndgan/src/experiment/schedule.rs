@@ -3,6 +3,7 @@
 
 use std::{
     cmp::Reverse,
+    ffi::OsString,
     fs::File,
     io::{BufRead, BufReader, IsTerminal as _, Write as _, stderr},
     path::Path,
@@ -30,7 +31,7 @@ const BESIDE: (&str, &str) = ("OMP_WAIT_POLICY", "passive");
 pub(super) struct Runner<'a> {
     pub(super) program: &'a Path,
     /// Further arguments of every step.
-    pub(super) arguments: &'a [String],
+    pub(super) arguments: &'a [OsString],
     pub(super) folder: &'a Path,
     pub(super) run: &'a Run,
     /// Steps that run in parallel, where they do not depend on each other.

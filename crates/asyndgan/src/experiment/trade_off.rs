@@ -13,7 +13,7 @@ use crate::{
     audit::{AuditJob, SYNTHETIC_SET},
     configure,
     figures::{Panel, panels},
-    files::{read_json, write_json},
+    files::{read_record, write_json},
 };
 
 /// The metric: Dice, or the first one of the experiment.
@@ -147,8 +147,8 @@ impl ExperimentJob {
             // Feedback is attacked by an audit of its own, which takes longer.
             AuditJob { seed: self.run.seeds[0], answers: 0, ..AuditJob::new(&self.folder, page) }.audit()?;
         }
-        let audit: asyndgan_paper::AuditRecord = read_json(&record)?;
-        let table: Table = read_json(&self.folder.join(format!("{}.json", self.run.experiment.name())))?;
+        let audit: asyndgan_paper::AuditRecord = read_record(&record)?;
+        let table: Table = read_record(&self.folder.join(format!("{}.json", self.run.experiment.name())))?;
         let metric = &self.run.columns()[METRIC].name;
         let of = |arm: Arm| table.rows.iter().find(|row| row.arm == arm).and_then(|row| row.metrics.get(metric)).cloned();
         let point = TradeOffPoint {

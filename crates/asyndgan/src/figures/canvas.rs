@@ -2,7 +2,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use asyndgan_data::resize_nearest;
-use asyndgan_medio::write_rgb;
+use asyndgan_medio::write_private_rgb;
 use asyndgan_task::Task;
 use ndarray::{Array2, Array3, ArrayView2, ArrayView3, Axis};
 use plotters::{
@@ -44,6 +44,7 @@ impl Canvas {
         }
     }
 
+    /// Writes the pictures as a PNG that only its owner can read: they may show patients.
     pub(crate) fn save(self, path: &Path) -> Result<()> {
         super::with_font()?;
         let (_, height, width) = self.pixels.dim();
@@ -58,7 +59,7 @@ impl Canvas {
             area.present().map_err(|e| anyhow!("cannot draw {}: {e}", path.display()))?;
         }
         let drawn = Array3::from_shape_vec((height, width, 3), buffer)?;
-        Ok(write_rgb(path, drawn.permuted_axes([2, 0, 1]).view())?)
+        Ok(write_private_rgb(path, drawn.permuted_axes([2, 0, 1]).view())?)
     }
 }
 

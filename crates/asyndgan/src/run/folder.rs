@@ -13,7 +13,7 @@ use super::provenance::provenance;
 use crate::{
     configure, data,
     device::device,
-    files::{read_json, write_json},
+    files::{read_json, read_record, write_json},
 };
 
 /// The folder of a run, locked while this is held.
@@ -46,9 +46,10 @@ impl RunFolder {
     /// Opens the folder for the steps of one arm and seed; other arms and seeds may run at the same time.
     ///
     /// # Errors
-    /// As [`RunFolder::open`].
+    /// As [`RunFolder::open`]; if the run has no such arm or seed.
     pub fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
         let mut folder = Self::open_to_read(path)?;
+        folder.check_arm(arm, seed)?;
         folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
         Ok(folder)
     }
@@ -63,8 +64,20 @@ impl RunFolder {
         Ok(Self { path: path.into(), run, device, locks })
     }
 
+    fn check_arm(&self, arm: Arm, seed: u64) -> Result<()> {
+        let sites = if self.proof(Step::Prepare).exists() { self.prepared()?.sites.len() as u32 } else { self.run.settings.data.sites };
+        let Run { experiment, seeds, .. } = &self.run;
+        ensure!(self.run.possible_arms(sites).contains(&arm), "{} has no arm {arm} with {sites} sites", experiment.name());
+        ensure!(
+            seeds.contains(&seed),
+            "{} has no seed {seed}: its seeds are {seeds:?}; --seeds of the experiment adds some",
+            self.path.display()
+        );
+        Ok(())
+    }
+
     pub(crate) fn prepared(&self) -> Result<Prepared> {
-        read_json(&self.proof(Step::Prepare))
+        read_record(&self.proof(Step::Prepare))
     }
 
     pub(crate) fn proof(&self, step: Step) -> PathBuf {
@@ -206,7 +219,12 @@ mod tests {
     fn arms_are_worked_on_beside_each_other_and_one_arm_once() {
         let place = tempfile::tempdir().expect("a folder");
         let settings = Settings::new(Experiment::Table2, Profile::Smoke);
-        write_json(&place.path().join("run.json"), &Run::phantoms(Experiment::Table2, Profile::Smoke, settings)).expect("written");
+        let run = Run { seeds: vec![0, 1], ..Run::phantoms(Experiment::Table2, Profile::Smoke, settings) };
+        write_json(&place.path().join("run.json"), &run).expect("written");
+        for (absent, seed) in [(Arm::RealSubset(0), 0), (Arm::RealSubset(99), 0), (Arm::SynSubset(1), 0), (Arm::SynAll, 2)] {
+            assert!(RunFolder::open_arm(place.path(), absent, seed).is_err(), "{absent} {seed}");
+        }
+        assert!(!place.path().join("seed-2").exists() && !place.path().join("seed-0").exists());
         let arm = |arm, seed| RunFolder::open_arm(place.path(), arm, seed);
         let held =
             (arm(Arm::SynAll, 0).expect("free"), arm(Arm::AsynDgan, 0).expect("another arm"), arm(Arm::SynAll, 1).expect("another seed"));

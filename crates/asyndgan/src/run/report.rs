@@ -5,6 +5,7 @@ mod grids;
 mod histogram;
 mod page;
 pub(crate) use page::html_page;
+mod plots;
 mod quality;
 
 use std::{
@@ -14,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use asyndgan_files::{Access, write};
 use asyndgan_metrics::{Convention, ConventionName, bootstrap_mean, summarise};
 use asyndgan_paper::{Arm, ArmScores, CaseScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
 use asyndgan_protocol::{Role, stream};
@@ -26,7 +28,7 @@ use self::{
 };
 use crate::{
     curves::read_csv,
-    files::{read_json, write_json, write_text},
+    files::{read_record, write_json, write_text},
     run::RunFolder,
 };
 
@@ -53,7 +55,9 @@ pub fn report(runs: &[PathBuf], out: Option<PathBuf>) -> Result<()> {
         write_json(&folder.proof(Step::Report), &table)?;
         tables.push(table);
     }
-    write_text(&out, &page::page(&sections, &tables)).with_context(|| format!("cannot write the report {}", out.display()))
+    // It shows images of patients.
+    write(&out, Access::Private, page::page(&sections, &tables).as_bytes())
+        .with_context(|| format!("cannot write the report {}", out.display()))
 }
 
 fn one(folder: &RunFolder) -> Result<Table> {
@@ -105,12 +109,12 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         for &arm in arms {
             let key = format!("seed-{seed}/{arm}");
             let path = folder.proof(Step::Evaluate(arm, seed));
-            let mut found: ArmScores = read_json(&path)?;
+            let mut found: ArmScores = read_record(&path)?;
             let names = names.get_or_insert_with(|| found.cases.iter().map(|case| case.case.clone()).collect());
             found.cases = by_name(found.cases, names).with_context(|| path.display().to_string())?;
             let mut spent = found.seconds;
             if arm.is_synthetic() {
-                let train: TrainRecord = read_json(&folder.proof(Step::Train(arm, seed)))?;
+                let train: TrainRecord = read_record(&folder.proof(Step::Train(arm, seed)))?;
                 spent += train.seconds;
                 resumed_from_round.insert(key.clone(), train.resumed_from_round);
                 bytes.insert(key.clone(), train.bytes);

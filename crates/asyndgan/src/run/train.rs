@@ -97,8 +97,10 @@ pub fn train(folder: &RunFolder, arm: Arm, seed: u64) -> Result<()> {
     let (server, ledger) = job.train(loaded(&sources(folder, arm, sites), seed)?, |round, news, server| {
         first.get_or_insert(round);
         bar.set(round);
+        // The curves are written again when training resumes; the generator of a round is there in that round only.
+        let kept = keep(folder, arm, seed, round, server);
         if unwritten.is_ok() {
-            unwritten = curves.on_event(news, server).and_then(|()| keep(folder, arm, seed, round, server));
+            unwritten = curves.on_event(news, server).and(kept);
         }
     })?;
     unwritten?;

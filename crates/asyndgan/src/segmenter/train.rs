@@ -11,7 +11,13 @@ use asyndgan_protocol::{Role, stream};
 use asyndgan_task::{ImageDescription, ImageKind};
 use tch::Device;
 
-use crate::{configure, curves::Curves, network_file::SegmenterCard, progress::Progress, task_file::TaskFile};
+use crate::{
+    configure,
+    curves::{Curves, read_csv},
+    network_file::SegmenterCard,
+    progress::Progress,
+    task_file::TaskFile,
+};
 
 /// What to train on, and how.
 #[derive(Debug, Clone)]
@@ -43,6 +49,9 @@ impl SegmenterJob {
     }
 }
 
+/// The column of a loss curve.
+const LOSS: &str = "segmenter/loss";
+
 /// Trains on all cases of the given files and folders; writes the segmenter and, next to it, its loss curve.
 ///
 /// # Errors
@@ -52,6 +61,9 @@ pub fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     let (profile, downsampling, seed, device) = (*profile, *downsampling, *seed, *device);
     ensure!(out.extension().is_some_and(|e| e == "safetensors"), "{}: the file name must end in .safetensors", out.display());
     ensure!(!out.exists(), "{} exists: choose another file, or delete it", out.display());
+    let curve = out.with_extension("csv");
+    let is_curve = !curve.exists() || read_csv(&curve).is_ok_and(|curve| curve.names == [LOSS]);
+    ensure!(is_curve, "the loss curve would replace {}, which is another file: choose another name", curve.display());
     let images = CaseSet::open(cases)?;
     let shown = cases.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
     let [channels, rows, columns] = images
@@ -139,7 +151,7 @@ impl SegmenterFiles<'_> {
         train: impl FnOnce(&mut ChaCha8Rng, &mut dyn FnMut(u64, Option<f64>)) -> Result<(Segmenter, T)>,
     ) -> Result<(Segmenter, T)> {
         let Self { folder, name, run, seed, .. } = *self;
-        let mut curve = Curves::begin(folder, name, "step", vec!["segmenter/loss".into()], std::iter::empty::<Result<_>>())?;
+        let mut curve = Curves::begin(folder, name, "step", vec![LOSS.into()], std::iter::empty::<Result<_>>())?;
         let mut unwritten = Ok(());
         // Every arm's segmenter begins with the same weights.
         let mut rng = stream(seed, Role::Segmenter, 0, 0);

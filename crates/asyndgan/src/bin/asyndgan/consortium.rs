@@ -1,13 +1,13 @@
 //! `asyndgan init`, `journal` and `site approve`.
 
 use std::{
-    fs,
-    io::{BufRead as _, IsTerminal as _, Write as _},
+    io::{BufRead as _, IsTerminal as _},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, ensure};
 use asyndgan::consortium::{Proposal, runs_template, server_template, show_journal, site_template, verify_journal};
+use asyndgan_files::Access;
 use asyndgan_paper::Profile;
 use clap::Subcommand;
 
@@ -62,9 +62,8 @@ pub(crate) fn init(command: InitCommand) -> Result<()> {
             (out, site_template(&[("server", &server), ("bundle", &bundle), ("data", &data), ("folder", &folder)]))
         }
     };
-    let mut file =
-        fs::File::create_new(&out).with_context(|| format!("cannot write {}; if it exists, choose another --out", out.display()))?;
-    file.write_all(text.as_bytes())?;
+    ensure!(!out.try_exists().with_context(|| out.display().to_string())?, "{} exists: choose another --out", out.display());
+    asyndgan_files::write(&out, Access::Shared, text.as_bytes()).with_context(|| format!("cannot write {}", out.display()))?;
     print_note(&format!("wrote {}: review it and adapt the settings", out.display()));
     Ok(())
 }

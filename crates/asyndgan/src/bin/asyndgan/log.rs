@@ -3,10 +3,11 @@
 #[cfg(unix)]
 use std::os::unix::fs::PermissionsExt as _;
 use std::{
+    ffi::OsString,
     fmt, fs,
     io::{self, IsTerminal as _},
     path::Path,
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,21 +49,29 @@ impl Output {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         // Old files are found by the beginning of their names, and deleted.
         for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
-            let other = entry?.file_name().to_string_lossy().into_owned();
-            let is_own = other.strip_prefix(name).is_none_or(|rest| rest.is_empty() || rest.starts_with('.'));
-            ensure!(is_own, "{shown} is the beginning of the name of {other}: choose another name, or another folder");
+            let entry = entry?;
+            let other = entry.file_name().to_string_lossy().into_owned();
+            let is_at_risk = other.starts_with(name) && !is_log_of(name, &other) && !entry.file_type()?.is_dir();
+            ensure!(!is_at_risk, "{shown} is the beginning of the name of {other}: choose another name, or another folder");
         }
         let appender = builder.build(folder).with_context(|| format!("cannot write {shown}"))?;
         // They have the address of the dashboard with its token.
         #[cfg(unix)]
         for entry in fs::read_dir(folder)? {
             let file = entry?.path();
-            if file.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)) {
+            if file.file_name().is_some_and(|file| is_log_of(name, &file.to_string_lossy())) {
                 fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).with_context(|| file.display().to_string())?;
             }
         }
         Ok(Self::File(Arc::new(appender)))
     }
+}
+
+/// Whether a file is the log of one day: its name is that of the log, and a date such as `.2026-11-30`.
+fn is_log_of(name: &str, file: &str) -> bool {
+    let Some(date) = file.strip_prefix(name).and_then(|rest| rest.strip_prefix('.')) else { return false };
+    let is_fit = |(position, byte): (usize, u8)| if matches!(position, 4 | 7) { byte == b'-' } else { byte.is_ascii_digit() };
+    date.len() == 10 && date.bytes().enumerate().all(is_fit)
 }
 
 impl<'a> MakeWriter<'a> for Output {
@@ -82,6 +91,14 @@ impl<'a> MakeWriter<'a> for Output {
 /// If the log file cannot be written.
 pub(crate) fn start(format: LogFormat, verbose: u8, file: Option<&Path>) -> Result<()> {
     let output = Output::new(file)?;
+    let mut arguments: Vec<OsString> = vec!["--verbose".into(); usize::from(verbose)];
+    if format == LogFormat::Json {
+        arguments.push("--log-format=json".into());
+    }
+    if let Some(path) = file {
+        arguments.extend(["--log-file".into(), path.into()]);
+    }
+    ARGUMENTS.set(arguments).ok();
     let level = match verbose {
         0 => "info",
         1 => "debug",
@@ -100,13 +117,12 @@ pub(crate) fn start(format: LogFormat, verbose: u8, file: Option<&Path>) -> Resu
     Ok(())
 }
 
-/// The arguments about messages with which this program was started, for those that it starts.
-pub(crate) fn arguments() -> Vec<String> {
-    let is_about_messages = |argument: &String| {
-        argument.starts_with("-v") || argument == "--verbose" || argument.starts_with("--log-format=") || argument == "json"
-    };
-    let given: Vec<String> = std::env::args().skip(1).filter(is_about_messages).collect();
-    given.into_iter().map(|argument| if argument == "json" { "--log-format=json".into() } else { argument }).collect()
+/// The arguments about messages of this program, for the programs that it starts.
+static ARGUMENTS: OnceLock<Vec<OsString>> = OnceLock::new();
+
+/// The arguments with which a started program writes its messages as this one does.
+pub(crate) fn arguments() -> Vec<OsString> {
+    ARGUMENTS.get().cloned().unwrap_or_default()
 }
 
 const CRATES: [&str; 8] = ["data", "evaluator", "files", "medio", "models", "protocol", "training", "transport"];
@@ -138,5 +154,29 @@ impl io::Write for AboveBars {
 
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_files_with_a_date_are_logs() {
+        assert!(is_log_of("north", "north.2026-11-30"));
+        for other in ["north", "north.pem", "north.toml", "north.2026-11-30.pem", "north.20261130", "northern.2026-11-30"] {
+            assert!(!is_log_of("north", other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_log_file_whose_rotation_would_delete_other_files_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir(folder.path().join("north")).expect("created");
+        fs::write(folder.path().join("north.2026-11-01"), "a log").expect("written");
+        Output::new(Some(&folder.path().join("north"))).expect("folders and logs are no obstacle");
+        fs::write(folder.path().join("north.pem"), "a key").expect("written");
+        let refused = Output::new(Some(&folder.path().join("north"))).err().expect("refused").to_string();
+        assert!(refused.contains("north.pem"), "{refused}");
     }
 }

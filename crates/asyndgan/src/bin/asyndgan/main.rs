@@ -1,5 +1,5 @@
-//! The program `asyndgan`: one subcommand for each step of an experiment (`cargo xtask reproduce` calls them in order),
-//! and the server and site programs of a run across several hospitals.
+//! The program `asyndgan`: one subcommand for each step of an experiment (`asyndgan reproduce` runs them in order), and
+//! the server and site commands of a run across several hospitals.
 
 mod audit;
 mod consortium;
@@ -115,7 +115,7 @@ struct Where {
 struct Which {
     #[command(flatten)]
     at: Where,
-    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N or AsynDgan-Overlap.
+    /// RealAll, RealSubset-N, SynAll, SynSubset-N, AsynDgan, OwnPlusSyn-N, FedAvg, FedGan, MdGan or AsynDgan-Overlap.
     #[arg(long)]
     arm: Arm,
     /// One of the run's seeds.
@@ -306,7 +306,9 @@ fn main() -> ExitCode {
     match carry_out(arguments.step) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if arguments.log_format == LogFormat::Json || arguments.log_file.is_some() {
+            // RUST_LOG may select no errors of this program.
+            let is_logged = arguments.log_format == LogFormat::Json || arguments.log_file.is_some();
+            if is_logged && tracing::enabled!(tracing::Level::ERROR) {
                 tracing::error!("{error:#}");
             } else {
                 print_note(&format!("error: {error:#}"));

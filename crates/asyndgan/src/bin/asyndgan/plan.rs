@@ -32,7 +32,7 @@ impl PlanArguments {
             n => format!("; {n} more lack a file or labels (see asyndgan data inspect {dir})"),
         };
         print(&format!(
-            "{task}: a task for {} cases of {dir}, of which {} were read{incomplete}. Read it, and change what you know better. Next:\n\
+            "{task}: a task for {} cases of {dir}, of which {} were read{incomplete}. Review it, and correct what is wrong. Next:\n\
              asyndgan experiment --task {task} --data {dir} --sites 4 --profile smoke --out trial   # every step once, in minutes\n\
              asyndgan experiment --task {task} --data {dir} --sites SITES --out run                 # a file of sites, or their number\n",
             found.cases, found.read

@@ -13,7 +13,7 @@ use asyndgan::progress::unix_ms;
 use clap::{Args, Subcommand};
 
 use crate::{
-    stdout::{print, print_note},
+    stdout::{print, print_note, print_while_read},
     stop,
 };
 
@@ -80,7 +80,7 @@ pub(crate) enum RunCommand {
         #[arg(long)]
         follow: bool,
     },
-    /// Stop serving a run until it is resumed. It continues from its last checkpoint; the runs behind it are served.
+    /// Stop serving a run until it is resumed from its last checkpoint. The server continues with the next run.
     Pause(Reasoned),
     /// Put a paused or failed run back into the queue.
     Resume(Reasoned),
@@ -293,8 +293,7 @@ fn logs(folder: &Path, follow: bool) -> Result<()> {
     let mut from = 0;
     loop {
         let (text, end) = show_events(folder, from)?;
-        print(&text)?;
-        if !follow {
+        if !print_while_read(&text)? || !follow {
             return Ok(());
         }
         from = end;

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     consortium::server_config::{ServerConfig, is_dropped},
+    files::free_name,
     progress::{now, unix_ms},
 };
 
@@ -203,7 +204,7 @@ pub(in crate::consortium) fn add_state(folder: &Path, state: RunState, reason: &
     let path = states_path(folder);
     if path.exists() && read_states(folder).is_err() {
         // The run can go on; what happened before is kept for people.
-        rename(&path, &folder.join("states.damaged")).with_context(|| format!("cannot rename {}", path.display()))?;
+        rename(&path, &free_name(folder, "states", "damaged")?).with_context(|| format!("cannot rename {}", path.display()))?;
     }
     let line = serde_json::to_string(&StateChange { unix_ms: unix_ms(), state, reason: reason.into() })? + "\n";
     let written = append_private_lines(&path).and_then(|mut file| file.write_all(line.as_bytes()).and_then(|()| file.sync_all()));

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use asyndgan_metrics::{bootstrap_difference, holm, wilcoxon};
+use asyndgan_metrics::{Undefined, bootstrap_difference, holm, wilcoxon};
 use asyndgan_paper::{Arm, Claim, Comparison, Run, Verdict};
 use asyndgan_protocol::{Role, stream};
 
@@ -13,6 +13,10 @@ pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 
 /// The largest difference that counts as about the same, in Dice.
 const MARGIN: f64 = 0.02;
+/// With fewer cases, differences of one sign have p > 0.05, and the bootstrap interval is that of the extreme cases.
+const CASES_MIN: usize = 6;
+/// The level of a p-value that is corrected for the number of comparisons.
+const SIGNIFICANT: f64 = 0.05;
 const RESAMPLES: usize = 10_000;
 
 /// The claims of a table by Dice: the three of the paper, that synthetic images help every hospital, and the comparison
@@ -61,7 +65,7 @@ pub(crate) fn claims(run: &Run, by_metric: &BTreeMap<String, Values>, all: &[Arm
 fn not_below(claim: String, values: &Values, arms: &[Arm], other: Arm) -> Claim {
     let pairs: Vec<(Arm, Arm)> = arms.iter().map(|arm| (*arm, other)).collect();
     let verdict = |[low, high]: [f64; 2]| verdict(low > -MARGIN, high < -MARGIN);
-    judged(claim, compare_pairs(values, &pairs), arms.len(), verdict, |c| c.difference)
+    judged(claim, compare_pairs(values, &pairs, |_| -MARGIN), arms.len(), verdict, |c| c.difference)
 }
 
 /// The segmenter of each site is better with synthetic images in addition to the site's own.
@@ -69,19 +73,21 @@ fn each_above(claim: &str, values: &Values, arms: &[Arm]) -> Claim {
     let own = |arm: &Arm| if let Arm::OwnPlusSyn(site) = arm { Arm::RealSubset(*site) } else { Arm::RealAll };
     let pairs: Vec<(Arm, Arm)> = arms.iter().map(|arm| (*arm, own(arm))).collect();
     let verdict = |[low, high]: [f64; 2]| verdict(low > 0.0, high < 0.0);
-    judged(claim.to_owned(), compare_pairs(values, &pairs), arms.len(), verdict, |c| c.difference)
+    judged(claim.to_owned(), compare_pairs(values, &pairs, |_| 0.0), arms.len(), verdict, |c| c.difference)
 }
 
 /// An arm is above each of some others.
 fn above(claim: &str, values: &Values, arm: Arm, others: &[Arm]) -> Claim {
     let verdict = |[low, high]: [f64; 2]| verdict(low > 0.0, high < 0.0);
-    judged(claim.to_owned(), compare(values, arm, others), others.len(), verdict, |c| c.difference)
+    let pairs: Vec<(Arm, Arm)> = others.iter().map(|&other| (arm, other)).collect();
+    judged(claim.to_owned(), compare_pairs(values, &pairs, |_| 0.0), others.len(), verdict, |c| c.difference)
 }
 
 /// An arm is neither better nor worse than another by more than the margin.
 fn about_the_same(claim: String, values: &Values, arm: Arm, other: Arm) -> Claim {
     let verdict = |[low, high]: [f64; 2]| verdict(-MARGIN < low && high < MARGIN, low > MARGIN || high < -MARGIN);
-    judged(claim, compare(values, arm, &[other]), 1, verdict, |c| -c.difference.abs())
+    let comparison = compare_pairs(values, &[(arm, other)], |difference| MARGIN.copysign(difference));
+    judged(claim, comparison, 1, verdict, |c| -c.difference.abs())
 }
 
 fn verdict(supported: bool, excluded: bool) -> Verdict {
@@ -92,7 +98,8 @@ fn verdict(supported: bool, excluded: bool) -> Verdict {
     }
 }
 
-/// The claim with the joint verdict of its comparisons; the comparison that supports it least comes first.
+/// The claim with the joint verdict of its comparisons. First come those that contradict it, then those that do not
+/// show it, and among these the one that supports it least.
 fn judged(
     claim: String,
     mut comparisons: Vec<Comparison>,
@@ -100,10 +107,21 @@ fn judged(
     of_interval: impl Fn([f64; 2]) -> Verdict,
     support: impl Fn(&Comparison) -> f64,
 ) -> Claim {
-    let verdicts: Option<Vec<Verdict>> = comparisons.iter().map(|c| c.interval.map(&of_interval)).collect();
-    let verdict = verdicts.filter(|v| v.len() == wanted && wanted > 0).map_or(Verdict::NotMeasurable, |v| together(&v));
-    comparisons.sort_by(|a, b| support(a).total_cmp(&support(b)));
-    Claim { claim, verdict, comparisons }
+    let of_comparison = |c: &Comparison| match c.interval.filter(|_| c.n >= CASES_MIN).map(&of_interval) {
+        // Of many comparisons, some intervals exclude the truth by chance.
+        Some(Verdict::Contradicted) if c.p.is_none_or(|p| p >= SIGNIFICANT) => Verdict::NotShown,
+        Some(verdict) => verdict,
+        None => Verdict::NotMeasurable,
+    };
+    let verdicts: Vec<Verdict> = comparisons.iter().map(of_comparison).collect();
+    let is_measurable = comparisons.len() == wanted && wanted > 0 && !verdicts.contains(&Verdict::NotMeasurable);
+    let rank = |c: &Comparison| match of_comparison(c) {
+        Verdict::Contradicted => 0,
+        Verdict::NotShown | Verdict::NotMeasurable => 1,
+        Verdict::Shown => 2,
+    };
+    comparisons.sort_by(|a, b| rank(a).cmp(&rank(b)).then(support(a).total_cmp(&support(b))));
+    Claim { claim, verdict: if is_measurable { together(&verdicts) } else { Verdict::NotMeasurable }, comparisons }
 }
 
 /// Shown if all comparisons are, contradicted if one is.
@@ -111,19 +129,22 @@ fn together(verdicts: &[Verdict]) -> Verdict {
     verdict(verdicts.iter().all(|v| *v == Verdict::Shown), verdicts.contains(&Verdict::Contradicted))
 }
 
-/// Compares an arm with each of some others.
-fn compare(values: &Values, arm: Arm, others: &[Arm]) -> Vec<Comparison> {
-    compare_pairs(values, &others.iter().map(|&other| (arm, other)).collect::<Vec<_>>())
-}
-
-/// Compares the arms of each pair, over the cases that have a value in both.
-fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)]) -> Vec<Comparison> {
+/// Compares the arms of each pair, over the cases that have a value in both. `limit` returns the difference that the
+/// p-value tests against, for a mean difference.
+fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)], limit: impl Fn(f64) -> f64) -> Vec<Comparison> {
     let of_pair = |&(arm, other): &(Arm, Arm)| {
         let (of_arm, of_other) = (values.get(&arm)?, values.get(&other)?);
         let (a, b): (Vec<f64>, Vec<f64>) = of_arm.iter().zip(of_other).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
         let (difference, interval) = bootstrap_difference(&a, &b, RESAMPLES, &mut stream(0, Role::Bootstrap, 0, 0)).ok()?;
         let interval = (a.len() > 1).then_some([interval.low, interval.high]);
-        Some(Comparison { arm, other, difference, interval, n: a.len(), p: wilcoxon(&a, &b).ok() })
+        let limit = limit(difference);
+        let shifted: Vec<f64> = a.iter().map(|value| value - limit).collect();
+        let p = match wilcoxon(&shifted, &b) {
+            // No difference is no evidence, and counts as a comparison.
+            Err(Undefined::Identical) => Some(1.0),
+            p => p.ok(),
+        };
+        Some(Comparison { arm, other, difference, interval, n: a.len(), p })
     };
     let mut comparisons: Vec<Comparison> = pairs.iter().filter_map(of_pair).collect();
     let corrected = holm(&comparisons.iter().filter_map(|c| c.p).collect::<Vec<f64>>());
@@ -160,8 +181,9 @@ mod tests {
 
     use super::*;
 
+    /// Four cases with each of three values.
     fn values(rows: &[(Arm, [f64; 3])]) -> Values {
-        rows.iter().map(|(arm, v)| (*arm, v.iter().copied().map(Some).collect())).collect()
+        rows.iter().map(|(arm, v)| (*arm, v.iter().cycle().take(12).copied().map(Some).collect())).collect()
     }
 
     fn verdicts(claims: &[Claim]) -> Vec<Verdict> {
@@ -198,8 +220,12 @@ mod tests {
         ];
         assert_eq!(verdicts(&of_table(&worse)), [Contradicted; 6]);
         // The mean is above, but not in every case.
-        let unsure =
-            [(Arm::RealAll, [0.9, 0.8, 0.9]), (Arm::RealSubset(1), [0.7; 3]), (Arm::SynAll, [0.75; 3]), (Arm::AsynDgan, [0.69, 0.79, 0.7])];
+        let unsure = [
+            (Arm::RealAll, [0.9, 0.8, 0.9]),
+            (Arm::RealSubset(1), [0.7; 3]),
+            (Arm::SynAll, [0.75; 3]),
+            (Arm::AsynDgan, [0.66, 0.79, 0.69]),
+        ];
         assert_eq!(verdicts(&of_table(&unsure))[..3], [Shown, NotShown, NotShown]);
         assert_eq!(verdicts(&of_table(&unsure))[3..], [NotMeasurable; 3]);
     }
@@ -209,8 +235,28 @@ mod tests {
         let compared = &of_table(&ROWS)[0].comparisons;
         assert_eq!(compared.iter().map(|c| c.other).collect::<Vec<_>>(), [Arm::SynAll, Arm::AsynDgan, Arm::RealSubset(1)]);
         assert!(compared.windows(2).all(|pair| pair[0].difference <= pair[1].difference));
-        // Three pairs of one sign: p is 0.25 for each, times three.
-        assert!(compared.iter().all(|c| c.n == 3 && c.p.is_some_and(|p| (p - 0.75).abs() < 1e-12)), "{compared:?}");
+        assert!(compared.iter().all(|c| c.n == 12 && c.p.is_some_and(|p| p < 0.05)), "{compared:?}");
+    }
+
+    #[test]
+    fn what_decides_comes_first_and_few_cases_decide_nothing() {
+        let all: Vec<f64> = (0..8).map(f64::from).collect();
+        let cases = |of: fn(f64) -> f64, count: usize| all.iter().take(count).map(|&k| Some(of(k))).collect::<Vec<_>>();
+        // Below the first in the mean, but not always; below the second a little, and always.
+        let rows = |count| -> Values {
+            [
+                (Arm::AsynDgan, cases(|_| 0.5, count)),
+                (Arm::RealSubset(1), cases(|k| 0.55 + 0.1 * (k - 3.5), count)),
+                (Arm::RealSubset(2), cases(|k| 0.51 + 0.001 * k, count)),
+            ]
+            .into()
+        };
+        let subsets = [Arm::RealSubset(1), Arm::RealSubset(2)];
+        let claim = above("", &rows(8), Arm::AsynDgan, &subsets);
+        assert_eq!((claim.verdict, claim.comparisons[0].other), (Contradicted, Arm::RealSubset(2)));
+        assert_eq!(above("", &rows(5), Arm::AsynDgan, &subsets).verdict, NotMeasurable);
+        let same = above("", &[(Arm::AsynDgan, cases(|_| 0.5, 8)), (Arm::SynAll, cases(|_| 0.5, 8))].into(), Arm::AsynDgan, &[Arm::SynAll]);
+        assert_eq!((same.verdict, same.comparisons[0].p), (NotShown, Some(1.0)));
     }
 
     #[test]

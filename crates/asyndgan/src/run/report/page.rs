@@ -2,23 +2,13 @@
 
 use std::{collections::BTreeMap, fs};
 
-use anyhow::Result;
-use asyndgan_paper::{
-    Arm, ArmScores, Claim, DataKind, Experiment, ImageQuality, KindTraffic, PER_SLICE, Profile, Row, SiteTraffic, Step, Table, TableColumn,
-    Verdict,
-};
+use anyhow::{Context as _, Result};
+use asyndgan_paper::{Arm, Claim, DataKind, Experiment, ImageQuality, KindTraffic, PER_SLICE, Profile, Row, SiteTraffic, Table, Verdict};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::{
-    curves::{Recorded, read_csv},
-    figures::{Line, box_plot_text, lines},
-    files::read_json,
-    run::RunFolder,
-};
-
-/// Maximum number of points drawn per curve; if there are more, neighbours are averaged.
-const POINTS_MAX: usize = 200;
+use super::plots::{boxes, losses, score_against_bytes, score_against_rounds};
+use crate::run::RunFolder;
 
 /// Builds the page from the sections of the runs, and their tables.
 pub(super) fn page(sections: &[Markup], tables: &[Table]) -> String {
@@ -77,8 +67,8 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
             @if let Some(per_slice) = &table.per_slice {
                 h2 { "Per slice" } (rows(table, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
             }
-            @if !table.curve.is_empty() { h2 { "Score against rounds" } (against_rounds(table)?) }
-            (against_bytes(table)?)
+            @if !table.curve.is_empty() { h2 { "Score against rounds" } (score_against_rounds(table)?) }
+            (score_against_bytes(table)?)
             @if table.experiment != Experiment::Fig5 { h2 { "Cases" } (boxes(folder, table)?) }
             h2 { "Pictures" } (pictures(folder)?)
             @if !table.image_quality.is_empty() { h2 { "Image quality" } (quality(&table.image_quality)) }
@@ -162,58 +152,6 @@ fn claims(claims: &[Claim], experiment: Experiment) -> Markup {
     }
 }
 
-fn against_rounds(table: &Table) -> Result<Markup> {
-    let columns = table.configuration.columns();
-    let points = table.curve.iter().filter_map(|&(round, value)| Some((round as f64, value?))).collect();
-    let line = Line { name: "AsynDgan".into(), points };
-    let drawn = lines(&format!("{} of segmenters trained with half the steps", columns[0].heading), "generator rounds", &[line])?;
-    Ok(html! { figure { (PreEscaped(drawn)) } })
-}
-
-/// The score of each distributed arm against what a site sends and receives.
-fn against_bytes(table: &Table) -> Result<Markup> {
-    let columns = table.configuration.columns();
-    let point = |row: &Row| {
-        let at = (table.megabytes_per_site(row.arm)?, row.metrics.get(&columns[0].name)?.mean?);
-        Some(Line { name: row.arm.to_string(), points: vec![at] })
-    };
-    let rows = || table.rows.iter().filter(|row| row.arm.is_distributed());
-    let points: Vec<Line> = rows().filter_map(point).collect();
-    if points.len() < 2 || table.experiment == Experiment::Fig5 {
-        return Ok(html! {});
-    }
-    let left_out: Vec<String> = rows().filter(|row| point(row).is_none()).map(|row| row.arm.to_string()).collect();
-    let title = format!("{} against what a site sends and receives", columns[0].heading);
-    let drawn = lines(&title, "MB per site, first seed", &points)?;
-    Ok(html! {
-        h2 { "Score against bytes" }
-        figure { (PreEscaped(drawn)) }
-        @if !left_out.is_empty() {
-            p.small { "Without " (left_out.join(", ")) ": training was interrupted, and the bytes before that are not known." }
-        }
-    })
-}
-
-fn boxes(folder: &RunFolder, table: &Table) -> Result<Markup> {
-    let mut figures = Vec::new();
-    for TableColumn { name, heading, .. } in table.configuration.columns() {
-        let mut by_arm = BTreeMap::<Arm, Vec<f64>>::new();
-        for row in &table.rows {
-            for &seed in &table.seeds {
-                let scores: ArmScores = read_json(&folder.proof(Step::Evaluate(row.arm, seed)))?;
-                by_arm.entry(row.arm).or_default().extend(scores.cases.iter().filter_map(|c| c.metrics.get(&name).copied().flatten()));
-            }
-        }
-        let wide = 110 * by_arm.len() as u32 + 80;
-        let drawn = box_plot_text(&[(String::new(), by_arm)].into(), wide)?;
-        figures.push((heading, drawn));
-    }
-    Ok(html! {
-        @for (heading, drawn) in &figures { figure.wide { figcaption { b { (heading) } } (PreEscaped(drawn)) } }
-        p.small { "One value per case and seed: quartiles, median, and the full range." }
-    })
-}
-
 fn pictures(folder: &RunFolder) -> Result<Markup> {
     let known = [
         ("synthetic.png", "Conditions, the image that each generator makes from them, and the real image with the same condition."),
@@ -229,7 +167,8 @@ fn pictures(folder: &RunFolder) -> Result<Markup> {
     for (name, caption) in known {
         let path = folder.path.join(name);
         if path.is_file() {
-            found.push((STANDARD.encode(fs::read(&path)?), caption));
+            let picture = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            found.push((STANDARD.encode(picture), caption));
         }
     }
     Ok(html! {
@@ -266,47 +205,6 @@ fn quality(rows: &[ImageQuality]) -> Markup {
             "not, this does not prove that nothing was copied."
         }
     }
-}
-
-fn losses(folder: &RunFolder, table: &Table) -> Result<Markup> {
-    let seed = table.seeds[0];
-    let mut drawn = Vec::new();
-    // Other distributed GANs keep no losses.
-    for row in table.rows.iter().filter(|row| row.arm.is_synthetic() && row.arm.is_of_paper()) {
-        let place = Step::folder(&folder.path, row.arm, seed);
-        let Recorded { names, rows } = read_csv(&place.join("losses.csv"))?;
-        for side in ["discriminator", "generator"] {
-            let line = |(k, name): (usize, &String)| {
-                let points: Vec<(f64, f64)> = rows.iter().filter_map(|(round, values)| Some((*round, (*values.get(k)?)?))).collect();
-                Line { name: name.rsplit('/').next().unwrap_or(name).to_owned(), points: averaged(&points) }
-            };
-            let of_side: Vec<Line> = names.iter().enumerate().filter(|(_, n)| n.starts_with(side)).map(line).collect();
-            drawn.push(lines(&format!("{}: {side} loss", row.arm), "round", &of_side)?);
-        }
-    }
-    let mut segmenters = Vec::new();
-    for row in &table.rows {
-        // The toy has no segmenter.
-        let path = Step::folder(&folder.path, row.arm, seed).join("segmenter.csv");
-        if path.is_file() {
-            let points: Vec<(f64, f64)> = read_csv(&path)?.rows.iter().filter_map(|(step, v)| Some((*step, (*v.first()?)?))).collect();
-            segmenters.push(Line { name: row.arm.to_string(), points: averaged(&points) });
-        }
-    }
-    if !segmenters.is_empty() {
-        drawn.push(lines("Segmenter loss on training images", "step", &segmenters)?);
-    }
-    Ok(html! { @for svg in &drawn { figure { (PreEscaped(svg)) } } })
-}
-
-/// Few enough points to draw: neighbours averaged.
-fn averaged(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
-    let together = points.len().div_ceil(POINTS_MAX).max(1);
-    let mean = |part: &[(f64, f64)]| {
-        let n = part.len() as f64;
-        (part.iter().map(|p| p.0).sum::<f64>() / n, part.iter().map(|p| p.1).sum::<f64>() / n)
-    };
-    points.chunks(together).map(mean).collect()
 }
 
 /// The traffic of the arms that learn from the sites without collecting their images.
