@@ -1,8 +1,9 @@
 //! `cargo xtask bench`: the benchmarks of the crates, and a comparison with the same work in PyTorch, with interleaved
 //! runs.
 
+pub(crate) mod record;
+
 use std::{
-    fmt::Write as _,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -13,8 +14,9 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_paper::STEP_ENVIRONMENT;
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use self::record::{Compared, Record, spread};
 use crate::{build::build_program, cargo, now, root, setup, succeed, target};
 
 #[derive(Args)]
@@ -64,6 +66,10 @@ const BFLOAT16: &[&str] =
 
 const SEGMENT: &[&str] = &["", "batched", "batched,channels_last", "batched,compile", "batched,channels_last,compile", "batched,monai"];
 
+/// The record and the plot in the folder of a comparison.
+pub(crate) const RECORD: &str = "bench.json";
+pub(crate) const GROWTH: &str = "growth.svg";
+
 const SMALL: &[&str] = &["round"];
 const FOUR: &[&str] = &["round", "--batch", "4"];
 const LARGE: &[&str] = &["round", "--sites", "1", "--size", "256", "--width", "64", "--rounds", "4"];
@@ -87,44 +93,6 @@ const CUDA_ROWS: [Row; 1] = [Row {
     target: 0.8,
 }];
 
-/// One line as it came out.
-#[derive(Debug, Serialize)]
-struct Compared {
-    work: String,
-    unit: &'static str,
-    /// Least, median and largest.
-    ours: [f64; 3],
-    theirs: [f64; 3],
-    /// PyTorch's way that needs the least.
-    how: &'static str,
-    ratio: f64,
-    target: f64,
-}
-
-impl Compared {
-    fn new(work: &str, unit: &'static str, ours: &[f64], theirs: &[f64], target: f64) -> Result<Self> {
-        let (ours, theirs) = (spread(ours).context("nothing was measured")?, spread(theirs).context("nothing was measured")?);
-        Ok(Self { work: work.into(), unit, ours, theirs, how: "", ratio: ours[1] / theirs[1], target })
-    }
-
-    fn line(&self) -> String {
-        let cell = |[least, median, most]: [f64; 3]| format!("{median:.3} ({least:.3} to {most:.3})");
-        let met = if self.ratio <= self.target { "yes" } else { "no" };
-        let Self { work, unit, ours, theirs, how, ratio, target } = self;
-        let how = if how.is_empty() { "eager" } else { how };
-        format!("|{work}|{unit}|{}|{}|{how}|{ratio:.2}|{target:.2}|{met}|\n", cell(*ours), cell(*theirs))
-    }
-}
-
-/// Least, median and largest.
-fn spread(values: &[f64]) -> Option<[f64; 3]> {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let n = sorted.len();
-    let median = (sorted.get(n / 2)? + sorted.get(n.saturating_sub(1) / 2)?) / 2.0;
-    Some([sorted[0], median, sorted[n - 1]])
-}
-
 pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
     setup::ensure_libtorch()?;
     let Some(python) = &arguments.python else {
@@ -139,34 +107,30 @@ pub(crate) fn bench(arguments: &Arguments) -> Result<()> {
 
     let folder = arguments.out.clone().unwrap_or_else(|| target().join("bench"));
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let device = if arguments.device == "cuda" { " --device cuda" } else { "" };
+    let command = format!("cargo xtask bench --python PYTHON --turns {}{device}", arguments.turns);
+    let mut record = Record::new(command, torch)?;
     // After every row: the whole takes most of an hour.
-    let keep = |compared: &[Compared]| -> Result<String> {
-        let mut table = String::from("|work|unit|ours|PyTorch|its best way|ratio|target|met|\n|---|---|---:|---:|---|---:|---:|---|\n");
-        table.extend(compared.iter().map(Compared::line));
-        let _ = writeln!(table, "\nMedian (minimum to maximum), ours and PyTorch interleaved. torch {torch}.");
-        write(&folder.join("bench.json"), &serde_json::to_string_pretty(compared)?)?;
-        write(&folder.join("bench.md"), &table)?;
-        Ok(table)
+    let keep = |record: &Record| -> Result<()> {
+        write(&folder.join(RECORD), &serde_json::to_string_pretty(record)?)?;
+        write(&folder.join("bench.md"), &record.page())
     };
-    let mut compared = Vec::new();
     let rows: &[Row] = if arguments.device == "cuda" { &CUDA_ROWS } else { &ROWS };
     for row in rows {
-        compare(row, python, arguments, &mut compared)?;
-        keep(&compared)?;
+        compare(row, python, arguments, &mut record.rows)?;
+        keep(&record)?;
     }
     if arguments.device == "cpu" {
-        compared.push(start_up(python, arguments.turns)?);
-    }
-    let mut table = keep(&compared)?;
-    if arguments.device == "cpu" {
+        record.rows.push(start_up(python, arguments.turns)?);
+        keep(&record)?;
         eprintln!("measuring how the cost of a round scales, and the peak performance of the processor");
         let mut growth = work(&["growth", "--out"]);
-        let grown = growth.arg(std::path::absolute(folder.join("growth.svg"))?).stderr(Stdio::inherit()).output()?;
+        let grown = growth.arg(std::path::absolute(folder.join(GROWTH))?).stderr(Stdio::inherit()).output()?;
         ensure!(grown.status.success(), "the scaling measurement failed");
-        let _ = write!(table, "\n{}", String::from_utf8_lossy(&grown.stdout));
-        write(&folder.join("bench.md"), &table)?;
+        record.growth = String::from_utf8_lossy(&grown.stdout).into_owned();
+        keep(&record)?;
     }
-    show(&table);
+    show(&record.page());
     Ok(())
 }
 
@@ -195,12 +159,12 @@ fn compare(row: &Row, python: &Path, arguments: &Arguments, compared: &mut Vec<C
     let fastest = theirs.iter().min_by(|a, b| median(&a.1).total_cmp(&median(&b.1)));
     let (how, seconds, _) = fastest.context("no way of PyTorch is measured")?;
     let is_first = compared.is_empty();
-    compared.push(Compared { how, ..Compared::new(row.work, "s", &ours, seconds, row.target)? });
+    compared.push(Compared::new(row.work, "s", &ours, seconds, row.target)?.with_variant(how));
     if is_first && arguments.device == "cpu" {
         let least = theirs.iter().min_by(|a, b| median(&a.2).total_cmp(&median(&b.2)));
         let (how, _, peaks) = least.context("no way of PyTorch is measured")?;
         let memory = Compared::new("peak memory of the row above, all sites in one process", "GB", &our_peaks, peaks, 0.6)?;
-        compared.push(Compared { how, ..memory });
+        compared.push(memory.with_variant(how));
     }
     Ok(())
 }
@@ -268,16 +232,4 @@ fn first_round(losses: &Path, begun: Instant) -> Result<f64> {
         thread::sleep(Duration::from_millis(2));
     }
     bail!("no round was completed within two minutes: run `cargo xtask reproduce table2 --profile smoke` to see why")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_median_stands_between_the_two_in_the_middle() {
-        assert_eq!(spread(&[3.0, 1.0, 2.0]), Some([1.0, 2.0, 3.0]));
-        assert_eq!(spread(&[4.0, 1.0, 2.0, 3.0]), Some([1.0, 2.5, 4.0]));
-        assert_eq!(spread(&[]), None);
-    }
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use asyndgan_paper::{AuditRecord, Experiment, Profile, Published, Settings, TradeOffRecord, results_summary, results_table};
 use serde::de::DeserializeOwned;
 
-use crate::root;
+use crate::{bench::record::Record, root};
 
 /// Where published runs are.
 pub(crate) const RESULTS: &str = "data/results";
@@ -20,6 +20,9 @@ const AUDITS: &str = "data/results/audits";
 
 /// Where the records of trade-offs between privacy and Dice are.
 pub(crate) const TRADE_OFFS: &str = "data/results/trade-offs";
+
+/// Where the records of comparisons with PyTorch are.
+pub(crate) const SPEED: &str = "data/results/speed";
 
 /// The run that README shows.
 const EXAMPLE: &str = "table2-phantoms-desk";
@@ -33,8 +36,17 @@ struct Generated {
 /// Every file with generated text, as the records and settings of this checkout make it.
 fn all() -> Result<Vec<Generated>> {
     let published = published()?;
-    let mut files: Vec<Generated> =
-        published.iter().map(|(name, run)| Generated { path: root().join(RESULTS).join(format!("{name}.md")), text: run.page() }).collect();
+    let mut files = Vec::new();
+    for (name, run) in &published {
+        let mut text = run.page();
+        if let Some(task) = &run.table.configuration.task {
+            let file = format!("{name}-task.toml");
+            let _ = writeln!(text, "- task.toml: [{file}]({file})");
+            let task = toml::to_string_pretty(task).with_context(|| format!("the task of {name} cannot be written as TOML"))?;
+            files.push(Generated { path: root().join(RESULTS).join(file), text: task });
+        }
+        files.push(Generated { path: root().join(RESULTS).join(format!("{name}.md")), text });
+    }
     let table = |folder: &str| ("results", results_table(&published, folder));
     let summary = ("results", results_summary(&published, "data/results/"));
     files.push(page("README.md", &[("example", example(&published)?), summary])?);
@@ -42,6 +54,7 @@ fn all() -> Result<Vec<Generated>> {
     files.push(page("crates/asyndgan/guide/reproduce.md", &[table("../../../data/results/")])?);
     files.push(page("crates/asyndgan/guide/privacy.md", &[("trade-offs", trade_offs()?), ("audits", audits()?)])?);
     files.push(page("crates/asyndgan/guide/settings.md", &[("settings", settings())])?);
+    files.push(page("crates/asyndgan/guide/performance.md", &[("speed", speed()?)])?);
     Ok(files)
 }
 
@@ -68,6 +81,20 @@ fn trade_offs() -> Result<String> {
             record.metric,
             record.as_markdown()
         )
+    });
+    Ok(found.collect::<Vec<_>>().join("\n"))
+}
+
+/// The published comparisons with PyTorch, each with its plot under the name of its record.
+fn speed() -> Result<String> {
+    let found = records::<Record>(SPEED)?.into_iter().map(|(name, record)| {
+        let plot = root().join(SPEED).join(format!("{name}.svg"));
+        let plot = if plot.is_file() {
+            format!("\n<img src=\"../../../{SPEED}/{name}.svg\" alt=\"Seconds per round against sites, batch, size and width\">\n")
+        } else {
+            String::new()
+        };
+        format!("### {name}\n\n{}{plot}", record.page())
     });
     Ok(found.collect::<Vec<_>>().join("\n"))
 }

@@ -1,5 +1,5 @@
-//! `cargo xtask publish`: copies a run's record, table and pictures to `data/results`, and its claims to README and
-//! guide.
+//! `cargo xtask publish`: copies the record, table and pictures of a run or a benchmark to `data/results`, and the
+//! claims of a run to README and guide.
 
 use std::{
     fs,
@@ -12,7 +12,8 @@ use clap::Args;
 use image::imageops::FilterType;
 
 use crate::{
-    generated::{self, RESULTS, TRADE_OFFS, write_whole},
+    bench::{self, record::Record},
+    generated::{self, RESULTS, SPEED, TRADE_OFFS, write_whole},
     root,
 };
 
@@ -31,7 +32,7 @@ const PICTURES: [(&str, &str); 3] = [
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// Folders of finished runs.
+    /// Folders of finished runs, trade-offs or benchmarks.
     #[arg(required = true)]
     runs: Vec<PathBuf>,
     /// Name of the result, for a single run only; default EXPERIMENT-DATA-PROFILE.
@@ -55,6 +56,9 @@ pub(crate) fn publish(arguments: &Arguments) -> Result<()> {
 fn one(run: &Path, arguments: &Arguments) -> Result<()> {
     if run.join(TRADE_OFF).is_file() {
         return trade_off(run, arguments);
+    }
+    if run.join(bench::RECORD).is_file() {
+        return speed(run, arguments);
     }
     let table = record(run)?;
     ensure!(
@@ -93,6 +97,21 @@ fn trade_off(run: &Path, arguments: &Arguments) -> Result<()> {
     let results = root().join(TRADE_OFFS);
     fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
     write_whole(&results.join(format!("{name}.svg")), &plot)?;
+    write_whole(&results.join(format!("{name}.json")), text.as_bytes())
+}
+
+/// Publishes a comparison with PyTorch: its record and its plot.
+fn speed(run: &Path, arguments: &Arguments) -> Result<()> {
+    let name = arguments.name.as_deref().context("a comparison needs a name: --name NAME")?;
+    let path = run.join(bench::RECORD);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    serde_json::from_str::<Record>(&text).with_context(|| format!("{} was written by a different version", path.display()))?;
+    let results = root().join(SPEED);
+    fs::create_dir_all(&results).with_context(|| format!("cannot create {}", results.display()))?;
+    // Without a GPU only.
+    if let Ok(plot) = fs::read(run.join(bench::GROWTH)) {
+        write_whole(&results.join(format!("{name}.svg")), &plot)?;
+    }
     write_whole(&results.join(format!("{name}.json")), text.as_bytes())
 }
 
