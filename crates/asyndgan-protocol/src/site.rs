@@ -61,13 +61,13 @@ struct Part {
     attempt: u32,
     /// The digest of the answer that the networks in memory have learnt from last; zeros for first weights.
     discriminator: AnswerDigest,
-    /// The same before that answer.
+    /// The digest of the answer before that one.
     before: AnswerDigest,
     /// The last answer, in case it was lost on its way.
     answer: Option<(u64, Payload, Option<Losses>)>,
     /// How often that answer was sent again.
     resends: u32,
-    /// How often the server has asked for rounds of the past.
+    /// Messages of the server that brought no new round.
     echoes: u32,
     /// The round after the last one received on this connection. A server may skip rounds only after a lost connection.
     expected: Option<u64>,

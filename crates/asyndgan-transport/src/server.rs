@@ -15,10 +15,10 @@ use crate::{
     error::with_causes, reorder::ReorderBuffer, retry::retried,
 };
 
-/// How many journal heads of a site may be impossible to confirm. Each is counted in the ledger.
-const HEADS_UNCONFIRMED_MAX: u32 = 1_000;
+/// How many journal heads of a site may remain unconfirmed, in addition to one per round. Each is a line of the ledger.
+const HEADS_UNCONFIRMED_MAX: u64 = 1_000;
 /// How many of them are reported.
-const NOTICES_MAX: u32 = 10;
+const NOTICES_MAX: u64 = 10;
 
 /// How long after the end of a run disconnected sites can reconnect to learn about it.
 const FAREWELL: Duration = Duration::from_secs(30);
@@ -183,7 +183,7 @@ struct Driver<'a, L> {
     numbers: Vec<Option<ReorderBuffer>>,
     notices: Vec<String>,
     /// How many journal heads of each site could not be confirmed.
-    unconfirmed: BTreeMap<SiteId, u32>,
+    unconfirmed: BTreeMap<SiteId, u64>,
     /// Sites whose next start is one without their state.
     lost: BTreeSet<SiteId>,
     /// The sites that the run waits for, as reported.
@@ -345,7 +345,7 @@ impl<L: ServerLink> Driver<'_, L> {
     /// Countersigns a site's journal head, and keeps it.
     fn confirm(&mut self, site: SiteId, head: JournalHead) -> Result<(), Error> {
         let (Some((identity, receipts)), Some(certificate)) = (&mut self.records.receipts, self.link.site_certificate(site)) else {
-            return self.not_confirmed(site, "this server keeps no receipts");
+            return self.count_unconfirmed(site);
         };
         let Some(receipts) = receipts.get_mut(site.0 as usize) else { return Ok(()) };
         let entries = head.entries;
@@ -364,18 +364,23 @@ impl<L: ServerLink> Driver<'_, L> {
         }
     }
 
-    /// Reports that a journal is not confirmed, and dismisses a site that sends many heads that cannot be.
+    /// Reports that a journal is not confirmed. The first reports show what is wrong.
     fn not_confirmed(&mut self, site: SiteId, fact: &str) -> Result<(), Error> {
+        if self.unconfirmed.get(&site).is_none_or(|count| *count < NOTICES_MAX) {
+            self.notices.push(format!("{site}: its journal is not confirmed: {fact}"));
+        }
+        self.count_unconfirmed(site)
+    }
+
+    /// Counts a journal head that is not confirmed. A site that sends many more than one per round is dismissed.
+    fn count_unconfirmed(&mut self, site: SiteId) -> Result<(), Error> {
+        let limit = HEADS_UNCONFIRMED_MAX.saturating_add(self.server.rounds_done());
         let count = self.unconfirmed.entry(site).or_default();
         *count += 1;
-        if *count > HEADS_UNCONFIRMED_MAX {
+        if *count > limit {
             *count = 0;
-            let fact = format!("more than {HEADS_UNCONFIRMED_MAX} journal heads that cannot be confirmed");
+            let fact = format!("more than {limit} journal heads that cannot be confirmed");
             return self.handle(ServerEvent::InvalidFrame { site, fact });
-        }
-        // The first ones show what is wrong.
-        if *count <= NOTICES_MAX {
-            self.notices.push(format!("{site}: its journal is not confirmed: {fact}"));
         }
         Ok(())
     }

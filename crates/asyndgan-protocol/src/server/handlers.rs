@@ -67,7 +67,7 @@ impl Server {
         peer.echoes += 1;
         if peer.echoes > ECHOES_MAX {
             peer.echoes = 0;
-            return Err(Error::Frame { site, round, fact: format!("more than {ECHOES_MAX} messages that nobody asked for") });
+            return Err(Error::Frame { site, round, fact: format!("more than {ECHOES_MAX} unsolicited messages") });
         }
         Ok(())
     }

@@ -256,17 +256,19 @@ impl Server {
         let round = self.round;
         let answered: Vec<SiteId> = self.sites().filter(|s| s.1.answer.is_some()).map(|s| s.0).collect();
         let cases = |site: &SiteId| self.peer(*site).summary.as_ref().map_or(0, |s| s.cases);
-        let weights = self.run.weighting.weights(&answered.iter().map(cases).collect::<Vec<_>>());
-        // The limit follows from all sites, not only from those that happen to answer in this round.
+        let weights_of = |sites: &[SiteId]| self.run.weighting.weights(&sites.iter().map(cases).collect::<Vec<_>>());
+        let weights = weights_of(&answered);
+        // The limit follows from all sites, not only from those that answer in this round.
         let counts = |peer: &Peer| peer.summary.is_some() && (peer.answer.is_some() || !peer.is_retired());
         let all: Vec<SiteId> = self.sites().filter(|(_, peer)| counts(peer)).map(|s| s.0).collect();
-        let of_all = if all == answered { weights.clone() } else { self.run.weighting.weights(&all.iter().map(cases).collect::<Vec<_>>()) };
-        let share: f64 = if all == answered {
-            1.0
+        let of_all = if all == answered {
+            weights.clone()
         } else {
-            all.iter().zip(&of_all).filter(|(site, _)| answered.contains(site)).map(|(_, weight)| weight).sum()
+            let of_all = weights_of(&all);
+            let of_answered: f64 = all.iter().zip(&of_all).filter(|(site, _)| answered.contains(site)).map(|(_, weight)| weight).sum();
+            of_all.into_iter().map(|weight| weight / of_answered).collect()
         };
-        let weights = capped(weights, of_all.into_iter().map(|weight| weight / share).collect(), self.policy.weight_ratio_max);
+        let weights = capped(weights, of_all, self.policy.weight_ratio_max);
         let norm = |site: &SiteId| (*site, self.peer(*site).answer.as_ref().map_or(0.0, |answer| answer.feedback.norm()));
         // As they are kept in a checkpoint: a restarted server must scale the same.
         let norms: Vec<(SiteId, f64)> = answered.iter().map(norm).map(|(site, norm)| (site, f64::from(norm as f32))).collect();

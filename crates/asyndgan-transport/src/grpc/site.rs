@@ -257,7 +257,7 @@ impl Dialler {
                 Err(_) => Failure::Passing(format!("no answer within {} s", ATTEMPT_MAX.as_secs())),
             };
             let (fact, arrival): (String, fn(String) -> Arrival) = match failure {
-                // Anyone on the way can break a handshake: the server itself was there before.
+                // An attacker on the network can break a handshake, and the right server was there before.
                 Failure::Handshake(error) if has_connected => (error.to_string(), Arrival::Lost),
                 Failure::Handshake(error) | Failure::Final(error) => return error,
                 Failure::Taken(error) => {

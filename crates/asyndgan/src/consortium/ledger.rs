@@ -54,7 +54,7 @@ pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
     let alternatives = alternatives(folder)?.map(|alternatives| alternatives.after(rounds));
     let ways = alternatives.as_ref().map(Alternatives::ways).unwrap_or_default();
     if let Some(alternatives) = &alternatives {
-        writeln!(text, "the same rounds with other methods, estimated by formula (4 bytes per value):")?;
+        writeln!(text, "the same rounds with other methods, estimated by formula (a weight has 4 bytes, a value of a shared image 2):")?;
         for way in &ways {
             writeln!(text, "{:18} {:>12}  {}", way.name, megabytes(way.bytes), way.formula)?;
         }
