@@ -7,6 +7,7 @@ use asyndgan_paper::{AttributeRecord, AuditRecord, CopiesRecord, MembershipRecor
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use maud::{Markup, html};
 
+use super::subjects::IMAGES_MAX;
 use crate::run::html_page;
 
 /// Builds the page.
@@ -72,12 +73,20 @@ fn summary(record: &AuditRecord) -> Markup {
                     (capitalised(&found.setting)) ": a server that " (found.attack)
                     @if is_control(found) { (format!(" reaches {:.2} without the patients' images.", found.own)) }
                     @else if found.recovers() { strong { " recovers the patients' images." } }
+                    @else if found.finds_traces() && control_of(record, found).is_some_and(|control| found.interval[0] <= control.interval[1]) {
+                        (format!(" reaches {:.2}, which is not shown to be more than its control.", found.own))
+                    }
                     @else if found.finds_traces() { strong { " recovers traces of the patients' images" } (format!(" (correlation {:.2}).", found.own)) }
                     @else { " recovers no more of a patient's image than a blind guess." }
                 }
             }
         }
     }
+}
+
+/// The control of an attack: the same attack on as many images.
+fn control_of<'a>(record: &'a AuditRecord, found: &ReconstructionRecord) -> Option<&'a ReconstructionRecord> {
+    record.reconstruction.iter().find(|other| is_control(other) && other.attack == found.attack && other.images == found.images)
 }
 
 fn sentence(test: &MembershipRecord) -> Markup {
@@ -124,7 +133,7 @@ fn with_interval(value: f64, [low, high]: [f64; 2]) -> Markup {
 
 fn copies(found: &CopiesRecord, picture: &str) -> Markup {
     html! {
-        p { "Each image is compared with up to six images of each training patient, shifted and mirrored. The similarity is that of the structure, without "
+        p { "Each image is compared with up to " (IMAGES_MAX) " images of each training patient, shifted and mirrored. The similarity is that of the structure, without "
             "brightness and contrast: 1 is the same image. Held-out images show how similar images of different patients are." }
         div.wide { table {
             thead { tr { th { "images" } th.number { "number" } th.number { "median similarity" } th.number { "95th percentile" } } }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Images of one patient that are looked at, evenly spread over all.
-const IMAGES_MAX: usize = 16;
+pub(super) const IMAGES_MAX: usize = 16;
 
 /// A patient.
 pub(crate) struct Subject {
