@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use asyndgan_metrics::{
     Connectivity, Convention, ConventionName, Directions, Scores, SurfaceDistances, Undefined, connected_components, ndarray::ArrayViewD,
-    score_instances, score_masks,
+    pearson as linear_correlation, score_instances, score_masks,
 };
 use numpy::{IntoPyArray, PyArrayDyn, PyReadonlyArrayDyn, PyUntypedArrayMethods};
 use pyo3::{create_exception, exceptions::PyValueError, prelude::*};
@@ -135,6 +135,19 @@ fn components<'py>(py: Python<'py>, mask: PyReadonlyArrayDyn<'py, bool>, connect
     Ok(py.detach(|| connected_components(mask, connectivity).0).into_pyarray(py))
 }
 
+/// The correlation and its p-value; none if all values of a side are equal.
+#[pyfunction]
+fn pearson(first: Vec<f64>, second: Vec<f64>) -> PyResult<Option<(f64, f64)>> {
+    if first.len() != second.len() {
+        return Err(PyValueError::new_err(format!("{} and {} values", first.len(), second.len())));
+    }
+    match linear_correlation(&first, &second) {
+        Ok(found) => Ok(Some((found.correlation, found.p))),
+        Err(Undefined::Identical) => Ok(None),
+        Err(reason) => Err(undefined(reason)),
+    }
+}
+
 #[pymodule]
 fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
@@ -142,5 +155,6 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Distances>()?;
     module.add_function(wrap_pyfunction!(masks, module)?)?;
     module.add_function(wrap_pyfunction!(instances, module)?)?;
-    module.add_function(wrap_pyfunction!(components, module)?)
+    module.add_function(wrap_pyfunction!(components, module)?)?;
+    module.add_function(wrap_pyfunction!(pearson, module)?)
 }

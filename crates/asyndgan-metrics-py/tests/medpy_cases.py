@@ -7,6 +7,15 @@ CASES = range(45)
 CONNECTIVITIES = (1, 2, 3)
 
 
+def sequences(seed):
+    """Successive masks of two observers; of each pair, the second is the first with errors."""
+    rng = np.random.default_rng(1000 + seed)
+    shape = (2 + seed, *SHAPES[seed % len(SHAPES)])
+    shares = rng.uniform(0.1, 0.6, 2 + seed).reshape(-1, *[1] * (len(shape) - 1))
+    first = rng.random(shape) < shares
+    return first, first ^ (rng.random(shape) < 0.1)
+
+
 def case(seed):
     """Two masks and a spacing."""
     rng = np.random.default_rng(seed)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from asyndgan_metrics import medpy
 
-from medpy_cases import CASES, CONNECTIVITIES, case
+from medpy_cases import CASES, CONNECTIVITIES, case, sequences
 
 RESULT_MIN, REFERENCE_MIN = np.array([1, 0], bool), np.array([0, 1], bool)
 RESULT_SYM = np.array([[1, 0, 0, 0], [1, 0, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0]], bool)
@@ -100,9 +100,35 @@ def test_shapes_that_broadcast_and_other_input():
             medpy.dc(bad, bad)
 
 
-def test_objects_are_those_of_medpy():
-    golden = json.loads((Path(__file__).parent / "medpy_golden.json").read_text())
+def golden_values(name):
+    golden = json.loads((Path(__file__).parent / "medpy_golden.json").read_text())[name]
     assert len(golden) == len(CASES)
+    return golden
+
+
+def test_correlations_are_those_of_medpy():
+    for seed, expected in zip(CASES, golden_values("correlations")):
+        both = sequences(seed)
+        assert np.allclose(medpy.volume_correlation(*both), expected[0], rtol=1e-8, atol=0, equal_nan=True), seed
+        if expected[1] is None:
+            with pytest.raises(ValueError, match="at least two"):
+                medpy.volume_change_correlation(*both)
+        else:
+            assert np.allclose(medpy.volume_change_correlation(*both), expected[1], rtol=1e-8, atol=0, equal_nan=True), seed
+
+
+def test_correlations_of_other_input():
+    first, second = [np.ones(3), np.ones(2), np.ones(1)], [np.ones(3), np.ones(2), np.zeros(1)]
+    assert medpy.volume_correlation(first, second)[0] == pytest.approx(np.corrcoef([3, 2, 1], [3, 2, 0])[0, 1])
+    assert np.isnan(medpy.volume_change_correlation(first, first)).all()
+    with pytest.raises(ValueError, match="differ in length: 3 and 2"):
+        medpy.volume_correlation(first, second[:2])
+    with pytest.raises(TypeError, match=r"results\[0\]"):
+        medpy.volume_correlation(["mask"], [np.ones(1)])
+
+
+def test_objects_are_those_of_medpy():
+    golden = golden_values("objects")
     for seed, expected in zip(CASES, golden):
         first, second, spacing = case(seed)
         shares = [[medpy.obj_tpr(first, second, c), medpy.obj_fpr(first, second, c)] for c in CONNECTIVITIES]

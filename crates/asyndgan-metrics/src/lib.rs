@@ -4,6 +4,7 @@ mod assignment;
 mod boundary;
 mod components;
 mod convention;
+mod correlation;
 mod distance;
 #[cfg(feature = "fid")]
 mod features;
@@ -26,6 +27,7 @@ pub use {ndarray, rand};
 
 pub use components::{Connectivity, connected_components};
 pub use convention::{BothEmpty, Convention, ConventionName, Directions};
+pub use correlation::{Correlation, PearsonTest, pearson, spearman};
 pub use distance::squared_distance_transform;
 #[cfg(feature = "fid")]
 pub use features::{fid, kid};
@@ -34,7 +36,6 @@ pub use instances::{Aggregate, Matching, aji};
 pub use manifold::{nearest_distances, precision_recall};
 pub use overlap::Confusion;
 pub use overlaps::Overlaps;
-pub use ranks::{Correlation, spearman};
 pub use scores::{Scores, score_instances, score_masks};
 pub use statistics::{Interval, Summary, bootstrap_difference, bootstrap_mean, percentile_of_sorted, summarise};
 pub use surface::{SurfaceDistances, hd95};

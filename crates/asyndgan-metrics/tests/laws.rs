@@ -3,7 +3,7 @@
 
 use asyndgan_metrics::{
     Confusion, Connectivity, Overlaps, SurfaceDistances, Undefined, Window, aji, bootstrap_difference, connected_components, hd95, holm,
-    nearest_distances, precision_recall, psnr, spearman, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
+    nearest_distances, pearson, precision_recall, psnr, spearman, squared_distance_transform, ssim, summarise, wasserstein_1, wilcoxon,
 };
 use ndarray::{Array1, Array2, Array3, Axis, arr1};
 use proptest::prelude::*;
@@ -319,6 +319,32 @@ fn rank_correlation_is_that_of_scipy() {
     assert_eq!(spearman(&[1.0, 1.0], &[1.0, 2.0]), Err(Undefined::Identical));
     assert_eq!(spearman(&[1.0], &[1.0]), Err(Undefined::NoSamples));
     assert_eq!(spearman(&[1.0, f64::NAN], &[1.0, 2.0]), Err(Undefined::NotFinite));
+}
+
+#[test]
+fn linear_correlation_is_that_of_scipy() {
+    // scipy 1.17.1, pearsonr of the same values.
+    let large: Vec<f64> = (0..5_000).map(f64::from).collect();
+    let waves = |share: f64| large.iter().map(|x| (x * x).cos() + share * x).collect::<Vec<f64>>();
+    let shifted: Vec<f64> = large[..200].iter().map(|x| x + 20.0 * x.cos()).collect();
+    let cases = [
+        (vec![1.0, 2.0, 2.0, 4.0, 5.0, 6.5], vec![3.0, 1.0, 4.0, 4.0, 8.0, 8.0], 0.857_144_371_405_125_4, 0.029_153_916_338_809_288),
+        (vec![1.0, 2.0, 3.0], vec![1.0, 2.0, 4.0], 0.981_980_506_061_965_5, 0.121_037_718_323_677_39),
+        (large[..200].to_vec(), shifted, 0.970_970_193_671_800_7, 5.762_578_389_035_743e-125),
+        (large[..200].to_vec(), waves(0.0)[..200].to_vec(), -0.087_990_519_989_257_32, 0.215_353_403_889_354_37),
+        (large.clone(), waves(2e-5), 0.041_125_199_348_946_85, 0.003_631_740_861_506_158_6),
+        (vec![1.0, 2.0], vec![5.0, 4.0], -1.0, 1.0),
+    ];
+    for (a, b, correlation, p) in cases {
+        let found = pearson(&a, &b).expect("defined");
+        assert!((found.correlation - correlation).abs() < 1e-12, "{found:?}, not {correlation}");
+        assert!((found.p / p - 1.0).abs() < 1e-8, "{found:?}, not {p:e}");
+        let huge: Vec<f64> = a.iter().map(|x| x * 1e200).collect();
+        assert!((pearson(&b, &huge).expect("defined").correlation - correlation).abs() < 1e-12);
+    }
+    assert_eq!(pearson(&[0.1; 3], &[1.0, 2.0, 3.0]), Err(Undefined::Identical));
+    assert_eq!(pearson(&[1.0], &[1.0]), Err(Undefined::NoSamples));
+    assert_eq!(pearson(&[1.0, f64::INFINITY], &[1.0, 2.0]), Err(Undefined::NotFinite));
 }
 
 #[test]

@@ -9,7 +9,7 @@
 
 - Distances with a ``connectivity`` other than 1, and distances and objects of masks with more than three axes, raise
   NotImplementedError.
-- The functions of correlations are not there.
+- Correlations are NaN without a warning if all volumes, or all changes, are equal.
 - Values are Python floats. If both masks are empty, dc and jc are 1, and if a denominator is 0, recall, precision and
   specificity are 0, as medpy intends. Where NumPy does not raise ZeroDivisionError, medpy's dc, recall, precision and
   specificity are NaN there.
@@ -18,11 +18,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import Connectivity, SurfaceDistances, connected_components
 from ._inputs import Spacing, array_of, spacing_of
+from ._native import pearson
 
 __all__ = [
     "asd",
@@ -43,6 +46,8 @@ __all__ = [
     "specificity",
     "true_negative_rate",
     "true_positive_rate",
+    "volume_change_correlation",
+    "volume_correlation",
 ]
 
 
@@ -284,3 +289,36 @@ def obj_assd(
     pairs = ((result, reference), (reference, result))
     distances = np.concatenate([_Objects(*pair, connectivity).distances(voxelspacing, connectivity) for pair in pairs])
     return float(distances.mean()) if distances.size else float("nan")
+
+
+def _volumes(masks: Sequence[ArrayLike], name: str) -> list[int]:
+    return [_count(array_of(mask, f"{name}[{number}]").astype(np.bool_)) for number, mask in enumerate(masks)]
+
+
+def _correlation(first: list[int], second: list[int]) -> tuple[float, float]:
+    if len(first) != len(second):
+        raise ValueError(f"results and references differ in length: {len(first)} and {len(second)} volumes")
+    if len(first) < 2:
+        raise ValueError("a correlation needs at least two pairs of volumes, or of changes")
+    found = pearson([float(volume) for volume in first], [float(volume) for volume in second])
+    return found if found is not None else (float("nan"), float("nan"))
+
+
+def volume_correlation(results: Sequence[ArrayLike], references: Sequence[ArrayLike]) -> tuple[float, float]:
+    """Pearson's correlation of the volumes of successive masks, and its two-sided p-value.
+
+    Raises:
+        ValueError: for fewer than two pairs of masks.
+    """
+    return _correlation(_volumes(results, "results"), _volumes(references, "references"))
+
+
+def volume_change_correlation(results: Sequence[ArrayLike], references: Sequence[ArrayLike]) -> tuple[float, float]:
+    """Pearson's correlation of the changes of volume between successive masks, and its two-sided p-value.
+
+    Raises:
+        ValueError: for fewer than three pairs of masks.
+    """
+    first, second = _volumes(results, "results"), _volumes(references, "references")
+    changes = [[after - before for before, after in zip(volumes, volumes[1:])] for volumes in (first, second)]
+    return _correlation(*changes)
