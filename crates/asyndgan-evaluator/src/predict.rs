@@ -10,10 +10,10 @@ use crate::touching::watershed_split;
 const CPU_PIXELS_TOGETHER: usize = 1 << 17;
 /// The same on a GPU.
 const GPU_PIXELS_TOGETHER: usize = 1 << 21;
-/// An instance smaller than this is dropped.
-const INSTANCE_PIXELS_MIN: usize = 20;
-/// Instances grow by this many pixels: the boundary class was taken off.
-const INSTANCE_GROWTH: usize = 2;
+/// An instance smaller than this is dropped: pixels of the segmenter's grid.
+const INSTANCE_PIXELS_MIN: usize = 5;
+/// Instances grow by this many pixels of the segmenter's grid, because the target has a boundary class of this width.
+const INSTANCE_GROWTH: usize = 1;
 
 /// Segments a held-out case, on the grid of the truth: the label of each pixel's class, or numbers of instances.
 /// Classes that the task's regions do not distinguish have the label of the first of them.
@@ -45,7 +45,8 @@ pub fn predict(segmenter: &Segmenter, task: &Task, case: &TestCase, window: usiz
         for (image, mut place) in (0..images.len_of(Axis(0)) as i64).zip(places.by_ref()) {
             let shown = of_content(&probability.narrow(0, image, 1), case);
             let classes = likeliest(&shown, place.dim());
-            place.assign(&decide(task, classes.view()));
+            let factor = (place.dim().0 as f64 / case.content.rows as f64).round().max(1.0) as usize;
+            place.assign(&decide(task, classes.view(), factor));
         }
     }
     found
@@ -108,18 +109,19 @@ fn likeliest(probability: &Tensor, (rows, columns): (usize, usize)) -> Array2<u8
     classes
 }
 
-fn decide(task: &Task, classes: ArrayView2<u8>) -> Array2<u32> {
+/// Labels of a slice whose grid is finer than the segmenter's by `factor`.
+fn decide(task: &Task, classes: ArrayView2<u8>, factor: usize) -> Array2<u32> {
     match task.labels {
         LabelKind::Classes => {
             let labels: Vec<u32> = std::iter::once(0).chain(task.targets().iter().map(|t| task.label_of(t.classes[0]))).collect();
             classes.mapv(|class| labels[usize::from(class)])
         }
         LabelKind::Instances => {
-            let mut labels = watershed_split(classes.mapv(|class| class == 1).view());
+            let mut labels = watershed_split(classes.mapv(|class| class == 1).view(), factor);
             let mut size = vec![0; labels.iter().copied().max().unwrap_or(0) as usize + 1];
             labels.iter().for_each(|&l| size[l as usize] += 1);
-            labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN { 0 } else { l });
-            mask::dilate_labels(labels.view(), INSTANCE_GROWTH)
+            labels.mapv_inplace(|l| if size[l as usize] < INSTANCE_PIXELS_MIN * factor * factor { 0 } else { l });
+            mask::dilate_labels(labels.view(), INSTANCE_GROWTH * factor)
         }
     }
 }
@@ -133,6 +135,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
 
     use super::*;
+    use crate::target;
 
     #[test]
     fn windows_merge_into_their_picture() {
@@ -159,8 +162,7 @@ mod tests {
         assert_eq!(likeliest(&Tensor::cat(&[1.0 - &one, one], 1), (1, 1)), ndarray::arr2(&[[1]]));
     }
 
-    #[test]
-    fn an_instance_is_the_inside_class_grown_and_small_ones_are_dropped() {
+    fn nuclei() -> Task {
         let task = r#"
             name = "nuclei"
             images = "pictures"
@@ -168,7 +170,25 @@ mod tests {
             channels = [{ name = "grey", normalisation = "rgb" }]
             classes = [{ name = "nucleus" }]
         "#;
-        let task = Task::parse(task).expect("a task");
+        Task::parse(task).expect("a task")
+    }
+
+    #[test]
+    fn a_perfect_segmenter_finds_discs_at_their_size_at_every_downsampling() {
+        let condition = Array2::from_shape_fn((40, 40), |(r, c)| u8::from((r as f32 - 19.5).hypot(c as f32 - 19.5) <= 9.0));
+        let classes = target(&nuclei(), condition.view());
+        for factor in [1, 2, 3, 4, 8] {
+            let finer = |of: &Array2<u8>| Array2::from_shape_fn((40 * factor, 40 * factor), |(r, c)| of[[r / factor, c / factor]]);
+            let found = decide(&nuclei(), finer(&classes).view(), factor);
+            let truth = finer(&condition).mapv(u32::from);
+            let both = found.iter().zip(&truth).filter(|(a, b)| **a == 1 && **b == 1).count();
+            let dice = 2.0 * both as f64 / (found.iter().chain(&truth).filter(|label| **label > 0).count()) as f64;
+            assert!(dice > 0.95, "downsampling by {factor}: {dice}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_the_inside_class_grown_and_small_ones_are_dropped() {
         let square = |(r, c): (usize, usize), at: usize, side: usize| (at..at + side).contains(&r) && (at..at + side).contains(&c);
         // A square of 5 x 5 with its boundary, and one of 4 x 4.
         let classes = Array2::from_shape_fn((24, 24), |at| match at {
@@ -176,7 +196,7 @@ mod tests {
             at if square(at, 4, 7) => 2,
             _ => 0,
         });
-        let found = decide(&task, classes.view());
+        let found = decide(&nuclei(), classes.view(), 2);
         assert_eq!(found.iter().filter(|&&label| label == 1).count(), found.iter().filter(|&&label| label > 0).count());
         assert_eq!([found[[3, 7]], found[[7, 7]], found[[7, 11]], found[[2, 7]], found[[18, 18]]], [1, 1, 1, 0, 0]);
     }

@@ -3,19 +3,22 @@
 use asyndgan_metrics::squared_distance_transform;
 use ndarray::{Array2, ArrayView2};
 
-/// A neck separates two nuclei if it is narrower than the smaller of them by this much on either side, in pixels.
-const NECK: f32 = 0.75;
+/// A neck separates two nuclei if it is narrower than the smaller of them by this much on either side, in pixels of the
+/// segmenter's grid.
+const NECK: f32 = 0.375;
 
 /// Labels the connected parts of a mask from 1. A part is split where the distance of its pixels to the background has
-/// a saddle that is at least `NECK` below the peaks on both sides.
+/// a saddle that is at least `NECK` below the peaks on both sides. The grid of the mask is finer than the segmenter's
+/// by `factor`.
 ///
 /// Pixels are processed from the deepest to the shallowest. A pixel that touches no earlier one is a new peak; others
-/// belong to the peak of their deepest neighbour. Two peaks that meet at a pixel less than `NECK` below one of them are
+/// belong to the peak of their deepest neighbour. Two peaks that meet at a pixel less than that below one of them are
 /// merged.
 ///
 /// # Reference
 /// Watershed by persistence: Chazal et al., Journal of the ACM 60(6), 2013.
-pub(crate) fn watershed_split(mask: ArrayView2<bool>) -> Array2<u32> {
+pub(crate) fn watershed_split(mask: ArrayView2<bool>, factor: usize) -> Array2<u32> {
+    let neck = NECK * factor as f32;
     let depth = depth(mask);
     let (rows, columns) = mask.dim();
     let mut order: Vec<(usize, usize)> = mask.indexed_iter().filter(|(_, marked)| **marked).map(|(at, _)| at).collect();
@@ -44,7 +47,7 @@ pub(crate) fn watershed_split(mask: ArrayView2<bool>) -> Array2<u32> {
         for (_, other) in &around {
             let [a, b] = [uphill, *other].map(|basin| standing(&mut basins, basin));
             let (low, high) = if basins[a].0 < basins[b].0 { (a, b) } else { (b, a) };
-            if basins[low].0 - depth[at] < NECK {
+            if basins[low].0 - depth[at] < neck {
                 basins[low].1 = high;
             }
         }
@@ -112,7 +115,7 @@ mod tests {
     #[test]
     fn two_discs_that_touch_come_apart_between_them() {
         let mask = discs(&[(20.0, 15.0), (20.0, 29.0)]);
-        let labels = watershed_split(mask.view());
+        let labels = watershed_split(mask.view(), 2);
         assert_eq!(count(&labels), 2);
         assert!(labels.indexed_iter().all(|(at, label)| (*label > 0) == mask[at]), "no pixel is lost or added");
         assert!(labels[[20, 15]] != labels[[20, 29]]);
@@ -122,14 +125,14 @@ mod tests {
 
     #[test]
     fn a_disc_an_oval_and_a_mask_without_background_stay_whole() {
-        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0)]).view())), 1);
-        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0), (20.0, 18.0), (20.0, 21.0)]).view())), 1);
-        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), true).view())), 1);
-        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), false).view())), 0);
+        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0)]).view(), 2)), 1);
+        assert_eq!(count(&watershed_split(discs(&[(20.0, 15.0), (20.0, 18.0), (20.0, 21.0)]).view(), 2)), 1);
+        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), true).view(), 2)), 1);
+        assert_eq!(count(&watershed_split(Array2::from_elem((5, 7), false).view(), 2)), 0);
     }
 
     #[test]
     fn parts_that_do_not_touch_have_labels_of_their_own() {
-        assert_eq!(count(&watershed_split(discs(&[(12.0, 15.0), (25.0, 40.0)]).view())), 2);
+        assert_eq!(count(&watershed_split(discs(&[(12.0, 15.0), (25.0, 40.0)]).view(), 2)), 2);
     }
 }
