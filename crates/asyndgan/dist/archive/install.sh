@@ -64,18 +64,35 @@ if [ -n "$libtorch" ]; then
 fi
 
 to=$prefix/asyndgan-$(cat "$here/VERSION")
-[ ! -e "$to" ] || fail "$to exists: remove it first, or choose another --prefix"
-# Complete or not at all.
-partial=$to.partial
-trap 'rm -rf "$partial"' EXIT
-rm -rf "$partial"
-cp -R "$here" "$partial"
-if [ -n "$libtorch" ]; then
-    rm -rf "$partial/lib"
-    ln -s "$libtorch" "$partial/lib"
+if [ "$system" = yes ]; then
+    [ ! -d /opt/asyndgan ] || [ -L /opt/asyndgan ] || fail "/opt/asyndgan is a folder: remove it, the units need a link there"
+    for role in server site; do
+        if command -v systemctl >/dev/null && systemctl --quiet is-active "asyndgan-$role"; then
+            fail "asyndgan-$role is running, and a run must end with the version that began it: stop the unit first"
+        fi
+    done
+    id asyndgan >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/asyndgan --shell /usr/sbin/nologin asyndgan ||
+        fail "cannot create the user asyndgan; nothing was installed"
 fi
-"$partial/bin/asyndgan" --version || fail "the program does not start here; nothing was installed"
-mv "$partial" "$to"
+if [ -e "$to" ]; then
+    # An installation of the same program that did not reach its end is completed.
+    [ "$system" = yes ] && cmp -s "$here/bin/asyndgan" "$to/bin/asyndgan" ||
+        fail "$to exists: remove it first, or choose another --prefix"
+else
+    # Complete or not at all.
+    partial=$to.partial
+    trap 'rm -rf "$partial"' EXIT
+    rm -rf "$partial"
+    cp -R "$here" "$partial"
+    # The archive may have been unpacked with a mask that hides it from other users.
+    chmod -R u=rwX,go=rX "$partial"
+    if [ -n "$libtorch" ]; then
+        rm -rf "$partial/lib"
+        ln -s "$libtorch" "$partial/lib"
+    fi
+    "$partial/bin/asyndgan" --version || fail "the program does not start here; nothing was installed"
+    mv "$partial" "$to"
+fi
 
 link() {
     mkdir -p "$links/$2"
@@ -90,9 +107,7 @@ link "$to/share/zsh/site-functions/_asyndgan" share/zsh/site-functions
 link "$to/share/fish/vendor_completions.d/asyndgan.fish" share/fish/vendor_completions.d
 
 if [ "$system" = yes ]; then
-    [ ! -d /opt/asyndgan ] || [ -L /opt/asyndgan ] || fail "/opt/asyndgan is a folder: remove it, the units need a link there"
     ln -sfn "$to" /opt/asyndgan
-    id asyndgan >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/asyndgan --shell /usr/sbin/nologin asyndgan
     mkdir -p /etc/asyndgan
     for role in server site; do
         cp "$to/asyndgan-$role.service" /etc/systemd/system/

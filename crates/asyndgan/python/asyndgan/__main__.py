@@ -16,6 +16,9 @@ def environment(torch: Path, has_gpu: bool) -> dict[str, str]:
     """
     variables = dict(os.environ)
     cuda = torch / "lib" / "libtorch_cuda.so"
+    if has_gpu and any(character in str(cuda) for character in " :"):
+        # The loader would split the path there, and the program would silently use the CPU.
+        sys.exit(f"asyndgan: the GPU cannot be used from {torch}: install into a folder without spaces and colons in its path")
     if has_gpu and cuda.is_file():
         before = variables.get("LD_PRELOAD")
         variables["LD_PRELOAD"] = f"{cuda}:{before}" if before else str(cuda)
@@ -32,7 +35,8 @@ def main() -> NoReturn:
     program = Path(__file__).parent / "bin" / "asyndgan"
     if torch.parent != program.parents[2] and not (program.parents[2] / "torch").exists():
         sys.exit(f"asyndgan is in {program.parents[2]}, but torch is in {torch.parent}: install both in one environment")
-    os.execve(program, [str(program), *sys.argv[1:]], environment(torch, Path("/proc/driver/nvidia/version").exists()))
+    has_gpu = any(Path(path).exists() for path in ("/proc/driver/nvidia/version", "/dev/nvidiactl"))
+    os.execve(program, [str(program), *sys.argv[1:]], environment(torch, has_gpu))
 
 
 if __name__ == "__main__":

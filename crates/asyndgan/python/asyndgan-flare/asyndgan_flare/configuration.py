@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import tomli_w
 from nvflare.apis.fl_constant import FLContextKey
 from nvflare.apis.fl_context import FLContext
+from nvflare.apis.job_def import JobMetaKey
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -50,10 +52,21 @@ def own_file(fl_ctx: FLContext, simulated: str | None) -> Path:
     return path
 
 
-def write_run(own: Path, job: dict[str, Any], sites: list[str], run_folder: str) -> Path:
+def submitter(fl_ctx: FLContext) -> str:
+    """The user who submitted the job; empty in the simulator."""
+    meta = fl_ctx.get_prop(FLContextKey.JOB_META)
+    if not isinstance(meta, dict):
+        workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
+        path = Path(str(workspace.get_job_meta_path(fl_ctx.get_job_id())))
+        meta = json.loads(path.read_text()) if path.is_file() else {}
+    return str(meta.get(JobMetaKey.SUBMITTER_NAME.value) or "")
+
+
+def write_run(own: Path, job: dict[str, Any], sites: list[str], run_folder: str, submitted_by: str) -> Path:
     """Writes the server's run.toml: what the operator's file decides, and what the job asks for.
 
-    Returns its path: beside the results of the run, which outlive the job.
+    Returns its path: beside the results of the run, which outlive the job. A run belongs to the user who submitted its
+    first job.
     """
     operator = tomllib.loads(own.read_text())
     taken = sorted(OF_THE_JOB & operator.keys())
@@ -63,6 +76,11 @@ def write_run(own: Path, job: dict[str, Any], sites: list[str], run_folder: str)
         raise ValueError(f"{own}: folder is missing: the results of runs are stored there")
     folder: Path = (own.parent / str(operator["folder"])).resolve() / check_name(job["name"])
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = folder / "submitter"
+    if not owner.exists():
+        owner.write_text(submitted_by)
+    elif owner.read_text() != submitted_by:
+        raise ValueError(f"the run {job['name']!r} belongs to another user: choose another name")
     task = job["task"]
     if "\n" in task:
         (folder / "task.toml").write_text(task)

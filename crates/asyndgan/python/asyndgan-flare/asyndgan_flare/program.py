@@ -41,7 +41,8 @@ class Program(Applet):  # type: ignore[misc]
         """Starts ``app_ctx["command"]`` with the environment ``app_ctx["environment"]``."""
         self._log = Path(app_ctx["log"])
         try:
-            with open(app_ctx["log"], "ab") as log:
+            # Private: it may have the address of the dashboard with its token.
+            with open(app_ctx["log"], "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
                 self._process = subprocess.Popen(
                     app_ctx["command"],
                     env={**os.environ, **app_ctx["environment"], "ASYNDGAN_RELAY_PID": str(os.getpid())},

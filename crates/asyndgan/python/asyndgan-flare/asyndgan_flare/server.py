@@ -29,7 +29,7 @@ from nvflare.fuel.f3.cellnet.utils import encode_payload
 from nvflare.fuel.f3.message import Message
 from nvflare.private.defs import CellMessageHeaderKeys
 
-from asyndgan_flare.configuration import is_simulated, own_file, write_run
+from asyndgan_flare.configuration import is_simulated, own_file, submitter, write_run
 from asyndgan_flare.curves import Curves
 from asyndgan_flare.program import Program, find_program, wait_for_file
 from asyndgan_flare.wire import BYTES_MAX, CHANNEL, ENDED, EXCHANGE, METHOD, OPTIONS, content, failed, succeeded
@@ -88,7 +88,7 @@ class ServerConnector(Connector):  # type: ignore[misc]
         if not is_simulated(self.engine) and not fl_ctx.get_prop(FLContextKey.SECURE_MODE, False):
             raise RuntimeError("FLARE runs without certificates, so it cannot tell the sites apart: provision it with them")
         own = own_file(fl_ctx, self.simulated)
-        run = write_run(own, self.job, sorted(self.participants), "run")
+        run = write_run(own, self.job, sorted(self.participants), "run", submitter(fl_ctx))
         self.results = run.parent / "run"
         private = Path(tempfile.mkdtemp(prefix="asyndgan-"))
         try:

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
-from asyndgan_flare.configuration import check_name, own_file, write_run
+from nvflare.apis.fl_constant import FLContextKey
+
+from asyndgan_flare.configuration import check_name, own_file, submitter, write_run
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -41,7 +43,7 @@ def test_names_that_are_no_folder_are_refused(name: Any) -> None:
 
 
 def test_the_job_and_the_operator_make_the_run(tmp_path: Path) -> None:
-    path = write_run(operator(tmp_path), JOB, ["north", "south"], "run")
+    path = write_run(operator(tmp_path), JOB, ["north", "south"], "run", "lead@example.org")
     assert path == tmp_path / "runs" / "pilot" / "run.toml"
     assert tomllib.loads(path.read_text()) == {
         "carrier": "relay", "folder": "run", "device": "cpu", "sites": ["north", "south"],
@@ -49,9 +51,29 @@ def test_the_job_and_the_operator_make_the_run(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_run_belongs_to_the_user_who_submitted_its_first_job(tmp_path: Path) -> None:
+    path = write_run(operator(tmp_path), JOB, ["north"], "run", "lead@example.org")
+    text = path.read_text()
+    with pytest.raises(ValueError, match="belongs to another user"):
+        write_run(operator(tmp_path), {**JOB, "seed": 4}, ["north"], "run", "other@example.org")
+    assert path.read_text() == text
+    assert write_run(operator(tmp_path), JOB, ["north"], "run", "lead@example.org") == path
+
+
+def test_the_submitter_is_that_of_the_jobs_description(tmp_path: Path) -> None:
+    path = tmp_path / "meta.json"
+    workspace = SimpleNamespace(get_job_meta_path=lambda _: str(path))
+    fl_ctx: Any = SimpleNamespace(
+        get_prop=lambda key: workspace if key == FLContextKey.WORKSPACE_OBJECT else None, get_job_id=lambda: "1"
+    )
+    assert submitter(fl_ctx) == ""
+    path.write_text('{"submitter_name": "lead@example.org"}')
+    assert submitter(fl_ctx) == "lead@example.org"
+
+
 def test_a_task_file_travels_as_its_text(tmp_path: Path) -> None:
     text = 'name = "own"\nimages = "pictures"\n'
-    path = write_run(operator(tmp_path), {**JOB, "task": text}, ["north"], "run")
+    path = write_run(operator(tmp_path), {**JOB, "task": text}, ["north"], "run", "lead@example.org")
     assert (path.parent / "task.toml").read_text() == text
     assert tomllib.loads(path.read_text())["task"] == "task.toml"
 
@@ -59,13 +81,13 @@ def test_a_task_file_travels_as_its_text(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"task": "/etc/passwd"}, {"task": "../task.toml"}, {"name": "../pilot"}])
 def test_a_job_names_no_path(tmp_path: Path, change: dict[str, str]) -> None:
     with pytest.raises(ValueError):
-        write_run(operator(tmp_path), {**JOB, **change}, ["north"], "run")
+        write_run(operator(tmp_path), {**JOB, **change}, ["north"], "run", "lead@example.org")
 
 
 @pytest.mark.parametrize("text", ["", 'folder = "runs"\nname = "x"\n', 'folder = "runs"\nsites = ["a"]\n'])
 def test_a_server_file_that_is_incomplete_or_decides_too_much_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(ValueError):
-        write_run(operator(tmp_path, text), JOB, ["north"], "run")
+        write_run(operator(tmp_path, text), JOB, ["north"], "run", "lead@example.org")
 
 
 def test_files_that_a_job_names_are_for_the_simulator(tmp_path: Path) -> None:
