@@ -52,6 +52,9 @@ pub enum Error {
         /// The places where it appears.
         places: Vec<String>,
     },
+    /// All masks to be recombined are of one patient.
+    #[error("masks of a single patient cannot be recombined: deform them, or do not take part")]
+    OnePatient,
     /// The output already exists.
     #[error("{path} already exists; choose another path, or remove it")]
     Exists {

@@ -15,6 +15,8 @@ use crate::{Case, Error, TestCase};
 /// The notes in a file's header with the channels and classes that its cases do not have.
 const ABSENT_CHANNELS: &str = "absent_channels";
 const ABSENT_CLASSES: &str = "absent_classes";
+/// The note with the rows and columns of slices before they were cropped.
+const SIZE: &str = "size";
 
 /// Cases of the same shape in one or more files, in the order of the file names. Cases are read into memory on demand.
 #[derive(Debug)]
@@ -47,6 +49,13 @@ impl CaseSet {
                     let fact = format!("its images are {found:?}, but those of {first} are {expected:?}; all must have the same size");
                     return Err(Error::unsupported(&path, fact));
                 }
+            }
+            if let Some(first) = opened.first()
+                && first.size != stored.size
+            {
+                let of = |size: Option<usize>| size.map_or("whole".to_owned(), |size| format!("crops of {size} x {size}"));
+                let fact = format!("its images are {}, but those of {} are {}", of(stored.size), first.path.display(), of(first.size));
+                return Err(Error::unsupported(&path, fact));
             }
             if let Some(channel) = stored.absent_channels.iter().find(|&&channel| channel >= images[1]) {
                 return Err(Error::unreadable(&path, format!("it lacks channel {channel}, but its images have {}", images[1])));
@@ -90,6 +99,11 @@ impl CaseSet {
     /// If there is no such case.
     pub fn id(&self, case: usize) -> &str {
         &self.name(case).id
+    }
+
+    /// Rows and columns that slices were resized to, if the images are crops of them.
+    pub fn size(&self) -> Option<usize> {
+        self.files.first().and_then(|file| file.size)
     }
 
     /// The patient of a case; none if its file does not specify one, as for synthetic cases.

@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+mod lock;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
@@ -8,6 +10,8 @@ use std::{
 
 #[cfg(unix)]
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+
+pub use lock::Lock;
 
 /// Who can read a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

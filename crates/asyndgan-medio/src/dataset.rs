@@ -16,7 +16,7 @@ use std::{
 };
 
 pub use nnunet::Description;
-pub use skipped::{SkippedFile, is_companion, is_other_image};
+pub use skipped::{FileNames, SkippedFile, is_other_image};
 pub use subject::Subject;
 
 use crate::{Error, files};

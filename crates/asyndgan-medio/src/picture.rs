@@ -220,8 +220,20 @@ fn write_png(path: &Path, access: Access, pixels: &[u8], width: usize, height: u
     asyndgan_files::write(path, access, &content).map_err(Error::io(path))
 }
 
-/// Whether the orientation tag of a picture turns or mirrors it. Masks are read as stored.
-pub(crate) fn is_turned(path: &Path) -> Result<bool, Error> {
+/// Rejects a picture that its orientation tag turns or mirrors, because masks are read as stored.
+///
+/// # Errors
+/// [`Error::Unsupported`] for such a tag; errors of reading the file.
+pub fn check_orientation_tag(path: &Path) -> Result<(), Error> {
+    if is_turned(path)? {
+        let fact = "its orientation tag turns the picture, and programs differ in whether its mask is turned too; write picture and mask \
+                    without such a tag";
+        return Err(Error::unsupported(path, fact));
+    }
+    Ok(())
+}
+
+fn is_turned(path: &Path) -> Result<bool, Error> {
     let bytes = files::read(path)?;
     if is_tiff(&bytes) {
         return Tiff::open(path, &bytes)?.is_turned();

@@ -123,7 +123,7 @@ fn incomplete_beta(x: f64, a: f64, b: f64) -> f64 {
         return 1.0 - incomplete_beta(1.0 - x, b, a);
     }
     let factor = (lgamma(a + b) - lgamma(a) - lgamma(b) + a * x.ln() + b * (-x).ln_1p()).exp() / a;
-    // From the last term to the first one; 200 terms are enough for more than 1,000 pairs.
+    // From the last term to the first one. The number of terms that matter grows with the root of `a`.
     let term = |k: f64| {
         let m = (k / 2.0).floor();
         if k % 2.0 == 0.0 {

@@ -84,13 +84,18 @@ impl Published {
         // All seeds move the same number of bytes, unless one was interrupted: the first one's are shown.
         let Some(seed) = self.table.seeds.first() else { return };
         let runs: Vec<_> =
-            self.table.bytes.iter().filter_map(|(key, of)| Some((key.strip_prefix(&format!("seed-{seed}/"))?, of))).collect();
+            self.table.bytes.iter().filter_map(|(key, of)| Some((key, key.strip_prefix(&format!("seed-{seed}/"))?, of))).collect();
         if runs.is_empty() {
             return;
         }
         let _ = writeln!(out, "\n## Bytes\n\nWith the first seed.\n\n|arm|sites|MB per site (mean)|\n|---|---:|---:|");
-        for (arm, sites) in runs {
-            let _ = writeln!(out, "|{arm}|{}|{:.1}|", sites.len(), mean_megabytes(sites));
+        let is_whole = |key: &str| self.table.is_whole(key);
+        for (key, arm, sites) in &runs {
+            let mean = if is_whole(key) { format!("{:.1}", mean_megabytes(sites)) } else { "–".into() };
+            let _ = writeln!(out, "|{arm}|{}|{mean}|", sites.len());
+        }
+        if !runs.iter().all(|(key, ..)| is_whole(key)) {
+            out.push_str("\n–: training was interrupted, and bytes were counted from there only.\n");
         }
     }
 
@@ -99,7 +104,13 @@ impl Published {
         for claim in &self.table.claims {
             let [_, difference, interval, _, _] = claim.cells();
             let other = claim.comparisons.first().filter(|c| c.other != c.arm).map_or_else(|| "–".into(), |c| c.other.to_string());
-            let _ = writeln!(out, "|[{}][run{number}]|{}|{}|{other}|{difference}|{interval}|", self.subject(), claim.claim, claim.verdict);
+            let _ = writeln!(
+                out,
+                "|[{}][run{number}]|{}|{}|{other}|{difference}|{interval}|",
+                self.subject(),
+                claim.claim,
+                claim.checked_verdict()
+            );
         }
     }
 
@@ -137,13 +148,13 @@ pub fn results_table(published: &[(String, Published)], folder: &str) -> String 
 /// file with the table.
 pub fn results_summary(published: &[(String, Published)], folder: &str) -> String {
     let mut out = String::from("|run|held out, seeds|shown|not shown|contradicted|\n|---|---|---|---|---|\n");
-    let words = |claim: &Claim| match claim.verdict {
+    let words = |claim: &Claim| match claim.checked_verdict() {
         Verdict::NotMeasurable => format!("{} (not measurable)", claim.claim),
         Verdict::Shown | Verdict::NotShown | Verdict::Contradicted => claim.claim.clone(),
     };
     for (name, run) in published {
         let claims = |verdicts: &[Verdict]| {
-            let found: Vec<_> = run.table.claims.iter().filter(|claim| verdicts.contains(&claim.verdict)).map(words).collect();
+            let found: Vec<_> = run.table.claims.iter().filter(|claim| verdicts.contains(&claim.checked_verdict())).map(words).collect();
             if found.is_empty() { "–".to_owned() } else { found.join("; ") }
         };
         let [shown, not_shown, contradicted] =
@@ -251,8 +262,12 @@ impl Table {
     /// without traffic, or whose training was interrupted: bytes count from there only.
     pub fn megabytes_per_site(&self, arm: Arm) -> Option<f64> {
         let key = format!("seed-{}/{arm}", self.seeds.first()?);
-        let is_whole = self.resumed_from_round.get(&key).is_none_or(|&round| round == 0);
-        self.bytes.get(&key).filter(|_| is_whole).map(mean_megabytes)
+        self.bytes.get(&key).filter(|_| self.is_whole(&key)).map(mean_megabytes)
+    }
+
+    /// Whether the bytes of a seed and arm are those of the whole training.
+    fn is_whole(&self, key: &str) -> bool {
+        self.resumed_from_round.get(key).is_none_or(|&round| round == 0)
     }
 }
 

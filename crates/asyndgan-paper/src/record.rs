@@ -151,11 +151,11 @@ pub struct Row {
     pub metrics: BTreeMap<String, MetricSummary>,
 }
 
-/// The verdict on a claim, from the intervals of its comparisons.
+/// The verdict on a claim, from the intervals and p-values of its comparisons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// Every comparison's interval supports it.
+    /// Every comparison's interval supports it, and each p-value without correction is below 0.05.
     Shown,
     /// Neither shown nor contradicted.
     NotShown,
@@ -192,6 +192,14 @@ pub struct Claim {
     pub verdict: Verdict,
     /// The comparisons that it consists of; the one that supports it least comes first.
     pub comparisons: Vec<Comparison>,
+}
+
+impl Claim {
+    /// The verdict, by today's rule: in records of an earlier version without p-values, no claim about cases is shown.
+    pub fn checked_verdict(&self) -> Verdict {
+        let lacks_p = self.comparisons.iter().any(|c| c.interval.is_some() && c.p.is_none());
+        if self.verdict == Verdict::Shown && lacks_p { Verdict::NotShown } else { self.verdict }
+    }
 }
 
 /// A table's rows and claims by slices: a case's value is the mean over its slices that have one.

@@ -119,8 +119,8 @@ pub const PER_SLICE: &str = "Every slice is scored by itself, with HD95 in its p
                              from the truth or from the prediction) are left out and counted. n and undefined count cases.";
 
 /// How to read the claims.
-const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, contradicted if one \
-                                interval excludes it with p < 0.05, and not shown otherwise. With fewer than six held-out cases, it is not \
+const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, with p < 0.05 \
+                                for each, contradicted if one interval excludes it with a corrected p < 0.05, and not shown otherwise. With fewer than six held-out cases, it is not \
                                 measurable. The row gives the comparison that decides, or that supports the claim least; p is its two-sided \
                                 Wilcoxon signed-rank test over held-out cases against the claim's limit, with Holm's correction over its \
                                 comparisons.";
@@ -139,7 +139,7 @@ impl Experiment {
 fn write_claims(out: &mut String, claims: &[Claim]) {
     let _ = writeln!(out, "|claim|verdict|compared|difference|95 % interval|p|n|\n|---|---|---|---:|---|---:|---:|");
     for claim in claims {
-        let _ = writeln!(out, "|{}|{}|{}|", claim.claim, claim.verdict, claim.cells().join("|"));
+        let _ = writeln!(out, "|{}|{}|{}|", claim.claim, claim.checked_verdict(), claim.cells().join("|"));
     }
 }
 

@@ -35,6 +35,7 @@ pub use approve::Proposal;
 pub use certificates::certificates;
 pub use doctor::doctor;
 pub use events::show_events;
+pub use folder::check_owner;
 pub use init::{runs_template, server_template, site_template};
 pub use journal::{show_journal, verify_journal};
 pub use ledger::ledger;

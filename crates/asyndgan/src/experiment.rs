@@ -2,7 +2,7 @@
 //! interrupted.
 
 mod ablate;
-mod claim;
+mod lock;
 mod schedule;
 mod trade_off;
 
@@ -70,7 +70,7 @@ impl ExperimentJob {
         if run.data.is_none() && run.experiment != Experiment::Fig5 {
             tracing::warn!("PHANTOM DATA: no real data given or found. Images are artificial, and so are the results.");
         }
-        let _claim = claim::claim(folder, run)?;
+        let _lock = lock::lock_run_folder(folder, run)?;
         let time = time_needed(run.profile);
         tracing::info!("next: prepare the images, train, synthesize, evaluate, report; {time} in {}", folder.display());
         Runner { program, arguments, folder, run, jobs: *jobs }.all()

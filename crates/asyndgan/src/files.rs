@@ -1,13 +1,38 @@
-//! Text and JSON files, and folders that are removed.
+//! Text and JSON files, and folders that are locked or removed.
 
 use std::{
-    fs,
+    fs::{self, TryLockError},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
-use asyndgan_files::Access;
+use asyndgan_files::{Access, Lock};
 use serde::{Serialize, de::DeserializeOwned};
+
+/// Locks a folder for this process, by a file `name` in it.
+pub(crate) fn lock_folder(folder: &Path, name: &str) -> Result<Lock> {
+    locked(folder, Lock::try_exclusive(&folder.join(name)))
+}
+
+/// Like [`lock_folder`], shared with other processes that also share it.
+pub(crate) fn lock_folder_shared(folder: &Path, name: &str) -> Result<Lock> {
+    locked(folder, Lock::try_shared(&folder.join(name)))
+}
+
+fn locked(folder: &Path, lock: Result<Lock, TryLockError>) -> Result<Lock> {
+    lock.map_err(|error| {
+        let fact = match error {
+            TryLockError::WouldBlock => format!("another process is using {}: wait until it ends, or stop it", folder.display()),
+            TryLockError::Error(_) => format!("cannot lock {}", folder.display()),
+        };
+        anyhow::Error::new(error).context(fact)
+    })
+}
+
+/// Whether an error of [`lock_folder`] is that another process uses the folder.
+pub(crate) fn is_in_use(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(TryLockError::WouldBlock)))
+}
 
 /// Removes a folder, if it is there.
 pub(crate) fn remove_folder(folder: &Path) -> Result<()> {

@@ -13,7 +13,7 @@ use asyndgan_training::{GanConfig, Pairs, SampledMasks, ServerTrainer, SiteOptio
 use asyndgan_transport::{Ledger, MemorySiteLink, ServerRecords, ServerRun, ServerRunEvent, SiteRecords, SiteRun, in_memory};
 use tch::Device;
 
-use crate::{configure, consortium::secret, recombine::shared_masks};
+use crate::{configure, consortium::secret, shared_masks::shared_masks};
 
 /// A site that does not answer within this time counts as lost; a round of the paper's size takes minutes on a slow
 /// CPU. A lost site never returns: its thread has ended.

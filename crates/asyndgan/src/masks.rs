@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use asyndgan_medio::{Format, is_companion, is_other_image};
+use asyndgan_medio::{FileNames, Format, is_other_image};
 
 /// Returns the masks of a folder by file name without extension. Images in unsupported formats are rejected, unless a
 /// mask of the same name exists. Other files are skipped, and a message lists them.
@@ -15,9 +15,10 @@ pub(crate) fn masks(folder: &Path) -> Result<BTreeMap<String, PathBuf>> {
     let (mut found, mut others) = (BTreeMap::new(), Vec::new());
     let listed = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
     let entries = listed.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+    let names = FileNames::new(&entries);
     for path in &entries {
         let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'));
-        if is_hidden || is_companion(path, &entries) {
+        if is_hidden || names.has_main_file_of(path) {
             continue;
         }
         let Some(case) = Format::stem(path) else {

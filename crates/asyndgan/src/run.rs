@@ -16,7 +16,7 @@ pub(crate) mod train;
 pub use evaluate::{curve, evaluate};
 pub use export::{ExportLayout, export};
 pub use folder::RunFolder;
-pub(crate) use folder::describe;
+pub(crate) use folder::write_description;
 pub use prepare::prepare;
 pub(crate) use report::html_page;
 pub use report::report;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, deform_condition, to_slice_order, write_cases};
+use asyndgan_data::{Case, CaseOrigin, CaseSet, Export, deform_condition, recombine, to_slice_order, write_cases};
 use asyndgan_medio::{DataSet, Orientation, is_volume, read_instances, read_labels};
 use asyndgan_models::set_threads;
 use asyndgan_protocol::{Role, stream};
@@ -20,7 +20,6 @@ use crate::{
     masks::masks,
     network_file::{GeneratorCard, GeneratorFile},
     progress::Progress,
-    recombine::recombinations,
 };
 
 /// Which images to make, with which generator and from which masks.
@@ -83,7 +82,7 @@ fn varied(job: &Synthesis, card: &GeneratorCard, conditions: &[Condition]) -> Re
         let files: Vec<&str> = conditions.iter().map(|condition| condition.file.as_str()).collect();
         // A secret stream: anyone who could draw it again would know which part came from which patient.
         let mut rng = stream(rand::rng().random(), Role::Recombination, 0, 0);
-        let mut made = recombinations(&card.task, &own, &files, job.count, &mut rng)?.concat();
+        let mut made = recombine(&card.task, &own, &files, job.count, &mut rng)?.concat();
         made.shuffle(&mut rng);
         made
     } else {

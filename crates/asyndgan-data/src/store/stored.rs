@@ -10,7 +10,7 @@ use asyndgan_task::ImageDescription;
 use ndarray::{Array, Dimension};
 use safetensors::{Dtype, tensor::Metadata};
 
-use super::{ABSENT_CHANNELS, ABSENT_CLASSES};
+use super::{ABSENT_CHANNELS, ABSENT_CLASSES, SIZE};
 use crate::{Error, Placement};
 
 /// Headers beyond this are refused.
@@ -24,6 +24,7 @@ pub(super) struct Stored {
     metadata: Metadata,
     data_start: u64,
     pub(super) names: Vec<Name>,
+    pub(super) size: Option<usize>,
     pub(super) absent_channels: Vec<usize>,
     pub(super) absent_classes: Vec<usize>,
 }
@@ -74,7 +75,9 @@ impl Stored {
             Ok(indices.unwrap_or_default())
         };
         let (absent_channels, absent_classes) = (indices(ABSENT_CHANNELS)?, indices(ABSENT_CLASSES)?);
-        Ok(Self { path: path.into(), metadata, data_start, names, absent_channels, absent_classes })
+        let size = metadata.metadata().as_ref().and_then(|notes| notes.get(SIZE));
+        let size = size.map(|text| text.parse()).transpose().map_err(|e| Error::unreadable(path, e))?;
+        Ok(Self { path: path.into(), metadata, data_start, names, size, absent_channels, absent_classes })
     }
 
     /// The shape of a tensor of this type and number of axes.

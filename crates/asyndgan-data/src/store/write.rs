@@ -7,7 +7,7 @@ use asyndgan_task::ImageDescription;
 use ndarray::{Array, Axis, Dimension};
 use safetensors::{Dtype, View};
 
-use super::{ABSENT_CHANNELS, ABSENT_CLASSES};
+use super::{ABSENT_CHANNELS, ABSENT_CLASSES, SIZE};
 use crate::{Case, Error, Placement, TestCase};
 
 /// Origin and description of the cases of one file.
@@ -18,6 +18,8 @@ pub struct CaseOrigin<'a> {
     pub patient: Option<&'a str>,
     /// The task and scale of the images.
     pub images: Option<&'a ImageDescription>,
+    /// Rows and columns that slices were resized to; none if the images have all of them. Crops have fewer.
+    pub size: Option<usize>,
     /// Indices of the channels that the cases do not have; they must be 0.
     pub absent_channels: &'a [usize],
     /// Indices of the classes that the site does not mark.
@@ -54,7 +56,8 @@ pub fn write_cases(path: &Path, origin: CaseOrigin, cases: &[Case]) -> Result<()
     let images = origin.images.map(serde_json::to_string).transpose().map_err(|e| Error::unwritable(path, e))?;
     let noted = |indices: &[usize]| (!indices.is_empty()).then(|| format!("{indices:?}"));
     let (channels, classes) = (noted(origin.absent_channels), noted(origin.absent_classes));
-    write(path, &tensors, [("ids", Some(ids)), ("images", images), (ABSENT_CHANNELS, channels), (ABSENT_CLASSES, classes)])
+    let size = origin.size.map(|size| size.to_string());
+    write(path, &tensors, [("ids", Some(ids)), ("images", images), (SIZE, size), (ABSENT_CHANNELS, channels), (ABSENT_CLASSES, classes)])
 }
 
 /// Atomically writes one held-out case to a safetensors file (`images`, `truth`, `spacing_mm`, and `content` if the

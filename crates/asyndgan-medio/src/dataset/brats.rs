@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, patients};
+use super::{CaseFiles, DataSet, FileNames, Layout, SkippedFile, Split, patients};
 use crate::{Error, Format, files};
 
 /// Modality, and how the names of its files end: until 2021, and later.
@@ -114,6 +114,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
         found.skipped.push(SkippedFile::note(folder, "it is empty"));
     }
     let (mut parts, mut others) = (BTreeMap::<String, Parts>::new(), Vec::new());
+    let names = FileNames::new(&entries);
     for path in &entries {
         match if path.is_dir() { None } else { place(path) } {
             Some((case, place)) => {
@@ -125,7 +126,7 @@ fn enter(folder: &Path, depth: usize, seen: &mut BTreeSet<PathBuf>, found: &mut 
                     *taken = Some(path.clone());
                 }
             }
-            None if !path.is_dir() && is_companion(path, &entries) => {}
+            None if !path.is_dir() && names.has_main_file_of(path) => {}
             None if !path.is_dir() => others.push(path.clone()),
             None if depth > 0 => enter(path, depth - 1, seen, found)?,
             None => found.skipped.push(SkippedFile::note(path, format!("it is more than {DEPTH_MAX} folders deep"))),

@@ -1,7 +1,10 @@
 //! `Tissue Images/NAME.tif` with `Instance Labels/NAME.png` or `Annotations/NAME.xml`, or, as the test set comes,
 //! `NAME.tif` and `NAME.xml` in one folder.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
 
 use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, patients};
 use crate::{Error, Format, files};
@@ -24,9 +27,19 @@ fn stem(path: &Path) -> String {
     Format::stem(path).unwrap_or_else(|| path.file_stem().unwrap_or_default().to_string_lossy().into_owned())
 }
 
+/// The pictures and annotations of each name.
+fn by_stem(files: &[PathBuf]) -> BTreeMap<String, Vec<&PathBuf>> {
+    let mut found = BTreeMap::<String, Vec<&PathBuf>>::new();
+    for path in files.iter().filter(|path| is_picture(path) || is_annotation(path)) {
+        found.entry(stem(path)).or_default().push(path);
+    }
+    found
+}
+
 pub(super) fn fits(entries: &[PathBuf]) -> bool {
-    let is_pair = |picture: &&PathBuf| is_picture(picture) && entries.iter().any(|e| is_annotation(e) && stem(e) == stem(picture));
-    folder_named(entries, "tissue images").is_some() || entries.iter().any(|e| is_pair(&e))
+    let drawn: BTreeSet<String> = entries.iter().filter(|e| is_annotation(e)).map(|e| stem(e)).collect();
+    folder_named(entries, "tissue images").is_some()
+        || !drawn.is_empty() && entries.iter().any(|e| is_picture(e) && drawn.contains(&stem(e)))
 }
 
 pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error> {
@@ -43,6 +56,7 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
     } else {
         folder_named(entries, "annotations").cloned().unwrap_or_else(|| folder.join("Annotations"))
     };
+    let (maps_of, drawn_of) = (by_stem(&maps), by_stem(&annotations));
     let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     for image in &images {
         if !is_picture(image) {
@@ -50,21 +64,20 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
             continue;
         }
         let id = stem(image);
-        let of_case = |path: &&PathBuf| stem(path) == id && (is_picture(path) || is_annotation(path));
         // An instance map is preferred to an annotation: it needs no rasterising.
-        let found: Vec<&PathBuf> = maps.iter().filter(of_case).collect();
-        let drawn: Vec<&PathBuf> = annotations.iter().filter(of_case).collect();
-        let found = if found.is_empty() { drawn } else { found };
+        let found = maps_of.get(&id).or_else(|| drawn_of.get(&id)).map_or(&[][..], Vec::as_slice);
         if found.len() > 1 {
             let candidates = found.iter().map(|p| p.display().to_string()).collect();
             return Err(Error::Ambiguous { path: folder.into(), candidates });
         }
-        let labels = found.first().map(|path| (*path).clone());
+        let labels = found.first().map(|&path| path.clone());
         let missing = if labels.is_none() { vec![place.join(format!("{id}.xml"))] } else { Vec::new() };
         cases.push(CaseFiles { patient: patients::of_name(&id), id, split: Split::Train, images: vec![image.clone()], labels, missing });
     }
-    for path in annotations.iter().chain(&maps).filter(|path| cases.iter().all(|case| case.labels.as_ref() != Some(path))) {
-        let has_picture = cases.iter().any(|case| case.id == stem(path));
+    let used: BTreeSet<&Path> = cases.iter().filter_map(|case| case.labels.as_deref()).collect();
+    let ids: BTreeSet<&str> = cases.iter().map(|case| case.id.as_str()).collect();
+    for path in annotations.iter().chain(&maps).filter(|path| !used.contains(path.as_path())) {
+        let has_picture = ids.contains(stem(path).as_str());
         skipped.push(match (has_picture, is_picture(path) || is_annotation(path)) {
             (true, true) => SkippedFile::note(path, "the case's instance map is used instead"),
             (false, true) => SkippedFile::problem(path, "there is no picture with the same name"),
@@ -74,7 +87,7 @@ pub(super) fn find(folder: &Path, entries: &[PathBuf]) -> Result<DataSet, Error>
     let known = ["tissue images", "annotations", "instance labels"];
     for path in entries {
         let is_known = path.file_name().is_some_and(|n| known.iter().any(|k| n.eq_ignore_ascii_case(k)));
-        if (path.is_dir() && !is_known) || (path.is_file() && !images.contains(path) && !annotations.contains(path)) {
+        if (path.is_dir() && !is_known) || (path.is_file() && !is_flat) {
             skipped.push(SkippedFile::note(path, "it is not part of MoNuSeg's layout"));
         }
     }

@@ -8,7 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, patients};
+use super::{CaseFiles, DataSet, FileNames, Layout, SkippedFile, Split, patients};
 use crate::{Error, Format, files};
 
 /// The fields of `dataset.json` that this crate uses.
@@ -149,22 +149,24 @@ impl Part<'_> {
         let entries = files::entries(&self.folder.join(self.images))?;
         // Colour pictures hold all channels in one file; then no case has a second.
         let has_second = entries.iter().any(|image| image.to_string_lossy().ends_with(&format!("_0001{}", self.ending)));
+        let names = FileNames::new(&entries);
         for image in &entries {
             match self.case_of(image) {
                 Ok(case) => by_case.entry(case).or_default().push(image.clone()),
-                Err(_) if is_companion(image, &entries) => {}
+                Err(_) if names.has_main_file_of(image) => {}
                 Err(reason) => skipped.push(SkippedFile::unused(image, reason)),
             }
         }
         let truths = self.folder.join(self.labels);
         if truths.is_dir() {
             let entries = files::entries(&truths)?;
+            let names = FileNames::new(&entries);
             for path in &entries {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 let reason = match name.strip_suffix(self.ending) {
                     Some(case) if by_case.contains_key(case) => continue,
                     Some(_) => format!("there is no image with the same name in {}", self.images),
-                    None if is_companion(path, &entries) => continue,
+                    None if names.has_main_file_of(path) => continue,
                     None => format!("its name does not end in {}, the file_ending in dataset.json", self.ending),
                 };
                 skipped.push(SkippedFile::unused(path, reason));

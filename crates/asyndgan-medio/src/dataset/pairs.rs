@@ -20,7 +20,7 @@ use std::{
 
 use serde::Deserialize;
 
-use super::{CaseFiles, DataSet, Layout, SkippedFile, Split, is_companion, nnunet::IGNORE, patients};
+use super::{CaseFiles, DataSet, FileNames, Layout, SkippedFile, Split, nnunet::IGNORE, patients};
 use crate::{Error, Format, files};
 
 #[derive(Deserialize)]
@@ -52,12 +52,13 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         return Err(Error::unsupported(&path, "images and masks are the same folder; use two different folders"));
     }
     let (found_images, found_masks) = (files::entries(&images)?, files::entries(&masks)?);
+    let (image_names, mask_names) = (FileNames::new(&found_images), FileNames::new(&found_masks));
     let (mut cases, mut skipped) = (Vec::new(), Vec::new());
     let mut masks_by_stem = BTreeMap::<String, Vec<PathBuf>>::new();
     for mask in &found_masks {
         match mask_stem(mask) {
             Some(stem) => masks_by_stem.entry(stem).or_default().push(mask.clone()),
-            None if is_companion(mask, &found_masks) => {}
+            None if mask_names.has_main_file_of(mask) => {}
             None => skipped.push(SkippedFile::unused(mask, "")),
         }
     }
@@ -65,7 +66,7 @@ pub(super) fn find(folder: &Path) -> Result<DataSet, Error> {
         // A folder is a DICOM series.
         let id = if image.is_dir() { Some(name(image)) } else { Format::stem(image) };
         let Some(id) = id else {
-            if !is_companion(image, &found_images) {
+            if !image_names.has_main_file_of(image) {
                 skipped.push(SkippedFile::unused(image, ""));
             }
             continue;

@@ -1,4 +1,7 @@
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use crate::{Format, files};
 
@@ -49,24 +52,38 @@ pub fn is_other_image(path: &Path) -> bool {
     files::ends(path, &OTHER_IMAGES)
 }
 
-/// Whether a file is a companion of another file in `entries`: the voxels for a header, the spacing of a stack, or the
-/// description of a volume.
-pub fn is_companion(path: &Path, entries: &[PathBuf]) -> bool {
-    const HEADERS: [(&str, &[&str]); 9] = [
-        (".img", &[".hdr"]),
-        (".img.gz", &[".hdr", ".hdr.gz"]),
-        (".raw", &[".mhd", ".nhdr"]),
-        (".zraw", &[".mhd"]),
-        (".raw.gz", &[".nhdr"]),
-        (".json", &[".tif", ".tiff"]),
-        (".json", &["_0000.tif", "_0000.tiff"]),
-        (".json", &[".nii", ".nii.gz"]),
-        (".json", &["_0000.nii", "_0000.nii.gz"]),
-    ];
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
-    let own = name(path);
-    HEADERS.iter().any(|(ending, headers)| {
-        let Some(stem) = own.strip_suffix(ending) else { return false };
-        headers.iter().any(|header| entries.iter().any(|e| name(e) == format!("{stem}{header}")))
-    })
+/// The names of the files in a folder, in lower case.
+#[derive(Debug)]
+pub struct FileNames(BTreeSet<String>);
+
+impl FileNames {
+    /// The names of files.
+    pub fn new(files: &[PathBuf]) -> Self {
+        Self(files.iter().map(|file| lower_name(file)).collect())
+    }
+
+    /// Whether a file is a companion of another one of these: the voxels for a header, the spacing of a stack, or the
+    /// description of a volume.
+    pub fn has_main_file_of(&self, companion: &Path) -> bool {
+        const HEADERS: [(&str, &[&str]); 9] = [
+            (".img", &[".hdr"]),
+            (".img.gz", &[".hdr", ".hdr.gz"]),
+            (".raw", &[".mhd", ".nhdr"]),
+            (".zraw", &[".mhd"]),
+            (".raw.gz", &[".nhdr"]),
+            (".json", &[".tif", ".tiff"]),
+            (".json", &["_0000.tif", "_0000.tiff"]),
+            (".json", &[".nii", ".nii.gz"]),
+            (".json", &["_0000.nii", "_0000.nii.gz"]),
+        ];
+        let own = lower_name(companion);
+        HEADERS.iter().any(|(ending, headers)| {
+            let stem = own.strip_suffix(ending);
+            stem.is_some_and(|stem| headers.iter().any(|header| self.0.contains(&format!("{stem}{header}"))))
+        })
+    }
+}
+
+fn lower_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }

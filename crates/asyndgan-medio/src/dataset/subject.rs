@@ -6,8 +6,8 @@ use super::{CaseFiles, DataSet, Layout, brats::four_is_enhancing};
 #[cfg(feature = "dicom")]
 use crate::dicom::read_series;
 use crate::{
-    Error, Format, Grid, GridMismatch, Orientation, Volume, files, format::read_grid, is_volume, picture::is_turned, read_annotations,
-    read_grey_planes, read_instances, read_labels, read_rgb, read_volume,
+    Error, Format, Grid, GridMismatch, Orientation, Volume, files, format::read_grid, is_volume, picture::check_orientation_tag,
+    read_annotations, read_grey_planes, read_instances, read_labels, read_rgb, read_volume,
 };
 
 /// A case read into memory: a volume with its labels, or a picture.
@@ -67,13 +67,21 @@ impl DataSet {
         let Some(path) = &case.labels else { return Ok(Subject::Picture { planes, labels: None }) };
         let is_drawn = files::ends(path, &[".xml"]);
         for file in images.iter().copied().chain((!is_drawn).then_some(path.as_path())) {
-            if is_turned(file)? {
-                let fact = "its orientation tag turns the picture, and programs differ in whether its mask is turned too; write picture \
-                            and mask without such a tag";
-                return Err(Error::unsupported(file, fact));
-            }
+            check_orientation_tag(file)?;
         }
-        let labels = if is_drawn { read_annotations(path, rows, columns, self.layer.as_deref())?.labels } else { read_instances(path)? };
+        let labels = if is_drawn {
+            let drawn = read_annotations(path, rows, columns, self.layer.as_deref())?;
+            if 2 * drawn.degenerate > drawn.regions {
+                let fact = format!(
+                    "{} of {} regions are outside the picture or empty; does it belong to another picture?",
+                    drawn.degenerate, drawn.regions
+                );
+                return Err(Error::unsupported(path, fact));
+            }
+            drawn.labels
+        } else {
+            read_instances(path)?
+        };
         if labels.dim() != (rows, columns) {
             return Err(Error::Shape { path: path.clone(), expected: vec![rows, columns], found: labels.shape().into() });
         }

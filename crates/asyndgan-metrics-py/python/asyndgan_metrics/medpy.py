@@ -9,7 +9,7 @@
 
 - Distances with a ``connectivity`` other than 1, and distances and objects of masks with more than three axes, raise
   NotImplementedError.
-- Correlations are NaN without a warning if all volumes, or all changes, are equal.
+- Correlations are tuples of floats, and NaN without a warning if all volumes, or all changes, are equal.
 - Values are Python floats. If both masks are empty, dc and jc are 1, and if a denominator is 0, recall, precision and
   specificity are 0, as medpy intends. Where NumPy does not raise ZeroDivisionError, medpy's dc, recall, precision and
   specificity are NaN there.

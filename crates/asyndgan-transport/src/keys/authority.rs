@@ -4,7 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use asyndgan_files::{Access, create_private_folder};
+use asyndgan_files::{Access, Lock, create_private_folder};
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument, der::pem::PemLabel as _};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertificateSigningRequestParams, DnType, DnValue,
@@ -63,7 +63,7 @@ pub struct Authority {
     /// The passphrase of the authority's key, if it is encrypted.
     passphrase: Option<String>,
     /// Only one process may use the folder at a time.
-    _lock: fs::File,
+    _lock: Lock,
 }
 
 impl Authority {
@@ -326,14 +326,9 @@ fn decrypted(text: &str, passphrase: &str) -> Result<KeyPair, Error> {
     KeyPair::try_from(plain.as_bytes()).map_err(failed)
 }
 
-fn lock(folder: &Path) -> Result<fs::File, Error> {
+fn lock(folder: &Path) -> Result<Lock, Error> {
     let path = folder.join("keys.lock");
-    let lock = || {
-        let file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-        file.lock()?;
-        Ok(file)
-    };
-    lock().map_err(|source| Error::Record { path: path.clone(), source })
+    Lock::wait_exclusive(&path).map_err(|source| Error::Record { path, source })
 }
 
 pub(super) fn failed(error: rcgen::Error) -> Error {

@@ -67,9 +67,10 @@ to=$prefix/asyndgan-$(cat "$here/VERSION")
 if [ "$system" = yes ]; then
     [ ! -d /opt/asyndgan ] || [ -L /opt/asyndgan ] || fail "/opt/asyndgan is a folder: remove it, the units need a link there"
     for role in server site; do
-        if command -v systemctl >/dev/null && systemctl --quiet is-active "asyndgan-$role"; then
-            fail "asyndgan-$role is running, and a run must end with the version that began it: stop the unit first"
-        fi
+        case $(systemctl show --property=ActiveState --value "asyndgan-$role" 2>/dev/null || true) in
+            inactive | failed | '') ;;
+            *) fail "asyndgan-$role is running, and a run must end with the version that began it: stop the unit first" ;;
+        esac
     done
     id asyndgan >/dev/null 2>&1 || useradd --system --user-group --home-dir /var/lib/asyndgan --shell /usr/sbin/nologin asyndgan ||
         fail "cannot create the user asyndgan; nothing was installed"
@@ -78,6 +79,7 @@ if [ -e "$to" ]; then
     # An installation of the same program that did not reach its end is completed.
     [ "$system" = yes ] && cmp -s "$here/bin/asyndgan" "$to/bin/asyndgan" ||
         fail "$to exists: remove it first, or choose another --prefix"
+    [ -z "$libtorch" ] || fail "$to exists: remove it first, to install it with another libtorch"
 else
     # Complete or not at all.
     partial=$to.partial

@@ -16,10 +16,10 @@ def environment(torch: Path, has_gpu: bool) -> dict[str, str]:
     """
     variables = dict(os.environ)
     cuda = torch / "lib" / "libtorch_cuda.so"
-    if has_gpu and any(character in str(cuda) for character in " :"):
-        # The loader would split the path there, and the program would silently use the CPU.
-        sys.exit(f"asyndgan: the GPU cannot be used from {torch}: install into a folder without spaces and colons in its path")
     if has_gpu and cuda.is_file():
+        if any(character in str(cuda) for character in " :"):
+            # The loader would split the path there, and the program would silently use the CPU.
+            sys.exit(f"asyndgan: the GPU cannot be used from {torch}: choose a folder without spaces and colons in its path")
         before = variables.get("LD_PRELOAD")
         variables["LD_PRELOAD"] = f"{cuda}:{before}" if before else str(cuda)
     return variables

@@ -15,7 +15,7 @@ use ndarray::{Array2, Axis};
 use rand::Rng as _;
 
 use super::{subjects::Subject, tested};
-use crate::recombine::released;
+use crate::shared_masks::release_masks;
 
 /// What is done to masks.
 const WAYS: [(&str, ConditionPolicy); 4] = [
@@ -52,7 +52,7 @@ impl Released {
                 if !is_possible {
                     continue;
                 }
-                match released(*policy, task, &own, &patients, &sampled, &mut rng) {
+                match release_masks(*policy, task, &own, &patients, &sampled, &mut rng) {
                     Ok(made) => masks.extend(made),
                     // Few patients, whose shapes the noise hides.
                     Err(error) if *policy == ConditionPolicy::Sampled => {

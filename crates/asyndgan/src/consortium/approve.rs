@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use asyndgan_files::Lock;
 use asyndgan_protocol::{
     ConditionPolicy, LossPolicy, Message, PrivacyBudget, RequestedPrivacy, RequestedTraining, RunDescription, SiteId, SiteSummary,
     SiteWork as _, Symmetry, Waiting, hex,
@@ -17,11 +18,11 @@ use asyndgan_transport::{ApprovedRun, Consent, differences};
 use super::{
     config::Carrier,
     ended::is_finished,
-    folder::{is_locked, lock},
+    folder::{check_owner, lock},
     site_config::SiteConfig,
     trainer::{Purpose, trainer},
 };
-use crate::privacy;
+use crate::{files::is_in_use, privacy};
 
 /// A run that the server or a file describes, for the hospital to decide on.
 #[derive(Debug)]
@@ -32,7 +33,7 @@ pub struct Proposal {
     consent: Consent,
     text: String,
     /// Held for as long as the decision is pending.
-    _lock: fs::File,
+    _lock: Lock,
 }
 
 impl Proposal {
@@ -56,8 +57,9 @@ impl Proposal {
             run.name
         );
         let consent = Consent::in_folder(&config.folder, config.approval());
+        check_owner(&config.folder)?;
         let lock = match lock(&config.folder) {
-            Err(error) if is_locked(&error) && consent.approved()?.is_some_and(|run| run.site.is_some()) => {
+            Err(error) if is_in_use(&error) && consent.approved()?.is_some_and(|run| run.site.is_some()) => {
                 bail!("this site takes part in the run {:?} now, so there is nothing to decide", run.name)
             }
             lock => lock?,

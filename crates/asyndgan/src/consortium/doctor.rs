@@ -1,6 +1,7 @@
-use std::{fs, path::Path, time::SystemTime};
+use std::{path::Path, time::SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
+use asyndgan_files::Lock;
 use asyndgan_protocol::{Message, Payload, RunDescription, SiteId, SiteSummary, SiteWork as _};
 use asyndgan_training::SiteTrainer;
 use asyndgan_transport::{Approval, ApprovedRun, Error, Preflight};
@@ -9,12 +10,12 @@ use super::{
     config::Carrier,
     dates::date,
     decision::{Decision, decision, for_run},
-    folder::{is_locked, lock},
+    folder::{LOCK, lock},
     secret::read_secret,
     site_config::SiteConfig,
     trainer::{Purpose, trainer},
 };
-use crate::progress::now;
+use crate::{files::is_in_use, progress::now};
 
 /// If clocks differ by more than this, certificates soon look not yet valid or expired.
 const CLOCK_OFF_MAX_S: f64 = 6.0 * 3600.0;
@@ -97,14 +98,14 @@ pub fn doctor(path: &Path, print: &mut dyn FnMut(&str)) -> Result<()> {
 }
 
 /// Checks the site's folder, and locks it if a site has used it. Nothing is created in it.
-fn folder(config: &SiteConfig) -> Result<(String, Option<fs::File>)> {
+fn folder(config: &SiteConfig) -> Result<(String, Option<Lock>)> {
     let shown = config.folder.display();
     if !exists(&config.folder)? {
         return Ok((format!("{shown} does not exist yet"), None));
     }
-    let lock = match exists(&config.folder.join("site.lock"))?.then(|| lock(&config.folder)).transpose() {
+    let lock = match exists(&config.folder.join(LOCK))?.then(|| lock(&config.folder)).transpose() {
         // That is how it should be; only the estimate is slower.
-        Err(error) if config.keep_running && is_locked(&error) => return Ok((format!("{shown} is in use by the site that runs"), None)),
+        Err(error) if config.keep_running && is_in_use(&error) => return Ok((format!("{shown} is in use by the site that runs"), None)),
         lock => lock?,
     };
     let secret = if read_secret(&config.folder)?.is_some() { ", and has the site's secret" } else { "" };

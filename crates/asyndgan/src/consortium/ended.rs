@@ -11,10 +11,8 @@ use asyndgan_files::{Access, write};
 use asyndgan_protocol::RunDescription;
 use asyndgan_transport::{Consent, RunEnd};
 
-use super::{
-    folder::{is_locked, lock},
-    site_config::SiteConfig,
-};
+use super::{folder::lock, site_config::SiteConfig};
+use crate::files::is_in_use;
 
 /// The file that marks a run as finished at this site.
 const FINISHED: &str = "finished";
@@ -94,7 +92,7 @@ impl EndedRunsCheck {
                     run.name,
                     run.id()
                 ),
-                Err(error) if is_locked(&error) => {}
+                Err(error) if is_in_use(&error) => {}
                 Err(error) => self.report(folder, &error),
             }
         }

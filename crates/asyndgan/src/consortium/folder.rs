@@ -1,28 +1,40 @@
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use anyhow::{Context, Result, ensure};
-use asyndgan_files::{append_private, create_private_folder};
+use asyndgan_files::{Lock, create_private_folder};
 use asyndgan_paper::Run;
 
-use crate::run::describe;
+use crate::{files::lock_folder, run::write_description};
 
-/// Locks a folder for this process.
-pub(super) fn lock(folder: &Path) -> Result<fs::File> {
-    create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let lock = append_private(&folder.join("site.lock")).with_context(|| format!("cannot write to {}", folder.display()))?;
-    lock.try_lock().with_context(|| format!("another process is using {}: wait until it ends, or stop it", folder.display()))?;
-    Ok(lock)
+/// The lock of a site's folder, and of a server's queue while it is served.
+pub(super) const LOCK: &str = "site.lock";
+
+/// Checks that root does not create files that the user of a service cannot read.
+///
+/// # Errors
+/// If root gives the command, and the folder belongs to another user.
+pub fn check_owner(folder: &Path) -> Result<()> {
+    let of = |path: &Path| fs::metadata(path).ok().map(|facts| facts.uid());
+    let owner = folder.ancestors().find_map(of);
+    let user = of(Path::new("/proc/self"));
+    ensure!(
+        user != Some(0) || owner.is_none_or(|owner| owner == 0),
+        "{} does not belong to root: give this command as its owner, for example with runuser -u asyndgan -- asyndgan ...",
+        folder.display()
+    );
+    Ok(())
 }
 
-/// Whether an error of [`lock`] is that another process uses the folder.
-pub(super) fn is_locked(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(fs::TryLockError::WouldBlock)))
+/// Creates a private folder, and locks it for this process.
+pub(super) fn lock(folder: &Path) -> Result<Lock> {
+    create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    lock_folder(folder, LOCK)
 }
 
 /// Creates the run folder with its description, or checks that an existing one describes the same run.
-pub(super) fn claim(folder: &Path, run: &Run) -> Result<()> {
+pub(super) fn create_run_folder(folder: &Path, run: &Run) -> Result<()> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    describe(folder, run, false)
+    write_description(folder, run, false)
 }
 
 /// The name of a run's folder: letters, digits, `.`, `_` and `-`.

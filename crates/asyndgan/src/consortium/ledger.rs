@@ -20,6 +20,8 @@ use crate::figures::bars;
 /// If the folder has no ledger, or a file cannot be read or written.
 pub fn ledger(folder: &Path, plot: Option<&Path>) -> Result<String> {
     if let Some(path) = plot {
+        let is_known = path.extension().is_some_and(|ending| ending == "png" || ending == "svg");
+        ensure!(is_known, "{}: the name of a plot ends in .png or .svg", path.display());
         ensure!(path.extension().is_some_and(|e| e == "png" || e == "svg"), "{} must end in .png or .svg", path.display());
     }
     let path = folder.join("ledger.csv");

@@ -2,15 +2,10 @@
 
 mod queued_run;
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    os::unix::fs::MetadataExt as _,
-    path::Path,
-};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
-use asyndgan_files::{Access, append_private, create_private_folder, rename, write};
+use asyndgan_files::{Access, Lock, create_private_folder, rename, write};
 use asyndgan_paper::{Arm, Step};
 use asyndgan_protocol::RunDescription;
 use asyndgan_transport::{EndedRuns, RunEnd};
@@ -18,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 pub(super) use queued_run::add_state;
 pub use queued_run::{QueuedRun, RunProgress, RunState, SiteProgress, StateChange};
-use queued_run::{is_held, is_run, read_run};
+use queued_run::{is_run, read_run};
 
 use crate::files::{read_json, write_json};
 
 use super::{
     config::Carrier,
-    folder::folder_name,
+    folder::{LOCK, check_owner, folder_name},
     server_config::{RunsConfig, ServerConfig},
 };
 
@@ -90,11 +85,9 @@ impl Runs {
     }
 
     /// Held while a state is read and changed.
-    pub(super) fn lock(&self) -> Result<File> {
+    pub(super) fn lock(&self) -> Result<Lock> {
         let path = self.config.folder.join("queue.lock");
-        let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
-        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(lock)
+        Lock::wait_exclusive(&path).with_context(|| format!("cannot lock {}", path.display()))
     }
 
     /// Adds the run of a `run.toml` to the queue, and returns its name. The configuration and its task file are copied.
@@ -162,7 +155,7 @@ impl Runs {
 
     /// Whether a server serves this queue now.
     pub fn is_served(&self) -> bool {
-        is_held(&self.config.folder.join("site.lock"))
+        Lock::is_held(&self.config.folder.join(LOCK))
     }
 
     /// One run.
@@ -275,20 +268,6 @@ impl Runs {
     }
 }
 
-/// Checks that root does not create files that the user of the server cannot read.
-fn check_owner(folder: &Path) -> Result<()> {
-    let of = |path: &Path| fs::metadata(path).ok().map(|facts| facts.uid());
-    let owner = folder.ancestors().find_map(of);
-    let user = of(Path::new("/proc/self"));
-    ensure!(
-        user != Some(0) || owner.is_none_or(|owner| owner == 0),
-        "{} does not belong to root: give this command as the user of the server, such as runuser -u asyndgan -- asyndgan run list \
-         --config /etc/asyndgan/runs.toml",
-        folder.display()
-    );
-    Ok(())
-}
-
 /// Writes the files of a new run, and checks its configuration.
 fn fill(folder: &Path, table: &toml::Table, task_file: Option<&Path>) -> Result<()> {
     create_private_folder(folder).with_context(|| format!("cannot create {}", folder.display()))?;
@@ -383,7 +362,7 @@ mod tests {
     fn a_line_that_was_being_written_does_not_count() {
         let (place, runs) = runs();
         submit(place.path(), &runs, "a").expect("queued");
-        let mut file = append_private(&place.path().join("runs/a/states.jsonl")).expect("opens");
+        let mut file = asyndgan_files::append_private(&place.path().join("runs/a/states.jsonl")).expect("opens");
         file.write_all(b"{\"unix_ms\":1,\"sta").expect("written");
         assert_eq!(runs.get("a").expect("there").last().state, RunState::Queued);
         runs.change("a", &[RunState::Queued], RunState::Paused, "").expect("the next line is complete");

@@ -16,7 +16,7 @@ use super::{
     config::Carrier,
     dashboard::{Dashboard, Page},
     events::{Events, Kind},
-    folder::claim,
+    folder::create_run_folder,
     notify,
     observer::Observer,
     relay,
@@ -60,7 +60,7 @@ pub(super) fn serve_run(config: &ServerConfig, token_folder: &Path, control: &Co
     for site in &without_certificate {
         tracing::warn!("{site}: {NO_CERTIFICATE}");
     }
-    claim(&config.folder, &run)?;
+    create_run_folder(&config.folder, &run)?;
     let folder = RunFolder::open(&config.folder)?;
     RunProgress::reset(&config.folder)?;
     let place = folder.arm(Arm::AsynDgan, config.seed)?;

@@ -15,12 +15,12 @@ use super::{
     dashboard::SitePage,
     decision::{Decision, decision, for_run},
     ended::{EndedRunsCheck, mark_finished},
-    folder::{is_locked, lock},
+    folder::lock,
     notify,
     part::{OtherImages, take_part},
     site_config::SiteConfig,
 };
-use crate::progress::now;
+use crate::{files::is_in_use, progress::now};
 
 /// How often a site asks for the next run.
 const ASK_EVERY: Duration = Duration::from_secs(5);
@@ -163,7 +163,7 @@ impl Staying<'_> {
                     tracing::warn!("{error:#}");
                     self.closed.insert(run.id(), (AbsenceReason::OtherImages, format!("{error:#}; then restart this site")));
                 }
-                _ if is_locked(&error) => {
+                _ if is_in_use(&error) => {
                     self.report(format!("{error:#}"), true);
                     self.delay = ASK_EVERY;
                 }

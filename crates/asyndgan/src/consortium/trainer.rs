@@ -10,7 +10,7 @@ use asyndgan_training::{Pairs, SampledMasks, SiteOptions, SiteTrainer};
 use tch::Tensor;
 
 use super::{secret::secret, site_config::SiteConfig};
-use crate::{device::device, recombine::shared_masks};
+use crate::{device::device, shared_masks::shared_masks};
 
 /// What a trainer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

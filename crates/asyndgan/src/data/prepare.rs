@@ -266,12 +266,21 @@ pub(crate) fn real(
         }
         prepared.close_site(name, items.iter().map(|&i| cases[i].id.clone()).collect())?;
     }
-    let mut held_out = Vec::new();
+    let (mut held_out, mut not_scored) = (Vec::new(), Vec::new());
     for &i in &test {
         if prepared.put_test_case(&data.stems()[i], || Ok(data.preparation().test_case(&data.read(&cases[i])?)))? {
             held_out.push(cases[i].id.clone());
+        } else {
+            not_scored.push(cases[i].id.as_str());
         }
         step();
+    }
+    if !not_scored.is_empty() {
+        tracing::warn!(
+            "held-out cases without a slice of at least {} marked pixels are not scored: {}",
+            data.task.marked_pixels_min,
+            not_scored.join(", ")
+        );
     }
     ensure!(
         !prepared.is_empty() && !held_out.is_empty(),
@@ -392,6 +401,54 @@ mod tests {
                 assert!(!out.join("staged").exists());
             }
         }
+    }
+
+    /// An nnU-Net folder of pictures with the given channels, of which files have the first alone; `t` is in its test
+    /// set.
+    fn nnunet(data: &Path, channels: &str) {
+        for (images, masks, names) in [("imagesTr", "labelsTr", &["a", "b"][..]), ("imagesTs", "labelsTs", &["t"])] {
+            for (k, name) in names.iter().enumerate() {
+                let picture = |high: u8| ndarray::Array2::from_shape_fn((40, 40), |(r, c)| high * u8::from(c > r + k));
+                for (folder, file, high) in [(images, format!("{name}_0000.png"), 200), (masks, format!("{name}.png"), 1)] {
+                    fs::create_dir_all(data.join(folder)).expect("created");
+                    asyndgan_medio::write_grey(&data.join(folder).join(file), picture(high).view()).expect("written");
+                }
+            }
+        }
+        let about = format!(
+            r#"{{"channel_names": {{{channels}}}, "labels": {{"background": 0, "cell": 1}}, "numTraining": 2, "file_ending": ".png"}}"#
+        );
+        fs::write(data.join("dataset.json"), about).expect("written");
+    }
+
+    #[test]
+    fn the_users_own_lists_replace_the_split_of_the_folder() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (data, out) = (place.path().join("data"), place.path().join("out"));
+        nnunet(&data, r#""0": "grey""#);
+        let lists = SiteLists::parse("north = [\"t\"]\nsouth = [\"a\"]\ntest = [\"b\"]").expect("lists");
+        let prepared = prepare_folder(&data, &out, &options(Partition::Lists(lists))).expect("prepared");
+        assert_eq!((prepared.sites.len(), prepared.test, counts(&out)), (2, vec!["b".to_owned()], [4, 4, 1]));
+        let prepared = prepare_folder(&data, &out, &options(Partition::Size)).expect("prepared");
+        assert_eq!(prepared.test, ["t"], "the folder's own");
+    }
+
+    #[test]
+    fn a_site_may_have_one_of_two_channels_of_pictures() {
+        let place = tempfile::tempdir().expect("a folder");
+        let (data, out) = (place.path().join("data"), place.path().join("out"));
+        nnunet(&data, r#""0": "grey", "1": "membrane""#);
+        let channel = r#"{ name = "grey", normalisation = { window = { low = 0.0, high = 255.0 } } }"#;
+        let two = format!("{channel}, {}", channel.replace("grey", "membrane"));
+        let task = Task::parse(&CELLS.replace(channel, &two)).expect("a task");
+        let absent = Absent { channels: vec!["membrane".into()], classes: Vec::new() };
+        let lists = SiteLists::parse("north = [\"a\"]\nsouth = [\"b\"]\ntest = [\"t\"]").expect("lists");
+        let options = PrepareOptions { task, absent, ..options(Partition::Lists(lists)) };
+        prepare_folder(&data, &out, &options).expect("prepared");
+        let case = CaseSet::open(&[out.join("site-1")]).expect("cases").read(0).expect("a case");
+        assert_eq!(case.image.dim(), (2, 32, 32));
+        let [grey, membrane] = [0, 1].map(|k| case.image.index_axis(ndarray::Axis(0), k).iter().any(|v| *v != 0.0));
+        assert!(grey && !membrane);
     }
 
     #[test]

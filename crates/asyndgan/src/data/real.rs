@@ -131,7 +131,7 @@ impl RealData {
             let (count, listed) = (unusable.len(), unusable.join("\n  "));
             ensure!(
                 skip_unusable && !data.set.cases.is_empty(),
-                "{count} problems in {}:\n  {listed}\nfix them, remove these files, or skip them with `data prepare --skip-unusable`",
+                "{count} problems in {}:\n  {listed}\nfix them or remove these files; `data prepare` leaves them out with --skip-unusable",
                 folder.display()
             );
             tracing::warn!("skipped, because they cannot be used:\n  {listed}");
@@ -156,9 +156,9 @@ impl RealData {
         self.absent.union(self.lists.absent(&case.id))
     }
 
-    /// Whether the data set or the user's own lists hold a case out.
+    /// Whether a case is held out: by the user's own lists, or by the data set if there are none.
     pub(crate) fn is_held_out(&self, case: &CaseFiles) -> bool {
-        case.split == Split::Test || self.lists.test.contains(&case.id)
+        if self.lists == SiteLists::default() { case.split == Split::Test } else { self.lists.test.contains(&case.id) }
     }
 
     /// The facts about each case that the split needs, in the order of the data set's cases.
@@ -193,7 +193,7 @@ impl RealData {
             case: case.id.clone(),
             patient: case.patient.clone(),
             size,
-            held_out: case.split == Split::Test,
+            held_out: self.is_held_out(case),
             is_complete: absent.is_none(),
             classes: codes.into_iter().filter(|&code| self.task.is_class(code)).map(|code| usize::from(code) - 1).collect(),
         };
@@ -223,8 +223,13 @@ impl RealData {
 
     /// A case as the task sees it, with 0 in absent channels.
     fn study(&self, case: &CaseFiles, subject: Subject) -> Result<Study> {
-        let read = study(&self.task, &case.id, subject)?;
+        let mut read = study(&self.task, &case.id, subject)?;
         let present = self.present_in_task(case);
+        if present.len() == 1 && self.channels.len() > 1 && read.images.dim().0 > 1 {
+            let planes = read.images.index_axis(Axis(1), 0).to_owned();
+            ensure!(is_grey(&planes), "{} is a colour picture, but its site has one channel of the task", case.id);
+            read.images = read.images.slice_axis(Axis(0), (0..1).into()).to_owned();
+        }
         // A picture in one file has all its colours.
         if present.len() == self.channels.len() || read.images.dim().0 != present.len() {
             return Ok(read);
@@ -270,7 +275,10 @@ const PHANTOMS: u32 = 3;
 /// not have.
 fn channels_of(set: &DataSet, cases: &[CaseFiles], task: &Task, absent: &Absent) -> Result<Vec<Option<usize>>> {
     let single_pictures = task.images == ImageKind::Pictures && cases.iter().all(|case| case.images.len() == 1);
-    if single_pictures || set.channels.len() <= 1 && task.channels.len() == 1 {
+    // A site with one of the channels, each of which has a file of its own elsewhere.
+    let present = (0..task.channels.len()).filter(|&k| !absent.is_channel_absent(task, k)).count();
+    let is_one_of_several = present == 1 && task.channels.len() > 1 && !task.is_coloured();
+    if single_pictures && !is_one_of_several || set.channels.len() <= 1 && task.channels.len() == 1 {
         if let ([found], [wanted]) = (set.channels.as_slice(), task.channels.as_slice())
             && !found.eq_ignore_ascii_case(&wanted.name)
         {

@@ -17,7 +17,7 @@ pub(crate) struct Item {
     pub(crate) patient: String,
     /// How much is labelled.
     pub(crate) size: f64,
-    /// Whether the folder itself holds it out.
+    /// Whether the data set or the user's own lists hold it out.
     pub(crate) held_out: bool,
     /// Whether it has all channels and classes of the task, as far as its site declares.
     pub(crate) is_complete: bool,

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use plotters::{
     chart::ChartBuilder,
     coord::Shift,
-    prelude::{BitMapBackend, DrawingArea, DrawingBackend, IntoDrawingArea, IntoLogRange, Rectangle, SVGBackend, Text},
+    prelude::{DrawingArea, DrawingBackend, IntoLogRange, Rectangle, Text},
     style::{BLACK, Color, IntoFont, RGBColor, WHITE},
 };
 
@@ -12,13 +12,11 @@ use plotters::{
 pub(crate) fn bars(path: &Path, title: &str, rows: &[(String, f64)]) -> Result<()> {
     super::with_font()?;
     let size = (900, 60 * rows.len() as u32 + 110);
-    super::save(path, |beside| {
-        if path.extension().is_some_and(|e| e == "svg") {
-            draw(&SVGBackend::new(beside, size).into_drawing_area(), title, rows)
-        } else {
-            draw(&BitMapBackend::new(beside, size).into_drawing_area(), title, rows)
-        }
-    })
+    if super::is_svg(path) {
+        super::save_svg(path, size, |area| draw(area, title, rows))
+    } else {
+        super::save_png(path, size, |area| draw(area, title, rows))
+    }
 }
 
 fn draw<B: DrawingBackend>(area: &DrawingArea<B, Shift>, title: &str, rows: &[(String, f64)]) -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow};
 use asyndgan_metrics::percentile_of_sorted;
 use plotters::{
     coord::Shift,
-    prelude::{BitMapBackend, ChartBuilder, DrawingArea, DrawingBackend, IntoDrawingArea, PathElement, SVGBackend, Text},
+    prelude::{ChartBuilder, DrawingArea, DrawingBackend, PathElement, Text},
     style::{
         Color, IntoFont, RGBColor, TextStyle, WHITE,
         text_anchor::{HPos, Pos, VPos},
@@ -27,22 +27,18 @@ pub(crate) fn box_plot(metrics: &BTreeMap<String, BTreeMap<String, Vec<f64>>>, p
     super::with_font()?;
     let grid = (metrics.len().div_ceil(COLUMNS).max(1), metrics.len().clamp(1, COLUMNS));
     let size = (WIDTH * grid.1 as u32, height(metrics) * grid.0 as u32);
-    super::save(path, |path| {
-        if path.extension().is_some_and(|e| e == "svg") {
-            draw(&SVGBackend::new(path, size).into_drawing_area(), metrics, grid)
-        } else {
-            draw(&BitMapBackend::new(path, size).into_drawing_area(), metrics, grid)
-        }
-    })
+    if super::is_svg(path) {
+        super::save_svg(path, size, |area| draw(area, metrics, grid))
+    } else {
+        super::save_png(path, size, |area| draw(area, metrics, grid))
+    }
 }
 
 /// As [`box_plot`], as the text of an SVG of the given width, with the plots below each other.
 pub(crate) fn box_plot_text<K: Ord + Display>(metrics: &BTreeMap<String, BTreeMap<K, Vec<f64>>>, width: u32) -> Result<String> {
     super::with_font()?;
-    let mut text = String::new();
     let size = (width, height(metrics) * metrics.len().max(1) as u32);
-    draw(&SVGBackend::with_string(&mut text, size).into_drawing_area(), metrics, (metrics.len().max(1), 1))?;
-    Ok(text)
+    super::svg(size, |area| draw(area, metrics, (metrics.len().max(1), 1)))
 }
 
 /// Height of one plot: all have that of the plot with the most classes.

@@ -7,7 +7,7 @@ use asyndgan_paper::Profile;
 use asyndgan_task::{ImageKind, Normalisation, SliceAxis};
 
 use super::{
-    fingerprint::{Channel, Fingerprint},
+    fingerprint::{ANISOTROPY_MIN, Channel, Fingerprint},
     scale::scale,
 };
 
@@ -19,8 +19,8 @@ const AIR: f32 = -500.0;
 const SOFT_TISSUE: [f32; 2] = [-160.0, 240.0];
 /// Everything below is the air around the body, also where lungs are labelled.
 const AIR_AROUND: f32 = -950.0;
-/// Slices are cut along an axis whose spacing is this much coarser than the finest.
-const ANISOTROPY_MIN: f64 = 1.5;
+/// Grey values of a picture, of 255, that span less than this are stretched.
+const NARROW: f32 = 64.0;
 
 /// The text of a task file. With a GPU, the paper's profile.
 pub(super) fn proposal(name: &str, set: &DataSet, found: &Fingerprint, has_gpu: bool) -> String {
@@ -141,18 +141,21 @@ fn written(normalisation: Normalisation) -> String {
 }
 
 fn axis(found: &Fingerprint) -> (&'static str, String) {
-    let finest = found.spacing_mm.iter().copied().fold(f64::INFINITY, f64::min);
-    let coarsest = (0..3).max_by(|&a, &b| found.spacing_mm[a].total_cmp(&found.spacing_mm[b])).unwrap_or(0);
-    if found.spacing_mm[coarsest] < ANISOTROPY_MIN * finest {
-        return ("\"axial\"", "the spacing is about the same along all axes".into());
-    }
-    let axis = [SliceAxis::Axial, SliceAxis::Coronal, SliceAxis::Sagittal].into_iter().find(|axis| axis.order()[0] == coarsest);
-    let name = match axis {
-        Some(SliceAxis::Coronal) => "\"coronal\"",
-        Some(SliceAxis::Sagittal) => "\"sagittal\"",
-        _ => "\"axial\"",
+    let name = match found.axis {
+        SliceAxis::Coronal => "\"coronal\"",
+        SliceAxis::Sagittal => "\"sagittal\"",
+        SliceAxis::Axial => "\"axial\"",
     };
-    (name, format!("the spacing is coarsest along this axis: {:.2} mm against {finest:.2} mm", found.spacing_mm[coarsest]))
+    let along = found.axis.order()[0];
+    let finest = found.spacing_mm.iter().copied().fold(f64::INFINITY, f64::min);
+    let why = if found.shape[along] == 1 {
+        "there is one slice along this axis".to_owned()
+    } else if found.spacing_mm[along] < ANISOTROPY_MIN * finest {
+        "the spacing is about the same along all axes".to_owned()
+    } else {
+        format!("the spacing is coarsest along this axis: {:.2} mm against {finest:.2} mm", found.spacing_mm[along])
+    };
+    (name, why)
 }
 
 /// The channels of the task with their normalisation and its reason.
@@ -175,8 +178,21 @@ fn normalised(set: &DataSet, found: &Fingerprint) -> Vec<(String, Normalisation,
     // A grey picture in one file is read as three equal channels.
     let several = set.cases.first().is_some_and(|case| case.images.len() > 1);
     let channels = if several { &found.channels[..] } else { &found.channels[..1] };
-    let window = Normalisation::Window { low: 0.0, high: 255.0 };
-    channels.iter().map(|channel| (channel.name.clone(), window, "grey values from 0 to 255, as they are".to_owned())).collect()
+    let of = |channel: &Channel| {
+        let (window, why) = of_grey_picture(channel);
+        (channel.name.clone(), window, why)
+    };
+    channels.iter().map(of).collect()
+}
+
+/// A picture of more than 8 bits is read as values from 0 to 255, of which it may use a small part.
+fn of_grey_picture(channel: &Channel) -> (Normalisation, String) {
+    // Objects may cover little of a picture.
+    let [low, high] = [channel.all[0].min(channel.inside[0]).floor(), channel.all[1].max(channel.inside[1]).ceil()];
+    if high - low >= NARROW || high <= low {
+        return (Normalisation::Window { low: 0.0, high: 255.0 }, "grey values from 0 to 255, as they are".into());
+    }
+    (Normalisation::Window { low, high }, format!("99 % of the grey values lie from {low:.0} to {high:.0}, of 255"))
 }
 
 fn of_volume(channel: &Channel) -> (Normalisation, String) {
@@ -191,7 +207,7 @@ fn of_volume(channel: &Channel) -> (Normalisation, String) {
             format!("Hounsfield units: 99 % of the labelled voxels lie from {inside_low:.0} to {inside_high:.0}; with soft tissue and fat");
         return (Normalisation::Window { low, high }, why);
     }
-    if channel.negative < 0.01 && channel.zero >= BACKGROUND_MIN {
+    if channel.has_clean_background && channel.zero >= BACKGROUND_MIN {
         let why = format!("{:.0} % of the voxels are 0: a clean background", 100.0 * channel.zero);
         return (Normalisation::ForegroundPercentile, why);
     }
@@ -277,7 +293,10 @@ mod tests {
 
     use asyndgan_medio::Layout;
 
-    use super::{super::fingerprint::Label, *};
+    use super::{
+        super::fingerprint::{Label, slice_axis},
+        *,
+    };
     use crate::task_file::TaskFile;
 
     fn set(labels: &[(u32, &str)], regions: &[(&str, &[u32])], ignore: Option<u32>) -> DataSet {
@@ -296,8 +315,7 @@ mod tests {
     }
 
     fn volumes(low: f32, zero: f64) -> Fingerprint {
-        let channel =
-            Channel { name: "a".into(), inside: [20.0, 180.0], all: [low, 900.0], zero, negative: f64::from(u8::from(low < 0.0)) };
+        let channel = Channel { name: "a".into(), inside: [20.0, 180.0], all: [low, 900.0], zero, has_clean_background: low >= 0.0 };
         Fingerprint {
             kind: ImageKind::Volumes,
             cases: 30,
@@ -310,6 +328,7 @@ mod tests {
             labels: BTreeMap::from([(1, Label { cases: 20, share: 0.05, width: 20.0 }), (2, Label { cases: 3, share: 0.001, width: 3.0 })]),
             shape: [40, 256, 256],
             spacing_mm: [3.0, 0.8, 0.8],
+            axis: SliceAxis::Axial,
             side_min: 256,
             unlabelled_foreground: 0.6,
         }
@@ -346,11 +365,24 @@ mod tests {
     }
 
     #[test]
+    fn grey_pictures_of_more_than_8_bits_get_a_window() {
+        let window = |all: [f32; 2], inside: [f32; 2]| {
+            of_grey_picture(&Channel { name: "a".into(), inside, all, zero: 0.0, has_clean_background: true }).0
+        };
+        assert_eq!(window([2.0, 240.0], [90.0, 250.0]), Normalisation::Window { low: 0.0, high: 255.0 });
+        assert_eq!(window([0.4, 15.5], [3.0, 15.9]), Normalisation::Window { low: 0.0, high: 16.0 });
+        // Small bright objects on a dark background.
+        assert_eq!(window([0.0, 10.0], [40.0, 200.0]), Normalisation::Window { low: 0.0, high: 255.0 });
+        assert_eq!(window([7.0, 7.0], [7.0, 7.0]), Normalisation::Window { low: 0.0, high: 255.0 });
+    }
+
+    #[test]
     fn slices_are_cut_along_the_coarsest_axis() {
         for (spacing_mm, expected) in
             [([3.0, 1.0, 1.0], "axial"), ([1.0, 4.0, 1.0], "coronal"), ([1.0, 1.2, 2.0], "sagittal"), ([1.0; 3], "axial")]
         {
-            assert_eq!(axis(&Fingerprint { spacing_mm, ..volumes(0.0, 0.4) }).0, quoted(expected));
+            let axis_of = slice_axis([40, 256, 256], spacing_mm);
+            assert_eq!(axis(&Fingerprint { spacing_mm, axis: axis_of, ..volumes(0.0, 0.4) }).0, quoted(expected));
         }
     }
 

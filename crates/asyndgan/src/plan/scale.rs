@@ -47,7 +47,7 @@ pub(super) fn scale(found: &Fingerprint, profile: Profile) -> Scale {
                 size: size.max(crop),
                 crop,
                 downsampling,
-                size_reason: format!("a patch; the shorter side of the smallest picture is {}", found.side_min),
+                size_reason: format!("a patch; the shorter side of the smallest of the {} pictures read is {}", found.read, found.side_min),
                 downsampling_reason: format!("pictures are downsampled by this first; the finest class is {width:.0} pixels wide"),
             }
         }

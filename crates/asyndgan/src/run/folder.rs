@@ -6,6 +6,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::TestSet;
+use asyndgan_files::Lock;
 use asyndgan_paper::{Arm, Prepared, Run, Step};
 use tch::Device;
 
@@ -13,8 +14,11 @@ use super::provenance::provenance;
 use crate::{
     configure, data,
     device::device,
-    files::{read_json, read_record, write_json},
+    files::{lock_folder, lock_folder_shared, read_json, read_record, write_json},
 };
+
+/// The lock of a run folder, and of an arm's folder in it.
+const LOCK: &str = "run.lock";
 
 /// The folder of a run, locked while this is held.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub struct RunFolder {
     pub(crate) run: Run,
     pub(crate) device: Device,
     /// Held for as long as this process works in the folder.
-    locks: Vec<fs::File>,
+    locks: Vec<Lock>,
 }
 
 impl RunFolder {
@@ -32,7 +36,7 @@ impl RunFolder {
     /// # Errors
     /// If the folder has no valid `run.json`, or another process uses it.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::locked(path, fs::File::try_lock)
+        Self::with_lock(path, lock_folder)
     }
 
     /// Opens the folder to read finished results; other processes may run steps of arms at the same time.
@@ -40,7 +44,7 @@ impl RunFolder {
     /// # Errors
     /// As [`RunFolder::open`].
     pub fn open_to_read(path: &Path) -> Result<Self> {
-        Self::locked(path, fs::File::try_lock_shared)
+        Self::with_lock(path, lock_folder_shared)
     }
 
     /// Opens the folder for the steps of one arm and seed; other arms and seeds may run at the same time.
@@ -50,16 +54,16 @@ impl RunFolder {
     pub fn open_arm(path: &Path, arm: Arm, seed: u64) -> Result<Self> {
         let mut folder = Self::open_to_read(path)?;
         folder.check_arm(arm, seed)?;
-        folder.locks.push(hold(&folder.arm(arm, seed)?, fs::File::try_lock)?);
+        folder.locks.push(lock_folder(&folder.arm(arm, seed)?, LOCK)?);
         Ok(folder)
     }
 
-    fn locked(path: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<Self> {
+    fn with_lock(path: &Path, lock: impl Fn(&Path, &str) -> Result<Lock>) -> Result<Self> {
         ensure!(path.join("run.json").is_file(), "{} is not a run folder: it contains no run.json", path.display());
         let run: Run = read_json(&path.join("run.json"))?;
         run.check().with_context(|| path.join("run.json").display().to_string())?;
         let device = device(&run.device)?;
-        let locks = vec![hold(path, take)?];
+        let locks = vec![lock(path, LOCK)?];
         asyndgan_models::set_threads(run.settings.compute.site_threads);
         Ok(Self { path: path.into(), run, device, locks })
     }
@@ -112,7 +116,7 @@ impl RunFolder {
 /// Writes the description of a run into its folder, or checks that the folder already has the same one. With `correct`,
 /// another description replaces it as long as nothing was computed, because the first start may have failed because of
 /// its settings. Further seeds can be added at any time, and left out again until they are begun.
-pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
+pub(crate) fn write_description(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     let path = folder.join("run.json");
     if !path.exists() {
         return write_json(&path, run);
@@ -123,7 +127,7 @@ pub(crate) fn describe(folder: &Path, run: &Run, correct: bool) -> Result<()> {
     }
     if correct {
         // No step may begin with the other description.
-        let _lock = hold(folder, fs::File::try_lock)?;
+        let _lock = lock_folder(folder, LOCK)?;
         if differs_in_seeds(folder, &before, run) {
             let estimate = Step::Estimate.proof(folder, run.experiment);
             if estimate.exists() {
@@ -166,18 +170,6 @@ fn has_results(folder: &Path, run: &Run) -> Result<bool> {
     Ok(false)
 }
 
-/// The lock of a folder, taken in one of two ways.
-fn hold(folder: &Path, take: impl Fn(&fs::File) -> Result<(), fs::TryLockError>) -> Result<fs::File> {
-    // Also for reading: some network file systems share no lock of a file that is only written.
-    let open = fs::File::options().read(true).write(true).create(true).truncate(false).open(folder.join("run.lock"));
-    let lock = open.with_context(|| format!("cannot write into {}", folder.display()))?;
-    match take(&lock) {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => bail!("another process is using {}: wait for it to finish, or stop it", folder.display()),
-        Err(fs::TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", folder.display())),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use asyndgan_paper::{Experiment, Profile, Settings};
@@ -191,28 +183,28 @@ mod tests {
             let settings = Settings::new(Experiment::Table2, Profile::Smoke);
             Run { seeds: vec![seed], ..Run::phantoms(Experiment::Table2, Profile::Smoke, settings) }
         };
-        describe(place.path(), &run(7), true).expect("new");
-        assert!(describe(place.path(), &run(8), false).is_err(), "a server's folder");
-        describe(place.path(), &run(8), true).expect("nothing is computed");
+        write_description(place.path(), &run(7), true).expect("new");
+        assert!(write_description(place.path(), &run(8), false).is_err(), "a server's folder");
+        write_description(place.path(), &run(8), true).expect("nothing is computed");
         fs::create_dir(place.path().join("seed-8")).expect("created");
-        assert!(describe(place.path(), &run(7), true).is_err());
-        describe(place.path(), &run(8), true).expect("the same run");
+        assert!(write_description(place.path(), &run(7), true).is_err());
+        write_description(place.path(), &run(8), true).expect("the same run");
         let more = Run { seeds: vec![8, 9], ..run(8) };
-        assert!(describe(place.path(), &more, false).is_err(), "a server's folder");
+        assert!(write_description(place.path(), &more, false).is_err(), "a server's folder");
         let estimate = Step::Estimate.proof(place.path(), Experiment::Table2);
         fs::write(&estimate, "{}").expect("written");
-        describe(place.path(), &more, true).expect("a further seed");
+        write_description(place.path(), &more, true).expect("a further seed");
         assert!(!estimate.exists(), "it is of fewer seeds");
-        describe(place.path(), &run(8), true).expect("nothing is computed for the further seed");
-        describe(place.path(), &more, true).expect("a further seed");
+        write_description(place.path(), &run(8), true).expect("nothing is computed for the further seed");
+        write_description(place.path(), &more, true).expect("a further seed");
         fs::create_dir(place.path().join("seed-9")).expect("created");
-        let fewer = describe(place.path(), &run(8), true).expect_err("a seed less").to_string();
+        let fewer = write_description(place.path(), &run(8), true).expect_err("a seed less").to_string();
         assert!(fewer.ends_with("use --seeds 2 or more"), "{fewer}");
         let first = Run { seeds: vec![9], ..run(8) };
-        assert!(describe(place.path(), &first, true).is_err(), "another first seed");
+        assert!(write_description(place.path(), &first, true).is_err(), "another first seed");
         let other = Run { seeds: vec![8, 9, 10], validate: true, ..more.clone() };
-        assert!(describe(place.path(), &other, true).is_err(), "a further seed and another setting");
-        describe(place.path(), &more, true).expect("the same run");
+        assert!(write_description(place.path(), &other, true).is_err(), "a further seed and another setting");
+        write_description(place.path(), &more, true).expect("the same run");
     }
 
     #[test]

@@ -147,6 +147,7 @@ impl Chosen<'_> {
     pub(crate) fn images(&self, generator: &Generator, out: &Path, a_file: u32, mut progress: impl FnMut(u64)) -> Result<()> {
         let settings = &self.folder.run.settings;
         let described = configure::gan(&self.folder.run, Arm::AsynDgan).images;
+        let is_cropped = self.side() < settings.data.size;
         let together = if settings.generator.batch_norm { settings.protocol.batch } else { TOGETHER };
         let batches = (a_file / together).max(1);
         let a_file = (batches * together) as usize;
@@ -172,7 +173,10 @@ impl Chosen<'_> {
                 condition,
             };
             let cases: Vec<Case> = masks.into_iter().enumerate().map(case).collect();
-            let origin = CaseOrigin::default().with(|origin| origin.images = described.as_ref());
+            let origin = CaseOrigin::default().with(|origin| {
+                origin.images = described.as_ref();
+                origin.size = is_cropped.then_some(settings.data.size);
+            });
             write_cases(&out.join(format!("{number:06}.safetensors")), origin, &cases)?;
         }
         Ok(())
@@ -245,6 +249,8 @@ mod tests {
             let set = CaseSet::open(std::slice::from_ref(&out)).expect("opened");
             let case = set.read(0).expect("read");
             assert_eq!((case.image.dim(), set.len()), ((1, side, side), 6));
+            // What a segmenter of these images scales slices to.
+            assert_eq!(set.size(), Some(71));
             let margin = (chosen.conditions[0].1.nrows() - side) / 2;
             assert_eq!(case.condition, window(chosen.conditions[0].1.view(), margin, margin, side));
         }

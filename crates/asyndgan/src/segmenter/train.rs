@@ -86,8 +86,8 @@ pub fn train_segmenter(job: &SegmenterJob) -> Result<()> {
     ensure!(channels == wanted, "{shown}: images have {channels} channels, but this segmenter expects {wanted}; is --task right?");
     let crop = run.settings.data.crop;
     ensure!(rows.min(columns) >= crop, "{shown}: images have {rows} x {columns} pixels; at least {crop} per side are needed");
-    // Segmentation scales images to the size of these.
-    run.settings.data.size = rows;
+    // Segmentation scales images to the size of these, or of those that these are crops of.
+    run.settings.data.size = images.size().unwrap_or(rows);
     if configure::task(&run)?.images == ImageKind::Pictures {
         run.settings.data.downsampling = downsampling.or(described.map(|images| images.downsampling)).context(
             "--downsampling is required for pictures of an earlier version: 2 for tissue of a desk run, or the value of \

@@ -53,13 +53,18 @@ def own_file(fl_ctx: FLContext, simulated: str | None) -> Path:
 
 
 def submitter(fl_ctx: FLContext) -> str:
-    """The user who submitted the job; empty in the simulator."""
+    """The user who submitted the job; empty in the simulator, which has no users."""
+    if is_simulated(fl_ctx.get_engine()):
+        return ""
     meta = fl_ctx.get_prop(FLContextKey.JOB_META)
     if not isinstance(meta, dict):
         workspace = fl_ctx.get_prop(FLContextKey.WORKSPACE_OBJECT)
         path = Path(str(workspace.get_job_meta_path(fl_ctx.get_job_id())))
         meta = json.loads(path.read_text()) if path.is_file() else {}
-    return str(meta.get(JobMetaKey.SUBMITTER_NAME.value) or "")
+    name = meta.get(JobMetaKey.SUBMITTER_NAME.value)
+    if not name:
+        raise ValueError("FLARE does not name the user who submitted this job, to whom its run would belong")
+    return str(name)
 
 
 def write_run(own: Path, job: dict[str, Any], sites: list[str], run_folder: str, submitted_by: str) -> Path:
@@ -78,7 +83,10 @@ def write_run(own: Path, job: dict[str, Any], sites: list[str], run_folder: str,
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     owner = folder / "submitter"
     if not owner.exists():
-        owner.write_text(submitted_by)
+        # Complete or not at all.
+        partial = folder / ".partial-submitter"
+        partial.write_text(submitted_by)
+        partial.replace(owner)
     elif owner.read_text() != submitted_by:
         raise ValueError(f"the run {job['name']!r} belongs to another user: choose another name")
     task = job["task"]

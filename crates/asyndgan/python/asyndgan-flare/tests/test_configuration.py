@@ -64,9 +64,13 @@ def test_the_submitter_is_that_of_the_jobs_description(tmp_path: Path) -> None:
     path = tmp_path / "meta.json"
     workspace = SimpleNamespace(get_job_meta_path=lambda _: str(path))
     fl_ctx: Any = SimpleNamespace(
-        get_prop=lambda key: workspace if key == FLContextKey.WORKSPACE_OBJECT else None, get_job_id=lambda: "1"
+        get_engine=object,
+        get_prop=lambda key: workspace if key == FLContextKey.WORKSPACE_OBJECT else None,
+        get_job_id=lambda: "1",
     )
-    assert submitter(fl_ctx) == ""
+    with pytest.raises(ValueError, match="does not name the user"):
+        submitter(fl_ctx)
+    assert submitter(context(SimulatorEngine(), tmp_path)) == ""
     path.write_text('{"submitter_name": "lead@example.org"}')
     assert submitter(fl_ctx) == "lead@example.org"
 

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use asyndgan::consortium::certificates;
+use asyndgan::consortium::{certificates, check_owner};
 use asyndgan_transport::{Authority, request};
 use clap::{Args, Subcommand};
 
@@ -133,6 +133,7 @@ pub(crate) fn keys(command: KeysCommand) -> Result<()> {
 }
 
 fn init(at: &KeysFolder, server: &[String], days: u32, encrypt: bool) -> Result<()> {
+    check_owner(&at.keys)?;
     let shown = at.keys.display();
     if encrypt || at.passphrase_file.is_some() {
         let passphrase = passphrase(at, true)?;
@@ -149,6 +150,7 @@ fn init(at: &KeysFolder, server: &[String], days: u32, encrypt: bool) -> Result<
 
 /// The authority, with its passphrase if it has one.
 fn open(at: &KeysFolder) -> Result<Authority> {
+    check_owner(&at.keys)?;
     let authority = Authority::open(&at.keys)?;
     Ok(if Authority::is_encrypted(&at.keys)? { authority.with_passphrase(passphrase(at, false)?) } else { authority })
 }

@@ -184,8 +184,8 @@ enum Command {
     /// Segment images; every mask has the grid of its image.
     #[command(after_help = SEGMENTER)]
     Segment {
-        /// Volumes (NIfTI, NRRD, MetaImage) or pictures (PNG, TIFF); of several channels, the file `NAME_0000` of the
-        /// first.
+        /// Volumes (NIfTI, NRRD, MetaImage, the folder of a DICOM series) or pictures (PNG, TIFF); of several channels,
+        /// the file `NAME_0000` of the first.
         #[arg(required = true)]
         images: Vec<PathBuf>,
         /// Segmenter file written by `evaluate` or `train-segmenter`.

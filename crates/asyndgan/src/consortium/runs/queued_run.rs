@@ -1,23 +1,26 @@
 //! One run of a queue: a folder with its configuration, its states and the number of its rounds.
 
 use std::{
-    fs::{self, File, TryLockError},
+    fs,
     io::Write as _,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context, Result, ensure};
-use asyndgan_files::{Access, append_private, append_private_lines, rename, write};
+use anyhow::{Context, Result, bail, ensure};
+use asyndgan_files::{Access, Lock, append_private_lines, rename, write};
 use asyndgan_paper::{Arm, Step};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     consortium::server_config::{ServerConfig, is_dropped},
-    files::free_name,
+    files::{free_name, is_in_use, lock_folder},
     progress::{now, unix_ms},
 };
+
+/// The lock of a run's folder while it is served.
+const SERVING: &str = "serving.lock";
 
 /// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,22 +98,20 @@ impl QueuedRun {
     ///
     /// # Errors
     /// If another process holds it for all of this time.
-    pub(in crate::consortium) fn lock_within(&self, wait: Duration) -> Result<File> {
-        let path = self.folder.join("serving.lock");
-        let lock = append_private(&path).with_context(|| format!("cannot write {}", path.display()))?;
+    pub(in crate::consortium) fn lock_within(&self, wait: Duration) -> Result<Lock> {
         let began = now();
         loop {
-            match lock.try_lock() {
-                Err(TryLockError::WouldBlock) if began.elapsed() < wait => thread::sleep(Duration::from_millis(100)),
-                locked => break locked.with_context(|| format!("the run {:?} is still being served: try again in a moment", self.name))?,
+            match lock_folder(&self.folder, SERVING) {
+                Err(error) if is_in_use(&error) && began.elapsed() < wait => thread::sleep(Duration::from_millis(100)),
+                Err(error) if is_in_use(&error) => bail!("the run {:?} is still being served: try again in a moment", self.name),
+                lock => return lock,
             }
         }
-        Ok(lock)
     }
 
     /// Whether a server serves it now.
     pub fn is_served(&self) -> bool {
-        is_held(&self.folder.join("serving.lock"))
+        Lock::is_held(&self.folder.join(SERVING))
     }
 
     /// The name in its configuration, and its sites with whether each has been taken out of the run.
@@ -189,11 +190,6 @@ impl RunProgress {
         let path = Self::path(folder);
         write(&path, Access::Private, &serde_json::to_vec(&self)?).with_context(|| format!("cannot write {}", path.display()))
     }
-}
-
-/// Whether another process holds a lock.
-pub(super) fn is_held(path: &Path) -> bool {
-    File::open(path).is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 fn states_path(folder: &Path) -> PathBuf {

@@ -15,7 +15,7 @@ pub(crate) type Values = BTreeMap<Arm, Vec<Option<f64>>>;
 const MARGIN: f64 = 0.02;
 /// With fewer cases, differences of one sign have p > 0.05, and the bootstrap interval is that of the extreme cases.
 const CASES_MIN: usize = 6;
-/// The level of a p-value that is corrected for the number of comparisons.
+/// The level of a p-value.
 const SIGNIFICANT: f64 = 0.05;
 const RESAMPLES: usize = 10_000;
 
@@ -102,25 +102,29 @@ fn verdict(supported: bool, excluded: bool) -> Verdict {
 /// show it, and among these the one that supports it least.
 fn judged(
     claim: String,
-    mut comparisons: Vec<Comparison>,
+    mut compared: Vec<Compared>,
     wanted: usize,
     of_interval: impl Fn([f64; 2]) -> Verdict,
     support: impl Fn(&Comparison) -> f64,
 ) -> Claim {
-    let of_comparison = |c: &Comparison| match c.interval.filter(|_| c.n >= CASES_MIN).map(&of_interval) {
+    let is_significant = |p: Option<f64>| p.is_some_and(|p| p < SIGNIFICANT);
+    let of_comparison = |c: &Compared| match c.comparison.interval.filter(|_| c.comparison.n >= CASES_MIN).map(&of_interval) {
         // Of many comparisons, some intervals exclude the truth by chance.
-        Some(Verdict::Contradicted) if c.p.is_none_or(|p| p >= SIGNIFICANT) => Verdict::NotShown,
+        Some(Verdict::Contradicted) if !is_significant(c.comparison.p) => Verdict::NotShown,
+        // All comparisons must agree, so the p-value of each is enough. With few cases, the interval is too narrow.
+        Some(Verdict::Shown) if !is_significant(c.p_alone) => Verdict::NotShown,
         Some(verdict) => verdict,
         None => Verdict::NotMeasurable,
     };
-    let verdicts: Vec<Verdict> = comparisons.iter().map(of_comparison).collect();
-    let is_measurable = comparisons.len() == wanted && wanted > 0 && !verdicts.contains(&Verdict::NotMeasurable);
-    let rank = |c: &Comparison| match of_comparison(c) {
+    let verdicts: Vec<Verdict> = compared.iter().map(of_comparison).collect();
+    let is_measurable = compared.len() == wanted && wanted > 0 && !verdicts.contains(&Verdict::NotMeasurable);
+    let rank = |c: &Compared| match of_comparison(c) {
         Verdict::Contradicted => 0,
         Verdict::NotShown | Verdict::NotMeasurable => 1,
         Verdict::Shown => 2,
     };
-    comparisons.sort_by(|a, b| rank(a).cmp(&rank(b)).then(support(a).total_cmp(&support(b))));
+    compared.sort_by(|a, b| rank(a).cmp(&rank(b)).then(support(&a.comparison).total_cmp(&support(&b.comparison))));
+    let comparisons = compared.into_iter().map(|c| c.comparison).collect();
     Claim { claim, verdict: if is_measurable { together(&verdicts) } else { Verdict::NotMeasurable }, comparisons }
 }
 
@@ -129,9 +133,15 @@ fn together(verdicts: &[Verdict]) -> Verdict {
     verdict(verdicts.iter().all(|v| *v == Verdict::Shown), verdicts.contains(&Verdict::Contradicted))
 }
 
+/// A comparison, and its p-value without correction.
+struct Compared {
+    comparison: Comparison,
+    p_alone: Option<f64>,
+}
+
 /// Compares the arms of each pair, over the cases that have a value in both. `limit` returns the difference that the
 /// p-value tests against, for a mean difference.
-fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)], limit: impl Fn(f64) -> f64) -> Vec<Comparison> {
+fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)], limit: impl Fn(f64) -> f64) -> Vec<Compared> {
     let of_pair = |&(arm, other): &(Arm, Arm)| {
         let (of_arm, of_other) = (values.get(&arm)?, values.get(&other)?);
         let (a, b): (Vec<f64>, Vec<f64>) = of_arm.iter().zip(of_other).filter_map(|(a, b)| Some(((*a)?, (*b)?))).unzip();
@@ -144,14 +154,14 @@ fn compare_pairs(values: &Values, pairs: &[(Arm, Arm)], limit: impl Fn(f64) -> f
             Err(Undefined::Identical) => Some(1.0),
             p => p.ok(),
         };
-        Some(Comparison { arm, other, difference, interval, n: a.len(), p })
+        Some(Compared { comparison: Comparison { arm, other, difference, interval, n: a.len(), p }, p_alone: p })
     };
-    let mut comparisons: Vec<Comparison> = pairs.iter().filter_map(of_pair).collect();
-    let corrected = holm(&comparisons.iter().filter_map(|c| c.p).collect::<Vec<f64>>());
-    for (comparison, p) in comparisons.iter_mut().filter(|c| c.p.is_some()).zip(corrected) {
-        comparison.p = Some(p);
+    let mut compared: Vec<Compared> = pairs.iter().filter_map(of_pair).collect();
+    let corrected = holm(&compared.iter().filter_map(|c| c.p_alone).collect::<Vec<f64>>());
+    for (one, p) in compared.iter_mut().filter(|c| c.p_alone.is_some()).zip(corrected) {
+        one.comparison.p = Some(p);
     }
-    comparisons
+    compared
 }
 
 /// A comparison of the toy, and whether it holds under each seed.
@@ -257,6 +267,19 @@ mod tests {
         assert_eq!(above("", &rows(5), Arm::AsynDgan, &subsets).verdict, NotMeasurable);
         let same = above("", &[(Arm::AsynDgan, cases(|_| 0.5, 8)), (Arm::SynAll, cases(|_| 0.5, 8))].into(), Arm::AsynDgan, &[Arm::SynAll]);
         assert_eq!((same.verdict, same.comparisons[0].p), (NotShown, Some(1.0)));
+    }
+
+    #[test]
+    fn an_interval_of_few_cases_is_not_enough_without_a_p_value() {
+        // Five of six differences are positive, and the negative one is not the smallest: the interval excludes 0.
+        let above_zero = |differences: [f64; 6]| {
+            let rows = [(Arm::AsynDgan, differences), (Arm::RealSubset(1), [0.0; 6])];
+            let rows: Values = rows.iter().map(|(arm, v)| (*arm, v.iter().copied().map(Some).collect())).collect();
+            let claim = above("", &rows, Arm::AsynDgan, &[Arm::RealSubset(1)]);
+            (claim.verdict, claim.comparisons[0].interval.expect("an interval")[0] > 0.0)
+        };
+        assert_eq!(above_zero([0.3, 0.31, 0.29, 0.3, -0.01, 0.32]), (NotShown, true));
+        assert_eq!(above_zero([0.3, 0.31, 0.29, 0.3, 0.01, 0.32]), (Shown, true));
     }
 
     #[test]

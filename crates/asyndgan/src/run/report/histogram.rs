@@ -6,13 +6,16 @@ use anyhow::{Result, anyhow};
 use asyndgan_paper::{Arm, Table};
 use plotters::{
     coord::Shift,
-    prelude::{BitMapBackend, ChartBuilder, DrawingArea, DrawingBackend, IntoDrawingArea, LineSeries, Rectangle, SVGBackend},
+    prelude::{ChartBuilder, DrawingArea, DrawingBackend, LineSeries, Rectangle},
     style::{BLACK, Color, IntoFont, RED, RGBColor, WHITE},
 };
 
-use crate::run::{
-    RunFolder,
-    evaluate::{mixture, predicted, toy_values},
+use crate::{
+    figures::{save_png, save_svg},
+    run::{
+        RunFolder,
+        evaluate::{mixture, predicted, toy_values},
+    },
 };
 
 const LOW: f64 = -9.0;
@@ -43,8 +46,8 @@ pub(crate) fn histograms(folder: &RunFolder, table: &Table) -> Result<()> {
         panels.push(Panel { title, density: density(&drawn(folder, row.arm)?), predicted });
     }
     let size = (SIZE.0 * COLUMNS as u32, SIZE.1 * panels.len().div_ceil(COLUMNS).max(1) as u32);
-    crate::figures::save(&folder.path.join("fig5.svg"), |path| draw(&SVGBackend::new(path, size).into_drawing_area(), &truth, &panels))?;
-    crate::figures::save(&folder.path.join("fig5.png"), |path| draw(&BitMapBackend::new(path, size).into_drawing_area(), &truth, &panels))
+    save_svg(&folder.path.join("fig5.svg"), size, |area| draw(area, &truth, &panels))?;
+    save_png(&folder.path.join("fig5.png"), size, |area| draw(area, &truth, &panels))
 }
 
 fn drawn(folder: &RunFolder, arm: Arm) -> Result<Vec<f64>> {
