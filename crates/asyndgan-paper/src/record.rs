@@ -56,6 +56,9 @@ pub struct Prepared {
     pub sites: Vec<PreparedSite>,
     /// Held-out volumes or tiles.
     pub test: Vec<String>,
+    /// The patient of each held-out volume or tile; empty where each is of another patient, or patients are unknown.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub test_patients: BTreeMap<String, String>,
 }
 
 /// Messages of one kind.
@@ -161,7 +164,7 @@ pub enum Verdict {
     NotShown,
     /// The interval of at least one comparison excludes it, and its corrected p-value is below 0.05.
     Contradicted,
-    /// A row is missing, or a comparison has fewer than six held-out cases: with so few, no p-value is below 0.05.
+    /// A row is missing, or a comparison has fewer than six held-out patients: with so few, no p-value is below 0.05.
     NotMeasurable,
 }
 
@@ -174,9 +177,9 @@ pub struct Comparison {
     pub other: Arm,
     /// Mean paired difference, `arm` minus `other`.
     pub difference: f64,
-    /// Its 95 % bootstrap interval over cases; none for a single case.
+    /// Its 95 % bootstrap interval over patients; none for a single case.
     pub interval: Option<[f64; 2]>,
-    /// Pairs: cases with a value in both arms.
+    /// Pairs: patients with a value in both arms.
     pub n: usize,
     /// Two-sided p-value of the Wilcoxon signed-rank test against the claim's limit, with Holm's correction over the
     /// claim's comparisons; none where it is undefined.

@@ -266,10 +266,11 @@ pub(crate) fn real(
         }
         prepared.close_site(name, items.iter().map(|&i| cases[i].id.clone()).collect())?;
     }
-    let (mut held_out, mut not_scored) = (Vec::new(), Vec::new());
+    let (mut held_out, mut of_patients, mut not_scored) = (Vec::new(), Vec::new(), Vec::new());
     for &i in &test {
         if prepared.put_test_case(&data.stems()[i], || Ok(data.preparation().test_case(&data.read(&cases[i])?)))? {
             held_out.push(cases[i].id.clone());
+            of_patients.push(cases[i].patient.clone());
         } else {
             not_scored.push(cases[i].id.as_str());
         }
@@ -288,7 +289,7 @@ pub(crate) fn real(
         data.set.folder.display(),
         data.task.marked_pixels_min
     );
-    prepared.finish(data.kind(), held_out)
+    prepared.finish(data.kind(), held_out, of_patients)
 }
 
 /// Removes a random patient from a site that has others. (The last one would have the largest tumour.)

@@ -1,7 +1,7 @@
 //! Prepared cases on disk, while they are prepared.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::ErrorKind,
     path::{Path, PathBuf},
@@ -100,8 +100,8 @@ impl PreparedFolder {
         Ok(exists)
     }
 
-    /// Finishes the held-out cases and the preparation.
-    pub(crate) fn finish(mut self, kind: DataKind, test: Vec<String>) -> Result<Prepared> {
+    /// Finishes the held-out cases and the preparation; `patients` are those of the held-out cases.
+    pub(crate) fn finish(mut self, kind: DataKind, test: Vec<String>, patients: Vec<String>) -> Result<Prepared> {
         self.clear(&test_folder(&self.place))?;
         // An earlier preparation may have had more sites, with patients who are elsewhere now.
         for site in self.sites.len() + 1.. {
@@ -111,7 +111,10 @@ impl PreparedFolder {
             }
             self.clear(&folder)?;
         }
-        Ok(Prepared { kind, sites: std::mem::take(&mut self.sites), test })
+        let is_one_each = patients.iter().collect::<BTreeSet<_>>().len() == patients.len();
+        let named = test.iter().cloned().zip(patients);
+        let test_patients = if is_one_each { BTreeMap::new() } else { named.collect() };
+        Ok(Prepared { kind, sites: std::mem::take(&mut self.sites), test, test_patients })
     }
 
     /// Removes outdated files of an earlier preparation; nothing else.

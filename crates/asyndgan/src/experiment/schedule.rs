@@ -263,7 +263,7 @@ fn groups(steps: &[Step]) -> Vec<Vec<&[Step]>> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{collections::BTreeMap, fs};
 
     use asyndgan_paper::{Arm, DataKind, Experiment, PreparedSite, Profile, Settings};
 
@@ -336,7 +336,8 @@ mod tests {
             fs::create_dir_all(path.parent().expect("in a folder")).and_then(|()| fs::write(path, text)).expect("written");
         };
         let site = |name: &str| PreparedSite { name: name.into(), patients: Vec::new(), cases: 1 };
-        let prepared = Prepared { kind: DataKind::Phantom, sites: vec![site("1"), site("2")], test: Vec::new() };
+        let prepared =
+            Prepared { kind: DataKind::Phantom, sites: vec![site("1"), site("2")], test: Vec::new(), test_patients: BTreeMap::new() };
         let proof = |step: Step| step.proof(place.path(), Experiment::Table2);
         write(&proof(Step::Prepare), &serde_json::to_string(&prepared).expect("text"));
         for step in done {

@@ -1,6 +1,6 @@
 //! The first step of a run: reads or generates the images, and splits them across sites.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context, Result, bail, ensure};
 use asyndgan_data::{CaseOrigin, Preparation};
@@ -97,10 +97,15 @@ fn phantoms(place: &Path, settings: &Settings, preparation: Preparation, validat
             bar.set(done);
         }
     }
-    prepared.finish(DataKind::Phantom, test)
+    prepared.finish(DataKind::Phantom, test, Vec::new())
 }
 
 fn toy(values: usize) -> Prepared {
     let site = |i: usize| PreparedSite { name: format!("gaussian_{i}"), patients: vec![format!("gaussian_{i}")], cases: values };
-    Prepared { kind: DataKind::Toy, sites: (1..=asyndgan_training::toy::SITES.len()).map(site).collect(), test: vec!["mixture".into()] }
+    Prepared {
+        kind: DataKind::Toy,
+        sites: (1..=asyndgan_training::toy::SITES.len()).map(site).collect(),
+        test: vec!["mixture".into()],
+        test_patients: BTreeMap::new(),
+    }
 }

@@ -135,6 +135,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         None => by_metric_of(run, |name| arms.iter().map(|arm| (*arm, of_seeds(&scores[arm], name))).collect()),
         Some(_) => by_metric.clone(),
     };
+    let patients = patients(names.as_deref().unwrap_or_default(), &prepared.test_patients);
     let row = |&arm: &Arm| Row { arm, metrics: columns.iter().map(|c| (c.name.clone(), summary(&by_metric[&c.name][&arm]))).collect() };
     let all = run.experiment.arms(sites);
     Ok(Table {
@@ -149,8 +150,8 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         validation: run.validate,
         seeds: run.seeds.clone(),
         rows: arms.iter().map(row).collect(),
-        claims: claims(run, &compared, &all),
-        per_slice: per_slice(run, &scores, arms, &all)?,
+        claims: claims(run, &by_patient(compared, &patients), &all),
+        per_slice: per_slice(run, &scores, arms, &all, &patients)?,
         image_quality,
         curve: curve(folder),
         convention: convention(run)?,
@@ -203,6 +204,28 @@ fn by_metric_of(run: &Run, values: impl Fn(&str) -> Values) -> BTreeMap<String, 
     run.columns().into_iter().map(|column| (column.name.clone(), values(&column.name))).collect()
 }
 
+/// The cases of each patient, by their indices in `names`; none if each case is of another patient.
+fn patients(names: &[String], patient_of: &BTreeMap<String, String>) -> Vec<Vec<usize>> {
+    let mut found = BTreeMap::<&str, Vec<usize>>::new();
+    for (i, name) in names.iter().enumerate().filter(|_| !patient_of.is_empty()) {
+        found.entry(patient_of.get(name).unwrap_or(name)).or_default().push(i);
+    }
+    found.into_values().collect()
+}
+
+/// The mean over the cases of every patient that have a value. Cases of one patient are not independent, so comparisons
+/// of arms count patients.
+fn by_patient(by_metric: BTreeMap<String, Values>, patients: &[Vec<usize>]) -> BTreeMap<String, Values> {
+    if patients.is_empty() {
+        return by_metric;
+    }
+    let of_arm = |values: &Vec<Option<f64>>| -> Vec<Option<f64>> {
+        patients.iter().map(|cases| mean(cases.iter().filter_map(|&i| values.get(i)).filter(|v| v.is_some()).copied())).collect()
+    };
+    let of_metric = |values: Values| values.iter().map(|(arm, values)| (*arm, of_arm(values))).collect();
+    by_metric.into_iter().map(|(name, values)| (name, of_metric(values))).collect()
+}
+
 /// The mean over seeds of every case; a case that is undefined under a seed is undefined.
 fn over_seeds(scores: &[ArmScores], metric: &str) -> Vec<Option<f64>> {
     let cases = scores.first().map_or(0, |s| s.cases.len());
@@ -228,7 +251,13 @@ fn mean(values: impl Iterator<Item = Option<f64>>) -> Option<f64> {
 }
 
 /// Rows and claims per slice, if all cases have slices.
-fn per_slice(run: &Run, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], all: &[Arm]) -> Result<Option<PerSlice>> {
+fn per_slice(
+    run: &Run,
+    scores: &BTreeMap<Arm, Vec<ArmScores>>,
+    arms: &[Arm],
+    all: &[Arm],
+    patients: &[Vec<usize>],
+) -> Result<Option<PerSlice>> {
     let slices = |arm: &Arm, name: &str| slices_over_seeds(&scores[arm], name);
     let of_cases = |slices: &[Vec<Option<f64>>]| -> Vec<Option<f64>> {
         slices.iter().map(|of_case| mean(of_case.iter().filter(|v| v.is_some()).copied())).collect()
@@ -248,7 +277,7 @@ fn per_slice(run: &Run, scores: &BTreeMap<Arm, Vec<ArmScores>>, arms: &[Arm], al
     let by_metric = by_metric_of(run, |name| arms.iter().map(|arm| (*arm, of_cases(&slices(arm, name)))).collect());
     Ok(Some(PerSlice {
         rows: arms.iter().map(row).collect(),
-        claims: claims(run, &by_metric, all),
+        claims: claims(run, &by_patient(by_metric, patients), all),
         convention: standard("a slice by itself, on the original grid, HD95 in its plane")?,
     }))
 }
@@ -293,6 +322,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn arms_are_compared_by_patient() {
+        let names = ["a1", "a2", "b", "a3"].map(str::to_owned);
+        assert!(patients(&names, &BTreeMap::new()).is_empty());
+        let of = |name: &str| (name.to_owned(), name[..1].to_owned());
+        let patients = patients(&names, &names.iter().map(|name| of(name)).collect());
+        assert_eq!(patients, [vec![0, 1, 3], vec![2]]);
+        let values: Values = [(Arm::RealAll, vec![Some(0.2), None, Some(0.5), Some(0.4)]), (Arm::SynAll, vec![None; 4])].into();
+        let found = by_patient([("dice".to_owned(), values)].into(), &patients);
+        let close = |value: Option<f64>, to: f64| value.is_some_and(|value| (value - to).abs() < 1e-12);
+        assert!(close(found["dice"][&Arm::RealAll][0], 0.3) && close(found["dice"][&Arm::RealAll][1], 0.5));
+        assert_eq!(found["dice"][&Arm::SynAll], [None, None]);
+    }
+
     fn run(experiment: Experiment) -> Run {
         Run::phantoms(experiment, Profile::Smoke, Settings::new(experiment, Profile::Smoke))
     }
@@ -327,7 +370,7 @@ mod tests {
         };
         let scores = [(Arm::SynAll, of(Arm::SynAll, 0.0)), (Arm::AsynDgan, of(Arm::AsynDgan, 0.2))].into();
         let found =
-            per_slice(&run(Experiment::Table1), &scores, &arms, &Experiment::Table1.arms(1)).expect("a convention").expect("volumes");
+            per_slice(&run(Experiment::Table1), &scores, &arms, &Experiment::Table1.arms(1), &[]).expect("a convention").expect("volumes");
         let dice = &found.rows[0].metrics["dice"];
         assert_eq!((dice.n, dice.undefined, dice.slices), (2, 0, Some([2, 2])));
         assert_eq!(dice.undefined_slices().as_deref(), Some("2 of 4 slices undefined"));
@@ -337,7 +380,7 @@ mod tests {
         assert!(dice.mean.is_some_and(|mean| (mean - f64::midpoint(0.3, 0.8)).abs() < 1e-12), "{dice:?}");
         assert!((found.claims[2].comparisons[0].difference - 0.1).abs() < 1e-12, "{:?}", found.claims);
         let nuclei = [(Arm::SynAll, vec![arm_scores(Arm::SynAll, 0, &[&[]])])].into();
-        assert_eq!(per_slice(&run(Experiment::Table2), &nuclei, &arms[..1], &arms).expect("nothing to state"), None);
+        assert_eq!(per_slice(&run(Experiment::Table2), &nuclei, &arms[..1], &arms, &[]).expect("nothing to state"), None);
     }
 
     #[test]
