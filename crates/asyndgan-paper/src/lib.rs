@@ -13,8 +13,8 @@ pub use audit::{AttributeRecord, AuditRecord, CopiesRecord, MembershipRecord, Re
 pub use experiment::{Arm, Experiment, Profile, UnknownName};
 pub use published::{Published, results_summary, results_table};
 pub use record::{
-    ArmScores, CaseScores, Claim, Comparison, Data, DataKind, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared, PreparedSite,
-    Row, SiteTraffic, Table, TrainRecord, Verdict,
+    ArmScores, CaseScores, Claim, Comparison, Data, DataKind, GroupTable, ImageQuality, KindTraffic, MetricSummary, PerSlice, Prepared,
+    PreparedSite, Row, SiteTraffic, Table, TrainRecord, Verdict,
 };
 pub use render::PER_SLICE;
 pub use run::{Run, SPENT, STEP_ENVIRONMENT, Step, TableColumn};

@@ -216,6 +216,17 @@ pub struct PerSlice {
     pub convention: BTreeMap<String, String>,
 }
 
+/// A table's rows and claims for one list of held-out cases.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupTable {
+    /// The list's name.
+    pub name: String,
+    /// The rows, in order.
+    pub rows: Vec<Row>,
+    /// The claims.
+    pub claims: Vec<Claim>,
+}
+
 /// The data of a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Data {
@@ -270,6 +281,9 @@ pub struct Table {
     pub claims: Vec<Claim>,
     /// The same per slice; `None` for pictures.
     pub per_slice: Option<PerSlice>,
+    /// The same for each list of held-out cases, if there are several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupTable>,
     /// Synthetic images compared with real ones, for the first seed; empty without the arm RealAll.
     pub image_quality: Vec<ImageQuality>,
     /// Mean of the first metric by rounds of the generator, under the first seed.

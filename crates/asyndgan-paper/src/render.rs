@@ -62,6 +62,11 @@ impl Table {
             self.write_rows(&mut out, &per_slice.rows);
             write_claims(&mut out, &per_slice.claims);
         }
+        for group in &self.groups {
+            let _ = writeln!(out, "\nHeld-out cases of the list `{}` alone:\n", group.name);
+            self.write_rows(&mut out, &group.rows);
+            write_claims(&mut out, &group.claims);
+        }
         let _ = writeln!(out, "\n{}", self.experiment.about_claims());
         out
     }

@@ -9,7 +9,7 @@ mod task;
 pub use column::Column;
 pub use description::ImageDescription;
 pub use metric::Metric;
-pub use sites::{Absent, SiteList, SiteLists};
+pub use sites::{Absent, SiteList, SiteLists, TestGroup};
 pub use task::{Channel, Class, ImageKind, LabelKind, Normalisation, Region, SliceAxis, Target, Task, TaskError};
 
 /// Condition code of a pixel without annotation.

@@ -28,6 +28,18 @@ pub struct SiteLists {
     pub sites: Vec<SiteList>,
     /// Names of the held-out cases.
     pub test: Vec<String>,
+    /// The lists that the held-out cases come from, if there are several: they are scored separately as well.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub test_groups: Vec<TestGroup>,
+}
+
+/// A list of held-out cases, such as those of an organ or a scanner that no site has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TestGroup {
+    /// The list's name.
+    pub name: String,
+    /// Names of its cases.
+    pub cases: Vec<String>,
 }
 
 /// The cases of one site.
@@ -164,7 +176,8 @@ impl SiteLists {
         site.map_or(Absent::none(), |site| &site.absent)
     }
 
-    /// Reads lists from TOML. Keys that begin with `test` are held out; the others are sites in the order of the text.
+    /// Reads lists from TOML. Keys that begin with `test` are held out, and are groups if there are several; the others
+    /// are sites in the order of the text.
     ///
     /// # Errors
     /// [`TaskError::Syntax`], or [`TaskError::Field`] if a case is listed twice.
@@ -192,10 +205,14 @@ impl SiteLists {
             if !key.starts_with("test") {
                 lists.sites.push(SiteList { name: key, cases, absent });
             } else if absent.is_none() {
-                lists.test.extend(cases);
+                lists.test.extend(cases.iter().cloned());
+                lists.test_groups.push(TestGroup { name: key, cases });
             } else {
                 return Err(wrong(format!("{key} is held out, and must have all channels and classes")));
             }
+        }
+        if lists.test_groups.len() < 2 {
+            lists.test_groups.clear();
         }
         Ok(lists)
     }
@@ -211,6 +228,9 @@ mod tests {
         let lists = SiteLists::parse(text).expect("lists");
         assert_eq!(lists.sites.iter().map(|site| site.name.as_str()).collect::<Vec<_>>(), ["z", "a"]);
         assert_eq!((&lists.test[..], &lists.sites[1].absent.classes[..]), (&["2".to_owned(), "3".into()][..], &["oedema".to_owned()][..]));
+        let group = |name: &str, case: &str| TestGroup { name: name.into(), cases: vec![case.into()] };
+        assert_eq!(lists.test_groups, [group("test", "2"), group("test_b", "3")]);
+        assert!(SiteLists::parse("a = [\"1\"]\ntest = [\"2\"]").expect("lists").test_groups.is_empty());
         let json = serde_json::to_string(&lists).expect("text");
         assert_eq!(serde_json::from_str::<SiteLists>(&json).expect("the same"), lists);
     }

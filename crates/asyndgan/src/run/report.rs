@@ -17,9 +17,11 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use asyndgan_files::{Access, write};
 use asyndgan_metrics::{Convention, ConventionName, bootstrap_mean, summarise};
-use asyndgan_paper::{Arm, ArmScores, CaseScores, Data, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord};
+use asyndgan_paper::{
+    Arm, ArmScores, CaseScores, Data, GroupTable, ImageQuality, MetricSummary, PerSlice, Row, Run, SPENT, Step, Table, TrainRecord,
+};
 use asyndgan_protocol::{Role, stream};
-use asyndgan_task::ImageKind;
+use asyndgan_task::{ImageKind, TestGroup};
 use time::OffsetDateTime;
 
 use self::{
@@ -152,6 +154,7 @@ fn table(folder: &RunFolder, arms: &[Arm], image_quality: Vec<ImageQuality>) -> 
         rows: arms.iter().map(row).collect(),
         claims: claims(run, &by_patient(compared, &patients), &all),
         per_slice: per_slice(run, &scores, arms, &all, &patients)?,
+        groups: groups(run, names.as_deref().unwrap_or_default(), &by_metric, &prepared.test_patients, arms, &all),
         image_quality,
         curve: curve(folder),
         convention: convention(run)?,
@@ -224,6 +227,33 @@ fn by_patient(by_metric: BTreeMap<String, Values>, patients: &[Vec<usize>]) -> B
     };
     let of_metric = |values: Values| values.iter().map(|(arm, values)| (*arm, of_arm(values))).collect();
     by_metric.into_iter().map(|(name, values)| (name, of_metric(values))).collect()
+}
+
+/// Rows and claims for each list of held-out cases, if there are several in use.
+fn groups(
+    run: &Run,
+    names: &[String],
+    by_metric: &BTreeMap<String, Values>,
+    patient_of: &BTreeMap<String, String>,
+    arms: &[Arm],
+    all: &[Arm],
+) -> Vec<GroupTable> {
+    let lists = run.lists.clone().or_else(|| run.experiment.lists());
+    let of_group = |group: &TestGroup| {
+        let cases: Vec<usize> = (0..names.len()).filter(|&i| group.cases.contains(&names[i])).collect();
+        if cases.is_empty() || cases.len() == names.len() {
+            return None;
+        }
+        let chosen = |values: &Values| values.iter().map(|(arm, of)| (*arm, cases.iter().map(|&i| of[i]).collect::<Vec<_>>())).collect();
+        let by_metric: BTreeMap<String, Values> = by_metric.iter().map(|(name, values)| (name.clone(), chosen(values))).collect();
+        let row =
+            |&arm: &Arm| Row { arm, metrics: by_metric.iter().map(|(name, values)| (name.clone(), summary(&values[&arm]))).collect() };
+        let own_names: Vec<String> = cases.iter().map(|&i| names[i].clone()).collect();
+        let rows = arms.iter().map(row).collect();
+        let claims = claims(run, &by_patient(by_metric.clone(), &patients(&own_names, patient_of)), all);
+        Some(GroupTable { name: group.name.clone(), rows, claims })
+    };
+    lists.iter().flat_map(|lists| &lists.test_groups).filter_map(of_group).collect()
 }
 
 /// The mean over seeds of every case; a case that is undefined under a seed is undefined.
@@ -309,6 +339,7 @@ fn standard(case: &str) -> Result<BTreeMap<String, String>> {
 #[cfg(test)]
 mod tests {
     use asyndgan_paper::{Experiment, Profile, Settings};
+    use asyndgan_task::SiteLists;
 
     use super::*;
 
@@ -320,6 +351,23 @@ mod tests {
         for other in [vec![case("a")], vec![case("a"), case("c")], vec![case("a"), case("a")], vec![case("a"), case("b"), case("c")]] {
             assert!(by_name(other, &names).is_err());
         }
+    }
+
+    #[test]
+    fn lists_of_held_out_cases_are_scored_separately() {
+        let lists = SiteLists::parse("a = [\"x\"]\ntest = [\"1\", \"2\"]\ntest_other = [\"3\"]\ntest_none = [\"4\"]").expect("lists");
+        let run = Run { lists: Some(lists), ..run(Experiment::Table2) };
+        let names = ["3", "1", "2"].map(str::to_owned);
+        let values = |of: [f64; 3]| of.map(Some).to_vec();
+        let values: Values = [(Arm::RealAll, values([0.9, 0.5, 0.7])), (Arm::AsynDgan, values([0.8, 0.4, 0.6]))].into();
+        let by_metric: BTreeMap<String, Values> = [("dice".to_owned(), values)].into();
+        let arms = [Arm::AsynDgan, Arm::RealAll];
+        let found = groups(&run, &names, &by_metric, &BTreeMap::new(), &arms, &arms);
+        let rows = |group: &GroupTable| group.rows.iter().map(|row| (row.arm, row.metrics["dice"].n)).collect::<Vec<_>>();
+        assert_eq!(found.iter().map(|group| group.name.as_str()).collect::<Vec<_>>(), ["test", "test_other"]);
+        assert_eq!(rows(&found[0]), [(Arm::AsynDgan, 2), (Arm::RealAll, 2)]);
+        assert_eq!(found[1].rows[1].metrics["dice"].mean, Some(0.9));
+        assert!(groups(&Run { lists: None, ..run }, &names, &by_metric, &BTreeMap::new(), &arms, &arms).is_empty(), "other cases");
     }
 
     #[test]

@@ -64,6 +64,10 @@ pub(super) fn section(folder: &RunFolder, table: &Table) -> Result<Markup> {
                 p.small { "Mean (standard deviation) over held-out cases, each averaged over seeds; below it the 95 % bootstrap interval of the mean." }
             }
             h2 { "Claims" } (claims(&table.claims, table.experiment))
+            @for group in &table.groups {
+                h2 { "Held-out cases of the list " code { (group.name) } }
+                (rows(table, &group.rows)) (claims(&group.claims, table.experiment))
+            }
             @if let Some(per_slice) = &table.per_slice {
                 h2 { "Per slice" } (rows(table, &per_slice.rows)) p.small { (PER_SLICE) } (claims(&per_slice.claims, table.experiment))
             }
