@@ -126,9 +126,9 @@ pub const PER_SLICE: &str = "Every slice is scored by itself, with HD95 in its p
 /// How to read the claims.
 const ABOUT_CLAIMS: &str = "A claim is shown if the 95 % interval of the paired difference supports it in every comparison, with p < 0.05 \
                                 for each, contradicted if one interval excludes it with a corrected p < 0.05, and not shown otherwise. With \
-                                fewer than six held-out patients, it is not measurable. The row gives the comparison that decides, or that supports the claim least; p is its two-sided \
-                                Wilcoxon signed-rank test over held-out patients against the claim's limit, with Holm's correction over its \
-                                comparisons.";
+                                fewer than six held-out patients, it is not measurable. The row gives the comparison that decides, or that \
+                                supports the claim least; p is its two-sided Wilcoxon signed-rank test over held-out patients against the \
+                                claim's limit, with Holm's correction over its comparisons.";
 
 /// How to read the claims of the toy.
 const ABOUT_TOY_CLAIMS: &str = "A claim is shown if it holds under every seed, contradicted if one comparison holds under none, and not shown otherwise. \
